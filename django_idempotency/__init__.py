@@ -1,0 +1,3 @@
+"""Exactly-once writes for Django: the ``Idempotency-Key`` header, kept in the database."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,127 @@
+"""The ``IDEMPOTENCY`` setting: the only place that reads it."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from .policy import FIELDS, Policy, PolicyError, build
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The parsed setting.
+
+    :param policy: the policy of every view that does not override it
+    :param paths: the middleware guards paths that match one of these
+    :param exempt_paths: and that match none of these
+    :param secret: key of the scope digests
+    """
+
+    policy: Policy
+    paths: tuple[re.Pattern[str], ...]
+    exempt_paths: tuple[re.Pattern[str], ...]
+    secret: bytes
+
+    def covers(self, path: str) -> bool:
+        """Whether the middleware guards this path."""
+        return any(pattern.search(path) for pattern in self.paths) and not any(
+            pattern.search(path) for pattern in self.exempt_paths
+        )
+
+
+class SettingError(ImproperlyConfigured):
+    """``IDEMPOTENCY`` is wrong: ``problems`` maps names of settings to what is wrong."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        self.problems = dict(problems)
+        details = "; ".join(f"{name}: {text}" for name, text in self.problems.items())
+        super().__init__(f"IDEMPOTENCY is not valid. {details}")
+
+
+@cache
+def configuration() -> Configuration:
+    """Return the parsed setting; ``override_settings`` takes effect at once.
+
+    :raises SettingError: names every unknown setting and every bad value
+    """
+    given = getattr(settings, "IDEMPOTENCY", {})
+    if not isinstance(given, Mapping):
+        raise SettingError({"IDEMPOTENCY": f"must be a dict, not {given!r}"})
+    own: dict[str, Any] = {}
+    options: dict[str, object] = {}
+    problems: dict[str, str] = {}
+    for name, value in given.items():
+        if name in _OWN:
+            try:
+                own[name] = _OWN[name](value)
+            except (TypeError, ValueError) as error:
+                problems[name] = str(error)
+        elif isinstance(name, str) and name.isupper() and name.lower() in FIELDS:
+            options[name.lower()] = _imported(name, value, problems)
+        else:
+            problems[str(name)] = "there is no such setting; see the settings reference"
+    policy = _policy(options, problems)
+    if problems:
+        raise SettingError(problems)
+    return Configuration(
+        policy=policy,
+        paths=own.get("PATHS", (re.compile(""),)),
+        exempt_paths=own.get("EXEMPT_PATHS", ()),
+        secret=own.get("SECRET") or settings.SECRET_KEY.encode(),
+    )
+
+
+def _policy(options: dict[str, object], problems: dict[str, str]) -> Policy:
+    try:
+        return build(options)
+    except PolicyError as error:
+        problems.update({name.upper(): text for name, text in error.problems.items()})
+        return Policy()
+
+
+def _imported(name: str, value: object, problems: dict[str, str]) -> object:
+    """A function may be given as a dotted path."""
+    if name != "SCOPE" or not isinstance(value, str) or "." not in value:
+        return value
+    try:
+        return import_string(value)
+    except ImportError as error:
+        problems[name] = f"cannot be imported: {error}"
+        return "principal"
+
+
+def _patterns(value: object) -> tuple[re.Pattern[str], ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"must be a list of regular expressions, not {value!r}")
+    try:
+        return tuple(re.compile(item) for item in value)
+    except (re.error, TypeError) as error:
+        raise ValueError(f"must be a list of regular expressions: {error}") from error
+
+
+def _secret(value: object) -> bytes:
+    if not isinstance(value, str) or len(value) < 16:
+        raise ValueError("must be a string of at least 16 characters")
+    return value.encode()
+
+
+_OWN: dict[str, Callable[[object], Any]] = {
+    "PATHS": _patterns,
+    "EXEMPT_PATHS": _patterns,
+    "SECRET": _secret,
+}
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting in {"IDEMPOTENCY", "SECRET_KEY"}:
+        configuration.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_idempotency.conf")

@@ -1,0 +1,246 @@
+"""What both doors share: running a handler under the guard, and finding handlers of views.
+
+The middleware and the decorator differ in where they come from. Both end in :func:`run`, called
+where the handler would have been called: after authentication, permissions and throttles.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.core.handlers.exception import response_for_exception
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from .conf import configuration
+from .http.body import keep_body
+from .http.guard import Answer, Guard, read_key
+from .http.problems import problem_response
+from .http.responses import rendered
+from .policy import Policy
+from .protocol.fingerprint import Payload
+from .protocol.problems import Problem
+
+Handler = Callable[..., HttpResponseBase]
+Options = dict[str, object]
+
+OPTIONS = "_idempotency_options"
+"""Attribute of guarded functions and classes: the decorator's arguments."""
+
+EXEMPT = "_idempotency_exempt"
+"""Attribute of exempt functions and classes: the reason, or an empty text."""
+
+_WATCHED = "_idempotency_watched"
+_BRACKET = "_idempotency_bracket"
+_HOOKED = "_idempotency_hooked"
+
+
+class Bracket:
+    """The middleware's hold on a request: it sees the rendered response, whatever the view is."""
+
+    def __init__(self) -> None:
+        self.guard: Guard | None = None
+
+    def fail(self, error: BaseException) -> None:
+        if self.guard is not None:
+            self.guard.fail(error)
+
+    def finish(self, response: HttpResponseBase) -> None:
+        if self.guard is not None:
+            self.guard.finish(response)
+
+
+def open_bracket(request: HttpRequest) -> Bracket:
+    """Let the middleware, not the door, finish what is guarded in this request."""
+    bracket = Bracket()
+    setattr(request, _BRACKET, bracket)
+    return bracket
+
+
+def bracket_of(request: HttpRequest) -> Bracket | None:
+    return getattr(request, _BRACKET, None)
+
+
+def watch(request: HttpRequest, options: Options) -> None:
+    """Have the class-based view that gets this request guard its handler."""
+    setattr(request, _WATCHED, options)
+
+
+def resolve_policy(*sources: Any) -> Policy:
+    """Return the settings' policy, changed by the decorators of ``sources`` in turn."""
+    policy = configuration().policy
+    for source in sources:
+        options: Options | None = getattr(source, OPTIONS, None)
+        if options:
+            policy = policy.override(**options)
+    return policy
+
+
+def run(call: Callable[[], HttpResponseBase], request: Any, policy: Policy) -> HttpResponseBase:
+    """Call the handler under the guard, or answer instead of it.
+
+    :param request: the handler's request: Django's, or DRF's around it
+    """
+    django_request: HttpRequest = getattr(request, "_request", request)
+    if django_request.method not in policy.methods or hasattr(django_request, "idempotency"):
+        return call()
+    key = read_key(django_request, policy)
+    if key is None:
+        return call()
+    door = _door(request, django_request, policy)
+    if isinstance(key, Problem):
+        return door.answer(key)
+    guard = Guard(django_request, policy, key)
+    answer = guard.start(request, door.parsed_payload)
+    return door.run(call, guard) if answer is None else door.answer(answer)
+
+
+def start(request: HttpRequest, policy: Policy, bracket: Bracket) -> HttpResponseBase | None:
+    """Start the guard before a function view; the bracket finishes it."""
+    if request.method not in policy.methods:
+        return None
+    key = read_key(request, policy)
+    if key is None:
+        return None
+    door = Door(request, policy)
+    if isinstance(key, Problem):
+        return door.answer(key)
+    guard = Guard(request, policy, key)
+    answer = guard.start(request, door.parsed_payload)
+    if answer is not None:
+        return door.answer(answer)
+    bracket.guard = guard
+    return None
+
+
+class Door:
+    """A plain Django view."""
+
+    def __init__(self, request: HttpRequest, policy: Policy) -> None:
+        self.request = request
+        self.policy = policy
+
+    def answer(self, answer: Answer) -> HttpResponseBase:
+        return problem_response(answer, self.policy) if isinstance(answer, Problem) else answer
+
+    def parsed_payload(self) -> Payload | None:
+        return None
+
+    def run(self, call: Callable[[], HttpResponseBase], guard: Guard) -> HttpResponseBase:
+        bracket = bracket_of(self.request)
+        if bracket is not None:
+            bracket.guard = guard
+        try:
+            response = call()
+        except BaseException as error:
+            guard.fail(error)
+            if bracket is None:
+                self.raised(guard, error)
+            raise
+        return response if bracket is not None else self.returned(guard, response)
+
+    def returned(self, guard: Guard, response: HttpResponseBase) -> HttpResponseBase:
+        """Nobody else will see the rendered response: finish here."""
+        try:
+            final: HttpResponseBase = rendered(response)
+        except BaseException as error:
+            guard.fail(error)
+            raise
+        guard.finish(final)
+        return final
+
+    def raised(self, guard: Guard, error: BaseException) -> None:
+        """Remember what Django will make of the exception (404, 400); it is raised all the same,
+        for the other middlewares' sake."""
+        if isinstance(error, Exception):
+            guard.finish(response_for_exception(self.request, error))
+
+
+def _door(request: Any, django_request: HttpRequest, policy: Policy) -> Door:
+    if request is django_request:
+        return Door(django_request, policy)
+    from .drf import RestDoor
+
+    return RestDoor(request, policy)
+
+
+def guarded(handler: Handler, policy_of: Callable[[Any], Policy]) -> Handler:
+    """Wrap a function, a method or a bound method.
+
+    :param policy_of: gives the policy for the first argument (a view instance or a request)
+    """
+
+    @wraps(handler)
+    def guarded_handler(*args: Any, **kwargs: Any) -> HttpResponseBase:
+        request = args[0] if hasattr(args[0], "META") else args[1]
+        return run(lambda: handler(*args, **kwargs), request, policy_of(args[0]))
+
+    return guarded_handler
+
+
+def hook_class(view_class: type) -> None:
+    """Guard the handlers of a class-based view.
+
+    Handlers are looked up on the instance after all checks, so the instance gets a guarded one
+    when a request is set up; nothing is run twice and nothing runs elsewhere than before.
+    """
+    if _HOOKED in vars(view_class):
+        return
+    name = "initialize_request" if hasattr(view_class, "initialize_request") else "setup"
+    original = getattr(view_class, name)
+
+    @wraps(original)
+    def hooked(view: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        result = original(view, request, *args, **kwargs)
+        _guard_instance(view, request)
+        return result
+
+    setattr(view_class, name, hooked)
+    setattr(view_class, _HOOKED, True)
+
+
+def carries(thing: Any, mark: str) -> bool:
+    """Whether a view, a class or a handler is marked.
+
+    ``@api_view`` hides the function it wraps in a closure, without its attributes.
+    """
+    cells = getattr(thing, "__closure__", None) or ()
+    return hasattr(thing, mark) or any(hasattr(cell.cell_contents, mark) for cell in cells)
+
+
+def _guard_instance(view: Any, request: HttpRequest) -> None:
+    watched: Options | None = getattr(request, _WATCHED, None)
+    name = (request.method or "").lower()
+    handler = getattr(view, name, None)
+    if handler is None or (watched is None and not hasattr(view, OPTIONS)):
+        return
+    if hasattr(view, EXEMPT) or any(carries(handler, mark) for mark in (EXEMPT, OPTIONS, _HOOKED)):
+        return
+    policy = resolve_policy(view).override(**watched or {})
+    key = read_key(request, policy) if request.method in policy.methods else None
+    if key is None:
+        return
+    wrapper = guarded(handler, lambda _: policy)
+    setattr(wrapper, _HOOKED, True)
+    setattr(view, name, wrapper)
+    if isinstance(key, str):
+        keep_body(request)
+    else:
+        _skip_checks(view, wrapper)
+
+
+def _skip_checks(view: Any, handler: Handler) -> None:
+    """A malformed key is refused before anything is looked up (I7)."""
+    if hasattr(view, "initialize_request"):
+        view.initial = lambda *args, **kwargs: None
+    else:
+        view.dispatch = handler
+
+
+WRONG_ORDER = (
+    "@idempotent stands above a decorator that checks permissions, so stored responses would be "
+    "replayed without that check. The right order is:\n"
+    "    @permission_required(...)\n"
+    "    @idempotent\n"
+    "    def view(request): ..."
+)

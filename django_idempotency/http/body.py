@@ -1,0 +1,210 @@
+"""Reading a request's body for its fingerprint, and leaving it for the view."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from io import BytesIO
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, cast
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.files.uploadhandler import FileUploadHandler
+from django.http import HttpRequest, QueryDict
+from django.http.multipartparser import MultiPartParser, MultiPartParserError
+from django.http.request import UnreadablePostError
+
+from ..protocol.fingerprint import NO_PAYLOAD, Payload, form_payload, json_payload, raw_payload
+
+CHUNK = 64 * 1024
+"""Bytes read at a time."""
+
+LARGEST_JSON = 1024 * 1024
+"""Bytes up to which JSON is compared by value; a larger document is compared byte by byte."""
+
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+CSRF_FIELD = "csrfmiddlewaretoken"
+"""Changes with every rendering of a form, so it is no part of the payload."""
+
+
+class RereadableStream:
+    """A request's input stream that can be read by us and then, from the start, by the view.
+
+    What is read is kept in memory up to ``FILE_UPLOAD_MAX_MEMORY_SIZE`` bytes, and in a
+    temporary file beyond. Nothing is read before somebody asks.
+    """
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._position = 0
+        self._filled = 0
+        self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed with the request)
+            max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE, dir=settings.FILE_UPLOAD_TEMP_DIR
+        )
+
+    def read(self, size: int | None = -1) -> bytes:
+        limit = -1 if size is None else size
+        self._fill(None if limit < 0 else self._position + limit)
+        self._copy.seek(self._position)
+        data = self._copy.read(limit)
+        self._position += len(data)
+        return data
+
+    def readline(self, size: int | None = -1) -> bytes:
+        self._fill(None)
+        self._copy.seek(self._position)
+        line = self._copy.readline(-1 if size is None else size)
+        self._position += len(line)
+        return line
+
+    def close(self) -> None:
+        self._copy.close()
+
+    def load(self) -> int:
+        """Read what has not been read yet; return the body's length in bytes."""
+        self._fill(None)
+        return self._filled
+
+    def whole(self) -> IO[bytes]:
+        """Return the body from its start. The view's position does not move."""
+        self.load()
+        self._copy.seek(0)
+        return cast(IO[bytes], self._copy)
+
+    def _fill(self, end: int | None) -> None:
+        while end is None or self._filled < end:
+            wanted = CHUNK if end is None else min(CHUNK, end - self._filled)
+            chunk = self._source.read(wanted)
+            if not chunk:
+                return
+            self._copy.seek(self._filled)
+            self._copy.write(chunk)
+            self._filled += len(chunk)
+
+
+def keep_body(request: HttpRequest) -> None:
+    """See to it that the body can be read twice, unless somebody has begun to read it."""
+    stream = getattr(request, "_stream", None)
+    if stream is None or hasattr(request, "_body") or cast(Any, request)._read_started:
+        return
+    if not isinstance(stream, RereadableStream):
+        cast(Any, request)._stream = RereadableStream(stream)
+
+
+def payload(request: HttpRequest) -> Payload | None:
+    """Digest the body; ``None`` if somebody has consumed it and left no copy.
+
+    :raises UnreadablePostError: if the client stops sending
+    """
+    media_type = (request.content_type or "").lower()
+    if media_type in {FORM, MULTIPART} and hasattr(request, "_files"):
+        return _form(request.POST, _uploaded(request))
+    body = _body(request)
+    if body is None:
+        return None
+    try:
+        size = body.load()
+    except OSError as error:
+        raise UnreadablePostError(*error.args) from error
+    return _typed(request, media_type, body, size) or _raw(media_type, body)
+
+
+def _typed(
+    request: HttpRequest, media_type: str, body: RereadableStream, size: int
+) -> Payload | None:
+    """Digest a body by what it means; ``None`` if only its bytes can be compared."""
+    if size == 0:
+        return NO_PAYLOAD
+    if media_type == MULTIPART:
+        return _multipart(request, body)
+    if media_type == FORM:
+        return _urlencoded(request, body, size)
+    if media_type.endswith("json") and size <= LARGEST_JSON:
+        return json_payload(body.whole().read())
+    return None
+
+
+def _body(request: HttpRequest) -> RereadableStream | None:
+    if hasattr(request, "_body"):
+        return RereadableStream(BytesIO(request.body))
+    keep_body(request)
+    stream = getattr(request, "_stream", None)
+    return stream if isinstance(stream, RereadableStream) else None
+
+
+def _raw(media_type: str, body: RereadableStream) -> Payload:
+    digest = sha256()
+    stream = body.whole()
+    while chunk := stream.read(CHUNK):
+        digest.update(chunk)
+    return raw_payload(media_type, digest.digest())
+
+
+def _urlencoded(request: HttpRequest, body: RereadableStream, size: int) -> Payload | None:
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    if limit is not None and size > limit:
+        return None
+    try:
+        return _form(QueryDict(body.whole().read(), encoding=request.encoding), [])
+    except (SuspiciousOperation, ValueError):
+        return None
+
+
+def _multipart(request: HttpRequest, body: RereadableStream) -> Payload | None:
+    """Parse a copy: boundaries change between retries, fields and files do not."""
+    digests = _DigestHandler(request)
+    try:
+        parser = MultiPartParser(request.META, cast(Any, body.whole()), [digests], request.encoding)
+        fields, _ = parser.parse()
+    except (MultiPartParserError, SuspiciousOperation, RequestDataTooBig, ValueError):
+        return None
+    return _form(fields, digests.files)
+
+
+Upload = tuple[str, tuple[str, ...]]
+
+
+class _DigestHandler(FileUploadHandler):
+    """Hashes uploaded files and keeps nothing of them."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(request)
+        self.files: list[Upload] = []
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        super().new_file(*args, **kwargs)
+        self._digest = sha256()
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        self._digest.update(raw_data)
+        return None
+
+    def file_complete(self, file_size: int) -> Any:
+        self.files.append(
+            _file(self.field_name, self.file_name, self.content_type, self._digest.hexdigest())
+        )
+
+
+def _uploaded(request: HttpRequest) -> Iterator[Upload]:
+    """Files that Django has parsed already (the CSRF check reads the form, for example)."""
+    for name, files in request.FILES.lists():
+        for file in cast(Any, files):
+            digest = sha256()
+            for chunk in file.chunks():
+                digest.update(chunk)
+            file.seek(0)
+            yield _file(name, file.name, file.content_type, digest.hexdigest())
+
+
+def _file(field: str | None, name: str | None, media_type: str | None, digest: str) -> Upload:
+    return (field or "", ("file", name or "", media_type or "", digest))
+
+
+def _form(fields: QueryDict, files: Any) -> Payload:
+    values = [
+        (name, ("text", str(value)))
+        for name, items in fields.lists()
+        if name != CSRF_FIELD
+        for value in items
+    ]
+    return form_payload([*values, *files])

@@ -1,0 +1,45 @@
+"""Who sends a request: the parts of a scope."""
+
+from typing import Any
+
+from ..policy import Policy, Scope
+
+Parts = tuple[str, ...]
+
+
+def principal(request: Any, policy: Policy) -> Parts | None:
+    """Return what identifies the caller, or ``None`` for an anonymous one.
+
+    :param request: the request that knows its caller: in a DRF view, DRF's own
+    """
+    if policy.scope is Scope.PRINCIPAL:
+        return _user(request) or _token(request)
+    if policy.scope is Scope.TOKEN:
+        return _token(request) or _user(request)
+    named = policy.scope(request)
+    return None if named is None else ("custom", str(named))
+
+
+def _user(request: Any) -> Parts | None:
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return None
+    identity = getattr(user, "pk", None)
+    if identity is None:
+        return None
+    return ("user", _label(user), str(identity))
+
+
+def _token(request: Any) -> Parts | None:
+    """The credential itself. A DRF token is a model instance; a JWT is text."""
+    token = getattr(request, "auth", None)
+    if token is not None:
+        identity = getattr(token, "pk", None)
+        return ("token", _label(token), str(token if identity is None else identity))
+    header = request.META.get("HTTP_AUTHORIZATION")
+    return ("authorization", header) if header and _user(request) else None
+
+
+def _label(thing: Any) -> str:
+    meta = getattr(thing, "_meta", None)
+    return str(meta.label_lower) if meta else type(thing).__qualname__

@@ -1,0 +1,58 @@
+"""Responses as plain data, and back."""
+
+from typing import Any, cast
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+
+from ..policy import Policy
+from ..protocol.record import Omitted, StoredResponse
+
+NEVER_STORED = frozenset(
+    {
+        # RFC 9110, section 7.6.1, and what else is about one connection.
+        *("connection", "keep-alive", "proxy-connection", "te", "trailer"),
+        *("transfer-encoding", "upgrade", "proxy-authenticate", "proxy-authorization"),
+        # About one answer, not about the result.
+        *("date", "server"),
+        # A credential.
+        "set-cookie",
+    }
+)
+"""Header fields that are left out of every stored response (lower case)."""
+
+
+def freeze(response: HttpResponseBase, policy: Policy) -> StoredResponse | None:
+    """Return what to remember, or ``None`` if policy does not store this status.
+
+    A response that cannot be stored is remembered without body.
+    """
+    if response.status_code in policy.not_stored:
+        return None
+    if response.streaming:
+        return StoredResponse(response.status_code, omitted=Omitted.STREAMING)
+    body = cast(HttpResponse, response).content
+    if len(body) > policy.max_response_size:
+        return StoredResponse(response.status_code, omitted=Omitted.TOO_LARGE)
+    dropped = NEVER_STORED | policy.excluded_headers
+    headers = tuple(
+        (name, value) for name, value in response.items() if name.lower() not in dropped
+    )
+    return StoredResponse(response.status_code, headers, body)
+
+
+def thaw(stored: StoredResponse, policy: Policy) -> HttpResponse:
+    """Return the response again, with the replay marker."""
+    response = HttpResponse(stored.body, status=stored.status)
+    del response["Content-Type"]
+    for name, value in stored.headers:
+        response[name] = value
+    response[policy.replay_header] = "true"
+    return response
+
+
+def rendered(response: Any) -> Any:
+    """Render a template or DRF response, if nobody has."""
+    if callable(getattr(response, "render", None)) and not getattr(response, "is_rendered", True):
+        return response.render()
+    return response

@@ -1,0 +1,165 @@
+"""One request under a key: claim, lock, run, store."""
+
+from dataclasses import dataclass
+
+from ..protocol.decision import Claimed, Expired, Mismatch, Replay, decide
+from ..protocol.record import Claim, Snapshot, State, StoredResponse
+from ..stores.base import Busy, Store
+from .transaction import AttemptTransaction
+
+TRIES = 5
+"""How often a claim starts over after losing a race against rivals or the purge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The record is ours and locked: run the view."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """Another attempt holds the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The store is too busy to say."""
+
+
+Begun = Started | Replay | Mismatch | InFlight | Unavailable
+
+
+class Operation:
+    """The current operation; views find it as ``request.idempotency``.
+
+    :ivar key: the caller's key
+    :ivar attempt: number of this execution under the record, from 1
+    :ivar recovered: an earlier attempt had claimed the record and did not complete it
+    """
+
+    def __init__(self, store: Store, claim: Claim, using: str) -> None:
+        self.key = claim.key
+        self.attempt = 0
+        self.recovered = False
+        self._store = store
+        self._claim = claim
+        self._record: Snapshot | None = None
+        self._transaction = AttemptTransaction(using)
+
+    def begin(self) -> Begun:
+        """Claim the record and lock it, or say what stands in the way."""
+        with self._transaction.outside_request_block():
+            for _ in range(TRIES):
+                begun = self._try()
+                if begun is not None:
+                    return begun
+            return Unavailable()
+
+    def fail(self, error: BaseException) -> None:
+        """The view raised: undo its writes now, before anybody handles the exception."""
+        if self._transaction.is_open:
+            with self._transaction.outside_request_block(error):
+                self._transaction.rollback()
+
+    def finish(self, response: StoredResponse | None) -> bool:
+        """Store the response and commit, or undo everything if it is not to be stored.
+
+        :return: whether the response is remembered
+        """
+        with self._transaction.outside_request_block():
+            if self._transaction.is_open:
+                if response is not None and not self._transaction.is_doomed:
+                    return self._complete(response)
+                self._transaction.rollback()
+            return response is not None and self._complete_late(response)
+
+    def _try(self) -> Begun | None:
+        try:
+            record = self._store.claim(self._claim)
+        except Busy:
+            return None
+        if record is None:
+            return None
+        match decide(record, self._claim.fingerprint):
+            case Claimed():
+                return self._lock(record)
+            case Expired():
+                return None if self._evict(record) else InFlight()
+            case Replay() | Mismatch() as answer:
+                return answer
+
+    def _evict(self, record: Snapshot) -> bool:
+        try:
+            return self._store.evict(record.id)
+        except Busy:
+            return False
+
+    def _lock(self, claimed: Snapshot) -> Begun | None:
+        try:
+            self._transaction.begin()
+            record = self._store.lock(claimed.id)
+        except BaseException as error:
+            self._transaction.rollback()
+            if isinstance(error, Busy):
+                return InFlight()
+            raise
+        begun = InFlight() if record is None else self._look_again(record, claimed.fresh)
+        if not isinstance(begun, Started):
+            self._transaction.rollback()
+        return begun
+
+    def _look_again(self, record: Snapshot, fresh: bool) -> Begun | None:
+        """Decide again, now that nobody else can change the record."""
+        match decide(record, self._claim.fingerprint):
+            case Claimed():
+                self._record = record
+                self.recovered = not fresh
+                self.attempt = record.attempt + self.recovered
+                return Started()
+            case Expired():
+                return None
+            case Replay() | Mismatch() as answer:
+                return answer
+
+    def _complete(self, response: StoredResponse) -> bool:
+        stored = self._store_response(response)
+        if not stored:
+            raise LostRecord(
+                "The record of this attempt was removed or changed while it ran; "
+                "its writes are rolled back."
+            )
+        return stored
+
+    def _complete_late(self, response: StoredResponse) -> bool:
+        """Store a response whose writes were rolled back: nothing depends on it any more."""
+        assert self._record is not None
+        try:
+            self._transaction.begin()
+            record = self._store.lock(self._record.id)
+        except BaseException as error:
+            self._transaction.rollback()
+            if isinstance(error, Busy):
+                return False
+            raise
+        if record is None or record.state is not State.CLAIMED:
+            self._transaction.rollback()
+            return False
+        return self._store_response(response)
+
+    def _store_response(self, response: StoredResponse) -> bool:
+        assert self._record is not None
+        retention = self._claim.retention
+        try:
+            stored = self._store.complete(self._record, self.attempt, response, retention)
+        except BaseException:
+            self._transaction.rollback()
+            raise
+        if stored:
+            self._transaction.commit()
+        else:
+            self._transaction.rollback()
+        return stored
+
+
+class LostRecord(RuntimeError):
+    """A record vanished under the lock of its attempt."""

@@ -1,0 +1,105 @@
+"""The transaction an attempt runs in, and its place among Django's own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError, connections, transaction
+
+from ..stores.base import Busy
+from ..stores.contention import is_contention
+from ..stores.transactions import enter
+
+
+class AttemptTransaction:
+    """The outermost transaction of a guarded request, although it starts inside the view.
+
+    With ``ATOMIC_REQUESTS`` Django has begun its own block before the guard runs; a claim made
+    in there would be invisible to rivals. So that block is left (its commit holds only what
+    authentication did), and entered again inside ours, where it is a savepoint. It ends as
+    Django expects, and ours decides about the commit.
+    """
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._request_block = _request_block(using)
+        self._block: transaction.Atomic | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._block is not None
+
+    @property
+    def is_doomed(self) -> bool:
+        """Whether the view (or a failed statement) has asked for a rollback."""
+        return connections[self._using].needs_rollback
+
+    @contextmanager
+    def outside_request_block(self, failure: BaseException | None = None) -> Iterator[None]:
+        """Leave Django's block, if we are in it, and enter it again at the end."""
+        block = self._request_block
+        if block is None or not any(
+            each is block for each in connections[self._using].atomic_blocks
+        ):
+            yield
+            return
+        try:
+            self._leave(block, failure)
+            yield
+        finally:
+            block.__enter__()
+
+    def _leave(self, block: transaction.Atomic, failure: BaseException | None) -> None:
+        try:
+            block.__exit__(type(failure) if failure else None, failure, None)
+        except BaseException:
+            # The connection is gone, or a deferred constraint failed.
+            self.rollback()
+            raise
+
+    def begin(self) -> None:
+        """Begin; on SQLite wait for the write lock.
+
+        :raises Busy: if that takes longer than the busy timeout
+        """
+        block = transaction.atomic(using=self._using)
+        try:
+            enter(block)
+        except OperationalError as error:
+            if is_contention(error):
+                raise Busy from error
+            raise
+        self._block = block
+
+    def commit(self) -> None:
+        """Commit and run the ``on_commit`` hooks."""
+        self._end()
+
+    def rollback(self) -> None:
+        """Undo everything since :meth:`begin`."""
+        if self.is_open:
+            transaction.set_rollback(True, using=self._using)
+            self._end()
+
+    def _end(self) -> None:
+        block, self._block = self._block, None
+        if block is not None:
+            block.__exit__(None, None, None)
+
+
+def _request_block(using: str) -> transaction.Atomic | None:
+    """Return the block that ``ATOMIC_REQUESTS`` opened, if we are in it.
+
+    A test case's blocks do not count: everything in a test happens inside them.
+    """
+    connection = connections[using]
+    blocks = [block for block in connection.atomic_blocks if not block._from_testcase]
+    if not blocks:
+        return None
+    if len(blocks) == 1 and connection.settings_dict["ATOMIC_REQUESTS"]:
+        return blocks[0]
+    raise ImproperlyConfigured(
+        f"An idempotent view runs inside transaction.atomic() on database {using!r}, which would "
+        "hide its record from other requests until the end. Move atomic() inside the view, below "
+        "@idempotent, or remove it: the view already runs in one transaction with its record."
+    )

@@ -1,0 +1,56 @@
+"""The record: one row per scope and key."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .fields import ExactCharField
+from .protocol.keys import MAX_KEY_LENGTH
+from .protocol.record import RESPONSE_VERSION, Omitted, State
+
+
+class IdempotencyRecord(models.Model):
+    """What is remembered about one key.
+
+    Only the store writes these rows. ``claimed`` means in flight while somebody holds the row's
+    lock, and interrupted when nobody does.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    scope = ExactCharField(_("scope"), max_length=64)
+    key = ExactCharField(_("key"), max_length=MAX_KEY_LENGTH)
+    fingerprint = ExactCharField(_("fingerprint"), max_length=80)
+    state = ExactCharField(
+        _("state"),
+        max_length=16,
+        choices=[(str(state), state.capitalize()) for state in State],
+    )
+    attempt = models.PositiveIntegerField(_("attempt"), default=1)
+    method = ExactCharField(_("method"), max_length=16)
+    path = ExactCharField(_("path"), max_length=255)
+    response_version = models.PositiveSmallIntegerField(
+        _("response version"), default=RESPONSE_VERSION
+    )
+    response_status = models.PositiveSmallIntegerField(_("status"), null=True)
+    response_headers = models.TextField(_("response headers"), default="")
+    response_body = models.BinaryField(_("response body"), null=True)
+    response_omitted = ExactCharField(
+        _("response omitted"),
+        max_length=16,
+        default="",
+        choices=[(str(reason), reason.replace("_", " ")) for reason in Omitted],
+    )
+    created_at = models.DateTimeField(_("created"))
+    completed_at = models.DateTimeField(_("completed"), null=True)
+    expires_at = models.DateTimeField(_("expires"))
+
+    class Meta:
+        verbose_name = _("idempotency record")
+        verbose_name_plural = _("idempotency records")
+        constraints = [
+            # The key comes first, so that the same index serves a search by key.
+            models.UniqueConstraint(fields=["key", "scope"], name="idempotency_key_scope"),
+        ]
+        indexes = [models.Index(fields=["expires_at"], name="idempotency_expires")]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} ({self.state})"

@@ -1,0 +1,41 @@
+"""What a request may do, given the record that was found: a closed set of answers."""
+
+from dataclasses import dataclass
+
+from .record import Snapshot, State, StoredResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Answer with the stored response."""
+
+    response: StoredResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The key belongs to another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The record is past its retention: as good as absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Nobody has completed this record: whoever gets its lock may run."""
+
+
+Decision = Replay | Mismatch | Expired | Claimed
+
+
+def decide(record: Snapshot, fingerprint: str) -> Decision:
+    """Return what the record allows; expiry comes first, then the fingerprint (I7)."""
+    if record.expired:
+        return Expired()
+    if record.fingerprint != fingerprint:
+        return Mismatch()
+    if record.state is State.COMPLETED and record.response is not None:
+        return Replay(record.response)
+    return Claimed()

@@ -1,0 +1,68 @@
+"""Digests of requests: every part is length-delimited, so no byte can move between parts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+from .canonical import canonical_json
+
+VERSION = "1"
+"""Prefix of every fingerprint. It changes when equal requests would get another digest."""
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A request body, reduced to what it is (``json``, ``form``, ``raw``) and a digest."""
+
+    kind: str
+    digest: bytes
+
+
+NO_PAYLOAD = Payload("none", b"")
+
+
+def fingerprint(method: str, path: str, query: str, payload: Payload) -> str:
+    """Return the digest of a request, as text that fits the record's column."""
+    digest = sha256()
+    for part in (method, path, query, payload.kind):
+        _add(digest, part.encode("utf-8", "surrogatepass"))
+    _add(digest, payload.digest)
+    return f"{VERSION}:{digest.hexdigest()}"
+
+
+def json_payload(raw: bytes) -> Payload | None:
+    """Digest a JSON document by value; ``None`` if it has no canonical form."""
+    canonical = canonical_json(raw)
+    return None if canonical is None else Payload("json", sha256(canonical).digest())
+
+
+def raw_payload(media_type: str, content: bytes) -> Payload:
+    """Digest a body byte for byte. ``content`` is the SHA-256 of the bytes."""
+    digest = sha256()
+    _add(digest, media_type.encode())
+    _add(digest, content)
+    return Payload("raw", digest.digest())
+
+
+def form_payload(fields: Iterable[tuple[str, tuple[str, ...]]]) -> Payload:
+    """Digest a form by its fields: pairs of a name and what makes up the value.
+
+    Fields of one name keep their order; the order of different names does not matter.
+    """
+    digest = sha256()
+    for name, value in sorted(fields, key=lambda field: field[0]):
+        _add(digest, name.encode("utf-8", "surrogatepass"))
+        _add(digest, str(len(value)).encode())
+        for part in value:
+            _add(digest, part.encode("utf-8", "surrogatepass"))
+    return Payload("form", digest.digest())
+
+
+def _add(digest: _Hash, part: bytes) -> None:
+    digest.update(len(part).to_bytes(8, "big"))
+    digest.update(part)

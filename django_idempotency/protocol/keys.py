@@ -1,0 +1,78 @@
+"""Reading the value of the ``Idempotency-Key`` header field."""
+
+import re
+from enum import StrEnum
+
+MAX_KEY_LENGTH = 255
+"""Longest key the record can hold, in characters."""
+
+# RFC 9651, section 3.3.3: printable ASCII; the quote and the backslash are escaped.
+_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+# What clients send without quotes: visible ASCII. A comma would be a list (or two field
+# lines joined by the server), a semicolon a parameter, brackets an inner list, a leading
+# colon a byte sequence, "?", "@" and "%" other structured types.
+_BARE = re.compile(r"[A-Za-z0-9_.~+/=|!#$&'*^`-][A-Za-z0-9_.~+/=|!#$&'*^`:@%?-]*")
+_ESCAPED = re.compile(r'\\(["\\])')
+
+
+class KeyFormat(StrEnum):
+    """Which spellings of a key are accepted."""
+
+    LENIENT = "lenient"
+    STRUCTURED = "structured"
+    BARE = "bare"
+
+
+class InvalidKey(ValueError):
+    """The header's value is not a key. The message says what is wrong with it."""
+
+
+def parse_key(
+    value: str, key_format: KeyFormat = KeyFormat.LENIENT, max_length: int = MAX_KEY_LENGTH
+) -> str:
+    """Return the key that a header value carries.
+
+    A Structured Fields String (draft-ietf-httpapi-idempotency-key-header-07, section 2.1;
+    RFC 9651, section 3.3.3) and the same characters without quotes are one key.
+
+    :param value: the field value as the server handed it over
+    :param key_format: which spellings are accepted
+    :param max_length: longest accepted key, in characters
+    :raises InvalidKey: for anything else
+    """
+    text = value.strip(" \t")
+    if not text:
+        raise InvalidKey("The key is empty.")
+    key = _structured(text, key_format) if text.startswith('"') else _bare(text, key_format)
+    if not key:
+        raise InvalidKey("The key is empty.")
+    if len(key) > max_length:
+        raise InvalidKey(f"The key has {len(key)} characters; at most {max_length} are allowed.")
+    return key
+
+
+def _structured(text: str, key_format: KeyFormat) -> str:
+    if key_format is KeyFormat.BARE:
+        raise InvalidKey("The key must be sent without quotes.")
+    match = _STRING.fullmatch(text)
+    if match is None:
+        raise InvalidKey(
+            "The value starts with a quote but is not one Structured Fields String: "
+            "printable ASCII between two quotes, in a single field line."
+        )
+    return _ESCAPED.sub(r"\1", match[1])
+
+
+def _bare(text: str, key_format: KeyFormat) -> str:
+    if key_format is KeyFormat.STRUCTURED:
+        raise InvalidKey('The key must be a Structured Fields String, in quotes: "8e03978e-40d5".')
+    if "," in text:
+        raise InvalidKey(
+            "The value holds a comma: send the header once, and a key with a comma in quotes."
+        )
+    if _BARE.fullmatch(text) is None:
+        raise InvalidKey(
+            "The key holds a character that is not allowed without quotes: use letters, digits "
+            "and -_.~+/=:, or send printable ASCII between quotes."
+        )
+    return text

@@ -1,0 +1,98 @@
+"""The errors a client can meet, as data (RFC 9457)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Stable, machine-readable names of the errors."""
+
+    KEY_MISSING = "idempotency_key_missing"
+    KEY_INVALID = "idempotency_key_invalid"
+    KEY_REUSED = "idempotency_key_reused"
+    IN_FLIGHT = "idempotency_in_flight"
+    RESPONSE_UNAVAILABLE = "idempotency_response_unavailable"
+    ANONYMOUS = "idempotency_anonymous_refused"
+    STORE_BUSY = "idempotency_store_busy"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One error answer.
+
+    :param status: HTTP status code
+    :param retryable: whether sending the same request again can help
+    :param retry_after: seconds to wait before that, if it can
+    """
+
+    code: Code
+    status: int
+    title: str
+    detail: str
+    retryable: bool = False
+    retry_after: int | None = None
+
+
+def key_missing(header: str) -> Problem:
+    return Problem(
+        Code.KEY_MISSING,
+        400,
+        f"{header} is missing",
+        f"This operation requires the {header} header: a unique value per operation, "
+        "sent again unchanged with every retry.",
+    )
+
+
+def key_invalid(header: str, reason: str) -> Problem:
+    return Problem(Code.KEY_INVALID, 400, f"{header} is not valid", reason)
+
+
+def key_reused(header: str, status: int) -> Problem:
+    return Problem(
+        Code.KEY_REUSED,
+        status,
+        f"{header} is already used",
+        "This key was first sent with another request. Use a new key for a new operation, "
+        "or send the original request again.",
+    )
+
+
+def in_flight(status: int, retry_after: int) -> Problem:
+    return Problem(
+        Code.IN_FLIGHT,
+        status,
+        "A request with this key is being processed",
+        "The first request with this key has not finished. Send the same request again later.",
+        retryable=True,
+        retry_after=retry_after,
+    )
+
+
+def response_unavailable(original_status: int, reason: str) -> Problem:
+    return Problem(
+        Code.RESPONSE_UNAVAILABLE,
+        409,
+        "The operation was completed, but its response is not available",
+        f"The first request with this key was answered with status {original_status}. "
+        f"Its response cannot be replayed ({reason}). The operation is not executed again.",
+    )
+
+
+def anonymous_refused(header: str) -> Problem:
+    return Problem(
+        Code.ANONYMOUS,
+        403,
+        f"{header} needs an authenticated caller",
+        f"Keys belong to a caller. Authenticate, or leave out the {header} header.",
+    )
+
+
+def store_busy(retry_after: int) -> Problem:
+    return Problem(
+        Code.STORE_BUSY,
+        503,
+        "The key could not be recorded",
+        "The database is busy. Nothing was executed. Send the same request again later.",
+        retryable=True,
+        retry_after=retry_after,
+    )

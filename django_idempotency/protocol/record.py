@@ -1,0 +1,60 @@
+"""What is remembered about one key."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+RESPONSE_VERSION = 1
+"""Layout of stored responses. Other versions are refused, never guessed at."""
+
+
+class State(StrEnum):
+    """State of a record. Claimed means in flight (locked) or interrupted (not locked)."""
+
+    CLAIMED = "claimed"
+    COMPLETED = "completed"
+
+
+class Omitted(StrEnum):
+    """Why a completed record has no response to replay."""
+
+    NOTHING = ""
+    STREAMING = "streaming"
+    TOO_LARGE = "too_large"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """A response as plain data: status, header pairs, body bytes."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    omitted: Omitted = Omitted.NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request wants to remember before it runs."""
+
+    scope: str
+    key: str
+    fingerprint: str
+    method: str
+    path: str
+    retention: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A record as one statement saw it; ``expired`` by the store's clock."""
+
+    id: int
+    state: State
+    attempt: int
+    fingerprint: str
+    expired: bool
+    response: StoredResponse | None
+    fresh: bool = False
+    """This very statement created the record."""

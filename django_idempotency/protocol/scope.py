@@ -1,0 +1,23 @@
+"""Who a key belongs to, stored only as a keyed digest."""
+
+import hmac
+from hashlib import sha256
+
+
+def scope_digest(secret: bytes, parts: tuple[str, ...]) -> str:
+    """Return the HMAC-SHA256 of a caller's identity as 64 hexadecimal digits.
+
+    :param secret: without it nobody can test a guess against the stored scope
+    :param parts: what identifies the caller, for example ``("user", "auth.user", "7")``
+    """
+    digest = hmac.new(b"django_idempotency.scope:" + secret, digestmod=sha256)
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.hexdigest()
+
+
+def short_digest(text: str) -> str:
+    """Return twelve hexadecimal digits that stand for a key in logs."""
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Where records live. Stores receive their parameters and never read settings."""

@@ -1,0 +1,28 @@
+"""What the lifecycle expects of a store."""
+
+from datetime import timedelta
+from typing import Protocol
+
+from ..protocol.record import Claim, Snapshot, StoredResponse
+
+
+class Busy(Exception):
+    """The store is occupied by others. Nothing was changed; the same call may succeed later."""
+
+
+class Store(Protocol):
+    """Claims, locks and completes records. Claims and locks may raise :class:`Busy`."""
+
+    def claim(self, claim: Claim) -> Snapshot | None:
+        """Return the record, created if absent; ``None`` while a rival is creating it."""
+
+    def lock(self, record_id: int) -> Snapshot | None:
+        """Lock the record until the transaction ends; ``None`` if it is locked or gone."""
+
+    def complete(
+        self, record: Snapshot, attempt: int, response: StoredResponse, retention: timedelta
+    ) -> bool:
+        """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
+
+    def evict(self, record_id: int) -> bool:
+        """Remove a record that is expired and not locked."""

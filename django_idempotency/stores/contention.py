@@ -1,0 +1,21 @@
+"""Telling "somebody else was faster" from real database errors."""
+
+import sqlite3
+
+from django.db import OperationalError
+
+# Serialization failure, deadlock, lock not available.
+_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
+# Lock wait timeout, deadlock, record changed, NOWAIT refused.
+_MYSQL_ERRORS = frozenset({1205, 1213, 1020, 3572})
+_SQLITE_ERRORS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
+def is_contention(error: OperationalError) -> bool:
+    """Whether the statement lost against another one and left nothing behind."""
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error):
+        # The low byte is the primary code: BUSY_SNAPSHOT and BUSY_RECOVERY are BUSY, too.
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_ERRORS
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return state in _SQLSTATES or (bool(error.args) and error.args[0] in _MYSQL_ERRORS)

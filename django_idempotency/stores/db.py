@@ -1,0 +1,96 @@
+"""Records in the database whose writes they commit with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.db import OperationalError, connections
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet, Value
+
+from ..models import IdempotencyRecord
+from ..protocol.record import Claim, Snapshot, State, StoredResponse
+from .base import Busy
+from .claims import claim_statement
+from .clock import NOW, StoreTime
+from .contention import is_contention
+from .rows import COLUMNS, columns, snapshot
+from .transactions import write_transaction
+
+
+class DatabaseStore:
+    """The store that atomic mode needs.
+
+    :param using: alias of the database
+    """
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+
+    def claim(self, claim: Claim) -> Snapshot | None:
+        """Return the record, created if absent; ``None`` while a rival is creating it."""
+        with _contention_is_busy():
+            return claim_statement(connections[self.using], IdempotencyRecord).run(claim)
+
+    def lock(self, record_id: int) -> Snapshot | None:
+        """Lock the record until the transaction ends; ``None`` if it is locked or gone."""
+        # SKIP LOCKED rather than NOWAIT: an error would end the transaction and fill the log.
+        # By primary key: InnoDB then leaves the unique index free for the claims of rivals.
+        # SQLite ignores the clause; there the transaction itself is the lock.
+        locked = self._records().filter(pk=record_id).select_for_update(skip_locked=True)
+        expired = ExpressionWrapper(Q(expires_at__lte=StoreTime()), BooleanField())
+        with _contention_is_busy():
+            rows = list(locked.values_list(*COLUMNS, expired, Value(0)))
+        return snapshot(rows[0]) if rows else None
+
+    def complete(
+        self, record: Snapshot, attempt: int, response: StoredResponse, retention: timedelta
+    ) -> bool:
+        """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
+        claimed = self._records().filter(pk=record.id, attempt=record.attempt)
+        updated = claimed.filter(state=State.CLAIMED).update(
+            state=State.COMPLETED,
+            attempt=attempt,
+            completed_at=StoreTime(),
+            expires_at=StoreTime(retention),
+            **columns(response),
+        )
+        return updated == 1
+
+    def evict(self, record_id: int) -> bool:
+        """Remove a record that is expired and not locked."""
+        with _contention_is_busy():
+            return self._delete(self.expired().filter(pk=record_id), limit=1) == 1
+
+    def purge(self, batch_size: int, older_than: timedelta = NOW) -> Iterator[int]:
+        """Remove expired records, skipping locked ones; one transaction per batch.
+
+        :param batch_size: records per transaction
+        :param older_than: how long ago they must have expired
+        :return: the number of records removed, batch by batch
+        """
+        expired = self.expired(older_than).order_by("expires_at")
+        while deleted := self._delete(expired, batch_size):
+            yield deleted
+
+    def expired(self, older_than: timedelta = NOW) -> QuerySet[IdempotencyRecord]:
+        """Return the records that expired at least ``older_than`` ago."""
+        return self._records().filter(expires_at__lte=StoreTime(-older_than))
+
+    def _delete(self, records: QuerySet[IdempotencyRecord], limit: int) -> int:
+        with write_transaction(self.using):
+            unlocked = records.select_for_update(skip_locked=True).values_list("pk", flat=True)
+            ids = list(unlocked[:limit])
+            return self._records().filter(pk__in=ids).delete()[0] if ids else 0
+
+    def _records(self) -> QuerySet[IdempotencyRecord]:
+        return IdempotencyRecord._base_manager.using(self.using)
+
+
+@contextmanager
+def _contention_is_busy() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        if is_contention(error):
+            raise Busy from error
+        raise

@@ -1,0 +1,38 @@
+"""Transactions that hold their write lock from the start."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from django.db import connections, transaction
+
+
+def enter(block: transaction.Atomic) -> None:
+    """Enter an atomic block; on SQLite as ``BEGIN IMMEDIATE``.
+
+    A deferred transaction there would read first and fail when it wants to write, because
+    another connection wrote in between. An immediate one waits, up to the busy timeout.
+    """
+    connection = cast(Any, connections[block.using])
+    if connection.vendor != "sqlite" or connection.in_atomic_block:
+        block.__enter__()
+        return
+    mode = connection.transaction_mode
+    connection.transaction_mode = "IMMEDIATE"
+    try:
+        block.__enter__()
+    finally:
+        connection.transaction_mode = mode
+
+
+@contextmanager
+def write_transaction(using: str) -> Iterator[None]:
+    """``transaction.atomic`` with its write lock taken at the start."""
+    block = transaction.atomic(using=using)
+    enter(block)
+    try:
+        yield
+    except BaseException as error:
+        block.__exit__(type(error), error, error.__traceback__)
+        raise
+    block.__exit__(None, None, None)
