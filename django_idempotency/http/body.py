@@ -1,5 +1,6 @@
 """Reading a request's body for its fingerprint, and leaving it for the view."""
 
+import weakref
 from collections.abc import Iterator
 from hashlib import sha256
 from io import BytesIO
@@ -38,9 +39,10 @@ class RereadableStream:
         self._source = source
         self._position = 0
         self._filled = 0
-        self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed with the request)
+        self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when nobody can read any more)
             max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE, dir=settings.FILE_UPLOAD_TEMP_DIR
         )
+        weakref.finalize(self, self._copy.close)
 
     def read(self, size: int | None = -1) -> bytes:
         limit = -1 if size is None else size

@@ -1,0 +1,121 @@
+"""Fixtures shared by the tests."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import connection, connections
+from django.test import Client
+from rest_framework.authtoken.models import Token
+
+from tests.doors import MIDDLEWARE, Door
+from tests.shop import views
+
+
+class Caller:
+    """Somebody who sends requests, with a session and a token."""
+
+    def __init__(self, name: str) -> None:
+        self.user = User.objects.create_user(name)
+        self.token = Token.objects.create(user=self.user)
+        self._client = self._logged_in()
+
+    def _logged_in(self) -> Client:
+        client = Client(raise_request_exception=False)
+        client.force_login(self.user)
+        return client
+
+    def post(self, path: str, data: Any = None, key: str | None = "k-1", **extra: Any) -> Any:
+        """POST JSON (or what ``content_type`` says) under a key."""
+        headers = {"authorization": f"Token {self.token.key}"} | extra.pop("headers", {})
+        if key is not None:
+            headers["idempotency-key"] = key
+        extra.setdefault("content_type", "application/json")
+        return self._client.post(path, data or {}, headers=headers, **extra)
+
+    def get(self, path: str, **extra: Any) -> Any:
+        return self._client.get(path, **extra)
+
+
+@pytest.fixture
+def caller(transactional_db: None) -> Iterator[Caller]:
+    """No test may leave a transaction open, whatever its requests met."""
+    yield Caller("ada")
+    assert not connection.in_atomic_block
+    assert connection.get_autocommit()
+
+
+@pytest.fixture
+def stranger(transactional_db: None) -> Caller:
+    return Caller("eve")
+
+
+@pytest.fixture
+def use_middleware(settings: Any) -> None:
+    settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
+
+
+@pytest.fixture
+def door(request: Any, settings: Any, monkeypatch: Any) -> str:
+    """Set the project up for a door; return its path."""
+    wanted: Door = request.param
+    if wanted.middleware:
+        settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
+    monkeypatch.setitem(
+        connections.settings["default"], "ATOMIC_REQUESTS", wanted.atomic_requests
+    )
+    assert connection.settings_dict["ATOMIC_REQUESTS"] is wanted.atomic_requests
+    return wanted.path
+
+
+@pytest.fixture
+def after_write(monkeypatch: Any) -> Callable[[Callable[[], None]], None]:
+    """Let something happen in the view once, between its write and its answer."""
+
+    def install(action: Callable[[], None]) -> None:
+        def once() -> None:
+            monkeypatch.setattr(views, "after_write", views.nothing)
+            action()
+
+        monkeypatch.setattr(views, "after_write", once)
+
+    return install
+
+
+def in_thread(function: Callable[[], Any]) -> "Rival":
+    return Rival(function)
+
+
+class Rival(threading.Thread):
+    """Runs a function on connections of its own."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._function = function
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._result = self._function()
+        except BaseException as error:  # noqa: BLE001  (raised again in result)
+            self._error = error
+        finally:
+            connections.close_all()
+
+    def result(self) -> Any:
+        self.join(60)
+        assert not self.is_alive(), "the rival hangs"
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+row_locks = pytest.mark.skipif(
+    settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"),
+    reason="SQLite has no row locks; its duplicates wait instead",
+)

@@ -1,0 +1,111 @@
+"""Both doors, every kind of view: the same promise."""
+
+import json
+from typing import Any
+
+from django_idempotency.models import IdempotencyRecord
+from tests.conftest import Caller
+from tests.doors import every_door
+from tests.shop.models import Order
+
+pytestmark = every_door
+
+
+def items() -> list[str]:
+    return list(Order.objects.order_by("pk").values_list("item", flat=True))
+
+
+def test_a_retry_replays_the_response_and_runs_nothing(door: str, caller: Caller) -> None:
+    first = caller.post(door, {"item": "vm"})
+    retry = caller.post(door, {"item": "vm"})
+
+    assert (first.status_code, retry.status_code) == (201, 201)
+    assert retry.content == first.content
+    assert retry["X-Order"] == first["X-Order"]
+    assert retry["Content-Type"] == first["Content-Type"]
+    assert (first.get("Idempotency-Replayed"), retry["Idempotency-Replayed"]) == (None, "true")
+    assert items() == ["vm"]
+
+
+def test_another_body_is_refused_and_the_original_still_replays(
+    door: str, caller: Caller
+) -> None:
+    """I8; trap 2: a changed body must not run as new."""
+    first = caller.post(door, {"item": "vm"})
+    other = caller.post(door, {"item": "two vms"})
+    retry = caller.post(door, {"item": "vm"})
+
+    assert other.status_code == 422
+    assert other["Content-Type"] == "application/problem+json"
+    assert json.loads(other.content)["code"] == "idempotency_key_reused"
+    assert retry.content == first.content
+    assert items() == ["vm"]
+
+
+def test_a_raised_404_replays_and_its_writes_are_rolled_back(door: str, caller: Caller) -> None:
+    """I2."""
+    first = caller.post(door, {"outcome": "raise 404"})
+    retry = caller.post(door, {"outcome": "raise 404"})
+
+    assert (first.status_code, retry.status_code) == (404, 404)
+    assert retry.content == first.content
+    assert retry["Idempotency-Replayed"] == "true"
+    assert items() == []
+
+
+def test_a_returned_404_replays_and_its_writes_stay(door: str, caller: Caller) -> None:
+    first = caller.post(door, {"outcome": "404"})
+    retry = caller.post(door, {"outcome": "404"})
+
+    assert (first.status_code, retry.status_code) == (404, 404)
+    assert retry["Idempotency-Replayed"] == "true"
+    assert items() == ["server"]
+
+
+def test_an_unhandled_exception_leaves_nothing_and_runs_again(door: str, caller: Caller) -> None:
+    first = caller.post(door, {"outcome": "raise 500"})
+    assert (first.status_code, items()) == (500, [])
+
+    retry = caller.post(door, {"outcome": "raise 500"})
+    assert (retry.status_code, items()) == (500, [])
+    assert IdempotencyRecord.objects.get().state == "claimed"
+
+
+def test_statuses_that_are_not_stored_leave_nothing_and_run_again(
+    door: str, caller: Caller
+) -> None:
+    """I2; trap 13: a stored 429 would poison the key."""
+    for status in (401, 403, 408, 409, 423, 425, 429, 500, 503):
+        for _ in range(2):
+            response = caller.post(door, {"outcome": str(status)}, key=f"k-{status}")
+            assert response.status_code == status
+            assert "Idempotency-Replayed" not in response
+    assert items() == []
+
+
+def test_without_a_key_nothing_is_guarded(door: str, caller: Caller) -> None:
+    """I9."""
+    for _ in range(2):
+        assert caller.post(door, key=None).status_code == 201
+    assert len(items()) == 2
+    assert not IdempotencyRecord.objects.exists()
+
+
+def test_keys_of_different_callers_are_different(
+    door: str, caller: Caller, stranger: Caller
+) -> None:
+    mine, theirs = caller.post(door), stranger.post(door)
+    assert mine.content != theirs.content
+    assert len(items()) == 2
+
+
+def test_the_view_sees_its_operation(door: str, caller: Caller, after_write: Any) -> None:
+    def crash() -> None:
+        raise KeyError
+
+    after_write(crash)
+    assert caller.post(door).status_code == 500
+    retry = caller.post(door)
+    operation = retry.wsgi_request.idempotency
+    assert (operation.key, operation.attempt, operation.recovered) == ("k-1", 2, True)
+    assert IdempotencyRecord.objects.get().attempt == 2
