@@ -1,0 +1,136 @@
+"""``manage.py purge_idempotency_records``: for cron, or by hand."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error, OperationalError, connections, router
+
+from ...conf import configuration
+from ...models import IdempotencyRecord
+from ...stores.contention import is_contention
+from ...stores.db import DatabaseStore
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = timedelta(days=3660)
+# SQLite takes 32766 parameters in one statement, PostgreSQL 65535.
+_LARGEST_BATCH = 30_000
+
+
+class Command(BaseCommand):
+    """Removes expired records. Parses options and reports; the store does the work."""
+
+    help = (
+        "Removes expired idempotency records in short transactions. Records that a running "
+        "attempt has locked are left alone."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--older-than",
+            default="0",
+            metavar="DURATION",
+            help="How long ago records must have expired: seconds, or 30m, 12h, 7d. Default: 0.",
+        )
+        parser.add_argument(
+            "--batch-size",
+            default="1000",
+            metavar="RECORDS",
+            help="Records removed in one transaction. Default: 1000.",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Only count the records; remove nothing."
+        )
+        parser.add_argument(
+            "--database",
+            metavar="ALIAS",
+            help="Alias of the database. Default: the one that guarded views use.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        older_than = _duration(options["older_than"])
+        batch_size = _batch_size(options["batch_size"])
+        store = DatabaseStore(_alias(options["database"]))
+        if options["dry_run"]:
+            summary = self._count(store, older_than)
+        else:
+            summary = self._purge(store, older_than, batch_size)
+        if options["verbosity"]:
+            self.stdout.write(summary)
+
+    def _count(self, store: DatabaseStore, older_than: timedelta) -> str:
+        try:
+            expired = store.expired(older_than).count()
+        except Error as error:
+            raise CommandError(_failure(error, store.using, 0)) from error
+        return f'{expired} expired records in database "{store.using}" would go, unless locked.'
+
+    def _purge(self, store: DatabaseStore, older_than: timedelta, batch_size: int) -> str:
+        removed = batches = 0
+        try:
+            # SQLite knows its transaction mode only when it is connected.
+            connections[store.using].ensure_connection()
+            for deleted in store.purge(batch_size, older_than):
+                batches += 1
+                removed += deleted
+                self._show(removed)
+            left = store.expired(older_than).count()
+        except Error as error:
+            raise CommandError(_failure(error, store.using, removed)) from error
+        finally:
+            self._show_end(removed)
+        return (
+            f'Removed {removed} expired records from database "{store.using}" '
+            f"(batches: {batches}; left because locked or only just expired: {left})."
+        )
+
+    def _show(self, removed: int) -> None:
+        """Progress is for people: cron gets the summary alone."""
+        if self.stderr.isatty():
+            self.stderr.write(f"\r{removed} records removed", str, ending="")
+            self.stderr.flush()
+
+    def _show_end(self, removed: int) -> None:
+        if removed and self.stderr.isatty():
+            self.stderr.write("", str)
+
+
+def _duration(value: object) -> timedelta:
+    match = re.fullmatch(r"([0-9]{1,12})([smhd]?)", str(value), re.ASCII)
+    if match is None:
+        raise CommandError(
+            f"--older-than: {value!r} is not a duration. Give seconds, or a whole number with a "
+            "unit: 90, 30m, 12h, 7d."
+        )
+    duration = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    if duration > _LONGEST:
+        raise CommandError(f"--older-than: {value!r} is too long. Give at most {_LONGEST.days}d.")
+    return duration
+
+
+def _batch_size(value: object) -> int:
+    text = str(value)
+    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) and 1 <= int(text) <= _LARGEST_BATCH:
+        return int(text)
+    raise CommandError(
+        f"--batch-size: {value!r} is not a number of records. Give a whole number from 1 to "
+        f"{_LARGEST_BATCH}."
+    )
+
+
+def _alias(value: str | None) -> str:
+    alias = value or configuration().policy.using or router.db_for_write(IdempotencyRecord)
+    if alias not in connections:
+        known = ", ".join(connections)
+        raise CommandError(
+            f"--database: there is no database {alias!r} in DATABASES. Give one of: {known}."
+        )
+    return alias
+
+
+def _failure(error: Error, alias: str, removed: int) -> str:
+    advice = "What was removed stays removed."
+    if isinstance(error, OperationalError) and is_contention(error):
+        advice += " Other transactions held their locks for too long: run the command again."
+    return f'Purging database "{alias}" failed after {removed} records: {error}. {advice}'
