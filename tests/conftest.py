@@ -102,7 +102,7 @@ class Rival(threading.Thread):
     def run(self) -> None:
         try:
             self._result = self._function()
-        except BaseException as error:  # noqa: BLE001  (raised again in result)
+        except BaseException as error:
             self._error = error
         finally:
             connections.close_all()

@@ -25,4 +25,4 @@ class Store(Protocol):
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
 
     def evict(self, record_id: int) -> bool:
-        """Remove a record that is expired and not locked."""
+        """Remove a record if it is expired and not locked; return whether it is gone."""

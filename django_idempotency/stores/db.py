@@ -57,9 +57,10 @@ class DatabaseStore:
         return updated == 1
 
     def evict(self, record_id: int) -> bool:
-        """Remove a record that is expired and not locked."""
+        """Remove a record if it is expired and not locked; return whether it is gone."""
         with _contention_is_busy():
-            return self._delete(self.expired().filter(pk=record_id), limit=1) == 1
+            removed = self._delete(self.expired().filter(pk=record_id), limit=1)
+            return bool(removed) or not self._records().filter(pk=record_id).exists()
 
     def purge(self, batch_size: int, older_than: timedelta = NOW) -> Iterator[int]:
         """Remove expired records, skipping locked ones; one transaction per batch.

@@ -17,6 +17,7 @@ def enter(block: transaction.Atomic) -> None:
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         block.__enter__()
         return
+    connection.ensure_connection()  # which sets the mode
     mode = connection.transaction_mode
     connection.transaction_mode = "IMMEDIATE"
     try:
