@@ -1,0 +1,28 @@
+"""System checks: what can be known to be wrong before the first request.
+
+Importing this package registers them. All carry the tag ``idempotency``; those that ask the
+database run with ``check --database`` and ``migrate``, those for production with
+``check --deploy``.
+"""
+
+from . import configuration, databases, keepalive, middleware, views
+
+__all__ = ["CHECKS", "configuration", "databases", "keepalive", "middleware", "views"]
+
+CHECKS = {
+    "django_idempotency.E001": "An entry of the IDEMPOTENCY setting is wrong.",
+    "django_idempotency.E002": "IdempotencyMiddleware is listed more than once.",
+    "django_idempotency.E003": "A middleware that checks the caller stands below ours.",
+    "django_idempotency.E004": "A view's permission check is hidden from the middleware.",
+    "django_idempotency.E005": "The records' database is not in DATABASES.",
+    "django_idempotency.E006": "The records' database is of an unsupported kind.",
+    "django_idempotency.E007": "The database server has no SKIP LOCKED.",
+    "django_idempotency.E008": "The records' table has an engine without transactions.",
+    "django_idempotency.E009": "The records' database has AUTOCOMMIT off.",
+    "django_idempotency.W001": "A middleware with view hooks stands below ours.",
+    "django_idempotency.W002": "A middleware that changes responses stands below ours.",
+    "django_idempotency.W003": "SQLite runs without a write-ahead log.",
+    "django_idempotency.W004": "A host that vanishes would keep its lock for long (deploy).",
+    "django_idempotency.I001": "Scopes are keyed with SECRET_KEY (deploy).",
+}
+"""Ids of all checks and what they mean."""

@@ -1,0 +1,104 @@
+"""Checks of the place of ``IdempotencyMiddleware`` in ``MIDDLEWARE``."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.utils.module_loading import import_string
+
+from ..middleware import IdempotencyMiddleware
+from .configuration import TAG
+
+Listed = tuple[str, Any]
+"""A path in ``MIDDLEWARE``, and what it names."""
+
+# By name: a project may do without these apps, and then they cannot be imported.
+_CHECK_CALLERS = {
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.auth.middleware.RemoteUserMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+}
+_HOOKS = ("process_view", "process_exception", "process_template_response")
+_MOVE = "List IdempotencyMiddleware last in MIDDLEWARE."
+
+
+def is_installed() -> bool:
+    """Whether the middleware, or a subclass of it, is in ``MIDDLEWARE``."""
+    return any(_is_ours(listed) for listed in _listed())
+
+
+@register(TAG)
+def check_middleware(**kwargs: Any) -> list[CheckMessage]:
+    """E002, E003, W001, W002."""
+    listed = list(_listed())
+    places = [place for place, each in enumerate(listed) if _is_ours(each)]
+    if not places:
+        return []
+    below = [each for each in listed[places[0] + 1 :] if not _is_ours(each)]
+    messages = [message for each in below for message in _misplaced(each)]
+    return messages if len(places) == 1 else [_twice(len(places)), *messages]
+
+
+def _listed() -> Iterator[Listed]:
+    for path in settings.MIDDLEWARE:
+        try:
+            yield path, import_string(path)
+        except Exception:  # Django fails at its start, and says so itself.
+            yield path, None
+
+
+def _is_ours(listed: Listed) -> bool:
+    return isinstance(listed[1], type) and issubclass(listed[1], IdempotencyMiddleware)
+
+
+def _twice(times: int) -> CheckMessage:
+    return Error(
+        f"IdempotencyMiddleware is listed {times} times in MIDDLEWARE.",
+        hint="List it once, last.",
+        id="django_idempotency.E002",
+    )
+
+
+def _misplaced(listed: Listed) -> Iterator[CheckMessage]:
+    """What is wrong with a middleware below ours; only classes can be looked into."""
+    path, middleware = listed
+    if not isinstance(middleware, type):
+        return
+    hooks = [name for name in _HOOKS if hasattr(middleware, name)]
+    if any(f"{each.__module__}.{each.__name__}" in _CHECK_CALLERS for each in middleware.__mro__):
+        yield _unchecked(path)
+    elif hooks:
+        yield _bypassed(path, hooks)
+    elif hasattr(middleware, "process_response"):
+        yield _stored(path)
+
+
+def _unchecked(path: str) -> CheckMessage:
+    return Error(
+        f"IdempotencyMiddleware stands above {path} in MIDDLEWARE: a stored response would be "
+        "replayed before that middleware has checked who calls.",
+        hint=_MOVE,
+        id="django_idempotency.E003",
+    )
+
+
+def _bypassed(path: str, hooks: list[str]) -> CheckMessage:
+    return Warning(
+        f"IdempotencyMiddleware stands above {path} in MIDDLEWARE, which has "
+        f"{' and '.join(hooks)}: it would not see a request that is answered with a stored "
+        "response, and would act within the transaction of one that runs.",
+        hint=_MOVE,
+        id="django_idempotency.W001",
+    )
+
+
+def _stored(path: str) -> CheckMessage:
+    return Warning(
+        f"IdempotencyMiddleware stands above {path} in MIDDLEWARE: what it does to a response "
+        "for one request (compression, language, headers) would be stored and replayed to others.",
+        hint=_MOVE,
+        id="django_idempotency.W002",
+    )

@@ -1,0 +1,26 @@
+"""Running the system checks of this package in tests."""
+
+from django.core.checks import CheckMessage, run_checks
+
+from django_idempotency.checks import CHECKS
+
+
+def check(*databases: str, deploy: bool = False) -> list[CheckMessage]:
+    """Run the checks like ``check --database ... --deploy``."""
+    return run_checks(
+        tags=["idempotency"], databases=databases or None, include_deployment_checks=deploy
+    )
+
+
+def ids(*databases: str, deploy: bool = False) -> list[str]:
+    """Return the short ids of all messages: ``E001``."""
+    messages = check(*databases, deploy=deploy)
+    return [message.id.removeprefix("django_idempotency.") for message in messages]
+
+
+def only(number: str, *databases: str, deploy: bool = False) -> CheckMessage:
+    """Return the one message of a check; every message has a hint and is in the table."""
+    messages = check(*databases, deploy=deploy)
+    assert all(message.hint and message.id in CHECKS for message in messages)
+    [message] = [each for each in messages if each.id == f"django_idempotency.{number}"]
+    return message
