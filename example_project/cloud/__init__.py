@@ -1,0 +1,1 @@
+"""A small cloud: virtual machines, billing, and what else five public APIs offer."""

@@ -1,0 +1,24 @@
+from django.urls import include, path
+from rest_framework.routers import SimpleRouter
+
+from .views.cvms import Apps, Cvms
+from .views.economy import adjust, ledger
+from .views.public import PublicMachines
+from .views.tickets import tickets
+from .views.transactions import Transactions
+from .views.vps import Orders, VirtualMachines
+
+router = SimpleRouter(trailing_slash=False)
+router.register("api/public/v1/vms", PublicMachines, basename="public-vm")
+router.register("apps", Apps, basename="app")
+
+urlpatterns = [
+    path("api/vps/v1/virtual-machines", VirtualMachines.as_view()),
+    path("api/billing/v1/orders", Orders.as_view()),
+    path("api/v1/economy/adjust", adjust),
+    path("api/v1/economy/ledger", ledger),
+    path("cvms", Cvms.as_view()),
+    path("v1/transactions", Transactions.as_view()),
+    path("tickets", tickets),
+    path("", include(router.urls)),
+]

@@ -1,0 +1,1 @@
+"""One module per contract; each begins with its policy."""
