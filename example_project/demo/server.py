@@ -9,6 +9,7 @@ from base64 import b64encode
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from .client import Address, Client
 from .sessions import log_in
@@ -34,7 +35,7 @@ class Example:
         self.environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "project.settings",
-            "EXAMPLE_DATABASE": database or f"sqlite://{folder.resolve() / 'db.sqlite3'}",
+            "EXAMPLE_DATABASE": database or f"sqlite://{quote(str(folder.resolve()))}/db.sqlite3",
             "EXAMPLE_PROVISIONER": "demo.provisioning.place",
             "DEMO_FOLDER": str(folder.resolve()),
             "PYTHONPATH": os.pathsep.join(

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from .databases import from_url
 
@@ -17,7 +18,7 @@ LOGIN_URL = "login"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {
     "default": from_url(
-        os.environ.get("EXAMPLE_DATABASE") or f"sqlite://{BASE_DIR / 'db.sqlite3'}",
+        os.environ.get("EXAMPLE_DATABASE") or f"sqlite://{quote(str(BASE_DIR))}/db.sqlite3",
     )
 }
 
