@@ -1,0 +1,123 @@
+"""A real server with several processes, and clients that speak HTTP to it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def replayed(self) -> bool:
+        return self.headers.get("idempotency-replayed") == "true"
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Server:
+    """Gunicorn with worker processes, on the tests' database."""
+
+    def __init__(self, stage: Path, workers: int) -> None:
+        self.stage = stage
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        environment = os.environ | {
+            "DJANGO_SETTINGS_MODULE": "tests.server_settings",
+            "IDEMPOTENCY_TEST_STAGE": str(stage),
+            "PYTHONPATH": str(ROOT),
+        }
+        environment.pop("COVERAGE_PROCESS_START", None)
+        options = ["--workers", str(workers), "--bind", f"127.0.0.1:{self.port}", "--timeout", "0"]
+        self._log = (stage / "server.log").open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "tests.wsgi", *options, "--graceful-timeout", "1"],
+            cwd=ROOT,
+            env=environment,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def post(
+        self, path: str, token: str, key: str, data: Any = None, timeout: float = 60
+    ) -> Answer | None:
+        """POST JSON; ``None`` if the connection ended without an answer."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        headers = {
+            "Authorization": f"Token {token}",
+            "Idempotency-Key": key,
+            "Content-Type": "application/json",
+        }
+        try:
+            connection.request("POST", path, json.dumps(data or {}), headers)
+            response = connection.getresponse()
+            fields = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, fields, response.read())
+        except (HTTPException, ConnectionError):
+            return None
+        finally:
+            connection.close()
+
+    def hang_next(self) -> None:
+        """Let the next view hang after its write."""
+        (self.stage / "hang").touch()
+
+    def hanging(self) -> tuple[int, str]:
+        """Wait until a view hangs; return its process and its database session."""
+        report = self.stage / "hanging"
+        deadline = time.monotonic() + 30
+        while not report.exists():
+            assert time.monotonic() < deadline, f"no view hangs; {self.log()}"
+            time.sleep(0.01)
+        pid, _, session = report.read_text().partition(" ")
+        return int(pid), session
+
+    def go_on(self) -> None:
+        (self.stage / "go on").touch()
+
+    def wait_until_up(self) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                running = self._process.poll() is None and time.monotonic() < deadline
+                assert running, self.log()
+                time.sleep(0.05)
+
+    def log(self) -> str:
+        return (self.stage / "server.log").read_text()
+
+    def stop(self) -> None:
+        self.go_on()
+        self._process.terminate()
+        self._process.wait(30)
+        self._log.close()
+
+
+@contextmanager
+def running_server(stage: Path, workers: int = 4) -> Iterator[Server]:
+    server = Server(stage, workers)
+    try:
+        server.wait_until_up()
+        yield server
+    finally:
+        server.stop()

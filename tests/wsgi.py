@@ -1,0 +1,39 @@
+"""The test project as a WSGI application whose views can be made to hang after their write."""
+
+import os
+import time
+from pathlib import Path
+
+from django.core.wsgi import get_wsgi_application
+from django.db import connection
+
+STAGE = Path(os.environ["IDEMPOTENCY_TEST_STAGE"])
+
+
+def _session() -> str:
+    """The id under which the database knows this connection, where there is one."""
+    queries = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
+    if connection.vendor not in queries:
+        return ""
+    with connection.cursor() as cursor:
+        cursor.execute(queries[connection.vendor])
+        return str(cursor.fetchone()[0])
+
+
+def hang_if_told() -> None:
+    """The first request that finds the file ``hang`` says who it is, and waits for its end."""
+    try:
+        (STAGE / "hang").unlink()
+    except FileNotFoundError:
+        return
+    (STAGE / "hanging.new").write_text(f"{os.getpid()} {_session()}")
+    (STAGE / "hanging.new").rename(STAGE / "hanging")
+    while not (STAGE / "go on").exists():
+        time.sleep(0.01)
+
+
+application = get_wsgi_application()
+
+from tests.shop import views  # noqa: E402  (the apps must be ready)
+
+views.after_write = hang_if_told
