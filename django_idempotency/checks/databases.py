@@ -102,8 +102,8 @@ def _no_skip_locked(connection: Any) -> CheckMessage:
 def _wrong_engine(connection: Any, engine: str) -> CheckMessage:
     table = connection.ops.quote_name(IdempotencyRecord._meta.db_table)
     return Error(
-        f'The table {table} in database "{connection.alias}" has the storage engine {engine}: '
-        "it has neither transactions nor row locks.",
+        f'The table {table} in database "{connection.alias}" has the storage engine {engine}; '
+        "records need the transactions and row locks of InnoDB.",
         hint=f"Run ALTER TABLE {table} ENGINE=InnoDB, and the same for the tables that guarded "
         "views write to.",
         id="django_idempotency.E008",
