@@ -1,0 +1,196 @@
+"""I5: nothing is replayed to somebody who could not make the request now."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.core.cache import cache
+
+from tests.conftest import Caller
+from tests.doors import DECORATED, MIDDLEWARE, PLAIN
+from tests.shop import views
+from tests.shop.models import Order
+
+REST = [path for path in PLAIN + DECORATED if "rest" in path or "view" in path or "action" in path]
+REST += ["/decorated-create/"]
+PERMITTED = [
+    ("/permitted-rest/", True),
+    ("/decorated-permitted-rest/", False),
+    ("/permitted-function/", True),
+    ("/decorated-permitted-function/", False),
+    ("/decorated-permitted-function/", True),
+]
+
+
+@pytest.fixture
+def replayable(request: Any, settings: Any, caller: Caller) -> str:
+    """A completed request; its path."""
+    path, middleware = request.param
+    if middleware:
+        settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
+    caller.user.user_permissions.add(Permission.objects.get(codename="add_order"))
+    assert caller.post(path, {"item": "secret"}).status_code == 201
+    assert caller.post(path, {"item": "secret"})["Idempotency-Replayed"] == "true"
+    return str(path)
+
+
+every_rest_door = pytest.mark.parametrize(
+    "replayable",
+    [(path, True) for path in REST] + [(path, False) for path in REST if path not in PLAIN],
+    indirect=True,
+)
+
+
+def assert_refused(response: Any, status: int) -> None:
+    assert response.status_code == status
+    assert b"secret" not in response.content
+    assert "Idempotency-Replayed" not in response
+    assert Order.objects.count() == 1
+
+
+@every_rest_door
+def test_a_revoked_token_gets_401(replayable: str, caller: Caller) -> None:
+    caller.token.delete()
+    assert_refused(caller.post(replayable, {"item": "secret"}), 401)
+
+
+@every_rest_door
+def test_a_deactivated_user_gets_401(replayable: str, caller: Caller) -> None:
+    caller.user.is_active = False
+    caller.user.save()
+    assert_refused(caller.post(replayable, {"item": "secret"}), 401)
+
+
+@pytest.mark.parametrize("replayable", PERMITTED, indirect=True)
+def test_a_removed_permission_gets_403(replayable: str, caller: Caller) -> None:
+    caller.user.user_permissions.clear()
+    assert_refused(caller.post(replayable, {"item": "secret"}), 403)
+
+
+@every_rest_door
+def test_a_throttled_caller_gets_429(replayable: str, caller: Caller, monkeypatch: Any) -> None:
+    from rest_framework.throttling import UserRateThrottle
+
+    class Once(UserRateThrottle):
+        rate = "1/hour"
+
+    cache.clear()
+    for view in (views.RestView, views.OrderViewSet, *_function_views()):
+        monkeypatch.setattr(view, "throttle_classes", [Once])
+    assert caller.post(replayable, {"item": "secret"})["Idempotency-Replayed"] == "true"
+    assert_refused(caller.post(replayable, {"item": "secret"}), 429)
+
+
+def test_a_deactivated_session_user_is_left_to_the_view(
+    use_middleware: None, caller: Caller
+) -> None:
+    """Without an authenticated caller there is no key to replay."""
+    caller.post("/function/", {"item": "secret"})
+    caller.user.is_active = False
+    caller.user.save()
+    response = caller.post("/function/", {"item": "mine"})
+    assert b"secret" not in response.content
+
+
+def test_one_authentication_per_request(use_middleware: None, caller: Caller) -> None:
+    """Trap 6."""
+    views.CountingAuthentication.calls = 0
+    caller.post("/counted-rest/")
+    caller.post("/counted-rest/")
+    assert views.CountingAuthentication.calls == 2
+
+
+def test_a_check_that_cannot_be_asked_is_an_error(rf: Any) -> None:
+    from django.core.exceptions import ImproperlyConfigured
+
+    from django_idempotency.permissions import passes_view_checks
+
+    def view(request: Any) -> None: ...
+
+    view.login_url = "/login/"  # type: ignore[attr-defined]
+    with pytest.raises(ImproperlyConfigured, match="@idempotent below the check"):
+        passes_view_checks(view, rf.post("/"))
+
+
+def _function_views() -> list[Any]:
+    functions = [
+        views.rest_function,
+        views.decorated_rest_function,
+        views.outside_decorated_rest_function,
+    ]
+    return [function.cls for function in functions]
+
+
+class TestAnonymous:
+    """Trap 14: anonymous callers share a scope, so guessed keys would leak responses."""
+
+    def post(self, client: Any, item: str = "vm") -> Any:
+        return client.post(
+            "/function/",
+            {"item": item},
+            content_type="application/json",
+            headers={"idempotency-key": "guessed"},
+        )
+
+    @pytest.fixture(autouse=True)
+    def _guarded(self, use_middleware: None, transactional_db: None) -> None:
+        pass
+
+    def test_are_left_alone_by_default(self, client: Any) -> None:
+        assert self.post(client).status_code == self.post(client).status_code == 201
+        assert Order.objects.count() == 2
+
+    def test_share_if_told_so(self, client: Any, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"ANONYMOUS": "share"}
+        assert self.post(client).content == self.post(client).content
+        assert Order.objects.count() == 1
+
+    def test_are_refused_if_told_so(self, client: Any, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"ANONYMOUS": "refuse"}
+        response = self.post(client)
+        assert response.status_code == 403
+        assert response.json()["code"] == "idempotency_anonymous_refused"
+        assert not Order.objects.exists()
+
+
+class TestScopes:
+    """I10, trap 12."""
+
+    @pytest.fixture(autouse=True)
+    def _guarded(self, use_middleware: None) -> None:
+        pass
+
+    def rotate(self, caller: Caller) -> None:
+        from rest_framework.authtoken.models import Token
+
+        caller.token.delete()
+        caller.token = Token.objects.create(user=caller.user)
+
+    def test_a_refreshed_token_of_the_same_user_is_the_same_caller(self, caller: Caller) -> None:
+        first = caller.post("/rest/")
+        self.rotate(caller)
+        assert caller.post("/rest/").content == first.content
+
+    def test_by_token_another_token_is_another_caller(self, caller: Caller, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"SCOPE": "token"}
+        first = caller.post("/rest/")
+        assert caller.post("/rest/").content == first.content
+        self.rotate(caller)
+        assert caller.post("/rest/").content != first.content
+
+    def test_by_function(self, caller: Caller, stranger: Caller, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"SCOPE": "tests.test_permissions.one_tenant"}
+        assert caller.post("/rest/").content == stranger.post("/rest/").content
+
+    def test_no_credential_is_stored(self, caller: Caller) -> None:
+        from django_idempotency.models import IdempotencyRecord
+
+        caller.post("/rest/")
+        record = IdempotencyRecord.objects.values().get()
+        assert len(record["scope"]) == 64
+        assert caller.token.key not in str(record)
+        assert caller.user.username not in str(record)
+
+
+def one_tenant(request: Any) -> str:
+    return "tenant"
