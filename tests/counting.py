@@ -1,0 +1,89 @@
+"""Statements as the database server counts them."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connection
+
+CONTROL = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET|START)\b", re.IGNORECASE)
+_MYSQL_CONTROL = ("begin", "commit", "rollback", "savepoint", "release_savepoint", "set_option")
+
+
+class Count:
+    """How many statements came, and how many of them only control transactions."""
+
+    statements = 0
+    control = 0
+
+    def add(self, sql: str) -> None:
+        # A compound statement of MariaDB begins with BEGIN, too, but does not control anything.
+        if CONTROL.match(sql) and not sql.startswith("BEGIN NOT ATOMIC"):
+            self.control += 1
+        else:
+            self.statements += 1
+
+
+@contextmanager
+def counted() -> Iterator[Count]:
+    """Count what arrives on this connection."""
+    counters = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}
+    with counters[connection.vendor]() as count:
+        yield count
+
+
+@contextmanager
+def _postgresql() -> Iterator[Count]:
+    """The server logs every statement, and sends its log lines to us."""
+    count = Count()
+
+    def notice(diagnostic: Any) -> None:
+        found = re.match(r"(?:statement|execute [^:]*): (.*)", diagnostic.message_primary, re.DOTALL)
+        if found is not None:
+            count.add(found[1])
+
+    _execute("SET client_min_messages = 'log'; SET log_statement = 'all'")
+    connection.connection.add_notice_handler(notice)
+    try:
+        yield count
+    finally:
+        connection.connection.remove_notice_handler(notice)
+        _execute("RESET client_min_messages; RESET log_statement")
+
+
+@contextmanager
+def _mysql() -> Iterator[Count]:
+    def status() -> dict[str, int]:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW SESSION STATUS")
+            return {name.lower(): value for name, value in cursor.fetchall()}
+
+    count, before = Count(), status()
+    yield count
+    after = status()
+
+    def grown(name: str) -> int:
+        return int(after[name]) - int(before[name])
+
+    count.control = sum(grown(f"com_{name}") for name in _MYSQL_CONTROL)
+    # The last SHOW STATUS counts itself.
+    count.statements = grown("questions") - 1 - count.control
+
+
+@contextmanager
+def _sqlite() -> Iterator[Count]:
+    """There is no server: what is handed to the library."""
+    count = Count()
+
+    def watch(execute: Any, sql: str, *rest: Any) -> Any:
+        count.add(sql)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(watch):
+        yield count
+
+
+def _execute(sql: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)

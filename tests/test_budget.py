@@ -1,0 +1,92 @@
+"""What a request costs beyond its view, counted by the database server."""
+
+from typing import Any, cast
+
+import pytest
+from django.db import connection
+
+from tests.conftest import Caller
+from tests.counting import Count, counted
+from tests.doors import every_door, few_doors
+from tests.shop.models import Order
+
+
+def claim_lock_and_store() -> int:
+    """MySQL and SQLite cannot read and insert in one statement, so their claim takes two."""
+    if connection.vendor == "mysql":
+        return 3 if cast(Any, connection).mysql_is_mariadb else 4
+    return 3 if connection.vendor == "postgresql" else 4
+
+
+READ = INSERT = 1
+"""What a replay costs, and what the view would have cost."""
+
+
+def cost(caller: Caller, path: str, **arguments: Any) -> Count:
+    caller.post(path, {"item": "warm"}, key="warm up")
+    with counted() as count:
+        assert caller.post(path, {"item": "vm"}, **arguments).status_code in {201, 422}
+    return count
+
+
+@every_door
+def test_a_first_request_costs_a_claim_a_lock_and_a_store(door: str, caller: Caller) -> None:
+    bare = cost(caller, door, key=None)
+    first = cost(caller, door, key="k")
+    assert first.statements - bare.statements == claim_lock_and_store()
+
+
+@every_door
+def test_a_replay_costs_one_statement_and_no_transaction(door: str, caller: Caller) -> None:
+    """Trap 25."""
+    bare = cost(caller, door, key=None)
+    caller.post(door, {"item": "vm"}, key="k")
+    replay = cost(caller, door, key="k")
+    assert replay.statements - bare.statements == READ - INSERT
+    assert replay.control <= bare.control + _suspended(door)
+
+
+@few_doors
+def test_a_mismatch_costs_one_statement(door: str, caller: Caller) -> None:
+    bare = cost(caller, door, key=None)
+    caller.post(door, {"item": "other"}, key="k")
+    assert cost(caller, door, key="k").statements == bare.statements + READ - INSERT
+
+
+@every_door
+def test_without_the_header_nothing_is_spent(door: str, caller: Caller, settings: Any) -> None:
+    """I9: the same statements as without the app's middleware."""
+    guarded = cost(caller, door, key=None)
+    settings.MIDDLEWARE = settings.BASE_MIDDLEWARE
+    bare = cost(caller, door, key=None)
+    assert (guarded.statements, guarded.control) == (bare.statements, bare.control)
+
+
+def test_safe_methods_and_exempt_views_cost_nothing(
+    use_middleware: None, caller: Caller, monkeypatch: Any
+) -> None:
+    """I9: no claim, no fingerprint, no key parsed, whatever the header says."""
+    for path in ("/exempt-function/", "/exempt-rest-function/"):
+        assert caller.post(path, key="not a key").status_code == 201
+        assert caller.post(path, key="k").content != caller.post(path, key="k").content
+    response = caller.get("/orders/", headers={"idempotency-key": "not a key"})
+    assert response.status_code in {200, 401}
+    assert Order.objects.count() == 6
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_counter_sees_a_statement_and_its_transaction() -> None:
+    from django.db import transaction
+
+    connection.ensure_connection()
+    with counted() as count:
+        with transaction.atomic():
+            Order.objects.create(item="vm")
+        Order.objects.count()
+    assert count.statements == 2
+    assert count.control >= 1
+
+
+def _suspended(door: str) -> int:
+    """With ``ATOMIC_REQUESTS`` Django's transaction is ended and begun once more."""
+    return 3 if connection.settings_dict["ATOMIC_REQUESTS"] else 0
