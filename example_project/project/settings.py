@@ -65,6 +65,14 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
 }
 
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"stderr": {"class": "logging.StreamHandler"}},
+    # Tracebacks, without a line for every refused request.
+    "loggers": {"django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False}},
+}
+
 # The defaults guard every write that carries a key. Each contract's policy stands on its views.
 IDEMPOTENCY = {
     "EXEMPT_PATHS": [r"^/admin/", r"^/login$"],
