@@ -58,9 +58,9 @@ def configuration() -> Configuration:
     options: dict[str, object] = {}
     problems: dict[str, str] = {}
     for name, value in given.items():
-        if name in _OWN:
+        if name in OWN_SETTINGS:
             try:
-                own[name] = _OWN[name](value)
+                own[name] = OWN_SETTINGS[name](value)
             except (TypeError, ValueError) as error:
                 problems[name] = str(error)
         elif isinstance(name, str) and name.isupper() and name.lower() in FIELDS:
@@ -112,7 +112,7 @@ def _secret(value: object) -> bytes:
     return value.encode()
 
 
-_OWN: dict[str, Callable[[object], Any]] = {
+OWN_SETTINGS: dict[str, Callable[[object], Any]] = {
     "PATHS": _patterns,
     "EXEMPT_PATHS": _patterns,
     "SECRET": _secret,

@@ -10,16 +10,18 @@ Test = Callable[[Any], bool]
 
 
 def passes_view_checks(view: Any, request: HttpRequest) -> bool:
-    """Whether the caller passes the view's ``login_required``, ``permission_required`` and the like.
+    """Whether the caller passes the view's own checks, such as ``permission_required``.
 
     The middleware cannot start its guard below a function view's decorators, so it asks
     them first: who fails is left to the view, which refuses without doing anything (I5).
 
     :raises ImproperlyConfigured: if a check is there that cannot be asked
     """
+    if belongs_to_admin(view):
+        return False
     if not hasattr(view, "login_url"):
         return True
-    tests = list(_tests(view))
+    tests = list(view_tests(view))
     if not tests:
         raise ImproperlyConfigured(
             f"{view!r} checks permissions in a way that IdempotencyMiddleware cannot look into. "
@@ -32,7 +34,12 @@ def passes_view_checks(view: Any, request: HttpRequest) -> bool:
         return False
 
 
-def _tests(view: Any) -> Iterator[Test]:
+def belongs_to_admin(view: Any) -> bool:
+    """Whether a view belongs to Django's admin, which checks permissions inside its views."""
+    return hasattr(view, "admin_site") or hasattr(view, "model_admin")
+
+
+def view_tests(view: Any) -> Iterator[Test]:
     """Find what was passed to ``django.contrib.auth.decorators.user_passes_test``."""
     while view is not None:
         code = getattr(view, "__code__", None)

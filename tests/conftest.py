@@ -43,14 +43,14 @@ class Caller:
 @pytest.fixture
 def caller(transactional_db: None) -> Iterator[Caller]:
     """No test may leave a transaction open, whatever its requests met."""
-    yield Caller("ada")
+    yield Caller("ada.lovelace")
     assert not connection.in_atomic_block
     assert connection.get_autocommit()
 
 
 @pytest.fixture
 def stranger(transactional_db: None) -> Caller:
-    return Caller("eve")
+    return Caller("stranger")
 
 
 @pytest.fixture
@@ -64,9 +64,7 @@ def door(request: Any, settings: Any, monkeypatch: Any) -> str:
     wanted: Door = request.param
     if wanted.middleware:
         settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
-    monkeypatch.setitem(
-        connections.settings["default"], "ATOMIC_REQUESTS", wanted.atomic_requests
-    )
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", wanted.atomic_requests)
     assert connection.settings_dict["ATOMIC_REQUESTS"] is wanted.atomic_requests
     return wanted.path
 

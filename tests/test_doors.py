@@ -27,9 +27,7 @@ def test_a_retry_replays_the_response_and_runs_nothing(door: str, caller: Caller
     assert items() == ["vm"]
 
 
-def test_another_body_is_refused_and_the_original_still_replays(
-    door: str, caller: Caller
-) -> None:
+def test_another_body_is_refused_and_the_original_still_replays(door: str, caller: Caller) -> None:
     """I8; trap 2: a changed body must not run as new."""
     first = caller.post(door, {"item": "vm"})
     other = caller.post(door, {"item": "two vms"})

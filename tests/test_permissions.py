@@ -112,6 +112,20 @@ def test_a_check_that_cannot_be_asked_is_an_error(rf: Any) -> None:
         passes_view_checks(view, rf.post("/"))
 
 
+def test_the_admin_is_left_alone(use_middleware: None, caller: Caller, settings: Any) -> None:
+    """Its views check permissions themselves, where the middleware cannot ask them."""
+    settings.IDEMPOTENCY = {"REQUIRED": True}
+    caller.user.is_staff = caller.user.is_superuser = True
+    caller.user.save()
+    form = {"data": "name=ops&_save=1", "content_type": "application/x-www-form-urlencoded"}
+    assert caller.post("/admin/auth/group/add/", **form).status_code == 302
+    caller.user.is_superuser = False
+    caller.user.save()
+    refused = caller.post("/admin/auth/group/add/", **form)
+    assert (refused.status_code, "Idempotency-Replayed" in refused) == (403, False)
+    assert caller.post("/admin/logout/").status_code == 200
+
+
 def _function_views() -> list[Any]:
     functions = [
         views.rest_function,

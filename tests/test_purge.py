@@ -221,11 +221,6 @@ class TestRowLocks:
             purge("--batch-size=1")
             assert keys() == {"held"}
 
-    @pytest.mark.xfail(
-        "connection.vendor == 'mysql'",
-        strict=True,
-        reason="InnoDB's range scan locks the first living record behind the expired ones, too",
-    )
     def test_rivals_claim_and_lock_while_a_batch_is_open(self):
         """I14: the purge locks what it removes, and nothing else."""
         remember("old", expired=timedelta(hours=1))

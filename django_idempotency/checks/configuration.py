@@ -7,13 +7,13 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, register
 from django.core.exceptions import ImproperlyConfigured
 
-from ..conf import _OWN, Configuration, SettingError, configuration
+from ..conf import OWN_SETTINGS, Configuration, SettingError, configuration
 from ..policy import FIELDS
 
 TAG = "idempotency"
 """Tag of every check of this package."""
 
-_NAMES = sorted({*_OWN, *(name.upper() for name in FIELDS)})
+_NAMES = sorted({*OWN_SETTINGS, *(name.upper() for name in FIELDS)})
 
 
 def valid_configuration() -> Configuration | None:

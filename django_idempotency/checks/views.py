@@ -9,13 +9,13 @@ from django.urls import URLResolver, get_resolver
 from django.utils.regex_helper import normalize
 
 from ..doors import EXEMPT, OPTIONS
-from ..permissions import _tests
+from ..permissions import belongs_to_admin, view_tests
 from .configuration import TAG, valid_configuration
 from .middleware import is_installed
 
 View = Callable[..., Any]
 
-_LOOKED_AFTER = (EXEMPT, OPTIONS, "view_class", "cls", "admin_site")
+_LOOKED_AFTER = (EXEMPT, OPTIONS, "view_class", "cls")
 """Attributes of views whose function need not be asked. Nobody sends keys to Django's admin."""
 
 
@@ -54,9 +54,11 @@ def _example(pattern: Any) -> str:
 
 
 def _hides_its_check(view: View) -> bool:
-    if not hasattr(view, "login_url") or any(hasattr(view, name) for name in _LOOKED_AFTER):
+    if not hasattr(view, "login_url") or belongs_to_admin(view):
         return False
-    return next(_tests(view), None) is None
+    if any(hasattr(view, name) for name in _LOOKED_AFTER):
+        return False
+    return next(view_tests(view), None) is None
 
 
 def _hidden(view: View) -> CheckMessage:

@@ -59,6 +59,10 @@ class RereadableStream:
         self._position += len(line)
         return line
 
+    def seekable(self) -> bool:
+        """Say no: ``HttpRequest.body`` of newer Django versions would seek to the end."""
+        return False
+
     def close(self) -> None:
         self._copy.close()
 

@@ -59,7 +59,7 @@ class DatabaseStore:
     def evict(self, record_id: int) -> bool:
         """Remove a record if it is expired and not locked; return whether it is gone."""
         with _contention_is_busy():
-            removed = self._delete(self.expired().filter(pk=record_id), limit=1)
+            removed = self._delete_expired([record_id], NOW)
             return bool(removed) or not self._records().filter(pk=record_id).exists()
 
     def purge(self, batch_size: int, older_than: timedelta = NOW) -> Iterator[int]:
@@ -69,19 +69,26 @@ class DatabaseStore:
         :param older_than: how long ago they must have expired
         :return: the number of records removed, batch by batch
         """
-        expired = self.expired(older_than).order_by("expires_at")
-        while deleted := self._delete(expired, batch_size):
-            yield deleted
+        # Found without a lock, then locked one by one: InnoDB would lock the first living
+        # record behind a range, too, and its duplicates would be told that it is in flight.
+        expired = self.expired(older_than).order_by("expires_at", "pk")
+        page = list(expired.values_list("expires_at", "pk")[:batch_size])
+        while page:
+            yield self._delete_expired([pk for _, pk in page], older_than)
+            last_time, last_pk = page[-1]
+            rest = expired.filter(expires_at__gte=last_time)
+            rest = rest.exclude(expires_at=last_time, pk__lte=last_pk)
+            page = list(rest.values_list("expires_at", "pk")[:batch_size])
 
     def expired(self, older_than: timedelta = NOW) -> QuerySet[IdempotencyRecord]:
         """Return the records that expired at least ``older_than`` ago."""
         return self._records().filter(expires_at__lte=StoreTime(-older_than))
 
-    def _delete(self, records: QuerySet[IdempotencyRecord], limit: int) -> int:
+    def _delete_expired(self, ids: list[int], older_than: timedelta) -> int:
         with write_transaction(self.using):
-            unlocked = records.select_for_update(skip_locked=True).values_list("pk", flat=True)
-            ids = list(unlocked[:limit])
-            return self._records().filter(pk__in=ids).delete()[0] if ids else 0
+            locked = self._records().filter(pk__in=ids).select_for_update(skip_locked=True)
+            ours = list(locked.values_list("pk", flat=True))
+            return self.expired(older_than).filter(pk__in=ours).delete()[0]
 
     def _records(self) -> QuerySet[IdempotencyRecord]:
         return IdempotencyRecord._base_manager.using(self.using)

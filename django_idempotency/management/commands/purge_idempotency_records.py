@@ -69,8 +69,6 @@ class Command(BaseCommand):
     def _purge(self, store: DatabaseStore, older_than: timedelta, batch_size: int) -> str:
         removed = batches = 0
         try:
-            # SQLite knows its transaction mode only when it is connected.
-            connections[store.using].ensure_connection()
             for deleted in store.purge(batch_size, older_than):
                 batches += 1
                 removed += deleted
