@@ -1,21 +1,50 @@
 # What a checkout can do with nothing but make and Python 3.11 or newer.
 
 PYTHON ?= python3
-VENV := .demo/venv
+DEMO := .demo/venv
+VENV := .venv
+PIP := -m pip --quiet --disable-pip-version-check install
 
 # EXAMPLE_DATABASE=postgresql://... or mariadb://... needs a driver; SQLite comes with Python.
 SCHEME := $(firstword $(subst :, ,$(EXAMPLE_DATABASE)))
 DRIVER_postgresql := psycopg[binary]
 DRIVER_mariadb := mysqlclient
 DRIVER_mysql := mysqlclient
-INSTALLED := $(VENV)/installed-$(or $(SCHEME),sqlite)
+INSTALLED := $(DEMO)/installed-$(or $(SCHEME),sqlite)
 
-.PHONY: demo
+.PHONY: demo test check
+
+# Runs the example project and checks the whole story over HTTP.
 demo: $(INSTALLED)
-	$(VENV)/bin/python -m example_project.demo
+	$(DEMO)/bin/python -m example_project.demo
 
-$(INSTALLED): setup.cfg pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python 3.11 or newer is needed: make demo PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[drf]" gunicorn $(DRIVER_$(SCHEME))
+# Runs the tests on every database that answers; ARGS go to pytest.
+test: $(VENV)/installed
+	$(VENV)/bin/python -m tests $(ARGS)
+
+# Types, lint, format.
+check: $(VENV)/checkers
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(INSTALLED): setup.cfg pyproject.toml | python
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python $(PIP) --editable ".[drf]" gunicorn $(DRIVER_$(SCHEME))
 	touch $@
+
+$(VENV)/installed: setup.cfg pyproject.toml | python
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) --upgrade pip
+	$(VENV)/bin/python $(PIP) --editable ".[drf]" --group test
+	-$(VENV)/bin/python $(PIP) "psycopg[binary]"
+	-$(VENV)/bin/python $(PIP) mysqlclient
+	touch $@
+
+$(VENV)/checkers: $(VENV)/installed
+	$(VENV)/bin/python $(PIP) --group lint
+	touch $@
+
+.PHONY: python
+python:
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'

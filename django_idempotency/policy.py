@@ -17,7 +17,7 @@ class Scope(StrEnum):
     """Whose keys are kept apart."""
 
     PRINCIPAL = "principal"
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105
 
 
 class Anonymous(StrEnum):
@@ -149,7 +149,7 @@ def _choice(enum: type[StrEnum]) -> Callable[[object], StrEnum]:
     def parse(value: object) -> StrEnum:
         if value not in list(enum):
             raise ValueError("must be one of " + ", ".join(repr(str(item)) for item in enum))
-        return enum(value)
+        return enum(str(value))
 
     return parse
 

@@ -39,7 +39,9 @@ def _postgresql() -> Iterator[Count]:
     count = Count()
 
     def notice(diagnostic: Any) -> None:
-        found = re.match(r"(?:statement|execute [^:]*): (.*)", diagnostic.message_primary, re.DOTALL)
+        found = re.match(
+            r"(?:statement|execute [^:]*): (.*)", diagnostic.message_primary, re.DOTALL
+        )
         if found is not None:
             count.add(found[1])
 

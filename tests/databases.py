@@ -10,7 +10,7 @@ DATABASE = os.environ.get("IDEMPOTENCY_TEST_DATABASE", "sqlite")
 def settings_of(name: str) -> dict[str, Any]:
     """Return Django's settings for a database; the servers listen on loopback."""
     common = {"NAME": "idempotency", "HOST": "127.0.0.1"}
-    return {
+    known: dict[str, dict[str, Any]] = {
         "sqlite": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": os.environ.get("IDEMPOTENCY_TEST_SQLITE", "idempotency.sqlite3"),
@@ -33,4 +33,5 @@ def settings_of(name: str) -> dict[str, Any]:
             "PASSWORD": os.environ.get("MYSQL_PASSWORD", ""),
             "OPTIONS": {"charset": "utf8mb4"},
         },
-    }[name]
+    }
+    return known[name]

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_fifty_keys_with_eight_duplicates_each(server: Server, caller: Caller, p
     token, answers = caller.token.key, Counter[str]()
     for number in range(50):
         key, item = f"key-{number}", f"item-{number}"
-        storm = together(8, lambda: server.post(path, token, key, {"item": item}))
+        storm = together(8, partial(server.post, path, token, key, {"item": item}))
         bodies = {answer.body for answer in storm if answer.status == 201}
         assert len(bodies) <= 1
         for answer in storm:

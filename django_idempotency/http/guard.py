@@ -31,6 +31,13 @@ logger = logging.getLogger("django_idempotency")
 Answer = HttpResponse | Problem
 """What the guard says instead of the view: a replay, or an error."""
 
+DURABLE = (
+    "django_idempotency: a guarded view runs in one transaction with its record, so nothing in it "
+    "can commit on its own (atomic mode; there is no non-atomic mode yet). Use atomic() without "
+    "durable=True, or @idempotency_exempt."
+)
+"""Added to Django's error when a view asks for a durable block."""
+
 ANONYMOUS: Parts = ("anonymous",)
 
 
@@ -84,6 +91,8 @@ class Guard:
         """The view raised."""
         if self._operation is not None:
             self._operation.fail(error)
+            if isinstance(error, RuntimeError) and "durable" in str(error):
+                error.add_note(DURABLE)
 
     def finish(self, response: HttpResponseBase) -> None:
         """The response is rendered: store it and commit, or undo the view's writes."""

@@ -43,7 +43,7 @@ class Operation:
         self.recovered = False
         self._store = store
         self._claim = claim
-        self._record: Snapshot | None = None
+        self._record: Snapshot  # from the moment it is started
         self._transaction = AttemptTransaction(using)
 
     def begin(self) -> Begun:
@@ -132,7 +132,6 @@ class Operation:
 
     def _complete_late(self, response: StoredResponse) -> bool:
         """Store a response whose writes were rolled back: nothing depends on it any more."""
-        assert self._record is not None
         try:
             self._transaction.begin()
             record = self._store.lock(self._record.id)
@@ -147,7 +146,6 @@ class Operation:
         return self._store_response(response)
 
     def _store_response(self, response: StoredResponse) -> bool:
-        assert self._record is not None
         retention = self._claim.retention
         try:
             stored = self._store.complete(self._record, self.attempt, response, retention)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections, transaction
@@ -93,11 +94,13 @@ def _request_block(using: str) -> transaction.Atomic | None:
     A test case's blocks do not count: everything in a test happens inside them.
     """
     connection = connections[using]
-    blocks = [block for block in connection.atomic_blocks if not block._from_testcase]
+    entered: list[Any] = connection.atomic_blocks
+    blocks = [block for block in entered if not block._from_testcase]
     if not blocks:
         return None
     if len(blocks) == 1 and connection.settings_dict["ATOMIC_REQUESTS"]:
-        return blocks[0]
+        block: transaction.Atomic = blocks[0]
+        return block
     raise ImproperlyConfigured(
         f"An idempotent view runs inside transaction.atomic() on database {using!r}, which would "
         "hide its record from other requests until the end. Move atomic() inside the view, below "

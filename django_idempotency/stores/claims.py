@@ -28,7 +28,8 @@ class ClaimStatement:
     def __init__(self, connection: BaseDatabaseWrapper, model: type[models.Model]) -> None:
         self.connection = connection
         quote = connection.ops.quote_name
-        names = {field.name: quote(field.column) for field in model._meta.concrete_fields}
+        fields = model._meta.concrete_fields
+        names = {field.name: quote(str(field.column)) for field in fields}
         self.table = quote(model._meta.db_table)
         self.columns = ", ".join(names[name] for name in COLUMNS)
         self.inserted = ", ".join(names[name] for name in _INSERTED)

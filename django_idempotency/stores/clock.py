@@ -41,6 +41,8 @@ class StoreTime(Func):
         super().__init__()
         self._offset = offset
 
-    def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper, **kwargs: Any) -> Any:
+    def as_sql(  # type: ignore[override]
+        self, compiler: Any, connection: BaseDatabaseWrapper, **kwargs: Any
+    ) -> Any:
         sql, parameters = store_time(connection, self._offset)
         return f"({sql})", parameters

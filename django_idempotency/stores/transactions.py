@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from django.db import connections, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 
 def enter(block: transaction.Atomic) -> None:
@@ -13,7 +13,7 @@ def enter(block: transaction.Atomic) -> None:
     A deferred transaction there would read first and fail when it wants to write, because
     another connection wrote in between. An immediate one waits, up to the busy timeout.
     """
-    connection = cast(Any, connections[block.using])
+    connection = cast(Any, connections[block.using or DEFAULT_DB_ALIAS])
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         block.__enter__()
         return
