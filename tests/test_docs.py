@@ -150,7 +150,11 @@ class TestSettings:
     def test_the_example_configures(self, name: str, monkeypatch: Any) -> None:
         monkeypatch.setenv("IDEMPOTENCY_SECRET", "a secret of its own")
         (example,) = blocks(section(self.PAGE, name), "python")
-        namespace = {"timedelta": timedelta, "os": os, "idempotent": idempotent}
+        namespace: dict[str, Any] = {
+            "timedelta": timedelta,
+            "os": os,
+            "idempotent": idempotent,
+        }
         exec(example, namespace)
         module = ModuleType("myproject.api")
         vars(module).update(namespace)
@@ -276,17 +280,16 @@ def names_of_tests(file: str) -> set[str]:
     path = ROOT / "tests" / file
     if not path.exists():
         return set()
-    found = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    found = set(functions_of(module))
+    for node in module.body:
         if isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}::{each.name}" for each in node.body if is_test(each)}
-        elif is_test(node):
-            found.add(node.name)
+            found |= {f"{node.name}::{name}" for name in functions_of(node)}
     return found
 
 
-def is_test(node: Any) -> bool:
-    return isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+def functions_of(node: ast.Module | ast.ClassDef) -> list[str]:
+    return [each.name for each in node.body if isinstance(each, ast.FunctionDef)]
 
 
 class TestReadme:
