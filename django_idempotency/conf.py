@@ -13,6 +13,9 @@ from django.utils.module_loading import import_string
 
 from .policy import FIELDS, Policy, PolicyError, build
 
+FUNCTIONS = frozenset({"SCOPE", "TENANT", "FINGERPRINT", "ERRORS"})
+"""Settings that may name a function by its dotted path."""
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -88,13 +91,13 @@ def _policy(options: dict[str, object], problems: dict[str, str]) -> Policy:
 
 def _imported(name: str, value: object, problems: dict[str, str]) -> object:
     """A function may be given as a dotted path."""
-    if name != "SCOPE" or not isinstance(value, str) or "." not in value:
+    if name not in FUNCTIONS or not isinstance(value, str) or "." not in value:
         return value
     try:
         return import_string(value)
     except ImportError as error:
         problems[name] = f"cannot be imported: {error}"
-        return "principal"
+        return getattr(Policy(), name.lower())
 
 
 def _patterns(value: object) -> tuple[re.Pattern[str], ...]:

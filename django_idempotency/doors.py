@@ -8,16 +8,19 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.core.handlers.exception import response_for_exception
-from django.http import HttpRequest
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.handlers.exception import get_exception_response
+from django.http import Http404, HttpRequest
+from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
+from django.urls import get_resolver, get_urlconf
 
 from .conf import configuration
 from .http.body import keep_body
-from .http.guard import Answer, Guard, read_key
+from .http.guard import Answer, Guard, Status, read_key, tell
 from .http.problems import problem_response
 from .http.responses import rendered
-from .policy import Policy
+from .policy import Errors, Policy
 from .protocol.fingerprint import Payload
 from .protocol.problems import Problem
 
@@ -33,6 +36,14 @@ EXEMPT = "_idempotency_exempt"
 _WATCHED = "_idempotency_watched"
 _BRACKET = "_idempotency_bracket"
 _HOOKED = "_idempotency_hooked"
+
+
+# As in django.core.handlers.exception.response_for_exception.
+_RAISED: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
+    ((Http404,), 404),
+    ((PermissionDenied,), 403),
+    ((BadRequest, SuspiciousOperation, MultiPartParserError), 400),
+)
 
 
 class Bracket:
@@ -92,7 +103,7 @@ def run(call: Callable[[], HttpResponseBase], request: Any, policy: Policy) -> H
         return door.answer(key)
     guard = Guard(django_request, policy, key)
     answer = guard.start(request, door.parsed_payload)
-    return door.run(call, guard) if answer is None else door.answer(answer)
+    return door.run(call, guard) if answer is None else guard.marked(door.answer(answer))
 
 
 def start(request: HttpRequest, policy: Policy, bracket: Bracket) -> HttpResponseBase | None:
@@ -108,7 +119,7 @@ def start(request: HttpRequest, policy: Policy, bracket: Bracket) -> HttpRespons
     guard = Guard(request, policy, key)
     answer = guard.start(request, door.parsed_payload)
     if answer is not None:
-        return door.answer(answer)
+        return guard.marked(door.answer(answer))
     bracket.guard = guard
     return None
 
@@ -121,7 +132,17 @@ class Door:
         self.policy = policy
 
     def answer(self, answer: Answer) -> HttpResponseBase:
-        return problem_response(answer, self.policy) if isinstance(answer, Problem) else answer
+        if not isinstance(answer, Problem):
+            return answer
+        response = self.problem(answer)
+        tell(response, self.policy, Status.REFUSED)
+        return response
+
+    def problem(self, problem: Problem) -> HttpResponseBase:
+        if isinstance(self.policy.errors, Errors):
+            return problem_response(problem, self.policy)
+        response: HttpResponseBase = self.policy.errors(problem, self.request)
+        return response
 
     def parsed_payload(self) -> Payload | None:
         return None
@@ -150,10 +171,13 @@ class Door:
         return final
 
     def raised(self, guard: Guard, error: BaseException) -> None:
-        """Remember what Django will make of the exception (404, 400); it is raised all the same,
-        for the other middlewares' sake."""
-        if isinstance(error, Exception):
-            guard.finish(response_for_exception(self.request, error))
+        """Remember what Django will make of the exception; it is raised all the same, for the
+        other middlewares' sake. What Django calls an error of the server is not asked for: its
+        handling is logged and reported, and that must happen once."""
+        status = next((code for kinds, code in _RAISED if isinstance(error, kinds)), None)
+        if status is not None and isinstance(error, Exception):
+            resolver = get_resolver(get_urlconf())
+            guard.finish(rendered(get_exception_response(self.request, resolver, status, error)))
 
 
 def _door(request: Any, django_request: HttpRequest, policy: Policy) -> Door:
@@ -204,8 +228,11 @@ def carries(thing: Any, mark: str) -> bool:
 
     ``@api_view`` hides the function it wraps in a closure, without its attributes.
     """
-    cells = getattr(thing, "__closure__", None) or ()
-    return hasattr(thing, mark) or any(hasattr(cell.cell_contents, mark) for cell in cells)
+    if hasattr(thing, mark):
+        return True
+    hides = getattr(thing, "__module__", None) == "rest_framework.decorators"
+    cells = (getattr(thing, "__closure__", None) or ()) if hides else ()
+    return any(hasattr(cell.cell_contents, mark) for cell in cells)
 
 
 def _guard_instance(view: Any, request: HttpRequest) -> None:

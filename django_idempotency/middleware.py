@@ -16,6 +16,7 @@ from .doors import (
     start,
     watch,
 )
+from .http.guard import Status, tell
 from .permissions import passes_view_checks
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -46,6 +47,9 @@ class IdempotencyMiddleware:
             bracket.fail(error)
             raise
         bracket.finish(response)
+        policy = configuration().policy
+        if policy.meta_key in request.META:
+            tell(response, policy, Status.IGNORED)
         return response
 
     def process_view(

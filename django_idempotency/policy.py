@@ -1,12 +1,13 @@
 """What a view promises its callers: one typed, frozen object."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from . import values
 from .protocol.keys import MAX_KEY_LENGTH, KeyFormat
 
 NOT_STORED = frozenset({401, 403, 408, 409, 423, 425, 429, *range(500, 600)})
@@ -32,7 +33,15 @@ class Fingerprint(StrEnum):
     """What must be equal for two requests with one key to be the same request."""
 
     REQUEST = "request"
+    BYTES = "bytes"
     NONE = "none"
+
+
+class InFlight(StrEnum):
+    """What a duplicate of a running request gets."""
+
+    CONFLICT = "conflict"
+    WAIT = "wait"
 
 
 class Errors(StrEnum):
@@ -59,18 +68,32 @@ class Policy:
     required: bool = False
     key_format: KeyFormat = KeyFormat.LENIENT
     key_max_length: int = MAX_KEY_LENGTH
-    scope: Scope | Callable[[Any], str | None] = Scope.PRINCIPAL
+    key_pattern: re.Pattern[str] | None = None
+    scope: Scope | Callable[[Any], str | tuple[str, ...] | None] = Scope.PRINCIPAL
+    tenant: Callable[[Any], str] | None = None
     anonymous: Anonymous = Anonymous.IGNORE
-    fingerprint: Fingerprint = Fingerprint.REQUEST
+    fingerprint: Fingerprint | Callable[[Any], str] = Fingerprint.REQUEST
+    fingerprint_fields: frozenset[str] | None = None
+    fingerprint_ignored_fields: frozenset[str] = frozenset()
     retention: timedelta = timedelta(hours=24)
+    tombstone: timedelta = timedelta(0)
+    expired_status: int = 410
     not_stored: frozenset[int] = NOT_STORED
     max_response_size: int = 1024 * 1024
     excluded_headers: frozenset[str] = frozenset()
     replay_header: str = "Idempotency-Replayed"
+    replay_value: str = "true"
+    key_header: str | None = None
+    completed_header: str | None = None
+    expires_header: str | None = None
+    status_header: str | None = None
     mismatch_status: int = 422
+    in_flight: InFlight = InFlight.CONFLICT
     in_flight_status: int = 409
+    wait_timeout: timedelta = timedelta(seconds=5)
+    wait_limit: int = 2
     retry_after: int = 1
-    errors: Errors = Errors.PROBLEM
+    errors: Errors | Callable[[Any, Any], Any] = Errors.PROBLEM
     docs_url: str = (
         "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07"
     )
@@ -89,14 +112,14 @@ class Policy:
         return build(values, self)
 
 
-def build(values: Mapping[str, object], base: Policy | None = None) -> Policy:
-    """Return ``base`` (or the defaults) with ``values`` parsed into it.
+def build(given: Mapping[str, object], base: Policy | None = None) -> Policy:
+    """Return ``base`` (or the defaults) with ``given`` parsed into it.
 
     :raises PolicyError: names every unknown field and every bad value at once
     """
     parsed: dict[str, Any] = {}
     problems: dict[str, str] = {}
-    for name, value in values.items():
+    for name, value in given.items():
         parse = _PARSERS.get(name)
         if parse is None:
             known = ", ".join(sorted(_PARSERS))
@@ -111,122 +134,44 @@ def build(values: Mapping[str, object], base: Policy | None = None) -> Policy:
     return replace(base or Policy(), **parsed)
 
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-def _header(value: object) -> str:
-    if not isinstance(value, str) or _TOKEN.fullmatch(value) is None:
-        raise ValueError("must be the name of a header field (RFC 9110, section 5.1)")
-    if value.lower() in {"authorization", "cookie", "content-type", "content-length"}:
-        raise ValueError("must be a header field of its own")
-    return value
-
-
-def _methods(value: object) -> frozenset[str]:
-    known = {"POST", "PUT", "PATCH", "DELETE"}
-    methods = {item.upper() if isinstance(item, str) else item for item in _items(value)}
-    if not methods or not methods <= known:
-        raise ValueError(f"must be a list of {', '.join(sorted(known))}")
-    return frozenset(str(item) for item in methods)
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("must be True or False")
-    return value
-
-
-def _number(lowest: int, highest: int, unit: str) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise ValueError(f"must be a whole number of {unit} from {lowest} to {highest}")
-        return value
-
-    return parse
-
-
-def _choice(enum: type[StrEnum]) -> Callable[[object], StrEnum]:
-    def parse(value: object) -> StrEnum:
-        if value not in list(enum):
-            raise ValueError("must be one of " + ", ".join(repr(str(item)) for item in enum))
-        return enum(str(value))
-
-    return parse
-
-
-def _scope(value: object) -> object:
-    if callable(value) and not isinstance(value, type):
-        return value
-    if value not in list(Scope):
-        raise ValueError("must be 'principal', 'token' or a function of the request")
-    return Scope(str(value))
-
-
-def _retention(value: object) -> timedelta:
-    if not isinstance(value, timedelta):
-        raise TypeError("must be a datetime.timedelta")
-    if not timedelta(seconds=1) <= value <= timedelta(days=3660):
-        raise ValueError("must be between one second and ten years")
-    return value
-
-
-def _statuses(value: object) -> frozenset[int]:
-    statuses: set[int] = set()
-    for item in _items(value):
-        if item in {"4xx", "5xx"}:
-            first = int(str(item)[0]) * 100
-            statuses.update(range(first, first + 100))
-        elif isinstance(item, int) and 200 <= item <= 599:
-            statuses.add(item)
-        else:
-            raise ValueError("must be a list of status codes, '4xx' or '5xx'")
-    return frozenset(statuses)
-
-
-def _headers(value: object) -> frozenset[str]:
-    return frozenset(_header(item).lower() for item in _items(value))
-
-
-def _url(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"(https?://|/)[\x21-\x7e]*", value):
-        raise ValueError("must be an http(s) URL or an absolute path")
-    if re.search(r'[<>"\\]', value):
-        raise ValueError("must not hold <, >, quotes or backslashes")
-    return value
-
-
-def _alias(value: object) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value):
-        raise TypeError("must be a database alias or None")
-    return value
-
-
-def _items(value: object) -> Collection[object]:
-    if not isinstance(value, list | tuple | set | frozenset | range):
-        raise TypeError("must be a list")
-    return value
-
-
 _PARSERS: dict[str, Callable[[object], object]] = {
-    "header": _header,
-    "methods": _methods,
-    "required": _flag,
-    "key_format": _choice(KeyFormat),
-    "key_max_length": _number(1, MAX_KEY_LENGTH, "characters"),
-    "scope": _scope,
-    "anonymous": _choice(Anonymous),
-    "fingerprint": _choice(Fingerprint),
-    "retention": _retention,
-    "not_stored": _statuses,
-    "max_response_size": _number(0, 2**30, "bytes"),
-    "excluded_headers": _headers,
-    "replay_header": _header,
-    "mismatch_status": _number(400, 499, "an HTTP client error"),
-    "in_flight_status": _number(400, 499, "an HTTP client error"),
-    "retry_after": _number(1, 86400, "seconds"),
-    "errors": _choice(Errors),
-    "docs_url": _url,
-    "using": _alias,
+    "header": values.header,
+    "methods": values.methods,
+    "required": values.flag,
+    "key_format": values.choice(KeyFormat),
+    "key_max_length": values.number(1, MAX_KEY_LENGTH, "characters"),
+    "key_pattern": values.pattern,
+    "scope": values.choice_or_function(Scope),
+    "tenant": values.function,
+    "anonymous": values.choice(Anonymous),
+    "fingerprint": values.choice_or_function(Fingerprint),
+    "fingerprint_fields": values.optional(values.names),
+    "fingerprint_ignored_fields": values.names,
+    "retention": values.duration(
+        timedelta(seconds=1), values.TEN_YEARS, "one second and ten years"
+    ),
+    "tombstone": values.duration(timedelta(0), values.TEN_YEARS, "nothing and ten years"),
+    "expired_status": values.number(400, 499, "an HTTP client error"),
+    "not_stored": values.statuses,
+    "max_response_size": values.number(0, 2**30, "bytes"),
+    "excluded_headers": values.headers,
+    "replay_header": values.header,
+    "replay_value": values.header_value,
+    "key_header": values.optional(values.header),
+    "completed_header": values.optional(values.header),
+    "expires_header": values.optional(values.header),
+    "status_header": values.optional(values.header),
+    "mismatch_status": values.number(400, 499, "an HTTP client error"),
+    "in_flight": values.choice(InFlight),
+    "in_flight_status": values.number(400, 499, "an HTTP client error"),
+    "wait_timeout": values.duration(
+        timedelta(milliseconds=1), timedelta(minutes=1), "a millisecond and a minute"
+    ),
+    "wait_limit": values.number(1, 10_000, "requests per process"),
+    "retry_after": values.number(1, 86400, "seconds"),
+    "errors": values.choice_or_function(Errors),
+    "docs_url": values.url,
+    "using": values.alias,
 }
 
 FIELDS = tuple(field.name for field in fields(Policy))

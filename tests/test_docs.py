@@ -181,6 +181,7 @@ class TestErrors:
         problems.in_flight(Policy().in_flight_status, Policy().retry_after),
         problems.response_unavailable(201, "reason"),
         problems.anonymous_refused("H"),
+        problems.key_expired("H", Policy().expired_status),
         problems.store_busy(Policy().retry_after),
     )
 

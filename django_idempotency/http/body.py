@@ -1,7 +1,8 @@
 """Reading a request's body for its fingerprint, and leaving it for the view."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
@@ -97,14 +98,34 @@ def keep_body(request: HttpRequest) -> None:
         cast(Any, request)._stream = RereadableStream(stream)
 
 
-def payload(request: HttpRequest) -> Payload | None:
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which parts of a body make up its payload.
+
+    :param by_bytes: compare bytes, whatever they mean
+    :param fields: only these fields of a form or of a JSON object, if given
+    :param ignored: and none of these
+    """
+
+    by_bytes: bool = False
+    fields: frozenset[str] | None = None
+    ignored: frozenset[str] = frozenset()
+
+    def wants(self, name: str) -> bool:
+        return (self.fields is None or name in self.fields) and name not in self.ignored
+
+
+EVERYTHING = Selection()
+
+
+def payload(request: HttpRequest, selection: Selection = EVERYTHING) -> Payload | None:
     """Digest the body; ``None`` if somebody has consumed it and left no copy.
 
     :raises UnreadablePostError: if the client stops sending
     """
     media_type = (request.content_type or "").lower()
     if media_type in {FORM, MULTIPART} and hasattr(request, "_files"):
-        return _form(request.POST, _uploaded(request))
+        return _form(request.POST, _uploaded(request), selection)
     body = _body(request)
     if body is None:
         return None
@@ -112,21 +133,23 @@ def payload(request: HttpRequest) -> Payload | None:
         size = body.load()
     except OSError as error:
         raise UnreadablePostError(*error.args) from error
-    return _typed(request, media_type, body, size) or _raw(media_type, body)
+    if size == 0:
+        return NO_PAYLOAD
+    found = None if selection.by_bytes else _typed(request, body, size, selection)
+    return found or _raw(media_type, body)
 
 
 def _typed(
-    request: HttpRequest, media_type: str, body: RereadableStream, size: int
+    request: HttpRequest, body: RereadableStream, size: int, selection: Selection
 ) -> Payload | None:
     """Digest a body by what it means; ``None`` if only its bytes can be compared."""
-    if size == 0:
-        return NO_PAYLOAD
+    media_type = (request.content_type or "").lower()
     if media_type == MULTIPART:
-        return _multipart(request, body)
+        return _multipart(request, body, selection)
     if media_type == FORM:
-        return _urlencoded(request, body, size)
+        return _urlencoded(request, body, size, selection)
     if media_type.endswith("json") and size <= LARGEST_JSON:
-        return json_payload(body.whole().read())
+        return json_payload(body.whole().read(), selection.wants)
     return None
 
 
@@ -146,17 +169,22 @@ def _raw(media_type: str, body: RereadableStream) -> Payload:
     return raw_payload(media_type, digest.digest())
 
 
-def _urlencoded(request: HttpRequest, body: RereadableStream, size: int) -> Payload | None:
+def _urlencoded(
+    request: HttpRequest, body: RereadableStream, size: int, selection: Selection
+) -> Payload | None:
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if limit is not None and size > limit:
         return None
     try:
-        return _form(QueryDict(body.whole().read(), encoding=request.encoding), [])
+        fields = QueryDict(body.whole().read(), encoding=request.encoding)
     except (SuspiciousOperation, ValueError):
         return None
+    return _form(fields, [], selection)
 
 
-def _multipart(request: HttpRequest, body: RereadableStream) -> Payload | None:
+def _multipart(
+    request: HttpRequest, body: RereadableStream, selection: Selection
+) -> Payload | None:
     """Parse a copy: boundaries change between retries, fields and files do not."""
     digests = _DigestHandler(request)
     try:
@@ -164,7 +192,7 @@ def _multipart(request: HttpRequest, body: RereadableStream) -> Payload | None:
         fields, _ = parser.parse()
     except (MultiPartParserError, SuspiciousOperation, RequestDataTooBig, ValueError):
         return None
-    return _form(fields, digests.files)
+    return _form(fields, digests.files, selection)
 
 
 Upload = tuple[str, tuple[str, ...]]
@@ -206,11 +234,12 @@ def _file(field: str | None, name: str | None, media_type: str | None, digest: s
     return (field or "", ("file", name or "", media_type or "", digest))
 
 
-def _form(fields: QueryDict, files: Any) -> Payload:
+def _form(fields: QueryDict, files: Iterable[Upload], selection: Selection) -> Payload:
     values = [
         (name, ("text", str(value)))
         for name, items in fields.lists()
         if name != CSRF_FIELD
         for value in items
     ]
-    return form_payload([*values, *files])
+    wanted = (field for field in (*values, *files) if selection.wants(field[0]))
+    return form_payload(wanted)

@@ -2,6 +2,9 @@
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
+from enum import StrEnum
+from time import time
 from typing import Any, assert_never
 from urllib.parse import quote
 
@@ -9,22 +12,26 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import router
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.http import http_date
 
 from ..conf import configuration
 from ..lifecycle.operation import InFlight, Operation, Started, Unavailable
+from ..lifecycle.waiting import IMPATIENT, Patience
 from ..models import IdempotencyRecord
 from ..policy import Anonymous, Fingerprint, Policy
+from ..policy import InFlight as OnDuplicate
 from ..protocol import problems
-from ..protocol.decision import Mismatch, Replay
-from ..protocol.fingerprint import NO_PAYLOAD, Payload, fingerprint
+from ..protocol.decision import Buried, Mismatch, Replay
+from ..protocol.fingerprint import NO_PAYLOAD, Payload, custom_fingerprint, fingerprint
 from ..protocol.keys import InvalidKey, parse_key
 from ..protocol.problems import Problem
 from ..protocol.record import Claim, StoredResponse
 from ..protocol.scope import scope_digest, short_digest
+from ..remember import Memory, memory_of
 from ..stores.db import DatabaseStore
-from .body import payload
+from .body import Selection, payload
 from .principal import Parts, principal
-from .responses import freeze, thaw
+from .responses import freeze, is_stored, thaw
 
 logger = logging.getLogger("django_idempotency")
 
@@ -41,15 +48,31 @@ DURABLE = (
 ANONYMOUS: Parts = ("anonymous",)
 
 
+class Status(StrEnum):
+    """What the status header says."""
+
+    STORED = "stored"
+    NOT_STORED = "not-stored"
+    REPLAYED = "replayed"
+    REFUSED = "refused"
+    IGNORED = "ignored"
+
+
 def read_key(request: HttpRequest, policy: Policy) -> str | Problem | None:
     """Return the request's key; ``None`` if it has none and needs none. Costs no query."""
     value = request.META.get(policy.meta_key)
     if value is None:
         return problems.key_missing(policy.header) if policy.required else None
     try:
-        return parse_key(value, policy.key_format, policy.key_max_length)
+        return parse_key(value, policy.key_format, policy.key_max_length, policy.key_pattern)
     except InvalidKey as error:
         return problems.key_invalid(policy.header, str(error))
+
+
+def tell(response: HttpResponseBase, policy: Policy, status: Status) -> None:
+    """Set the status header, if policy wants one and nobody has set it."""
+    if policy.status_header is not None and policy.status_header not in response:
+        response[policy.status_header] = str(status)
 
 
 class Guard:
@@ -57,6 +80,7 @@ class Guard:
 
     :param request: Django's request
     :param policy: the view's policy
+    :param key: what :func:`read_key` found
     """
 
     def __init__(self, request: HttpRequest, policy: Policy, key: str) -> None:
@@ -64,6 +88,7 @@ class Guard:
         self._policy = policy
         self._key = key
         self._operation: Operation | None = None
+        self._memory = Memory()
 
     def start(self, caller: Any, parsed: Callable[[], Payload | None]) -> Answer | None:
         """Claim the key. ``None``: run the view; otherwise this is the answer.
@@ -79,8 +104,7 @@ class Guard:
             if self._policy.anonymous is Anonymous.REFUSE:
                 return problems.anonymous_refused(self._policy.header)
             scope = ANONYMOUS
-        using = self._policy.using or router.db_for_write(IdempotencyRecord)
-        operation = Operation(DatabaseStore(using), self._claim(scope, parsed), using)
+        operation = self._operate(self._claim(scope, caller, parsed))
         answer = self._begin(operation)
         if answer is None:
             self._operation = operation
@@ -89,27 +113,60 @@ class Guard:
 
     def fail(self, error: BaseException) -> None:
         """The view raised."""
-        if self._operation is not None:
-            self._operation.fail(error)
-            if isinstance(error, RuntimeError) and "durable" in str(error):
-                error.add_note(DURABLE)
+        if self._operation is None:
+            return
+        self._memory = memory_of(error) or Memory()
+        self._operation.fail(error)
+        if isinstance(error, RuntimeError) and "durable" in str(error):
+            error.add_note(DURABLE)
 
     def finish(self, response: HttpResponseBase) -> None:
         """The response is rendered: store it and commit, or undo the view's writes."""
         operation, self._operation = self._operation, None
         if operation is None:
+            tell(response, self._policy, Status.IGNORED)
             return
+        memory = memory_of(response) or self._memory
         try:
-            stored = operation.finish(freeze(response, self._policy))
+            stored = self._store(operation, response, memory)
         except BaseException as error:
             operation.fail(error)
             raise
+        tell(response, self._policy, Status.STORED if stored else Status.NOT_STORED)
         if not stored:
             logger.info("Key %s: status %d not stored", self._name, response.status_code)
+
+    def marked(self, response: HttpResponseBase) -> HttpResponseBase:
+        """Echo the key, if policy wants that."""
+        if self._policy.key_header is not None:
+            response[self._policy.key_header] = self._key
+        return response
 
     @property
     def _name(self) -> str:
         return short_digest(self._key)
+
+    def _operate(self, claim: Claim) -> Operation:
+        policy = self._policy
+        using = policy.using or router.db_for_write(IdempotencyRecord)
+        waits = policy.in_flight is OnDuplicate.WAIT
+        patience = Patience(policy.wait_timeout, policy.wait_limit) if waits else IMPATIENT
+        return Operation(DatabaseStore(using), claim, using, patience)
+
+    def _store(self, operation: Operation, response: HttpResponseBase, memory: Memory) -> bool:
+        if not is_stored(response, self._policy, memory):
+            return operation.finish(None)
+        retention = memory.retention or self._policy.retention
+        self.marked(response)
+        self._date(response, retention)
+        return operation.finish(freeze(response, self._policy, memory), retention)
+
+    def _date(self, response: HttpResponseBase, retention: timedelta) -> None:
+        now = time()
+        if self._policy.completed_header is not None:
+            response[self._policy.completed_header] = http_date(now)
+        if self._policy.expires_header is not None:
+            response[self._policy.expires_header] = http_date(now + retention.total_seconds())
 
     def _begin(self, operation: Operation) -> Answer | None:
         policy = self._policy
@@ -122,35 +179,47 @@ class Guard:
                 return self._replay(response)
             case Mismatch():
                 return problems.key_reused(policy.header, policy.mismatch_status)
+            case Buried():
+                return problems.key_expired(policy.header, policy.expired_status)
             case InFlight():
                 return problems.in_flight(policy.in_flight_status, policy.retry_after)
             case Unavailable():
                 return problems.store_busy(policy.retry_after)
         assert_never(begun)
 
-    def _replay(self, response: StoredResponse) -> Answer:
-        if response.omitted:
-            reason = response.omitted.replace("_", " ")
-            return problems.response_unavailable(response.status, reason)
-        return thaw(response, self._policy)
+    def _replay(self, stored: StoredResponse) -> Answer:
+        if stored.omitted:
+            reason = stored.omitted.replace("_", " ")
+            return problems.response_unavailable(stored.status, reason)
+        response = thaw(stored, self._policy)
+        tell(response, self._policy, Status.REPLAYED)
+        return response
 
-    def _claim(self, scope: Parts, parsed: Callable[[], Payload | None]) -> Claim:
+    def _claim(self, scope: Parts, caller: Any, parsed: Callable[[], Payload | None]) -> Claim:
         request = self._request
         return Claim(
             scope=scope_digest(configuration().secret, scope),
             key=self._key,
-            fingerprint=self._fingerprint(parsed),
+            fingerprint=self._fingerprint(caller, parsed),
             method=request.method or "",
             # For people only: short, and free of characters that a column might refuse.
             path=quote(request.path)[:255],
             retention=self._policy.retention,
+            tombstone=self._policy.tombstone,
         )
 
-    def _fingerprint(self, parsed: Callable[[], Payload | None]) -> str:
-        request, method = self._request, self._request.method or ""
-        if self._policy.fingerprint is Fingerprint.NONE:
+    def _fingerprint(self, caller: Any, parsed: Callable[[], Payload | None]) -> str:
+        request, method, policy = self._request, self._request.method or "", self._policy
+        if policy.fingerprint is Fingerprint.NONE:
             return fingerprint(method, request.path, "", NO_PAYLOAD)
-        content = payload(request) or parsed()
+        if not isinstance(policy.fingerprint, Fingerprint):
+            return custom_fingerprint(str(policy.fingerprint(caller)))
+        selection = Selection(
+            policy.fingerprint is Fingerprint.BYTES,
+            policy.fingerprint_fields,
+            policy.fingerprint_ignored_fields,
+        )
+        content = payload(request, selection) or parsed()
         if content is None:
             raise ImproperlyConfigured(
                 "The request's body was read before the idempotency guard could digest it. "

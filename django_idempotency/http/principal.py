@@ -12,12 +12,22 @@ def principal(request: Any, policy: Policy) -> Parts | None:
 
     :param request: the request that knows its caller: in a DRF view, DRF's own
     """
+    caller = _caller(request, policy)
+    if caller is None or policy.tenant is None:
+        return caller
+    return ("tenant", str(policy.tenant(request)), *caller)
+
+
+def _caller(request: Any, policy: Policy) -> Parts | None:
     if policy.scope is Scope.PRINCIPAL:
         return _user(request) or _token(request)
     if policy.scope is Scope.TOKEN:
         return _token(request) or _user(request)
     named = policy.scope(request)
-    return None if named is None else ("custom", str(named))
+    if named is None:
+        return None
+    parts = named if isinstance(named, tuple) else (named,)
+    return ("custom", *(str(part) for part in parts))
 
 
 def _user(request: Any) -> Parts | None:

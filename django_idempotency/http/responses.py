@@ -7,6 +7,7 @@ from django.http.response import HttpResponseBase
 
 from ..policy import Policy
 from ..protocol.record import Omitted, StoredResponse
+from ..remember import Memory
 
 NEVER_STORED = frozenset(
     {
@@ -22,13 +23,17 @@ NEVER_STORED = frozenset(
 """Header fields that are left out of every stored response (lower case)."""
 
 
-def freeze(response: HttpResponseBase, policy: Policy) -> StoredResponse | None:
-    """Return what to remember, or ``None`` if policy does not store this status.
+def is_stored(response: HttpResponseBase, policy: Policy, memory: Memory) -> bool:
+    """Whether a response is remembered: the view's word comes before policy's."""
+    if memory.stored is not None:
+        return memory.stored
+    return response.status_code not in policy.not_stored
 
-    A response that cannot be stored is remembered without body.
-    """
-    if response.status_code in policy.not_stored:
-        return None
+
+def freeze(response: HttpResponseBase, policy: Policy, memory: Memory) -> StoredResponse:
+    """Return what to remember; a response that cannot be stored is remembered without body."""
+    if not memory.body:
+        return StoredResponse(response.status_code, omitted=Omitted.SECRET)
     if response.streaming:
         return StoredResponse(response.status_code, omitted=Omitted.STREAMING)
     body = cast(HttpResponse, response).content
@@ -41,13 +46,21 @@ def freeze(response: HttpResponseBase, policy: Policy) -> StoredResponse | None:
     return StoredResponse(response.status_code, headers, body)
 
 
+class Replayed(HttpResponse):
+    """A stored response, sent again. Like a redirect it knows its ``url``."""
+
+    @property
+    def url(self) -> str:
+        return self["Location"]
+
+
 def thaw(stored: StoredResponse, policy: Policy) -> HttpResponse:
     """Return the response again, with the replay marker."""
-    response = HttpResponse(stored.body, status=stored.status)
+    response = Replayed(stored.body, status=stored.status)
     del response["Content-Type"]
     for name, value in stored.headers:
         response[name] = value
-    response[policy.replay_header] = "true"
+    response[policy.replay_header] = policy.replay_value
     return response
 
 

@@ -1,11 +1,13 @@
 """One request under a key: claim, lock, run, store."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
-from ..protocol.decision import Claimed, Expired, Mismatch, Replay, decide
+from ..protocol.decision import Buried, Claimed, Expired, Mismatch, Replay, decide
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
 from .transaction import AttemptTransaction
+from .waiting import IMPATIENT, Patience, place
 
 TRIES = 5
 """How often a claim starts over after losing a race against rivals or the purge."""
@@ -26,7 +28,7 @@ class Unavailable:
     """The store is too busy to say."""
 
 
-Begun = Started | Replay | Mismatch | InFlight | Unavailable
+Begun = Started | Replay | Mismatch | Buried | InFlight | Unavailable
 
 
 class Operation:
@@ -37,12 +39,16 @@ class Operation:
     :ivar recovered: an earlier attempt had claimed the record and did not complete it
     """
 
-    def __init__(self, store: Store, claim: Claim, using: str) -> None:
+    def __init__(
+        self, store: Store, claim: Claim, using: str, patience: Patience = IMPATIENT
+    ) -> None:
         self.key = claim.key
         self.attempt = 0
         self.recovered = False
         self._store = store
         self._claim = claim
+        self._patience = patience
+        self._retention = claim.retention
         self._record: Snapshot  # from the moment it is started
         self._transaction = AttemptTransaction(using)
 
@@ -61,11 +67,13 @@ class Operation:
             with self._transaction.outside_request_block(error):
                 self._transaction.rollback()
 
-    def finish(self, response: StoredResponse | None) -> bool:
+    def finish(self, response: StoredResponse | None, retention: timedelta | None = None) -> bool:
         """Store the response and commit, or undo everything if it is not to be stored.
 
+        :param retention: how long this response replays, if not as long as the claim says
         :return: whether the response is remembered
         """
+        self._retention = retention or self._claim.retention
         with self._transaction.outside_request_block():
             if self._transaction.is_open:
                 if response is not None and not self._transaction.is_doomed:
@@ -82,11 +90,19 @@ class Operation:
             return None
         match decide(record, self._claim.fingerprint):
             case Claimed():
-                return self._lock(record)
+                begun = self._lock(record)
+                return self._wait(record) if isinstance(begun, InFlight) else begun
             case Expired():
                 return None if self._evict(record) else InFlight()
-            case Replay() | Mismatch() as answer:
+            case Replay() | Mismatch() | Buried() as answer:
                 return answer
+
+    def _wait(self, record: Snapshot) -> Begun | None:
+        """Wait for the attempt in flight: its response replays, or its death makes us run."""
+        if not self._patience.timeout:
+            return InFlight()
+        with place(self._patience.limit) as free:
+            return self._lock(record, self._patience.timeout) if free else InFlight()
 
     def _evict(self, record: Snapshot) -> bool:
         try:
@@ -94,10 +110,10 @@ class Operation:
         except Busy:
             return False
 
-    def _lock(self, claimed: Snapshot) -> Begun | None:
+    def _lock(self, claimed: Snapshot, patience: timedelta = timedelta(0)) -> Begun | None:
         try:
             self._transaction.begin()
-            record = self._store.lock(claimed.id)
+            record = self._store.lock(claimed.id, patience)
         except BaseException as error:
             self._transaction.rollback()
             if isinstance(error, Busy):
@@ -118,7 +134,7 @@ class Operation:
                 return Started()
             case Expired():
                 return None
-            case Replay() | Mismatch() as answer:
+            case Replay() | Mismatch() | Buried() as answer:
                 return answer
 
     def _complete(self, response: StoredResponse) -> bool:
@@ -146,9 +162,8 @@ class Operation:
         return self._store_response(response)
 
     def _store_response(self, response: StoredResponse) -> bool:
-        retention = self._claim.retention
         try:
-            stored = self._store.complete(self._record, self.attempt, response, retention)
+            stored = self._store.complete(self._record, self.attempt, response, self._retention)
         except BaseException:
             self._transaction.rollback()
             raise

@@ -64,6 +64,7 @@ class Migration(migrations.Migration):
                             ("streaming", "streaming"),
                             ("too_large", "too large"),
                             ("unreadable", "unreadable"),
+                            ("secret", "secret"),
                         ],
                         default="",
                         max_length=16,

@@ -1,16 +1,19 @@
 """One spelling for equal JSON documents."""
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from typing import NoReturn
 
 
-def canonical_json(raw: bytes) -> bytes | None:
+def canonical_json(raw: bytes, wanted: Callable[[str], bool] | None = None) -> bytes | None:
     """Return the same bytes for JSON documents that differ in key order and white space only.
 
     Types and values are never confused: ``1``, ``1.0``, ``"1"`` and ``true`` differ, integers
     and decimals of any size are exact. ``None`` means that the text has no canonical form
     (not UTF-8, not JSON, duplicate names, ``NaN``, nested too deeply): compare its bytes.
+
+    :param wanted: whether a member of the outermost object counts
     """
     try:
         document = json.loads(
@@ -19,6 +22,8 @@ def canonical_json(raw: bytes) -> bytes | None:
             parse_constant=_refuse,
             object_pairs_hook=_object,
         )
+        if wanted is not None and isinstance(document, dict) and "f" not in document:
+            document = {name: value for name, value in document.items() if wanted(name[1:])}
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     except (ValueError, ArithmeticError, RecursionError):
         return None

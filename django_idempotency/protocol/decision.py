@@ -23,17 +23,22 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True)
+class Buried:
+    """The record is past its retention, and policy wants that to be known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """Nobody has completed this record: whoever gets its lock may run."""
 
 
-Decision = Replay | Mismatch | Expired | Claimed
+Decision = Replay | Mismatch | Expired | Buried | Claimed
 
 
 def decide(record: Snapshot, fingerprint: str) -> Decision:
     """Return what the record allows; expiry comes first, then the fingerprint (I7)."""
     if record.expired:
-        return Expired()
+        return Buried() if record.buried and record.response is not None else Expired()
     if record.fingerprint != fingerprint:
         return Mismatch()
     if record.state is State.COMPLETED and record.response is not None:

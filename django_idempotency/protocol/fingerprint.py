@@ -1,6 +1,6 @@
 """Digests of requests: every part is length-delimited, so no byte can move between parts."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
@@ -35,9 +35,14 @@ def fingerprint(method: str, path: str, query: str, payload: Payload) -> str:
     return f"{VERSION}:{digest.hexdigest()}"
 
 
-def json_payload(raw: bytes) -> Payload | None:
+def custom_fingerprint(text: str) -> str:
+    """Return the fingerprint of what a policy's own function says about a request."""
+    return f"{VERSION}c:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def json_payload(raw: bytes, wanted: Callable[[str], bool] | None = None) -> Payload | None:
     """Digest a JSON document by value; ``None`` if it has no canonical form."""
-    canonical = canonical_json(raw)
+    canonical = canonical_json(raw, wanted)
     return None if canonical is None else Payload("json", sha256(canonical).digest())
 
 

@@ -12,6 +12,8 @@ _STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 # lines joined by the server), a semicolon a parameter, brackets an inner list, a leading
 # colon a byte sequence, "?", "@" and "%" other structured types.
 _BARE = re.compile(r"[A-Za-z0-9_.~+/=|!#$&'*^`-][A-Za-z0-9_.~+/=|!#$&'*^`:@%?-]*")
+_PRINTABLE = re.compile(r"[\x20-\x7e]+")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ESCAPED = re.compile(r'\\(["\\])')
 
 
@@ -21,6 +23,8 @@ class KeyFormat(StrEnum):
     LENIENT = "lenient"
     STRUCTURED = "structured"
     BARE = "bare"
+    PRINTABLE = "printable"
+    UUID = "uuid"
 
 
 class InvalidKey(ValueError):
@@ -28,7 +32,10 @@ class InvalidKey(ValueError):
 
 
 def parse_key(
-    value: str, key_format: KeyFormat = KeyFormat.LENIENT, max_length: int = MAX_KEY_LENGTH
+    value: str,
+    key_format: KeyFormat = KeyFormat.LENIENT,
+    max_length: int = MAX_KEY_LENGTH,
+    pattern: re.Pattern[str] | None = None,
 ) -> str:
     """Return the key that a header value carries.
 
@@ -36,19 +43,37 @@ def parse_key(
     RFC 9651, section 3.3.3) and the same characters without quotes are one key.
 
     :param value: the field value as the server handed it over
-    :param key_format: which spellings are accepted
+    :param key_format: which spellings are accepted: ``lenient`` takes both, ``printable`` takes
+        the value as it is, quotes and all, ``uuid`` takes both spellings of a UUID
     :param max_length: longest accepted key, in characters
+    :param pattern: what the whole key must match, too
     :raises InvalidKey: for anything else
     """
     text = value.strip(" \t")
     if not text:
         raise InvalidKey("The key is empty.")
-    key = _structured(text, key_format) if text.startswith('"') else _bare(text, key_format)
+    key = _spelled(text, key_format)
     if not key:
         raise InvalidKey("The key is empty.")
+    if key_format is KeyFormat.UUID:
+        if _UUID.fullmatch(key) is None:
+            raise InvalidKey("The key must be a UUID (RFC 9562).")
+        key = key.lower()
+    if pattern is not None and pattern.fullmatch(key) is None:
+        raise InvalidKey("The key does not have the form that this operation documents.")
     if len(key) > max_length:
         raise InvalidKey(f"The key has {len(key)} characters; at most {max_length} are allowed.")
     return key
+
+
+def _spelled(text: str, key_format: KeyFormat) -> str:
+    if key_format is KeyFormat.PRINTABLE:
+        if _PRINTABLE.fullmatch(text) is None:
+            raise InvalidKey("The key must be printable ASCII.")
+        return text
+    if text.startswith('"'):
+        return _structured(text, key_format)
+    return _bare(text, key_format)
 
 
 def _structured(text: str, key_format: KeyFormat) -> str:

@@ -13,6 +13,7 @@ class Code(StrEnum):
     IN_FLIGHT = "idempotency_in_flight"
     RESPONSE_UNAVAILABLE = "idempotency_response_unavailable"
     ANONYMOUS = "idempotency_anonymous_refused"
+    KEY_EXPIRED = "idempotency_key_expired"
     STORE_BUSY = "idempotency_store_busy"
 
 
@@ -75,6 +76,16 @@ def response_unavailable(original_status: int, reason: str) -> Problem:
         "The operation was completed, but its response is not available",
         f"The first request with this key was answered with status {original_status}. "
         f"Its response cannot be replayed ({reason}). The operation is not executed again.",
+    )
+
+
+def key_expired(header: str, status: int) -> Problem:
+    return Problem(
+        Code.KEY_EXPIRED,
+        status,
+        f"{header} has expired",
+        "This key was used before and its response is no longer kept. Look up what became of the "
+        "operation, and use a new key for a new one.",
     )
 
 

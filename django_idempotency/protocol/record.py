@@ -22,6 +22,7 @@ class Omitted(StrEnum):
     STREAMING = "streaming"
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
+    SECRET = "secret"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Claim:
     method: str
     path: str
     retention: timedelta
+    tombstone: timedelta = timedelta(0)
+    """How long an expired record is told apart from one that never was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +59,7 @@ class Snapshot:
     fingerprint: str
     expired: bool
     response: StoredResponse | None
+    buried: bool = False
+    """Expired, but not for longer than the claim's tombstone."""
     fresh: bool = False
     """This very statement created the record."""

@@ -16,8 +16,11 @@ class Store(Protocol):
     def claim(self, claim: Claim) -> Snapshot | None:
         """Return the record, created if absent; ``None`` while a rival is creating it."""
 
-    def lock(self, record_id: int) -> Snapshot | None:
-        """Lock the record until the transaction ends; ``None`` if it is locked or gone."""
+    def lock(self, record_id: int, patience: timedelta = timedelta(0)) -> Snapshot | None:
+        """Lock the record until the transaction ends; ``None`` if it is locked or gone.
+
+        :param patience: how long to wait for another's lock; the database wakes us
+        """
 
     def complete(
         self, record: Snapshot, attempt: int, response: StoredResponse, retention: timedelta

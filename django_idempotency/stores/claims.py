@@ -46,11 +46,13 @@ class ClaimStatement:
 
     def select(self, claim: Claim, fresh: str) -> Statement:
         moment, parameters = store_time(self.connection)
+        buried, buried_parameters = store_time(self.connection, -claim.tombstone)
         sql = (
-            f"SELECT {self.columns}, {self.expires} <= {moment} AS expired, {fresh} AS fresh "
+            f"SELECT {self.columns}, {self.expires} <= {moment} AS expired, "
+            f"{self.expires} > {buried} AS buried, {fresh} AS fresh "
             f"FROM {self.table} WHERE {self.match}"
         )
-        return sql, (*parameters, claim.key, claim.scope)
+        return sql, (*parameters, *buried_parameters, claim.key, claim.scope)
 
     def values(self, claim: Claim) -> Statement:
         created, created_parameters = store_time(self.connection)
@@ -71,7 +73,7 @@ class PostgresqlClaim(ClaimStatement):
             f"WITH known AS ({known}), claimed AS ("
             f"INSERT INTO {self.table} ({self.inserted}) SELECT {values} FROM {self._commit()} "
             "WHERE NOT EXISTS (SELECT 1 FROM known) AND wal.mode IS NOT NULL "
-            f"ON CONFLICT {self.unique} DO NOTHING RETURNING {self.columns}, FALSE, TRUE) "
+            f"ON CONFLICT {self.unique} DO NOTHING RETURNING {self.columns}, FALSE, FALSE, TRUE) "
             "SELECT * FROM known UNION ALL SELECT * FROM claimed"
         )
         with self.connection.cursor() as cursor:

@@ -13,6 +13,7 @@ from .base import Busy
 from .claims import claim_statement
 from .clock import NOW, StoreTime
 from .contention import is_contention
+from .patience import lock_timeout
 from .rows import COLUMNS, columns, snapshot
 from .transactions import write_transaction
 
@@ -31,15 +32,18 @@ class DatabaseStore:
         with _contention_is_busy():
             return claim_statement(connections[self.using], IdempotencyRecord).run(claim)
 
-    def lock(self, record_id: int) -> Snapshot | None:
-        """Lock the record until the transaction ends; ``None`` if it is locked or gone."""
+    def lock(self, record_id: int, patience: timedelta = NOW) -> Snapshot | None:
+        """Lock the record until the transaction ends; ``None`` if it is locked or gone.
+
+        :param patience: how long to wait for another's lock; the database wakes us
+        """
         # SKIP LOCKED rather than NOWAIT: an error would end the transaction and fill the log.
         # By primary key: InnoDB then leaves the unique index free for the claims of rivals.
         # SQLite ignores the clause; there the transaction itself is the lock.
-        locked = self._records().filter(pk=record_id).select_for_update(skip_locked=True)
+        locked = self._records().filter(pk=record_id).select_for_update(skip_locked=not patience)
         expired = ExpressionWrapper(Q(expires_at__lte=StoreTime()), BooleanField())
-        with _contention_is_busy():
-            rows = list(locked.values_list(*COLUMNS, expired, Value(0)))
+        with _contention_is_busy(), lock_timeout(connections[self.using], patience):
+            rows = list(locked.values_list(*COLUMNS, expired, Value(0), Value(0)))
         return snapshot(rows[0]) if rows else None
 
     def complete(

@@ -17,12 +17,12 @@ COLUMNS = (
     "response_body",
     "response_omitted",
 )
-"""What a snapshot is made from, in this order; ``expired`` and ``fresh`` follow."""
+"""What a snapshot is made from, in this order; ``expired``, ``buried`` and ``fresh`` follow."""
 
 
 def snapshot(row: Sequence[Any]) -> Snapshot:
-    """Build a snapshot from ``COLUMNS``, ``expired`` and ``fresh``."""
-    record_id, state, attempt, fingerprint, *response, expired, fresh = row
+    """Build a snapshot from ``COLUMNS``, ``expired``, ``buried`` and ``fresh``."""
+    record_id, state, attempt, fingerprint, *response, expired, buried, fresh = row
     state = State(_text(state))
     return Snapshot(
         id=record_id,
@@ -31,6 +31,7 @@ def snapshot(row: Sequence[Any]) -> Snapshot:
         fingerprint=_text(fingerprint),
         expired=bool(expired),
         response=_response(*response) if state is State.COMPLETED else None,
+        buried=bool(buried),
         fresh=bool(fresh),
     )
 

@@ -1,0 +1,63 @@
+"""What a view can say about one response, or one exception, that policy cannot know.
+
+Each function marks what it is given and returns it::
+
+    return remember_for(Response(quote), timedelta(minutes=5))
+    raise do_not_remember(ValidationError("The form is not complete."))
+"""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+Thing = TypeVar("Thing")
+
+_ATTRIBUTE = "_idempotency_memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How a response is to be remembered."""
+
+    stored: bool | None = None
+    body: bool = True
+    retention: timedelta | None = None
+
+
+def do_not_remember(thing: Thing) -> Thing:
+    """Do not store this response: its writes are undone and a retry runs again."""
+    return _marked(thing, stored=False)
+
+
+def remember(thing: Thing) -> Thing:
+    """Store this response, although policy would not store its status."""
+    return _marked(thing, stored=True)
+
+
+def remember_for(thing: Thing, retention: timedelta) -> Thing:
+    """Let this response replay for another time than policy says.
+
+    :param retention: counted from completion; at least a second
+    :raises ValueError: for less
+    """
+    if retention < timedelta(seconds=1):
+        raise ValueError(f"retention must be at least one second, not {retention!r}")
+    return _marked(thing, retention=retention)
+
+
+def never_replay_body(thing: Thing) -> Thing:
+    """Remember that this was answered, but not what: a secret that is shown once.
+
+    A retry gets an error that says so, and is not executed.
+    """
+    return _marked(thing, body=False)
+
+
+def memory_of(thing: object) -> Memory | None:
+    """Return what a view said about a response or an exception."""
+    return getattr(thing, _ATTRIBUTE, None)
+
+
+def _marked(thing: Thing, **changes: Any) -> Thing:
+    setattr(thing, _ATTRIBUTE, replace(memory_of(thing) or Memory(), **changes))
+    return thing
