@@ -212,17 +212,31 @@ class TestErrors:
         assert dict(field.split(": ", 1) for field in fields) == dict(response.items())
 
     def test_the_exception_handler_works(self) -> None:
-        (example,) = blocks(text_of(self.PAGE), "python")
-        namespace: dict[str, Any] = {}
-        exec(example, namespace)
+        handle = self.example("Through DRF's exception handler", "api_exception_handler")
         for problem in self.PROBLEMS:
-            response = namespace["api_exception_handler"](IdempotencyError(problem), {})
+            response = handle(IdempotencyError(problem), {})
             assert response.status_code == problem.status
             assert response.data["error"]["code"] == problem.code
             assert response.data["message"] == problem.detail
-            assert response.get("Retry-After") == (
-                None if problem.retry_after is None else str(problem.retry_after)
-            )
+            assert response.get("Retry-After") == waiting_time(problem)
+
+    def test_the_function_works(self) -> None:
+        respond = self.example("By a function of yours", "error_response")
+        for problem in self.PROBLEMS:
+            response = respond(problem, None)
+            assert response.status_code == problem.status
+            assert json.loads(response.content) == {"error": problem.code}
+            assert response.get("Retry-After") == waiting_time(problem)
+
+    def example(self, title: str, name: str) -> Any:
+        (code,) = blocks(section(self.PAGE, title), "python")
+        namespace: dict[str, Any] = {}
+        exec(code, namespace)
+        return namespace[name]
+
+
+def waiting_time(problem: Problem) -> str | None:
+    return None if problem.retry_after is None else str(problem.retry_after)
 
 
 class TestOperations:
