@@ -34,7 +34,7 @@ class Answer:
 class Server:
     """Gunicorn with worker processes, on the tests' database."""
 
-    def __init__(self, stage: Path, workers: int) -> None:
+    def __init__(self, stage: Path, workers: int, threads: int, policy: dict[str, Any]) -> None:
         self.stage = stage
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -42,10 +42,20 @@ class Server:
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "tests.server_settings",
             "IDEMPOTENCY_TEST_STAGE": str(stage),
+            "IDEMPOTENCY_TEST_POLICY": json.dumps(policy),
             "PYTHONPATH": str(ROOT),
         }
         environment.pop("COVERAGE_PROCESS_START", None)
-        options = ["--workers", str(workers), "--bind", f"127.0.0.1:{self.port}", "--timeout", "0"]
+        options = [
+            "--workers",
+            str(workers),
+            "--threads",
+            str(threads),
+            "--bind",
+            f"127.0.0.1:{self.port}",
+            "--timeout",
+            "0",
+        ]
         self._log = (stage / "server.log").open("wb")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "tests.wsgi", *options, "--graceful-timeout", "1"],
@@ -114,8 +124,15 @@ class Server:
 
 
 @contextmanager
-def running_server(stage: Path, workers: int = 4) -> Iterator[Server]:
-    server = Server(stage, workers)
+def running_server(
+    stage: Path, workers: int = 4, threads: int = 1, policy: dict[str, Any] | None = None
+) -> Iterator[Server]:
+    """Run a server for as long as the block lasts.
+
+    :param stage: a directory for the log and for what tests and views tell each other
+    :param policy: the ``IDEMPOTENCY`` setting, as far as JSON can say it
+    """
+    server = Server(stage, workers, threads, policy or {})
     try:
         server.wait_until_up()
         yield server

@@ -1,5 +1,9 @@
 """The test project as a real server runs it: on the tests' database, with the middleware."""
 
+import json
+import os
+from datetime import timedelta
+
 from .doors import MIDDLEWARE as IDEMPOTENCY_MIDDLEWARE
 from .settings import *  # noqa: F403
 from .settings import BASE_MIDDLEWARE, DATABASES
@@ -7,5 +11,8 @@ from .settings import BASE_MIDDLEWARE, DATABASES
 _default = DATABASES["default"]
 _default["NAME"] = _default.get("TEST", {}).get("NAME") or f"test_{_default['NAME']}"
 _default["CONN_MAX_AGE"] = 60
+IDEMPOTENCY = json.loads(os.environ.get("IDEMPOTENCY_TEST_POLICY", "{}"))
+if "WAIT_TIMEOUT" in IDEMPOTENCY:
+    IDEMPOTENCY["WAIT_TIMEOUT"] = timedelta(seconds=IDEMPOTENCY["WAIT_TIMEOUT"])
 MIDDLEWARE = [*BASE_MIDDLEWARE, IDEMPOTENCY_MIDDLEWARE]
 LOGGING_CONFIG = None

@@ -94,7 +94,7 @@ def test_a_terminated_connection_frees_the_key_at_once(
 ) -> None:
     """I3: the database ends the session; the view's answer was never remembered."""
     first = _hanging_request(server, caller, path)
-    _terminate(server.hanging()[1])
+    terminate(server.hanging()[1])
     retry = _retry(server, caller, path)
     server.go_on()
     answer = first()
@@ -112,7 +112,7 @@ def test_a_stalled_worker_changes_nothing_after_its_session_ended(
     first = _hanging_request(server, caller, "/rest/")
     pid, session = server.hanging()
     os.kill(pid, signal.SIGSTOP)
-    _terminate(session)
+    terminate(session)
     retry = _retry(server, caller, "/rest/")
     before = IdempotencyRecord.objects.values().get()
     server.go_on()
@@ -146,7 +146,7 @@ def _retry(server: Server, caller: Caller, path: str) -> Answer:
     raise AssertionError("the key is stuck")
 
 
-def _terminate(session: str) -> None:
+def terminate(session: str) -> None:
     sql = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}
     with connection.cursor() as cursor:
         cursor.execute(sql[connection.vendor], [int(session)])
