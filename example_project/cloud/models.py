@@ -92,6 +92,7 @@ class Cvm(models.Model):
     source = models.ForeignKey(
         "self", models.CASCADE, null=True, blank=True, related_name="replicas"
     )
+    node_id = models.PositiveIntegerField(null=True, blank=True, help_text="where it runs")
 
     class Meta:
         verbose_name = "CVM"

@@ -1,26 +1,39 @@
-"""What a new machine needs before it can be handed over."""
+"""What a new row needs before its request is answered."""
 
 from ipaddress import IPv4Address
 
 from django.conf import settings
+from django.db.models import Model
 from django.utils.module_loading import import_string
+from rest_framework.exceptions import APIException
 
 from .models import VirtualMachine
 
 FIRST_ADDRESS = IPv4Address("10.0.0.1")
 
 
-def provision(machine: VirtualMachine) -> None:
-    """Have the provisioner of the settings prepare the machine.
+class Refused(APIException):
+    """The provisioner says no, with a status of its choice."""
 
-    By itself this is a step after the purchase: a process that dies here leaves a machine that is
+    default_detail = "The request cannot be carried out."
+
+    def __init__(self, status: int) -> None:
+        self.status_code = status
+        super().__init__()
+
+
+def provision(row: Model) -> None:
+    """Have the provisioner of the settings prepare a machine, a payment or another new row.
+
+    By itself this is a step after the write: a process that dies here leaves a machine that is
     paid for and has no address. With a key, purchase, address and response are one commit. Both
     hold for rows only, so a provisioner writes nothing else.
     """
-    import_string(settings.CLOUD_PROVISIONER)(machine)
+    import_string(settings.CLOUD_PROVISIONER)(row)
 
 
-def place(machine: VirtualMachine) -> None:
-    """Give the machine its address."""
-    machine.address = str(FIRST_ADDRESS + machine.pk)
-    machine.save(update_fields=["address"])
+def place(row: Model) -> None:
+    """Give a machine its address. Other rows need nothing."""
+    if isinstance(row, VirtualMachine):
+        row.address = str(FIRST_ADDRESS + row.pk)
+        row.save(update_fields=["address"])

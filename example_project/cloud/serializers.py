@@ -25,11 +25,11 @@ class PublicMachineSerializer(serializers.ModelSerializer):
     id = serializers.UUIDField(source="uuid", read_only=True)
     planId = serializers.CharField(source="plan", max_length=50)  # noqa: N815
     regionId = serializers.CharField(source="region", max_length=50)  # noqa: N815
-    osTemplate = serializers.CharField(source="os_template", max_length=50)  # noqa: N815
+    osTemplateId = serializers.CharField(source="os_template", max_length=50)  # noqa: N815
 
     class Meta:
         model = VirtualMachine
-        fields = ["id", "name", "planId", "regionId", "osTemplate", "address"]
+        fields = ["id", "name", "planId", "regionId", "osTemplateId", "address"]
         read_only_fields = ["address"]
 
 
@@ -54,12 +54,20 @@ class CvmSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Cvm
-        fields = ["app_id", "vm_uuid", "replica_of"]
+        fields = ["app_id", "vm_uuid", "node_id", "replica_of"]
 
     def validate_app_id(self, app: App) -> App:
         if app.account != self.context["request"].user:
             raise serializers.ValidationError("There is no such app.")
         return app
+
+
+class ReplicaSerializer(serializers.ModelSerializer):
+    """What the caller may say about a new replica."""
+
+    class Meta:
+        model = Cvm
+        fields = ["node_id"]
 
 
 class TransactionSerializer(serializers.ModelSerializer):

@@ -2,23 +2,26 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from .views.cvms import Apps, Cvms
-from .views.economy import adjust, ledger
+from .views.economy import Entry, adjust, ledger
 from .views.public import PublicMachines
 from .views.tickets import tickets
-from .views.transactions import Transactions
-from .views.vps import Orders, VirtualMachines
+from .views.transactions import OneTransaction, Transactions
+from .views.vps import Orders, VirtualMachines, retries
 
 router = SimpleRouter(trailing_slash=False)
 router.register("api/public/v1/vms", PublicMachines, basename="public-vm")
 router.register("apps", Apps, basename="app")
 
 urlpatterns = [
-    path("api/vps/v1/virtual-machines", VirtualMachines.as_view()),
-    path("api/billing/v1/orders", Orders.as_view()),
+    path("api/vps/v1/virtual-machines", VirtualMachines.as_view(), name="machines"),
+    path("api/billing/v1/orders", Orders.as_view(), name="orders"),
+    path("docs/retries", retries),
     path("api/v1/economy/adjust", adjust),
     path("api/v1/economy/ledger", ledger),
+    path("api/v1/economy/ledger/<int:pk>", Entry.as_view()),
     path("cvms", Cvms.as_view()),
     path("v1/transactions", Transactions.as_view()),
+    path("v1/transactions/<transaction_id>", OneTransaction.as_view()),
     path("tickets", tickets),
     path("", include(router.urls)),
 ]

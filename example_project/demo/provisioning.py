@@ -1,7 +1,7 @@
-"""A provisioner that the demo can hold, inside the server: ``EXAMPLE_PROVISIONER``.
+"""A provisioner that can be held or told to refuse: ``EXAMPLE_PROVISIONER``.
 
-It says which process it runs in, and stays there for as long as it is held. At that point the
-order and the machine are written, and nothing is answered.
+Held, it says which process it runs in, and stays there. At that point the order and the machine
+are written, and nothing is answered.
 """
 
 import os
@@ -58,9 +58,36 @@ class Hold:
             time.sleep(POLL)
 
 
-def place(machine: Any) -> None:
-    """Prepare the machine as usual, but not before the demo lets go."""
+class Refusal:
+    """The demo's end. Inside the ``with`` block every provisioning is refused.
+
+    :param folder: the example's folder
+    :param status: HTTP status of the refusal
+    """
+
+    def __init__(self, folder: Path, status: int) -> None:
+        self._refused = refusals(folder)
+        self._status = status
+
+    def __enter__(self) -> None:
+        self._refused.write_text(str(self._status))
+
+    def __exit__(self, *error: object) -> None:
+        self._refused.unlink()
+
+
+def refusals(folder: Path) -> Path:
+    """The file with the status of refusals; there is none if nothing is refused."""
+    return folder / "refused"
+
+
+def place(row: Any) -> None:
+    """The server's end. Prepare the row as usual, unless refused, and not while held."""
     from cloud import provisioning
 
-    Hold(Path(os.environ["DEMO_FOLDER"])).stay(machine.pk)
-    provisioning.place(machine)
+    folder = Path(os.environ["DEMO_FOLDER"])
+    Hold(folder).stay(row.pk)
+    refused = refusals(folder)
+    if refused.exists():
+        raise provisioning.Refused(int(refused.read_text()))
+    provisioning.place(row)

@@ -16,10 +16,11 @@ PUBLIC_MACHINES = "/api/public/v1/vms"
 ADJUST = "/api/v1/economy/adjust"
 LEDGER = "/api/v1/economy/ledger"
 PAYMENTS = "/v1/transactions"
+CVMS = "/cvms"
 TICKETS = "/tickets"
 
 MACHINE = {"name": "web-1", "plan": "kvm-2", "region": "fra", "os_template": "debian-13"}
-PUBLIC_MACHINE = {"name": "db-1", "planId": "s1", "regionId": "ams", "osTemplate": "alma-10"}
+PUBLIC_MACHINE = {"name": "db-1", "planId": "s1", "regionId": "ams", "osTemplateId": "alma-10"}
 PAYMENT = {"refno": "invoice-7", "amount": 4200, "currency": "CHF"}
 
 MARKER = "Idempotency-Replayed"

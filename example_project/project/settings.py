@@ -78,5 +78,5 @@ IDEMPOTENCY = {
     "EXEMPT_PATHS": [r"^/admin/", r"^/login$"],
 }
 
-# What happens to a new machine before the answer: a function of the machine.
+# What happens to a new row before the answer: a function of the row.
 CLOUD_PROVISIONER = os.environ.get("EXAMPLE_PROVISIONER", "cloud.provisioning.place")

@@ -1,15 +1,17 @@
 """Contract D: machines of an app and their replicas.
 
-A key belongs to a caller and an endpoint. "Not now" answers (409, 429, 503) are not stored, so
-their retry runs. Replicas are counted under a lock on their app: requests with different keys
-cannot exceed its limit either.
+A key is optional, and belongs to a caller and an endpoint. "Not now" answers (409, 429, 503) are
+not stored, so their retry runs. Replicas are counted under a lock on their app: requests with
+different keys cannot exceed its limit either.
 """
+
+from datetime import timedelta
 
 from django.db import transaction
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.exceptions import APIException
-from rest_framework.generics import CreateAPIView, get_object_or_404
+from rest_framework.generics import ListCreateAPIView, get_object_or_404
 from rest_framework.mixins import CreateModelMixin, ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,15 +20,25 @@ from rest_framework.viewsets import GenericViewSet
 from django_idempotency.decorators import idempotent
 
 from ..models import App, Cvm
-from ..serializers import AppSerializer, CvmSerializer
+from ..provisioning import provision
+from ..serializers import AppSerializer, CvmSerializer, ReplicaSerializer
 
 
-def caller_and_endpoint(request: Request) -> str | None:
+def caller_and_endpoint(request: Request) -> tuple[str, ...] | None:
     """The scope of this contract."""
-    return f"{request.user.pk} {request.path}" if request.user.is_authenticated else None
+    if not request.user.is_authenticated:
+        return None
+    return (str(request.user.pk), request.method, request.path)
 
 
-POLICY = {"scope": caller_and_endpoint}
+POLICY = {
+    "required": False,
+    "scope": caller_and_endpoint,
+    "retention": timedelta(hours=24),
+    "mismatch_status": 422,
+    "in_flight_status": 409,
+    "not_stored": [409, 429, "5xx"],
+}
 
 
 class LimitReached(APIException):
@@ -47,12 +59,15 @@ class Apps(CreateModelMixin, ListModelMixin, GenericViewSet):
     @action(detail=True, methods=["post"], url_path="cvms/(?P<vm_uuid>[^/]+)/replicas")
     @idempotent(**POLICY)
     def replicas(self, request: Request, pk: str, vm_uuid: str) -> Response:
+        wanted = ReplicaSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
         with transaction.atomic():
             app = get_object_or_404(self.get_queryset().select_for_update(), pk=pk)
             source = get_object_or_404(app.cvms, uuid=vm_uuid)
             if app.cvms.filter(source__isnull=False).count() >= app.replica_limit:
                 raise LimitReached
-            replica = Cvm.objects.create(app=app, source=source)
+            replica = wanted.save(app=app, source=source)
+        provision(replica)
         return Response(CvmSerializer(replica).data, status=status.HTTP_201_CREATED)
 
     @replicas.mapping.get
@@ -63,5 +78,11 @@ class Apps(CreateModelMixin, ListModelMixin, GenericViewSet):
 
 
 @idempotent(**POLICY)
-class Cvms(CreateAPIView):
+class Cvms(ListCreateAPIView):
     serializer_class = CvmSerializer
+
+    def get_queryset(self):
+        return Cvm.objects.filter(app__account=self.request.user).order_by("pk")
+
+    def perform_create(self, serializer) -> None:
+        provision(serializer.save())

@@ -1,20 +1,25 @@
 """Contract B: the public API for machines. Key in ``x-api-key``.
 
-A key belongs to the token, so another token of the same account is another caller. The body is
-not compared: whoever sends a key again gets the first answer for 24 hours.
+A key is any printable ASCII and belongs to the token, so another token of the same account is
+another caller. The body is not compared: whoever sends a key again gets the first answer for 24
+hours. Every write is guarded but the download, which is made anew for every request.
 """
 
 from datetime import timedelta
+from secrets import token_bytes
 
+from django.http import HttpResponse
+from rest_framework.decorators import action
 from rest_framework.mixins import (
     CreateModelMixin,
     DestroyModelMixin,
     ListModelMixin,
     UpdateModelMixin,
 )
+from rest_framework.request import Request
 from rest_framework.viewsets import GenericViewSet
 
-from django_idempotency.decorators import idempotent
+from django_idempotency.decorators import idempotency_exempt, idempotent
 
 from ..authentication import HeaderKey
 from ..models import VirtualMachine
@@ -23,9 +28,12 @@ from ..serializers import PublicMachineSerializer
 
 
 @idempotent(
+    key_format="printable",
+    key_max_length=255,
     scope="token",
     fingerprint="none",
     retention=timedelta(hours=24),
+    in_flight_status=409,
     not_stored=["5xx"],
     replay_header="Idempotency-Replayed",
 )
@@ -34,7 +42,7 @@ class PublicMachines(
 ):
     authentication_classes = [HeaderKey]
     serializer_class = PublicMachineSerializer
-    http_method_names = ["get", "post", "patch", "delete", "head", "options"]
+    http_method_names = ["get", "post", "put", "patch", "delete", "head", "options"]
     lookup_field = "uuid"
 
     def get_queryset(self):
@@ -42,3 +50,9 @@ class PublicMachines(
 
     def perform_create(self, serializer) -> None:
         provision(serializer.save(account=self.request.user))
+
+    @action(detail=True, methods=["post"])
+    @idempotency_exempt(reason="binary downloads are outside of the contract")
+    def backup(self, request: Request, uuid: str) -> HttpResponse:
+        self.get_object()
+        return HttpResponse(token_bytes(64), content_type="application/octet-stream")

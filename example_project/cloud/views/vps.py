@@ -1,22 +1,37 @@
 """Contract A: buying machines and other items. Bearer token of the account.
 
 A key belongs to the account, so it survives the rotation of the token. Only success is stored:
-a purchase that was refused is tried again by its retry.
+a purchase that was refused is tried again by its retry. What callers may rely on is published at
+the address that errors link to.
 """
 
+from datetime import timedelta
+
 from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html_join
 from rest_framework import status
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.policy import Policy
 
 from ..models import Order, VirtualMachine
 from ..provisioning import provision
 from ..serializers import MachineSerializer, OrderSerializer
 
-POLICY = {"mismatch_status": 409, "not_stored": ["4xx", "5xx"]}
+POLICY = {
+    "scope": "principal",
+    "retention": timedelta(hours=24),
+    "mismatch_status": 409,
+    "in_flight": "conflict",
+    "in_flight_status": 409,
+    "not_stored": ["4xx", "5xx"],
+    "docs_url": "/docs/retries",
+}
 
 
 class VirtualMachines(ListAPIView):
@@ -51,5 +66,21 @@ class Orders(ListAPIView):
     def post(self, request: Request) -> Response:
         order = self.get_serializer(data=request.data)
         order.is_valid(raise_exception=True)
-        order.save(account=request.user)
+        provision(order.save(account=request.user))
         return Response(order.data, status=status.HTTP_201_CREATED)
+
+
+def retries(request: HttpRequest) -> HttpResponse:
+    """What this contract publishes, as its policy says it."""
+    policy = Policy().override(**POLICY)
+    facts = {
+        "Header": policy.header,
+        "Endpoints": ", ".join(f"POST {reverse(name)}" for name in ("machines", "orders")),
+        "Scope": "the account; all its tokens share their keys",
+        "Retention": f"{policy.retention // timedelta(hours=1)} hours from the original response",
+        "In flight": f"{policy.in_flight_status}; retry after {policy.retry_after} s",
+        "Another body": f"{policy.mismatch_status}",
+        "Stored": "success; what was refused runs again",
+    }
+    rows = format_html_join("\n", "<dt>{}</dt><dd>{}</dd>", facts.items())
+    return HttpResponse(f"<!doctype html><title>Retries</title>\n<dl>\n{rows}\n</dl>\n")

@@ -1,0 +1,104 @@
+"""The running example with two accounts, on a database of the kind the tests use."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from django.db import connection
+
+from example_project.demo.client import Client
+from example_project.demo.provisioning import Hold, Refusal
+from example_project.demo.server import Account, Example
+from example_project.demo.story import EXPIRE
+
+SCHEMES = {"postgresql": "postgresql", "mysql": "mariadb"}
+KEPT = (
+    "from django_idempotency.models import IdempotencyRecord;"
+    "record = IdempotencyRecord.objects.get(key={!r});"
+    "print(round((record.expires_at - record.completed_at).total_seconds() / 60))"
+)
+
+Unblock = Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The example, and the ways its callers show who they are: always two of them."""
+
+    example: Example
+    alice: Account
+    bob: Account
+
+    def customers(self) -> tuple[Client, Client]:
+        return self.example.bearer(self.alice["token"]), self.example.bearer(self.bob["token"])
+
+    def api_keys(self) -> tuple[Client, Client]:
+        """Two tokens of one account."""
+        one, two = self.alice["api_keys"]
+        return self.example.api_key(one), self.example.api_key(two)
+
+    def bearer_keys(self) -> tuple[Client, Client]:
+        """Two tokens of one account."""
+        one, two = self.alice["api_keys"]
+        return self.example.bearer(one), self.example.bearer(two)
+
+    def merchants(self) -> tuple[Client, Client]:
+        return self.example.merchant(self.alice), self.example.merchant(self.bob)
+
+    def browsers(self) -> tuple[Client, Client]:
+        return self.example.browser(self.alice), self.example.browser(self.bob)
+
+    def hold(self) -> Hold:
+        return Hold(self.example.folder)
+
+    def refusal(self, status: int) -> Refusal:
+        return Refusal(self.example.folder, status)
+
+    def shell(self, code: str) -> str:
+        return self.example.manage("shell", "--verbosity", "0", "--command", code)
+
+    def kept(self, key: str) -> int:
+        """Minutes from the completion of a key's record to its expiry."""
+        return int(self.shell(KEPT.format(key)))
+
+    def expire(self, key: str) -> None:
+        assert self.shell(EXPIRE.format(key)) == "1"
+
+
+@contextmanager
+def open_shop(folder: Path, unblock: Unblock) -> Iterator[Shop]:
+    with new_database(unblock) as url, Example(folder, url) as example:
+        yield Shop(example, *example.accounts("alice", "bob"))
+
+
+@contextmanager
+def new_database(unblock: Unblock) -> Iterator[str | None]:
+    """Make a database next to the tests' own; give its URL, or ``None`` for a SQLite file.
+
+    :param unblock: allows access to databases, for as long as its result is entered
+    """
+    if connection.vendor == "sqlite":
+        yield None
+        return
+    name = f"example_{uuid.uuid4().hex[:12]}"
+    with unblock():
+        execute(f"CREATE DATABASE {name}")
+    try:
+        yield url_of(name)
+    finally:
+        with unblock():
+            execute(f"DROP DATABASE {name}")
+
+
+def execute(statement: str) -> None:
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(statement)
+
+
+def url_of(name: str) -> str:
+    server = connection.settings_dict
+    login = f"{quote(server['USER'])}:{quote(server['PASSWORD'])}"
+    return f"{SCHEMES[connection.vendor]}://{login}@{server['HOST']}:{server['PORT']}/{name}"
