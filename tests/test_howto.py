@@ -14,7 +14,9 @@ from django.contrib.auth.models import Group
 from django.db import connection
 from django.db.models import F
 from django.test.utils import isolate_apps
+from django.urls import path
 from django.utils.http import http_date
+from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller, in_thread, row_locks
@@ -43,15 +45,18 @@ def shop(monkeypatch: Any) -> ModuleType:
 
 @pytest.fixture(autouse=True)
 def page(request: Any, shop: ModuleType, settings: Any, monkeypatch: Any) -> Any:
-    """Run the code of the class's page as the URLconf; the middleware is installed."""
+    """Run the code of the class's page as the URLconf; the middleware is installed.
+
+    A class with ``MODELS`` has so many blocks of models before that.
+    """
     if not hasattr(request.cls, "PAGE"):
         return None
     if hasattr(request.cls, "MODELS"):
         request.getfixturevalue("receipts")
-    code = blocks(request.cls.PAGE)[-1]
     module = ModuleType("howto")
     monkeypatch.setitem(sys.modules, "howto", module)
-    exec(compile(code, request.cls.PAGE, "exec"), vars(module))
+    for code in blocks(request.cls.PAGE)[getattr(request.cls, "MODELS", 0) :]:
+        exec(compile(code, request.cls.PAGE, "exec"), vars(module))
     settings.ROOT_URLCONF = "howto"
     settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
     return module
@@ -221,7 +226,7 @@ class TestGocardless:
 
 class TestMangopay:
     PAGE = "mangopay"
-    MODELS = True
+    MODELS = 1
     PATH = "/wallets"
     DATA = {"Description": "mine"}
 
@@ -327,3 +332,23 @@ class TestRepeatableRequests:
         first, again = self.send(caller), self.send(caller)
         assert replayed(first, again)
         assert first["Repeatability-Result"] == "accepted"
+
+
+class TestNegotiation:
+    PAGE = "negotiation"
+
+    def test_the_view_names_the_language(self, caller: Caller, settings: Any, page: Any) -> None:
+        page.urlpatterns = [path("greeting/", csrf_exempt(page.greeting))]
+        settings.LANGUAGES = [("en", "English"), ("de", "German")]
+        settings.MIDDLEWARE = [
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.middleware.locale.LocaleMiddleware",
+            *settings.BASE_MIDDLEWARE[1:],
+            MIDDLEWARE,
+        ]
+        answers = [
+            caller.post("/greeting/", headers={"accept-language": language})
+            for language in ("de", "en")
+        ]
+        assert [answer["Content-Language"] for answer in answers] == ["de", "de"]
+        assert [answer.content for answer in answers] == [b"Januar", b"Januar"]
