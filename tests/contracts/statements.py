@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import pytest
 
 from .operations import OPERATIONS
 
-Test = Callable[..., None]
+Test = FunctionType
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,14 @@ class Statement:
 
     :ivar tests: names of tests by the contract's letter
     :ivar missing: contracts that say so, and get nothing yet
+    :ivar place: module and line of the test
     """
 
     aspect: str
     text: str
     tests: dict[str, list[str]]
     missing: str = ""
+    place: tuple[str, int] = ("", 0)
 
 
 STATEMENTS: list[Statement] = []
@@ -35,7 +38,8 @@ def states(aspect: str, text: str, *names: str) -> Callable[[Test], Test]:
         tests: dict[str, list[str]] = {}
         for name in names:
             tests.setdefault(name[0], []).append(f"{test.__name__}[{name}]")
-        STATEMENTS.append(Statement(aspect, text, tests))
+        place = (test.__module__.rpartition(".")[2], test.__code__.co_firstlineno)
+        STATEMENTS.append(Statement(aspect, text, tests, place=place))
         return _for_each(names)(test)
 
     return enter

@@ -69,7 +69,11 @@ def statements() -> list[Statement]:
     """Return all statements, by aspect, and then in the order of the tests."""
     for module in MODULES:
         import_module(f"tests.contracts.{module}")
-    return sorted(STATEMENTS, key=lambda statement: ASPECTS.index(statement.aspect))
+    return sorted(STATEMENTS, key=place)
+
+
+def place(statement: Statement) -> tuple[int, str, int]:
+    return (ASPECTS.index(statement.aspect), *statement.place)
 
 
 def page(rows: list[Statement]) -> str:
