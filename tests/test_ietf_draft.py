@@ -7,12 +7,19 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+import http_sf
 import pytest
 from django.core.management import call_command
 from django.db.models import F
+from django.test import RequestFactory
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from django_idempotency.http.body import payload
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.protocol.keys import InvalidKey, KeyFormat, parse_key
 from tests.conftest import Caller, in_thread, row_locks
 from tests.doors import MIDDLEWARE
 from tests.shop.models import Order
@@ -129,6 +136,39 @@ def test_2_1_two_field_lines_are_refused(caller: Caller, view: str, join: str) -
     assert_problem(both, 400, "idempotency_key_invalid")
 
 
+raw_values = st.binary(max_size=12) | st.binary(max_size=12).map(lambda raw: b'"%b"' % raw)
+
+
+@given(raw_values)
+@example(b'"a" ')
+@example(rb'"\""')
+@example(b'"a";b')
+def test_2_1_arbitrary_bytes_agree_with_the_grammar(raw: bytes) -> None:
+    """What http_sf reads as a String without parameters is that key; all else is refused."""
+    sent = raw.strip(b" \t")  # as every server does (RFC 9110, section 5.5)
+    try:
+        value, parameters = http_sf.parse(sent, tltype="item")
+        is_key = isinstance(value, str) and sent.startswith(b'"') and value and not parameters
+        expected = str(value) if is_key else None
+    except (ValueError, UnicodeError):
+        expected = None
+    assert key_in(raw, KeyFormat.STRUCTURED) == expected
+
+
+@given(raw_values, st.sampled_from(KeyFormat))
+def test_2_1_arbitrary_bytes_are_a_key_or_refused(raw: bytes, key_format: KeyFormat) -> None:
+    key = key_in(raw, key_format)
+    assert key is None or (1 <= len(key) <= 255 and key.isascii() and key.isprintable())
+
+
+def key_in(raw: bytes, key_format: KeyFormat) -> str | None:
+    """Read a field as WSGI hands it over. Only ``InvalidKey`` becomes a 400."""
+    try:
+        return parse_key(raw.decode("latin-1"), key_format)
+    except InvalidKey:
+        return None
+
+
 def test_2_2_a_key_is_not_reused_with_another_payload(caller: Caller, view: str) -> None:
     caller.post(view, {"item": "vm"}, key=KEY)
     other = caller.post(view, {"item": "disk"}, key=KEY)
@@ -173,6 +213,37 @@ def test_2_4_fingerprints(
     caller.post(view, b'{"item": "vm", "note": "a"}', key=KEY)
     assert caller.post(view, same, key=KEY)["Idempotency-Replayed"] == "true"
     assert_problem(caller.post(view, other, key=KEY), 422, "idempotency_key_reused")
+
+
+fields = st.lists(st.tuples(st.text("ab=&", max_size=3), st.text("ab=&", max_size=3)), max_size=4)
+
+
+@given(fields, fields)
+def test_2_4_forms_are_equal_by_their_fields(one: Any, other: Any) -> None:
+    """Fields of one name keep their order; nothing moves between names, values and fields."""
+    assert (grouped(one) == grouped(other)) is (form_digest(one) == form_digest(other))
+
+
+@given(fields)
+def test_2_4_the_order_of_different_names_does_not_matter(form: Any) -> None:
+    sorted_by_name = sorted(form, key=lambda field: field[0])
+    assert form_digest(sorted_by_name) == form_digest(form)
+
+
+def grouped(form: list[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in form:
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def form_digest(form: list[tuple[str, str]]) -> bytes:
+    request = RequestFactory().post(
+        "/", urlencode(form), content_type="application/x-www-form-urlencoded"
+    )
+    found = payload(request)
+    assert found is not None
+    return found.kind.encode() + found.digest
 
 
 @pytest.mark.parametrize("name", ["idempotency-key", "IDEMPOTENCY-KEY", "iDeMpOtEnCy-KeY"])

@@ -30,6 +30,7 @@ from tests.server_settings import *
 
 ROOT_URLCONF = "stripe_urls"
 REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": ["stripe_authentication.BearerAuthentication"]}
+DATABASES["default"]["NAME"] = %r
 """
 
 AUTHENTICATION = """
@@ -48,7 +49,7 @@ class StripeServer(Server):
         self.stage = stage
         (stage / "shop").mkdir()
         (stage / "shop/models.py").write_text("from tests.shop.models import Order")
-        (stage / "stripe_settings.py").write_text(SETTINGS)
+        (stage / "stripe_settings.py").write_text(SETTINGS % connection.settings_dict["NAME"])
         (stage / "stripe_authentication.py").write_text(AUTHENTICATION)
         (stage / "stripe_urls.py").write_text(blocks("stripe")[0])
         with socket.socket() as probe:
