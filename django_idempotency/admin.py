@@ -127,6 +127,11 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
+        """Only the filters on offer: by others, what is not shown could be guessed."""
+        own = (MethodFilter, StatusFilter, ExpiredFilter)
+        return lookup in {"state__exact", *(each.parameter_name for each in own)}
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Records of the database that guarded views use, without what is not shown."""
         records = super().get_queryset(request).defer("response_headers", "response_body")

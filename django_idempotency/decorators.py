@@ -1,24 +1,29 @@
 """``@idempotent`` and ``@idempotency_exempt``."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from inspect import iscoroutinefunction, isfunction
+from types import FunctionType
 from typing import Any, TypeVar, overload
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.views import View
 
-from .doors import (
-    EXEMPT,
-    OPTIONS,
-    WRONG_ORDER,
-    guarded,
-    hook_class,
-    resolve_policy,
-    watch,
-)
+from .class_views import hook_class, watch
+from .doors import EXEMPT, OPTIONS, guarded, resolve_policy
 from .policy import Policy
+
+NOT_HANDLERS = frozenset({"dispatch", "setup", "initial", "initialize_request"})
+"""Methods of views in which permissions are checked."""
+
+WRONG_ORDER = (
+    "@idempotent stands above a decorator that checks permissions, so stored responses would be "
+    "replayed without that check. The right order is:\n"
+    "    @permission_required(...)\n"
+    "    @idempotent\n"
+    "    def view(request): ..."
+)
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -80,10 +85,21 @@ def _refuse_misuse(target: Any) -> None:
         return
     if iscoroutinefunction(target):
         raise TypeError(f"@idempotent cannot guard {target!r}: async views are not supported yet")
-    if not isfunction(target):
+    # method_decorator() hands a bound method over as a partial function.
+    if not isfunction(target) and not isinstance(target, partial):
         raise TypeError(f"@idempotent cannot guard {target!r}: it is not a view function or class")
-    if hasattr(target, "login_url"):
+    is_class_view = hasattr(target, "cls") or hasattr(target, "view_class")
+    if hasattr(target, "login_url") and not is_class_view:
         raise TypeError(WRONG_ORDER)
+    if isfunction(target) and target.__name__ in NOT_HANDLERS and _is_method(target):
+        raise TypeError(
+            f"@idempotent cannot guard {target.__qualname__}(): checks run in it. Decorate the "
+            "class, or the handler (post, put, patch, delete)."
+        )
+
+
+def _is_method(function: FunctionType) -> bool:
+    return function.__code__.co_varnames[:1] == ("self",)
 
 
 def _guard_class(view_class: type, options: dict[str, object]) -> type:

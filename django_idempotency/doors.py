@@ -5,19 +5,24 @@ where the handler would have been called: after authentication, permissions and 
 """
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.conf import settings
+from django.core.exceptions import (
+    BadRequest,
+    PermissionDenied,
+    SuspiciousOperation,
+)
 from django.core.handlers.exception import get_exception_response
 from django.http import Http404, HttpRequest
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.urls import get_resolver, get_urlconf
+from django.utils.module_loading import import_string
 
 from .conf import configuration
-from .http.body import keep_body
-from .http.guard import Answer, Guard, Status, read_key, tell
+from .http.guard import Answer, Guard, Status, is_running, read_key, tell
 from .http.problems import problem_response
 from .http.responses import rendered
 from .policy import Errors, Policy
@@ -33,9 +38,7 @@ OPTIONS = "_idempotency_options"
 EXEMPT = "_idempotency_exempt"
 """Attribute of exempt functions and classes: the reason, or an empty text."""
 
-_WATCHED = "_idempotency_watched"
 _BRACKET = "_idempotency_bracket"
-_HOOKED = "_idempotency_hooked"
 
 
 # As in django.core.handlers.exception.response_for_exception.
@@ -72,11 +75,6 @@ def bracket_of(request: HttpRequest) -> Bracket | None:
     return getattr(request, _BRACKET, None)
 
 
-def watch(request: HttpRequest, options: Options) -> None:
-    """Have the class-based view that gets this request guard its handler."""
-    setattr(request, _WATCHED, options)
-
-
 def resolve_policy(*sources: Any) -> Policy:
     """Return the settings' policy, changed by the decorators of ``sources`` in turn."""
     policy = configuration().policy
@@ -93,12 +91,12 @@ def run(call: Callable[[], HttpResponseBase], request: Any, policy: Policy) -> H
     :param request: the handler's request: Django's, or DRF's around it
     """
     django_request: HttpRequest = getattr(request, "_request", request)
-    if django_request.method not in policy.methods or hasattr(django_request, "idempotency"):
+    if django_request.method not in policy.methods or is_running(django_request):
         return call()
     key = read_key(django_request, policy)
     if key is None:
         return call()
-    door = _door(request, django_request, policy)
+    door = door_of(request, django_request, policy)
     if isinstance(key, Problem):
         return door.answer(key)
     guard = Guard(django_request, policy, key)
@@ -106,7 +104,9 @@ def run(call: Callable[[], HttpResponseBase], request: Any, policy: Policy) -> H
     return door.run(call, guard) if answer is None else guard.marked(door.answer(answer))
 
 
-def start(request: HttpRequest, policy: Policy, bracket: Bracket) -> HttpResponseBase | None:
+def start(
+    request: HttpRequest, policy: Policy, bracket: Bracket, view: Any
+) -> HttpResponseBase | None:
     """Start the guard before a function view; the bracket finishes it."""
     if request.method not in policy.methods:
         return None
@@ -117,7 +117,7 @@ def start(request: HttpRequest, policy: Policy, bracket: Bracket) -> HttpRespons
     if isinstance(key, Problem):
         return door.answer(key)
     guard = Guard(request, policy, key)
-    answer = guard.start(request, door.parsed_payload)
+    answer = guard.start(request, door.parsed_payload, view)
     if answer is not None:
         return guard.marked(door.answer(answer))
     bracket.guard = guard
@@ -175,12 +175,20 @@ class Door:
         other middlewares' sake. What Django calls an error of the server is not asked for: its
         handling is logged and reported, and that must happen once."""
         status = next((code for kinds, code in _RAISED if isinstance(error, kinds)), None)
+        if _exceptions_are_handled(tuple(settings.MIDDLEWARE)):
+            return  # what will become of it, only the middleware could tell
         if status is not None and isinstance(error, Exception):
             resolver = get_resolver(get_urlconf())
             guard.finish(rendered(get_exception_response(self.request, resolver, status, error)))
 
 
-def _door(request: Any, django_request: HttpRequest, policy: Policy) -> Door:
+@cache
+def _exceptions_are_handled(middlewares: tuple[str, ...]) -> bool:
+    """Whether a middleware may turn an exception of a view into another response."""
+    return any(hasattr(import_string(name), "process_exception") for name in middlewares)
+
+
+def door_of(request: Any, django_request: HttpRequest, policy: Policy) -> Door:
     if request is django_request:
         return Door(django_request, policy)
     from .drf import RestDoor
@@ -200,74 +208,3 @@ def guarded(handler: Handler, policy_of: Callable[[Any], Policy]) -> Handler:
         return run(lambda: handler(*args, **kwargs), request, policy_of(args[0]))
 
     return guarded_handler
-
-
-def hook_class(view_class: type) -> None:
-    """Guard the handlers of a class-based view.
-
-    Handlers are looked up on the instance after all checks, so the instance gets a guarded one
-    when a request is set up; nothing is run twice and nothing runs elsewhere than before.
-    """
-    if _HOOKED in vars(view_class):
-        return
-    name = "initialize_request" if hasattr(view_class, "initialize_request") else "setup"
-    original = getattr(view_class, name)
-
-    @wraps(original)
-    def hooked(view: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        result = original(view, request, *args, **kwargs)
-        _guard_instance(view, request)
-        return result
-
-    setattr(view_class, name, hooked)
-    setattr(view_class, _HOOKED, True)
-
-
-def carries(thing: Any, mark: str) -> bool:
-    """Whether a view, a class or a handler is marked.
-
-    ``@api_view`` hides the function it wraps in a closure, without its attributes.
-    """
-    if hasattr(thing, mark):
-        return True
-    hides = getattr(thing, "__module__", None) == "rest_framework.decorators"
-    cells = (getattr(thing, "__closure__", None) or ()) if hides else ()
-    return any(hasattr(cell.cell_contents, mark) for cell in cells)
-
-
-def _guard_instance(view: Any, request: HttpRequest) -> None:
-    watched: Options | None = getattr(request, _WATCHED, None)
-    name = (request.method or "").lower()
-    handler = getattr(view, name, None)
-    if handler is None or (watched is None and not hasattr(view, OPTIONS)):
-        return
-    if hasattr(view, EXEMPT) or any(carries(handler, mark) for mark in (EXEMPT, OPTIONS, _HOOKED)):
-        return
-    policy = resolve_policy(view).override(**watched or {})
-    key = read_key(request, policy) if request.method in policy.methods else None
-    if key is None:
-        return
-    wrapper = guarded(handler, lambda _: policy)
-    setattr(wrapper, _HOOKED, True)
-    setattr(view, name, wrapper)
-    if isinstance(key, str):
-        keep_body(request)
-    else:
-        _skip_checks(view, wrapper)
-
-
-def _skip_checks(view: Any, handler: Handler) -> None:
-    """A malformed key is refused before anything is looked up (I7)."""
-    if hasattr(view, "initialize_request"):
-        view.initial = lambda *args, **kwargs: None
-    else:
-        view.dispatch = handler
-
-
-WRONG_ORDER = (
-    "@idempotent stands above a decorator that checks permissions, so stored responses would be "
-    "replayed without that check. The right order is:\n"
-    "    @permission_required(...)\n"
-    "    @idempotent\n"
-    "    def view(request): ..."
-)

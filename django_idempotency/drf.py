@@ -1,9 +1,11 @@
 """Django REST framework's door. Imported only when a DRF view is guarded."""
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -14,6 +16,8 @@ from .http.responses import rendered
 from .policy import Errors, Policy
 from .protocol.fingerprint import Payload, json_payload
 from .protocol.problems import Problem
+
+logger = logging.getLogger("django_idempotency")
 
 
 class IdempotencyError(APIException):
@@ -38,22 +42,33 @@ class RestDoor(Door):
     def __init__(self, request: Request, policy: Policy) -> None:
         super().__init__(request._request, policy)
         self._rest_request = request
+        self._view: Any = request.parser_context.get("view")
+        if self._view is None:
+            raise ImproperlyConfigured(
+                "An idempotent DRF handler got a request that no view has made. Call the view, "
+                "not its handler."
+            )
 
     def answer(self, answer: Answer) -> HttpResponseBase:
         if isinstance(answer, Problem) and self.policy.errors is Errors.DRF:
             raise IdempotencyError(answer)
+        # A replay has been through this once, and a problem is no result to put into an envelope.
+        self._view.finalize_response = lambda request, response, *args, **kwargs: response
         return super().answer(answer)
 
     def parsed_payload(self) -> Payload | None:
         """A permission or throttle has read ``request.data`` before us."""
         try:
-            return json_payload(json.dumps(self._rest_request.data).encode())
+            document = json.dumps(self._rest_request.data).encode()
+            media_type = (self.request.content_type or "").lower()
+            return json_payload(document, media_type=media_type)
         except TypeError:
             return None
 
     def run(self, call: Callable[[], HttpResponseBase], guard: Guard) -> HttpResponseBase:
         if bracket_of(self.request) is None:
-            self._finish_in(self._rest_request.parser_context["view"], guard)
+            self._finish_in(self._view, guard)
+            self._end_with_request(guard)
         return super().run(call, guard)
 
     def returned(self, guard: Guard, response: HttpResponseBase) -> HttpResponseBase:
@@ -61,6 +76,18 @@ class RestDoor(Door):
 
     def raised(self, guard: Guard, error: BaseException) -> None:
         """DRF makes a response of it, or raises again."""
+
+    def _end_with_request(self, guard: Guard) -> None:
+        """A view that never finalizes its response must not leave its transaction open."""
+        close = self.request.close
+
+        def close_all() -> None:
+            if guard.is_open:
+                logger.error("%r did not finalize its response: undone", self._view)
+                guard.fail(RuntimeError("the response was not finalized"))
+            close()
+
+        self.request.close = close_all  # type: ignore[method-assign]
 
     @staticmethod
     def _finish_in(view: Any, guard: Guard) -> None:

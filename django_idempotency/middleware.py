@@ -6,16 +6,10 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from .class_views import hook_class, watch
 from .conf import configuration
-from .doors import (
-    EXEMPT,
-    OPTIONS,
-    bracket_of,
-    hook_class,
-    open_bracket,
-    start,
-    watch,
-)
+from .doors import EXEMPT, OPTIONS, bracket_of, open_bracket, start
+from .http.body import keep_body
 from .http.guard import Status, tell
 from .permissions import passes_view_checks
 
@@ -67,10 +61,11 @@ class IdempotencyMiddleware:
         if view_class is not None:
             hook_class(view_class)
             watch(request, {})
+            keep_body(request)
             return None
         if not passes_view_checks(view, request):
             return None
-        return start(request, settings.policy, bracket)
+        return start(request, settings.policy, bracket, view)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> None:
         """The view raised: its writes are undone before others handle the exception."""

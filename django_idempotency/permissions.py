@@ -44,6 +44,8 @@ def view_tests(view: Any) -> Iterator[Test]:
     while view is not None:
         code = getattr(view, "__code__", None)
         cells = getattr(view, "__closure__", None) or ()
+        if code is None or not code.co_qualname.startswith("user_passes_test."):
+            code, cells = None, ()
         names = code.co_freevars if code else ()
         yield from (
             cell.cell_contents

@@ -117,12 +117,12 @@ class Nervous(DatabaseStore):
             raise Busy
         return None if "see" in self.losing else super().claim(claim)
 
-    def lock(self, record_id: int) -> Snapshot | None:
+    def lock(self, record_id: int, *patience: Any) -> Snapshot | None:
         if "lock" in self.losing:
             raise Busy
         if "crash" in self.losing:
             raise OperationalError("the server is gone")
-        return super().lock(record_id)
+        return super().lock(record_id, *patience)
 
     def complete(self, *arguments: Any) -> bool:
         if "store" in self.losing:

@@ -9,7 +9,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.core.files.uploadhandler import FileUploadHandler
 from django.http import HttpRequest, QueryDict
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
@@ -41,7 +41,7 @@ class RereadableStream:
         self._position = 0
         self._filled = 0
         self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when nobody can read any more)
-            max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE, dir=settings.FILE_UPLOAD_TEMP_DIR
+            max_size=max(1, settings.FILE_UPLOAD_MAX_MEMORY_SIZE), dir=settings.FILE_UPLOAD_TEMP_DIR
         )
         weakref.finalize(self, self._copy.close)
 
@@ -95,7 +95,10 @@ def keep_body(request: HttpRequest) -> None:
     if stream is None or hasattr(request, "_body") or cast(Any, request)._read_started:
         return
     if not isinstance(stream, RereadableStream):
-        cast(Any, request)._stream = RereadableStream(stream)
+        copy = RereadableStream(stream)
+        cast(Any, request)._stream = copy
+        if _announced(request) and "wsgi.input" in request.META:
+            request.META["wsgi.input"] = copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +125,10 @@ def payload(request: HttpRequest, selection: Selection = EVERYTHING) -> Payload 
     """Digest the body; ``None`` if somebody has consumed it and left no copy.
 
     :raises UnreadablePostError: if the client stops sending
+    :raises BadRequest: if the body is shorter than announced
     """
     media_type = (request.content_type or "").lower()
-    if media_type in {FORM, MULTIPART} and hasattr(request, "_files"):
+    if media_type == MULTIPART and hasattr(request, "_files"):
         return _form(request.POST, _uploaded(request), selection)
     body = _body(request)
     if body is None:
@@ -133,6 +137,9 @@ def payload(request: HttpRequest, selection: Selection = EVERYTHING) -> Payload 
         size = body.load()
     except OSError as error:
         raise UnreadablePostError(*error.args) from error
+    if size < _announced(request):
+        # Remembering half a body would refuse the whole one.
+        raise BadRequest("The request's body ended before its Content-Length.")
     if size == 0:
         return NO_PAYLOAD
     found = None if selection.by_bytes else _typed(request, body, size, selection)
@@ -149,8 +156,15 @@ def _typed(
     if media_type == FORM:
         return _urlencoded(request, body, size, selection)
     if media_type.endswith("json") and size <= LARGEST_JSON:
-        return json_payload(body.whole().read(), selection.wants)
+        return json_payload(body.whole().read(), selection.wants, media_type)
     return None
+
+
+def _announced(request: HttpRequest) -> int:
+    try:
+        return int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return 0
 
 
 def _body(request: HttpRequest) -> RereadableStream | None:
@@ -176,7 +190,8 @@ def _urlencoded(
     if limit is not None and size > limit:
         return None
     try:
-        fields = QueryDict(body.whole().read(), encoding=request.encoding)
+        # One character per byte, so that bytes that are no text stay different.
+        fields = QueryDict(body.whole().read(), encoding="latin-1")
     except (SuspiciousOperation, ValueError):
         return None
     return _form(fields, [], selection)

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import router
+from django.db import connections, router
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import http_date
@@ -46,6 +46,14 @@ DURABLE = (
 """Added to Django's error when a view asks for a durable block."""
 
 ANONYMOUS: Parts = ("anonymous",)
+
+
+_RUNNING = "_idempotency_running"
+
+
+def is_running(request: HttpRequest) -> bool:
+    """Whether the view of a guard is running: what it calls in turn is guarded already."""
+    return getattr(request, _RUNNING, False)
 
 
 class Status(StrEnum):
@@ -90,11 +98,17 @@ class Guard:
         self._operation: Operation | None = None
         self._memory = Memory()
 
-    def start(self, caller: Any, parsed: Callable[[], Payload | None]) -> Answer | None:
+    def start(
+        self,
+        caller: Any,
+        parsed: Callable[[], Payload | None],
+        view: Any = None,
+    ) -> Answer | None:
         """Claim the key. ``None``: run the view; otherwise this is the answer.
 
         :param caller: the request that knows who sent it; in a DRF view, DRF's own
         :param parsed: digests what a framework has parsed, if it consumed the body
+        :param view: the function view that Django calls next, if it has not yet
         """
         scope = principal(caller, self._policy)
         if scope is None:
@@ -104,11 +118,12 @@ class Guard:
             if self._policy.anonymous is Anonymous.REFUSE:
                 return problems.anonymous_refused(self._policy.header)
             scope = ANONYMOUS
-        operation = self._operate(self._claim(scope, caller, parsed))
+        operation = self._operate(self._claim(scope, caller, parsed), view)
         answer = self._begin(operation)
         if answer is None:
             self._operation = operation
             self._request.idempotency = operation  # type: ignore[attr-defined]
+            setattr(self._request, _RUNNING, True)
         return answer
 
     def fail(self, error: BaseException) -> None:
@@ -116,6 +131,7 @@ class Guard:
         if self._operation is None:
             return
         self._memory = memory_of(error) or Memory()
+        setattr(self._request, _RUNNING, False)
         self._operation.fail(error)
         if isinstance(error, RuntimeError) and "durable" in str(error):
             error.add_note(DURABLE)
@@ -126,6 +142,7 @@ class Guard:
         if operation is None:
             tell(response, self._policy, Status.IGNORED)
             return
+        setattr(self._request, _RUNNING, False)
         memory = memory_of(response) or self._memory
         try:
             stored = self._store(operation, response, memory)
@@ -146,12 +163,20 @@ class Guard:
     def _name(self) -> str:
         return short_digest(self._key)
 
-    def _operate(self, claim: Claim) -> Operation:
+    @property
+    def is_open(self) -> bool:
+        """Started, and neither failed for good nor finished."""
+        return self._operation is not None
+
+    def _operate(self, claim: Claim, view: Any) -> Operation:
         policy = self._policy
         using = policy.using or router.db_for_write(IdempotencyRecord)
+        # Django will run a function view in a block of its own, inside our transaction.
+        atomic = view is not None and connections[using].settings_dict["ATOMIC_REQUESTS"]
+        atomic = atomic and using not in getattr(view, "_non_atomic_requests", ())
         waits = policy.in_flight is OnDuplicate.WAIT
         patience = Patience(policy.wait_timeout, policy.wait_limit) if waits else IMPATIENT
-        return Operation(DatabaseStore(using), claim, using, patience)
+        return Operation(DatabaseStore(using), claim, using, patience, atomic)
 
     def _store(self, operation: Operation, response: HttpResponseBase, memory: Memory) -> bool:
         if not is_stored(response, self._policy, memory):

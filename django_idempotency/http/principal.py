@@ -52,4 +52,6 @@ def _token(request: Any) -> Parts | None:
 
 def _label(thing: Any) -> str:
     meta = getattr(thing, "_meta", None)
-    return str(meta.label_lower) if meta else type(thing).__qualname__
+    if meta is not None:
+        return str(meta.label_lower)
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"

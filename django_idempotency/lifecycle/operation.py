@@ -40,7 +40,12 @@ class Operation:
     """
 
     def __init__(
-        self, store: Store, claim: Claim, using: str, patience: Patience = IMPATIENT
+        self,
+        store: Store,
+        claim: Claim,
+        using: str,
+        patience: Patience = IMPATIENT,
+        has_request_block: bool = False,
     ) -> None:
         self.key = claim.key
         self.attempt = 0
@@ -50,7 +55,7 @@ class Operation:
         self._patience = patience
         self._retention = claim.retention
         self._record: Snapshot  # from the moment it is started
-        self._transaction = AttemptTransaction(using)
+        self._transaction = AttemptTransaction(using, has_request_block)
 
     def begin(self) -> Begun:
         """Claim the record and lock it, or say what stands in the way."""
@@ -74,11 +79,21 @@ class Operation:
         :return: whether the response is remembered
         """
         self._retention = retention or self._claim.retention
-        with self._transaction.outside_request_block():
-            if self._transaction.is_open:
-                if response is not None and not self._transaction.is_doomed:
+        attempt = self._transaction
+        undone, accident = attempt.is_undone, attempt.is_accident
+        with attempt.outside_request_block():
+            if attempt.is_open:
+                # Leaving Django's block may have undone the writes, too.
+                undone, accident = undone or attempt.is_undone, accident or attempt.is_accident
+                if response is not None and not undone:
                     return self._complete(response)
-                self._transaction.rollback()
+                attempt.rollback()
+                if response is not None and accident and response.status < 400:
+                    raise LostWrites(
+                        f"The view answered {response.status}, but a database error had undone "
+                        "its writes. Nothing is stored; a retry runs again. Let the error out, or "
+                        "catch it outside of an atomic() block of its own."
+                    )
             return response is not None and self._complete_late(response)
 
     def _try(self) -> Begun | None:
@@ -119,18 +134,33 @@ class Operation:
             if isinstance(error, Busy):
                 return InFlight()
             raise
-        begun = InFlight() if record is None else self._look_again(record, claimed.fresh)
+        begun = InFlight() if record is None else self._look_again(record)
         if not isinstance(begun, Started):
             self._transaction.rollback()
+        elif not claimed.fresh and not self.recovered:
+            return self._take_over()
+        else:
+            self._transaction.watch()
         return begun
 
-    def _look_again(self, record: Snapshot, fresh: bool) -> Begun | None:
+    def _take_over(self) -> Begun | None:
+        """Give this attempt a number of its own before it runs, in a commit of its own, so that
+        its predecessor can store nothing any more, whatever becomes of this one (I12)."""
+        self.recovered = True
+        try:
+            self._store.renumber(self._record)
+        except BaseException:
+            self._transaction.rollback()
+            raise
+        self._transaction.commit()
+        return self._lock(self._record)
+
+    def _look_again(self, record: Snapshot) -> Begun | None:
         """Decide again, now that nobody else can change the record."""
         match decide(record, self._claim.fingerprint):
             case Claimed():
                 self._record = record
-                self.recovered = not fresh
-                self.attempt = record.attempt + self.recovered
+                self.attempt = record.attempt
                 return Started()
             case Expired():
                 return None
@@ -163,7 +193,7 @@ class Operation:
 
     def _store_response(self, response: StoredResponse) -> bool:
         try:
-            stored = self._store.complete(self._record, self.attempt, response, self._retention)
+            stored = self._store.complete(self._record, response, self._retention)
         except BaseException:
             self._transaction.rollback()
             raise
@@ -172,6 +202,10 @@ class Operation:
         else:
             self._transaction.rollback()
         return stored
+
+
+class LostWrites(RuntimeError):
+    """A view said that it succeeded after a database error had undone what it wrote."""
 
 
 class LostRecord(RuntimeError):

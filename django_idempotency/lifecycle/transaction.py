@@ -10,6 +10,10 @@ from django.db import OperationalError, connections, transaction
 from ..stores.base import Busy
 from ..stores.contention import is_contention
 from ..stores.transactions import enter
+from .watch import Watch
+
+_OURS = "_idempotency_attempt"
+"""Marks the blocks that this module entered."""
 
 
 class AttemptTransaction:
@@ -21,19 +25,26 @@ class AttemptTransaction:
     Django expects, and ours decides about the commit.
     """
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, has_request_block: bool = False) -> None:
         self._using = using
         self._request_block = _request_block(using)
+        self._has_request_block = has_request_block or self._request_block is not None
         self._block: transaction.Atomic | None = None
+        self._watch: Watch
 
     @property
     def is_open(self) -> bool:
         return self._block is not None
 
     @property
-    def is_doomed(self) -> bool:
-        """Whether the view (or a failed statement) has asked for a rollback."""
-        return connections[self._using].needs_rollback
+    def is_undone(self) -> bool:
+        """Whether the view's writes are gone, or will be."""
+        return self._watch.is_undone
+
+    @property
+    def is_accident(self) -> bool:
+        """Whether an error undid them, rather than the view's wish."""
+        return self._watch.is_accident
 
     @contextmanager
     def outside_request_block(self, failure: BaseException | None = None) -> Iterator[None]:
@@ -70,7 +81,14 @@ class AttemptTransaction:
             if is_contention(error):
                 raise Busy from error
             raise
+        vars(block)[_OURS] = True
         self._block = block
+
+    def watch(self) -> None:
+        """The view runs next: see what becomes of the transaction."""
+        connection = connections[self._using]
+        self._watch = Watch(connection, self._has_request_block)
+        connection.execute_wrappers.append(self._watch)
 
     def commit(self) -> None:
         """Commit and run the ``on_commit`` hooks."""
@@ -84,6 +102,8 @@ class AttemptTransaction:
 
     def _end(self) -> None:
         block, self._block = self._block, None
+        wrappers = connections[self._using].execute_wrappers
+        wrappers[:] = [each for each in wrappers if each is not getattr(self, "_watch", None)]
         if block is not None:
             block.__exit__(None, None, None)
 
@@ -98,6 +118,12 @@ def _request_block(using: str) -> transaction.Atomic | None:
     blocks = [block for block in entered if not block._from_testcase]
     if not blocks:
         return None
+    if any(_OURS in vars(block) for block in blocks):
+        raise ImproperlyConfigured(
+            "An idempotent view runs inside another one, as a request of its own. Its response "
+            "cannot be committed before the outer one's: take the key from the inner request, or "
+            "the guard from the outer view."
+        )
     if len(blocks) == 1 and connection.settings_dict["ATOMIC_REQUESTS"]:
         block: transaction.Atomic = blocks[0]
         return block

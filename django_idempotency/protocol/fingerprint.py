@@ -40,10 +40,14 @@ def custom_fingerprint(text: str) -> str:
     return f"{VERSION}c:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def json_payload(raw: bytes, wanted: Callable[[str], bool] | None = None) -> Payload | None:
+def json_payload(
+    raw: bytes,
+    wanted: Callable[[str], bool] | None = None,
+    media_type: str = "application/json",
+) -> Payload | None:
     """Digest a JSON document by value; ``None`` if it has no canonical form."""
     canonical = canonical_json(raw, wanted)
-    return None if canonical is None else Payload("json", sha256(canonical).digest())
+    return None if canonical is None else Payload(f"json {media_type}", sha256(canonical).digest())
 
 
 def raw_payload(media_type: str, content: bytes) -> Payload:

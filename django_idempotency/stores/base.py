@@ -22,9 +22,10 @@ class Store(Protocol):
         :param patience: how long to wait for another's lock; the database wakes us
         """
 
-    def complete(
-        self, record: Snapshot, attempt: int, response: StoredResponse, retention: timedelta
-    ) -> bool:
+    def renumber(self, record: Snapshot) -> None:
+        """Count an attempt that takes a locked record over."""
+
+    def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
 
     def evict(self, record_id: int) -> bool:

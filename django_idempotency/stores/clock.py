@@ -2,12 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import DateTimeField, Func
-from django.utils import timezone
 
 NOW = timedelta(0)
 
@@ -17,19 +14,16 @@ def store_time(
 ) -> tuple[str, tuple[Any, ...]]:
     """Return an SQL expression for the present plus ``offset``, and its parameters.
 
-    On MySQL, Django stores UTC unless ``USE_TZ`` is off or the connection has a time zone,
-    while ``CURRENT_TIMESTAMP`` is in the server's zone; so it starts from UTC there.
+    Where columns have no time zone it is UTC, whatever ``USE_TZ`` and ``TIME_ZONE`` say: an hour
+    that daylight saving repeats or skips must not change a retention.
     """
     if connection.vendor == "postgresql":
         return "STATEMENT_TIMESTAMP() + make_interval(secs => %s)", (offset.total_seconds(),)
     if connection.vendor == "mysql":
-        zone = connection.timezone or ZoneInfo(settings.TIME_ZONE)
-        shift = datetime.now(UTC).astimezone(zone).utcoffset() or NOW
-        microseconds = (offset + shift) // timedelta(microseconds=1)
+        microseconds = offset // timedelta(microseconds=1)
         return "UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND", (microseconds,)
     # SQLite runs on this host: its clock is ours.
-    moment = timezone.now() + offset
-    return "%s", (connection.ops.adapt_datetimefield_value(moment),)
+    return "%s", (str(datetime.now(UTC).replace(tzinfo=None) + offset),)
 
 
 class StoreTime(Func):

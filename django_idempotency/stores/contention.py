@@ -11,6 +11,14 @@ _MYSQL_ERRORS = frozenset({1205, 1213, 1020, 3572})
 _SQLITE_ERRORS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
+_MYSQL_DEADLOCK = 1213
+
+
+def ends_transaction(error: OperationalError) -> bool:
+    """Whether MySQL has rolled back the whole transaction, not only the statement."""
+    return bool(error.args) and error.args[0] == _MYSQL_DEADLOCK
+
+
 def is_contention(error: OperationalError) -> bool:
     """Whether the statement lost against another one and left nothing behind."""
     cause = error.__cause__

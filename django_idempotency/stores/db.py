@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from django.db import OperationalError, connections
-from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet, Value
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet, Value
 
 from ..models import IdempotencyRecord
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
@@ -46,14 +46,15 @@ class DatabaseStore:
             rows = list(locked.values_list(*COLUMNS, expired, Value(0), Value(0)))
         return snapshot(rows[0]) if rows else None
 
-    def complete(
-        self, record: Snapshot, attempt: int, response: StoredResponse, retention: timedelta
-    ) -> bool:
+    def renumber(self, record: Snapshot) -> None:
+        """Count an attempt that takes a locked record over."""
+        self._records().filter(pk=record.id).update(attempt=F("attempt") + 1)
+
+    def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
         claimed = self._records().filter(pk=record.id, attempt=record.attempt)
         updated = claimed.filter(state=State.CLAIMED).update(
             state=State.COMPLETED,
-            attempt=attempt,
             completed_at=StoreTime(),
             expires_at=StoreTime(retention),
             **columns(response),
@@ -89,10 +90,21 @@ class DatabaseStore:
         return self._records().filter(expires_at__lte=StoreTime(-older_than))
 
     def _delete_expired(self, ids: list[int], older_than: timedelta) -> int:
+        # InnoDB reads ranges for a list of keys, waits in a DELETE for rows it does not want, and
+        # locks living records on the way; single keys it finds directly.
+        one_by_one = connections[self.using].vendor == "mysql"
+        groups = [[pk] for pk in ids] if one_by_one else [ids]
         with write_transaction(self.using):
-            locked = self._records().filter(pk__in=ids).select_for_update(skip_locked=True)
-            ours = list(locked.values_list("pk", flat=True))
-            return self.expired(older_than).filter(pk__in=ours).delete()[0]
+            return sum(self._delete_group(group, older_than) for group in groups)
+
+    def _delete_group(self, ids: list[int], older_than: timedelta) -> int:
+        wanted = Q(pk=ids[0]) if len(ids) == 1 else Q(pk__in=ids)
+        expired = self.expired(older_than).filter(wanted).select_for_update(skip_locked=True)
+        ours = list(expired.values_list("pk", flat=True))
+        if not ours:
+            return 0
+        doomed = Q(pk=ours[0]) if len(ours) == 1 else Q(pk__in=ours)
+        return self._records().filter(doomed).delete()[0]
 
     def _records(self) -> QuerySet[IdempotencyRecord]:
         return IdempotencyRecord._base_manager.using(self.using)

@@ -23,7 +23,13 @@ def lock_timeout(connection: BaseDatabaseWrapper, patience: timedelta) -> Iterat
         cursor.execute(read)
         (usual,) = cursor.fetchone()
         cursor.execute(write, [_value(connection, patience)])
-        yield  # an error ends the transaction, and the setting with it
+        try:
+            yield
+        except BaseException:
+            # On PostgreSQL the error has ended the transaction, and the setting with it.
+            if connection.vendor == "mysql":
+                cursor.execute(write, [usual])
+            raise
         cursor.execute(write, [usual])
 
 
