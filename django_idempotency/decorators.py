@@ -82,9 +82,13 @@ def _refuse_misuse(target: Any) -> None:
     if isinstance(target, type):
         if not issubclass(target, View):
             raise TypeError(f"@idempotent cannot guard {target!r}: it is not a view class")
-        return
-    if iscoroutinefunction(target):
+        handlers = [getattr(target, name, None) for name in target.http_method_names]
+    else:
+        handlers = [target]
+    if any(iscoroutinefunction(handler) for handler in handlers):
         raise TypeError(f"@idempotent cannot guard {target!r}: async views are not supported yet")
+    if isinstance(target, type):
+        return
     # method_decorator() hands a bound method over as a partial function.
     if not isfunction(target) and not isinstance(target, partial):
         raise TypeError(f"@idempotent cannot guard {target!r}: it is not a view function or class")

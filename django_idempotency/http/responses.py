@@ -46,20 +46,14 @@ def freeze(response: HttpResponseBase, policy: Policy, memory: Memory) -> Stored
     return StoredResponse(response.status_code, headers, body)
 
 
-class Replayed(HttpResponse):
-    """A stored response, sent again. Like a redirect it knows its ``url``."""
-
-    @property
-    def url(self) -> str:
-        return self["Location"]
-
-
 def thaw(stored: StoredResponse, policy: Policy) -> HttpResponse:
     """Return the response again, with the replay marker."""
-    response = Replayed(stored.body, status=stored.status)
+    response = HttpResponse(stored.body, status=stored.status)
     del response["Content-Type"]
     for name, value in stored.headers:
         response[name] = value
+    if "Location" in response:
+        response.url = response["Location"]  # type: ignore[attr-defined]  # as on a redirect
     response[policy.replay_header] = policy.replay_value
     return response
 

@@ -178,6 +178,8 @@ class Operation:
 
     def _complete_late(self, response: StoredResponse) -> bool:
         """Store a response whose writes were rolled back: nothing depends on it any more."""
+        if self._transaction.is_closed_to_us:
+            return False
         try:
             self._transaction.begin()
             record = self._store.lock(self._record.id)

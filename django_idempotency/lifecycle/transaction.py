@@ -37,6 +37,11 @@ class AttemptTransaction:
         return self._block is not None
 
     @property
+    def is_closed_to_us(self) -> bool:
+        """Whether a surrounding transaction (a test case's) takes no more statements."""
+        return connections[self._using].needs_rollback
+
+    @property
     def is_undone(self) -> bool:
         """Whether the view's writes are gone, or will be."""
         return self._watch.is_undone
