@@ -7,9 +7,7 @@ from django_idempotency.checks import CHECKS
 
 def check(*databases: str, deploy: bool = False) -> list[CheckMessage]:
     """Run the checks like ``check --database ... --deploy``."""
-    return run_checks(
-        tags=["idempotency"], databases=databases, include_deployment_checks=deploy
-    )
+    return run_checks(tags=["idempotency"], databases=databases, include_deployment_checks=deploy)
 
 
 def ids(*databases: str, deploy: bool = False) -> list[str]:
