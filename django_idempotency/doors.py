@@ -25,6 +25,7 @@ from .conf import configuration
 from .http.guard import Answer, Guard, Status, is_running, read_key, tell
 from .http.problems import problem_response
 from .http.responses import rendered
+from .permissions import passes_view_checks
 from .policy import Errors, Policy
 from .protocol.fingerprint import Payload
 from .protocol.problems import Problem
@@ -116,6 +117,8 @@ def start(
     door = Door(request, policy)
     if isinstance(key, Problem):
         return door.answer(key)
+    if not passes_view_checks(view, request):
+        return None
     guard = Guard(request, policy, key)
     answer = guard.start(request, door.parsed_payload, view)
     if answer is not None:

@@ -11,7 +11,7 @@ from .conf import configuration
 from .doors import EXEMPT, OPTIONS, bracket_of, open_bracket, start
 from .http.body import keep_body
 from .http.guard import Status, tell
-from .permissions import passes_view_checks
+from .permissions import belongs_to_admin
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that need no guard (RFC 9110, section 9.2.1)."""
@@ -53,6 +53,8 @@ class IdempotencyMiddleware:
         bracket = bracket_of(request)
         if bracket is None or hasattr(view, EXEMPT) or hasattr(view, OPTIONS):
             return None
+        if belongs_to_admin(view):
+            return None
         settings = configuration()
         keyed = settings.policy.meta_key in request.META or settings.policy.required
         if not keyed or not settings.covers(request.path_info):
@@ -62,8 +64,6 @@ class IdempotencyMiddleware:
             hook_class(view_class)
             watch(request, {})
             keep_body(request)
-            return None
-        if not passes_view_checks(view, request):
             return None
         return start(request, settings.policy, bracket, view)
 

@@ -17,8 +17,6 @@ def passes_view_checks(view: Any, request: HttpRequest) -> bool:
 
     :raises ImproperlyConfigured: if a check is there that cannot be asked
     """
-    if belongs_to_admin(view):
-        return False
     if not hasattr(view, "login_url"):
         return True
     tests = list(view_tests(view))

@@ -280,9 +280,6 @@ class TestLanguages:
         )
         assert (first["Content-Language"], retry["Content-Language"]) == ("de", "de")
 
-    @pytest.mark.xfail(
-        strict=True, reason="LocaleMiddleware names the language of the retry, above the guard"
-    )
     def test_it_is_named_if_only_the_middleware_names_it(self, caller: Caller) -> None:
         assert self.in_german(caller)["Content-Language"] == "de"
         assert self.in_english(caller)["Content-Language"] == "de"

@@ -1,13 +1,18 @@
 """Responses as plain data, and back."""
 
+from collections.abc import Iterator
 from typing import Any, cast
 
+from django.conf import settings
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.translation import get_language
 
 from ..policy import Policy
 from ..protocol.record import Omitted, StoredResponse
 from ..remember import Memory
+
+LOCALE_MIDDLEWARE = "django.middleware.locale.LocaleMiddleware"
 
 NEVER_STORED = frozenset(
     {
@@ -43,7 +48,16 @@ def freeze(response: HttpResponseBase, policy: Policy, memory: Memory) -> Stored
     headers = tuple(
         (name, value) for name, value in response.items() if name.lower() not in dropped
     )
-    return StoredResponse(response.status_code, headers, body)
+    return StoredResponse(response.status_code, (*headers, *_language(response)), body)
+
+
+def _language(response: HttpResponseBase) -> Iterator[tuple[str, str]]:
+    """What ``LocaleMiddleware``, above the guard, would say of the first answer. On a replay the
+    language of the request may be another one."""
+    names = "Content-Language" not in response and LOCALE_MIDDLEWARE in settings.MIDDLEWARE
+    language = get_language() if names else None
+    if language is not None:
+        yield ("Content-Language", language)
 
 
 def thaw(stored: StoredResponse, policy: Policy) -> HttpResponse:

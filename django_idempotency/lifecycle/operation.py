@@ -99,8 +99,8 @@ class Operation:
     def _try(self) -> Begun | None:
         try:
             record = self._store.claim(self._claim)
-        except Busy:
-            return None
+        except Busy as busy:
+            return Unavailable() if busy.waited else None
         if record is None:
             return None
         match decide(record, self._claim.fingerprint):

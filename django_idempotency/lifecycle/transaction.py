@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections, transaction
 
 from ..stores.base import Busy
-from ..stores.contention import is_contention
+from ..stores.contention import has_waited, is_contention
 from ..stores.transactions import enter
 from .watch import Watch
 
@@ -84,7 +84,7 @@ class AttemptTransaction:
             enter(block)
         except OperationalError as error:
             if is_contention(error):
-                raise Busy from error
+                raise Busy(has_waited(error)) from error
             raise
         vars(block)[_OURS] = True
         self._block = block

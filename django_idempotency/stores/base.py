@@ -7,7 +7,14 @@ from ..protocol.record import Claim, Snapshot, StoredResponse
 
 
 class Busy(Exception):
-    """The store is occupied by others. Nothing was changed; the same call may succeed later."""
+    """The store is occupied by others. Nothing was changed; the same call may succeed later.
+
+    :ivar waited: the database has waited as long as it may; asking again at once would double that
+    """
+
+    def __init__(self, waited: bool = False) -> None:
+        self.waited = waited
+        super().__init__()
 
 
 class Store(Protocol):

@@ -11,6 +11,11 @@ _MYSQL_ERRORS = frozenset({1205, 1213, 1020, 3572})
 _SQLITE_ERRORS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
+def has_waited(error: OperationalError) -> bool:
+    """Whether a busy timeout has passed: SQLite waits by itself."""
+    return isinstance(error.__cause__, sqlite3.Error)
+
+
 _MYSQL_DEADLOCK = 1213
 
 

@@ -12,7 +12,7 @@ from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from .base import Busy
 from .claims import claim_statement
 from .clock import NOW, StoreTime
-from .contention import is_contention
+from .contention import has_waited, is_contention
 from .patience import lock_timeout
 from .rows import COLUMNS, columns, snapshot
 from .transactions import write_transaction
@@ -116,5 +116,5 @@ def _contention_is_busy() -> Iterator[None]:
         yield
     except OperationalError as error:
         if is_contention(error):
-            raise Busy from error
+            raise Busy(has_waited(error)) from error
         raise

@@ -12,12 +12,10 @@ ENGINES = {
 OPTIONS: dict[str, dict[str, Any]] = {
     # Readers do not block in WAL mode; writers wait their turn.
     "sqlite": {"timeout": 20, "init_command": "PRAGMA journal_mode=WAL"},
-    # A host that vanishes closes no connection: have the kernel notice, so its locks end.
+    # A host that vanishes closes no connection: have the server notice, so its locks end.
     "postgresql": {
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 20_000,
+        "options": "-c tcp_keepalives_idle=60 -c tcp_keepalives_interval=10 "
+        "-c tcp_keepalives_count=3"
     },
     "mariadb": {"charset": "utf8mb4"},
     "mysql": {"charset": "utf8mb4"},
