@@ -1,6 +1,7 @@
 """Guarding the handlers of class-based views, Django's and DRF's."""
 
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -64,20 +65,25 @@ def _guard_instance(view: Any, request: HttpRequest) -> None:
     mark = _nearest_mark(type(view))
     if mark == EXEMPT or (watched is None and mark is None) or is_running(request):
         return
+    policy = resolve_policy(view).override(**watched or {})
+    key = read_key(request, policy) if request.method in policy.methods else None
+    if key is None:
+        return
     name = (request.method or "").lower()
     if not hasattr(view, name) and _works_in_dispatch(view):
         name = "dispatch"
     handler = getattr(view, name, None)
     if handler is None or any(carries(handler, mark) for mark in (EXEMPT, OPTIONS, _HOOKED)):
         return
-    policy = resolve_policy(view).override(**watched or {})
-    key = read_key(request, policy) if request.method in policy.methods else None
-    if key is None:
-        return
     if isinstance(key, Problem):
         _refuse(view, name, key, policy)
         return
     keep_body(request)
+    if iscoroutinefunction(handler):
+        raise ImproperlyConfigured(
+            f"{type(view).__qualname__}.{name}() is async, which the guard does not support yet. "
+            "Mark the view with @idempotency_exempt."
+        )
     wrapper = guarded(handler, lambda _: policy)
     setattr(wrapper, _HOOKED, True)
     setattr(view, name, wrapper)

@@ -112,11 +112,9 @@ def start(
     if request.method not in policy.methods:
         return None
     key = read_key(request, policy)
-    if key is None:
-        return None
     door = Door(request, policy)
-    if isinstance(key, Problem):
-        return door.answer(key)
+    if not isinstance(key, str):
+        return None if key is None else door.answer(key)
     if not passes_view_checks(view, request):
         return None
     guard = Guard(request, policy, key)

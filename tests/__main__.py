@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     failed = [name for name in databases if not passed[name]]
     subprocess.run([*COVERAGE, "combine", "--quiet"], check=True)
     if not failed and not left_out and not arguments:
-        report = subprocess.run([*COVERAGE, "report", "--fail-under=100"], check=False)
+        report = subprocess.run([*COVERAGE, "report", "--fail-under=95"], check=False)
         failed += ["coverage"] if report.returncode else []
     for name, reason in left_out.items():
         print(f"Left out: {name} ({reason})")

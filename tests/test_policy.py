@@ -48,6 +48,17 @@ BAD = [
     ("docs_url", None),
     ("using", ""),
     ("using", 1),
+    ("tenant", "organisation"),
+    ("key_pattern", 1),
+    ("key_pattern", "("),
+    ("fingerprint_fields", [1]),
+    ("fingerprint_fields", "item"),
+    ("replay_value", "a\nb"),
+    ("key_header", "a b"),
+    ("errors", 3),
+    ("wait_timeout", 5),
+    ("wait_limit", 0),
+    ("tombstone", timedelta(days=-1)),
 ]
 
 

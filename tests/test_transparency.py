@@ -26,6 +26,7 @@ from django.middleware.csrf import get_token
 from django.template.response import TemplateResponse
 from django.test import Client, RequestFactory
 from django.urls import path
+from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.authentication import SessionAuthentication
@@ -167,6 +168,12 @@ async def unhurried(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"id": order.pk}, status=201)
 
 
+@method_decorator(csrf_exempt, name="dispatch")
+class Unhurried(View):
+    async def post(self, request: HttpRequest) -> HttpResponse:
+        return await unhurried(request)
+
+
 @csrf_exempt
 @transaction.atomic
 @idempotent
@@ -197,6 +204,7 @@ urlpatterns = [
     path("inherits/", Inherits.as_view()),
     path("decorated-inherits/", idempotent(type("Inherits", (Inherits,), {})).as_view()),
     path("unhurried/", unhurried),
+    path("unhurried-class/", Unhurried.as_view()),
     path("inside-a-transaction/", inside_a_transaction),
     *router.urls,
 ]
@@ -830,6 +838,14 @@ def test_async_functions_behind_wsgi(
     first, retry = caller.post(f"/unhurried/{query}"), caller.post(f"/unhurried/{query}")
     assert (first.status_code, retry.status_code, retry[MARKER]) == (status, status, "true")
     assert Order.objects.count() == (status == 201)
+
+
+def test_async_classes_behind_wsgi_are_answered_in_one_way(
+    use_middleware: None, caller: Caller
+) -> None:
+    first, retry = caller.post("/unhurried-class/"), caller.post("/unhurried-class/")
+    assert retry.status_code == first.status_code
+    assert Order.objects.count() == (first.status_code == 201)
 
 
 def nothing_special(request: HttpRequest) -> HttpResponse:
