@@ -138,12 +138,12 @@ class Operation:
         if not isinstance(begun, Started):
             self._transaction.rollback()
         elif not claimed.fresh and not self.recovered:
-            return self._take_over()
+            return self._take_over(patience)
         else:
             self._transaction.watch()
         return begun
 
-    def _take_over(self) -> Begun | None:
+    def _take_over(self, patience: timedelta) -> Begun | None:
         """Give this attempt a number of its own before it runs, in a commit of its own, so that
         its predecessor can store nothing any more, whatever becomes of this one (I12)."""
         self.recovered = True
@@ -153,7 +153,8 @@ class Operation:
             self._transaction.rollback()
             raise
         self._transaction.commit()
-        return self._lock(self._record)
+        # Others who waited may be faster now. They do the same, so somebody runs.
+        return self._lock(self._record, patience)
 
     def _look_again(self, record: Snapshot) -> Begun | None:
         """Decide again, now that nobody else can change the record."""
