@@ -181,6 +181,18 @@ class TestStore:
             assert found.response is not None
             assert found.response.omitted is Omitted.UNREADABLE
 
+    def test_a_stale_attempt_completes_nothing(self) -> None:
+        """I12: the number is the fence, and so is the state."""
+        store = DatabaseStore("default")
+        stale = store.claim(a_claim())
+        assert stale is not None
+        store.renumber(stale)
+        assert store.complete(stale, CREATED, timedelta(hours=1)) is False
+        current = store.claim(a_claim())
+        assert current is not None
+        assert store.complete(current, CREATED, timedelta(hours=1)) is True
+        assert store.complete(current, CREATED, timedelta(hours=1)) is False
+
     def test_mysqls_claim_reads_and_then_gives_way(self) -> None:
         """MySQL has no compound statements; its claim is tried on MariaDB."""
         if connection.vendor != "mysql":
