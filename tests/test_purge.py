@@ -16,11 +16,9 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.record import Claim, State
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.transactions import write_transaction
+from tests.conftest import row_locks
 
 rival_rows = pytest.mark.django_db(transaction=True)
-row_locks = pytest.mark.skipif(
-    "connection.vendor == 'sqlite'", reason="SQLite locks the database, not rows"
-)
 sqlite_only = pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite's one lock")
 
 
