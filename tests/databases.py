@@ -9,7 +9,9 @@ DATABASE = os.environ.get("IDEMPOTENCY_TEST_DATABASE", "sqlite")
 
 def settings_of(name: str) -> dict[str, Any]:
     """Return Django's settings for a database; the servers listen on loopback."""
-    common = {"NAME": "idempotency", "HOST": "127.0.0.1"}
+    # Checkouts that are tested at the same time need databases of their own.
+    own = os.environ.get("IDEMPOTENCY_TEST_NAME", "idempotency")
+    common = {"NAME": own, "HOST": "127.0.0.1"}
     known: dict[str, dict[str, Any]] = {
         "sqlite": {
             "ENGINE": "django.db.backends.sqlite3",
