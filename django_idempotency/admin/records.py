@@ -1,6 +1,5 @@
-"""The admin: a look at the records. Only the store writes them, so nothing can be changed here."""
+"""The list of records and the page of one. Nothing can be changed here."""
 
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -8,69 +7,14 @@ from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Length
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
-from django.utils.formats import date_format
 from django.utils.text import Truncator
-from django.utils.timezone import is_aware, localtime
 from django.utils.translation import gettext_lazy as _
 
-from .conf import configuration
-from .models import IdempotencyRecord
-from .protocol.keys import InvalidKey, parse_key
-from .protocol.record import State
-from .stores.clock import StoreTime
-
-_STATES = {
-    (State.CLAIMED, False): _("claimed: in flight or interrupted"),
-    (State.CLAIMED, True): _("claimed: in flight or interrupted (expired)"),
-    (State.COMPLETED, False): _("completed"),
-    (State.COMPLETED, True): _("completed (expired)"),
-}
-
-
-class MethodFilter(admin.SimpleListFilter):
-    """By a fixed list: asking the table for its methods would read all of it."""
-
-    title = _("method")
-    parameter_name = "method"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(method, method) for method in ("POST", "PUT", "PATCH", "DELETE")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(method=self.value()) if self.value() else queryset
-
-
-class StatusFilter(admin.SimpleListFilter):
-    """By the first digit of the stored status."""
-
-    title = _("status")
-    parameter_name = "status"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(digit, f"{digit}xx") for digit in "2345"]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() not in set("2345"):
-            return queryset
-        first = int(str(self.value())) * 100
-        return queryset.filter(response_status__gte=first, response_status__lt=first + 100)
-
-
-class ExpiredFilter(admin.SimpleListFilter):
-    """By the database's clock, which decides about expiry."""
-
-    title = _("expired")
-    parameter_name = "expired"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("yes", _("Yes")), ("no", _("No"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() == "yes":
-            return queryset.filter(expires_at__lte=StoreTime())
-        if self.value() == "no":
-            return queryset.filter(expires_at__gt=StoreTime())
-        return queryset
+from ..conf import configuration
+from ..models import IdempotencyRecord
+from ..stores.clock import StoreTime
+from . import presentation
+from .filters import ExpiredFilter, MethodFilter, StatusFilter
 
 
 @admin.register(IdempotencyRecord)
@@ -146,7 +90,9 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """Compare exactly: the admin's own lookups fold case, which no index here serves."""
-        return (queryset.filter(key=_key(search_term)) if search_term else queryset), False
+        return (
+            queryset.filter(key=presentation.key_of(search_term)) if search_term else queryset
+        ), False
 
     @admin.display(description=_("key"))
     def short_key(self, record: Any) -> str:
@@ -158,19 +104,19 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("state"))
     def state_now(self, record: Any) -> Any:
-        return _STATES[State(record.state), bool(record.expired)]
+        return presentation.state(record)
 
     @admin.display(description=_("created"))
     def created(self, record: Any) -> str:
-        return _short(record.created_at)
+        return presentation.short(record.created_at)
 
     @admin.display(description=_("completed"))
     def completed(self, record: Any) -> str | None:
-        return record.completed_at and _short(record.completed_at)
+        return record.completed_at and presentation.short(record.completed_at)
 
     @admin.display(description=_("expires"))
     def expires(self, record: Any) -> str:
-        return _short(record.expires_at)
+        return presentation.short(record.expires_at)
 
     @admin.display(description=_("response omitted"))
     def omitted(self, record: Any) -> Any:
@@ -182,17 +128,3 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         records = IdempotencyRecord._base_manager.using(record._state.db).filter(pk=record.pk)
         size = records.values_list(Length("response_body"), flat=True).first()
         return self.get_empty_value_display() if size is None else filesizeformat(size)
-
-
-def _key(search_term: str) -> str:
-    """Return the key in a header value, in quotes or without."""
-    try:
-        return parse_key(search_term)
-    except InvalidKey:
-        return search_term.strip()
-
-
-def _short(moment: datetime) -> str:
-    """A time in the reader's zone and format, short enough for the list to fit a screen."""
-    local = localtime(moment) if is_aware(moment) else moment
-    return date_format(local, "SHORT_DATETIME_FORMAT")
