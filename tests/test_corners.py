@@ -174,8 +174,19 @@ class TestStore:
         operation = an_operation()
         assert operation.begin() == Started()
         assert operation.finish(CREATED)
-        for damage in ({"response_version": 9}, {"response_headers": "{"}):
-            IdempotencyRecord.objects.update(**damage)
+        intact = IdempotencyRecord.objects.values().get()
+        for damage in (
+            {"state": "paused"},
+            {"response_version": 9},
+            {"response_status": None},
+            {"response_status": 999},
+            {"response_headers": "{"},
+            {"response_headers": "[" * 5000},
+            {"response_headers": '[["X", "a\\r\\nSet-Cookie: b"]]'},
+            {"response_body": None},
+            {"response_omitted": "lost"},
+        ):
+            IdempotencyRecord.objects.update(**{**intact, **damage})
             found = DatabaseStore("default").claim(a_claim())
             assert found is not None
             assert found.response is not None

@@ -1,0 +1,70 @@
+"""The guarded view that experiments send requests to, and the state they look at."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection
+from django.http import Http404, HttpResponse, JsonResponse
+from django.test import Client
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.models import IdempotencyRecord
+from tests.shop.models import Order
+
+PATH = "/buy/"
+RETENTION = timedelta(hours=1)
+
+
+def everybody(request: Any) -> str:
+    return "proof"
+
+
+@csrf_exempt
+@idempotent(scope=everybody, retention=RETENTION)
+def buy(request: Any) -> HttpResponse:
+    """One order; headers say who buys and how the request ends."""
+    item = request.headers.get("X-Item") or _item(request)
+    order = Order.objects.create(item=item)
+    outcome = request.headers.get("X-Outcome", "201")
+    if outcome == "raise 404":
+        raise Http404("no such plan")
+    if outcome == "crash":
+        raise RuntimeError("the view is broken")
+    return JsonResponse({"id": order.pk, "item": item}, status=int(outcome))
+
+
+def _item(request: Any) -> str:
+    """A view that takes any body: what it cannot read is an order for a server."""
+    try:
+        item = json.loads(request.body)["item"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "server"
+    return str(item).encode("utf-8", "replace").decode().replace("\0", "")[:200]
+
+
+urlpatterns = [path(PATH.strip("/") + "/", buy)]
+
+
+def client() -> Client:
+    """A client whose answers to exceptions are what a server would send."""
+    return Client(raise_request_exception=False)
+
+
+def post(browser: Client, key: str, data: Any = None, **headers: str) -> Any:
+    headers = {"HTTP_X_" + name.upper(): value for name, value in headers.items()}
+    return browser.post(
+        PATH, data or {}, content_type="application/json", HTTP_IDEMPOTENCY_KEY=key, **headers
+    )
+
+
+def empty() -> None:
+    """Forget everything that was done."""
+    Order.objects.all().delete()
+    IdempotencyRecord.objects.all().delete()
+
+
+def close() -> None:
+    connection.close()
