@@ -11,8 +11,19 @@ from django.db import connection, connections
 from django.test import Client
 from rest_framework.authtoken.models import Token
 
+from tests.databases import DATABASE
 from tests.doors import MIDDLEWARE, Door
 from tests.shop import views
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What does not depend on the database runs on SQLite only."""
+    if DATABASE == "sqlite":
+        return
+    once = [item for item in items if item.get_closest_marker("once")]
+    if once:
+        config.hook.pytest_deselected(items=once)
+        items[:] = [item for item in items if not item.get_closest_marker("once")]
 
 
 class Caller:

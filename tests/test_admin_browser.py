@@ -19,6 +19,7 @@ urlpatterns = [path("admin/", admin.site.urls)]
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.once,
     pytest.mark.urls(__name__),
     pytest.mark.django_db(transaction=True),
 ]

@@ -23,6 +23,8 @@ from django_idempotency.middleware import IdempotencyMiddleware
 
 from .checking import check, ids, only
 
+pytestmark = pytest.mark.once
+
 OURS = "django_idempotency.middleware.IdempotencyMiddleware"
 MYSELF = f"{__name__}."
 

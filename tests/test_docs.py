@@ -29,6 +29,8 @@ from django_idempotency.policy import FIELDS, Policy
 from django_idempotency.protocol import problems
 from django_idempotency.protocol.problems import Code, Problem
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(

@@ -18,6 +18,8 @@ from django_idempotency.protocol.fingerprint import (
 )
 from django_idempotency.protocol.scope import scope_digest
 
+pytestmark = pytest.mark.once
+
 scalars = st.none() | st.booleans() | st.integers() | st.text()
 scalars |= st.floats(allow_nan=False, allow_infinity=False)
 documents = st.recursive(

@@ -83,6 +83,7 @@ def test_2_1_the_value_is_a_string(caller: Caller, view: str, value: str, key: s
     assert IdempotencyRecord.objects.get().key == key
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "value",
     [
@@ -112,6 +113,7 @@ def test_2_1_other_values_are_refused_and_not_ignored(
     assert nothing_happened()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("value", [f"{KEY};a=1", f'{KEY};a="b";c', f"{KEY}; a"])
 def test_2_1_parameters_are_refused(caller: Caller, view: str, value: str) -> None:
     """The draft defines none. RFC 9651, section 2, would rather have them ignored."""
@@ -129,6 +131,7 @@ def test_2_1_a_bare_value_is_the_same_key_or_refused(
     assert Order.objects.count() == 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("join", [",", ", "])
 def test_2_1_two_field_lines_are_refused(caller: Caller, view: str, join: str) -> None:
     """A server hands over two lines as one value with a comma (RFC 9110, section 5.3)."""
@@ -139,6 +142,7 @@ def test_2_1_two_field_lines_are_refused(caller: Caller, view: str, join: str) -
 raw_values = st.binary(max_size=12) | st.binary(max_size=12).map(lambda raw: b'"%b"' % raw)
 
 
+@pytest.mark.once
 @given(raw_values)
 @example(b'"a" ')
 @example(rb'"\""')
@@ -155,6 +159,7 @@ def test_2_1_arbitrary_bytes_agree_with_the_grammar(raw: bytes) -> None:
     assert key_in(raw, KeyFormat.STRUCTURED) == expected
 
 
+@pytest.mark.once
 @given(raw_values, st.sampled_from(KeyFormat))
 def test_2_1_arbitrary_bytes_are_a_key_or_refused(raw: bytes, key_format: KeyFormat) -> None:
     key = key_in(raw, key_format)
@@ -218,12 +223,14 @@ def test_2_4_fingerprints(
 fields = st.lists(st.tuples(st.text("ab=&", max_size=3), st.text("ab=&", max_size=3)), max_size=4)
 
 
+@pytest.mark.once
 @given(fields, fields)
 def test_2_4_forms_are_equal_by_their_fields(one: Any, other: Any) -> None:
     """Fields of one name keep their order; nothing moves between names, values and fields."""
     assert (grouped(one) == grouped(other)) is (form_digest(one) == form_digest(other))
 
 
+@pytest.mark.once
 @given(fields)
 def test_2_4_the_order_of_different_names_does_not_matter(form: Any) -> None:
     sorted_by_name = sorted(form, key=lambda field: field[0])
@@ -246,6 +253,7 @@ def form_digest(form: list[tuple[str, str]]) -> bytes:
     return found.kind.encode() + found.digest
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["idempotency-key", "IDEMPOTENCY-KEY", "iDeMpOtEnCy-KeY"])
 def test_2_5_2_the_key_is_identified_from_the_field(caller: Caller, view: str, name: str) -> None:
     """Names of fields ignore case (RFC 9110, section 5.1)."""
@@ -297,6 +305,7 @@ def test_2_6_a_concurrent_request_gets_a_conflict(
     assert Order.objects.count() == 1
 
 
+@pytest.mark.once
 def test_2_7_a_missing_key_is_400(caller: Caller, view: str, settings: Any) -> None:
     use(settings, required=True)
     missing = caller.post(view, key=None)
@@ -328,6 +337,7 @@ def test_2_7_other_errors_are_passed_on(caller: Caller, view: str, status: int) 
     assert not Order.objects.exists()
 
 
+@pytest.mark.once
 def test_5_a_fixed_format_can_be_published(caller: Caller, view: str, settings: Any) -> None:
     use(settings, key_pattern="[0-9a-f-]{36}", key_max_length=36)
     assert caller.post(view, key=KEY).status_code == 201
@@ -335,6 +345,7 @@ def test_5_a_fixed_format_can_be_published(caller: Caller, view: str, settings: 
         assert_problem(caller.post(view, key=value), 400, "idempotency_key_invalid")
 
 
+@pytest.mark.once
 def test_5_keys_are_validated_before_anything_is_looked_up(
     caller: Caller, view: str, django_assert_num_queries: Any
 ) -> None:
@@ -368,6 +379,7 @@ def test_5_lookups_use_a_composite_of_key_and_client(
     assert all(re.fullmatch("[0-9a-f]{64}", scope) for _, scope in records)
 
 
+@pytest.mark.once
 class TestPage:
     """The table in the documentation and this module name the same tests."""
 

@@ -42,21 +42,25 @@ MALFORMED = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("value", MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed(value: str) -> None:
     with pytest.raises(InvalidKey):
         parse_key(value)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("value", [UUID, f'"{UUID}"', f"  {UUID} ", f' "{UUID}"\t'])
 def test_both_spellings_are_one_key(value: str) -> None:
     assert parse_key(value) == UUID
 
 
+@pytest.mark.once
 def test_escapes_are_undone() -> None:
     assert parse_key(r'"a\"b\\c, d;e"') == r'a"b\c, d;e'
 
 
+@pytest.mark.once
 def test_strict_formats() -> None:
     assert parse_key(f'"{UUID}"', KeyFormat.STRUCTURED) == UUID
     assert parse_key(UUID, KeyFormat.BARE) == UUID
@@ -66,6 +70,7 @@ def test_strict_formats() -> None:
         parse_key(f'"{UUID}"', KeyFormat.BARE)
 
 
+@pytest.mark.once
 def test_length_is_counted_without_quotes_and_escapes() -> None:
     assert parse_key('"' + "k" * 255 + '"') == "k" * 255
     assert parse_key('"' + r"\"" * 255 + '"') == '"' * 255
@@ -73,6 +78,7 @@ def test_length_is_counted_without_quotes_and_escapes() -> None:
         parse_key("k" * 129, max_length=128)
 
 
+@pytest.mark.once
 @given(st.text(st.characters(max_codepoint=0x100), max_size=12).map(lambda text: f'"{text}"'))
 @example(r'"\""')
 def test_quoted_keys_agree_with_the_structured_fields_grammar(value: str) -> None:
@@ -89,6 +95,7 @@ def test_quoted_keys_agree_with_the_structured_fields_grammar(value: str) -> Non
     assert actual == (expected or None)
 
 
+@pytest.mark.once
 @given(st.text())
 def test_nothing_but_invalid_key_is_raised(value: str) -> None:
     try:
@@ -103,6 +110,7 @@ def test_nothing_but_invalid_key_is_raised(value: str) -> None:
 SENDABLE = {name: value for name, value in MALFORMED.items() if name != "look-alike"}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", ["/function/", "/class/", "/rest/", "/decorated-rest/"])
 def test_malformed_keys_get_400_with_zero_queries(
     path: str, use_middleware: None, caller: Caller, django_assert_num_queries: Any
@@ -117,6 +125,7 @@ def test_malformed_keys_get_400_with_zero_queries(
     assert not Order.objects.exists()
 
 
+@pytest.mark.once
 @every_door
 def test_malformed_keys_get_400_at_every_door(door: str, caller: Caller) -> None:
     assert caller.post(door, key="a,b").status_code == 400
@@ -142,6 +151,7 @@ def test_keys_that_look_alike_are_different(use_middleware: None, caller: Caller
     assert stored == {parse_key(key) for key in KEYS}
 
 
+@pytest.mark.once
 def test_two_header_lines_arrive_joined() -> None:
     """WSGI servers join repeated fields with a comma (RFC 9110, section 5.3)."""
     request = RequestFactory().post("/", headers={"idempotency-key": f"{UUID},{UUID}"})

@@ -12,6 +12,8 @@ import pytest
 
 import django_idempotency
 
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(django_idempotency.__file__).parent
 
 ROOMS = [

@@ -12,12 +12,8 @@ from pathlib import Path
 import pytest
 
 import django_idempotency
-from tests.databases import DATABASE
 
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.skipif(DATABASE != "sqlite", reason="the built package is tested once, on SQLite"),
-]
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 ROOT = Path(__file__).parent.parent
 LEFT_BEHIND = (".*", "__pycache__", "*.egg-info", "build", "dist", "*.sqlite3*")

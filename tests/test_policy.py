@@ -11,6 +11,8 @@ from django.test import override_settings
 from django_idempotency.conf import SettingError, configuration
 from django_idempotency.policy import NOT_STORED, Policy, PolicyError, Scope, build
 
+pytestmark = pytest.mark.once
+
 BAD = [
     ("header", "Idempotency Key"),
     ("header", ""),

@@ -3,7 +3,11 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.contracts.table import ASPECTS, FOLDER, MODULES, named, page, statements
+
+pytestmark = pytest.mark.once
 
 DOCS = Path(__file__).parents[2] / "docs"
 
