@@ -12,7 +12,7 @@ DRIVER_mariadb := mysqlclient
 DRIVER_mysql := mysqlclient
 INSTALLED := $(DEMO)/installed-$(or $(SCHEME),sqlite)
 
-.PHONY: demo test check
+.PHONY: demo test check docs
 
 # Runs the example project and checks the whole story over HTTP.
 demo: $(INSTALLED)
@@ -21,6 +21,10 @@ demo: $(INSTALLED)
 # Runs the tests on every database that answers; ARGS go to pytest.
 test: $(VENV)/installed
 	$(VENV)/bin/python -m tests $(ARGS)
+
+# The documentation as a site, in docs/_build/html. Warnings are errors.
+docs: $(VENV)/writers
+	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . docs/_build/html
 
 # Types, lint, format.
 check: $(VENV)/checkers
@@ -43,6 +47,10 @@ $(VENV)/installed: setup.cfg pyproject.toml | python
 
 $(VENV)/checkers: $(VENV)/installed
 	$(VENV)/bin/python $(PIP) --group lint
+	touch $@
+
+$(VENV)/writers: $(VENV)/installed
+	$(VENV)/bin/python $(PIP) --group docs
 	touch $@
 
 .PHONY: python

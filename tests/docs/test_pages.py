@@ -1,0 +1,38 @@
+"""Every page: its code compiles, its links lead somewhere, its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .pages import DOCS, PAGES, ROOT, blocks, every_page, links, name_of, resolves, text_of
+
+pytestmark = pytest.mark.once
+
+
+def test_there_are_pages() -> None:
+    assert {"README.md", "docs/index.md", "CHANGELOG.md"} <= {name_of(page) for page in PAGES}
+
+
+@every_page
+def test_python_compiles(page: Path) -> None:
+    for block in blocks(text_of(page), "python"):
+        compile(block, name_of(page), "exec")
+
+
+@every_page
+def test_links_within_the_project_resolve(page: Path) -> None:
+    broken = [link for link in links(page) if not resolves(page, link)]
+    assert broken == []
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = DOCS / "index.md"
+    linked = {(DOCS / link.partition("#")[0]).resolve() for link in links(index)}
+    assert {page for page in PAGES if DOCS in page.parents} - {index} <= linked
+
+
+@every_page
+def test_make_targets_exist(page: Path) -> None:
+    named = set(re.findall(r"`make (\w+)", text_of(page)))
+    assert named <= set(re.findall(r"^(\w+):", text_of(ROOT / "Makefile"), re.MULTILINE))
