@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, transaction
 
+from django_idempotency.lifecycle.atomic import AtomicOperation
 from django_idempotency.lifecycle.operation import (
     InFlight,
     LostRecord,
-    Operation,
     Started,
     Unavailable,
 )
@@ -146,7 +146,7 @@ def test_an_error_while_locking_leaves_no_transaction() -> None:
     assert not connection.in_atomic_block
 
 
-def started(store: DatabaseStore) -> Operation:
+def started(store: DatabaseStore) -> AtomicOperation:
     operation = an_operation(store)
     assert operation.begin() == Started()
     Order.objects.create(item="vm")

@@ -10,7 +10,8 @@ import pytest
 from django.db import connection
 from django.db.models import F
 
-from django_idempotency.lifecycle.operation import InFlight, Operation, Started
+from django_idempotency.lifecycle.atomic import AtomicOperation
+from django_idempotency.lifecycle.operation import InFlight, Started
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.decision import Mismatch, Replay
 from django_idempotency.protocol.record import Claim, Snapshot, StoredResponse
@@ -25,8 +26,8 @@ def a_claim(fingerprint: str = "1:a", key: str = "k") -> Claim:
     return Claim("scope", key, fingerprint, "POST", "/", timedelta(hours=1))
 
 
-def an_operation(store: DatabaseStore | None = None, **changes: str) -> Operation:
-    return Operation(store or DatabaseStore("default"), a_claim(**changes), "default")
+def an_operation(store: DatabaseStore | None = None, **changes: str) -> AtomicOperation:
+    return AtomicOperation(store or DatabaseStore("default"), a_claim(**changes), "default")
 
 
 CREATED = StoredResponse(201, (("X-Id", "1"),), b"made")

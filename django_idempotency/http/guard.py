@@ -6,30 +6,23 @@ from datetime import timedelta
 from enum import StrEnum
 from time import time
 from typing import Any, assert_never
-from urllib.parse import quote
 
-from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, router
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import http_date
 
-from ..conf import configuration
 from ..lifecycle.operation import InFlight, Operation, Started, Unavailable
-from ..lifecycle.waiting import IMPATIENT, Patience
-from ..models import IdempotencyRecord
-from ..policy import Anonymous, Fingerprint, Policy
-from ..policy import InFlight as OnDuplicate
+from ..policy import Anonymous, Policy
 from ..protocol import problems
 from ..protocol.decision import Buried, Mismatch, Replay
-from ..protocol.fingerprint import NO_PAYLOAD, Payload, custom_fingerprint, fingerprint
+from ..protocol.fingerprint import Payload
 from ..protocol.keys import InvalidKey, parse_key
 from ..protocol.problems import Problem
-from ..protocol.record import Claim, StoredResponse
-from ..protocol.scope import scope_digest, short_digest
+from ..protocol.record import StoredResponse
+from ..protocol.scope import short_digest
 from ..remember import Memory, memory_of
-from ..stores.db import DatabaseStore
-from .body import Selection, payload
+from .claims import claim_of
+from .modes import operation_of
 from .principal import Parts, principal
 from .responses import freeze, is_stored, thaw
 
@@ -118,7 +111,8 @@ class Guard:
             if self._policy.anonymous is Anonymous.REFUSE:
                 return problems.anonymous_refused(self._policy.header)
             scope = ANONYMOUS
-        operation = self._operate(self._claim(scope, caller, parsed), view)
+        claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
+        operation = operation_of(self._policy, claim, view)
         answer = self._begin(operation)
         if answer is None:
             self._operation = operation
@@ -168,16 +162,6 @@ class Guard:
         """Started, and neither failed for good nor finished."""
         return self._operation is not None
 
-    def _operate(self, claim: Claim, view: Any) -> Operation:
-        policy = self._policy
-        using = policy.using or router.db_for_write(IdempotencyRecord)
-        # Django will run a function view in a block of its own, inside our transaction.
-        atomic = view is not None and connections[using].settings_dict["ATOMIC_REQUESTS"]
-        atomic = atomic and using not in getattr(view, "_non_atomic_requests", ())
-        waits = policy.in_flight is OnDuplicate.WAIT
-        patience = Patience(policy.wait_timeout, policy.wait_limit) if waits else IMPATIENT
-        return Operation(DatabaseStore(using), claim, using, patience, atomic)
-
     def _store(self, operation: Operation, response: HttpResponseBase, memory: Memory) -> bool:
         if not is_stored(response, self._policy, memory):
             return operation.finish(None)
@@ -219,36 +203,3 @@ class Guard:
         response = thaw(stored, self._policy)
         tell(response, self._policy, Status.REPLAYED)
         return response
-
-    def _claim(self, scope: Parts, caller: Any, parsed: Callable[[], Payload | None]) -> Claim:
-        request = self._request
-        return Claim(
-            scope=scope_digest(configuration().secret, scope),
-            key=self._key,
-            fingerprint=self._fingerprint(caller, parsed),
-            method=request.method or "",
-            # For people only: short, and free of characters that a column might refuse.
-            path=quote(request.path)[:255],
-            retention=self._policy.retention,
-            tombstone=self._policy.tombstone,
-        )
-
-    def _fingerprint(self, caller: Any, parsed: Callable[[], Payload | None]) -> str:
-        request, method, policy = self._request, self._request.method or "", self._policy
-        if policy.fingerprint is Fingerprint.NONE:
-            return fingerprint(method, request.path, "", NO_PAYLOAD)
-        if not isinstance(policy.fingerprint, Fingerprint):
-            return custom_fingerprint(str(policy.fingerprint(caller)))
-        selection = Selection(
-            policy.fingerprint is Fingerprint.BYTES,
-            policy.fingerprint_fields,
-            policy.fingerprint_ignored_fields,
-        )
-        content = payload(request, selection) or parsed()
-        if content is None:
-            raise ImproperlyConfigured(
-                "The request's body was read before the idempotency guard could digest it. "
-                "List IdempotencyMiddleware in MIDDLEWARE, or read request.body, which stays "
-                "available, instead of request.read()."
-            )
-        return fingerprint(method, request.path, request.META.get("QUERY_STRING", ""), content)

@@ -1,0 +1,65 @@
+"""What a request wants to remember: its claim."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+
+from ..conf import configuration
+from ..policy import Fingerprint, Policy
+from ..protocol.fingerprint import NO_PAYLOAD, Payload, custom_fingerprint, fingerprint
+from ..protocol.record import Claim
+from ..protocol.scope import scope_digest
+from .body import Selection, payload
+from .principal import Parts
+
+
+def claim_of(
+    request: HttpRequest,
+    policy: Policy,
+    key: str,
+    scope: Parts,
+    caller: Any,
+    parsed: Callable[[], Payload | None],
+) -> Claim:
+    """Return the claim of a request under a key.
+
+    :param scope: what identifies the caller
+    :param caller: the request that policy's own functions get; in a DRF view, DRF's
+    :param parsed: digests what a framework has parsed, if it consumed the body
+    """
+    return Claim(
+        scope=scope_digest(configuration().secret, scope),
+        key=key,
+        fingerprint=_fingerprint(request, policy, caller, parsed),
+        method=request.method or "",
+        # For people only: short, and free of characters that a column might refuse.
+        path=quote(request.path)[:255],
+        retention=policy.retention,
+        tombstone=policy.tombstone,
+    )
+
+
+def _fingerprint(
+    request: HttpRequest, policy: Policy, caller: Any, parsed: Callable[[], Payload | None]
+) -> str:
+    method = request.method or ""
+    if policy.fingerprint is Fingerprint.NONE:
+        return fingerprint(method, request.path, "", NO_PAYLOAD)
+    if not isinstance(policy.fingerprint, Fingerprint):
+        return custom_fingerprint(str(policy.fingerprint(caller)))
+    selection = Selection(
+        policy.fingerprint is Fingerprint.BYTES,
+        policy.fingerprint_fields,
+        policy.fingerprint_ignored_fields,
+    )
+    content = payload(request, selection) or parsed()
+    if content is None:
+        raise ImproperlyConfigured(
+            "The request's body was read before the idempotency guard could digest it. "
+            "List IdempotencyMiddleware in MIDDLEWARE, or read request.body, which stays "
+            "available, instead of request.read()."
+        )
+    return fingerprint(method, request.path, request.META.get("QUERY_STRING", ""), content)

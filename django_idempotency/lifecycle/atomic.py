@@ -1,0 +1,132 @@
+"""Atomic mode: the view's writes and the stored response are one commit."""
+
+from datetime import timedelta
+
+from ..protocol.record import Claim, Snapshot, State, StoredResponse
+from ..stores.base import Busy, Store
+from .operation import Begun, InFlight, LostRecord, Operation, Started
+from .transaction import AttemptTransaction
+from .waiting import IMPATIENT, Patience
+
+
+class AtomicOperation(Operation):
+    """Runs the view in the transaction that locks its record.
+
+    :param using: alias of the database that holds the records and gets the view's writes
+    :param has_request_block: Django will open a block of ``ATOMIC_REQUESTS`` inside ours
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        claim: Claim,
+        using: str,
+        patience: Patience = IMPATIENT,
+        has_request_block: bool = False,
+    ) -> None:
+        super().__init__(store, claim, patience)
+        self._transaction = AttemptTransaction(using, has_request_block)
+
+    def begin(self) -> Begun:
+        """Claim the record and lock it, or say what stands in the way."""
+        with self._transaction.outside_request_block():
+            return super().begin()
+
+    def fail(self, error: BaseException) -> None:
+        """The view raised: undo its writes now, before anybody handles the exception."""
+        if self._transaction.is_open:
+            with self._transaction.outside_request_block(error):
+                self._transaction.rollback()
+
+    def finish(self, response: StoredResponse | None, retention: timedelta | None = None) -> bool:
+        """Store the response and commit, or undo everything if it is not to be stored."""
+        self._retention = retention or self._claim.retention
+        attempt = self._transaction
+        undone, accident = attempt.is_undone, attempt.is_accident
+        with attempt.outside_request_block():
+            if attempt.is_open:
+                # Leaving Django's block may have undone the writes, too.
+                undone, accident = undone or attempt.is_undone, accident or attempt.is_accident
+                if response is not None and not undone:
+                    return self._complete(response)
+                attempt.rollback()
+                if response is not None and accident and response.status < 400:
+                    raise LostWrites(
+                        f"The view answered {response.status}, but a database error had undone "
+                        "its writes. Nothing is stored; a retry runs again. Let the error out, or "
+                        "catch it outside of an atomic() block of its own."
+                    )
+            return response is not None and self._complete_late(response)
+
+    def _hold(self, claimed: Snapshot, patience: timedelta = timedelta(0)) -> Begun | None:
+        try:
+            self._transaction.begin()
+            record = self._store.lock(claimed.id, patience)
+        except BaseException as error:
+            self._transaction.rollback()
+            if isinstance(error, Busy):
+                return InFlight()
+            raise
+        begun = InFlight() if record is None else self._look_again(record)
+        if not isinstance(begun, Started):
+            self._transaction.rollback()
+        elif not claimed.fresh and not self.recovered:
+            return self._take_over(patience)
+        else:
+            self._transaction.watch()
+        return begun
+
+    def _take_over(self, patience: timedelta) -> Begun | None:
+        """Give this attempt a number of its own before it runs, in a commit of its own, so that
+        its predecessor can store nothing any more, whatever becomes of this one (I12)."""
+        self.recovered = True
+        try:
+            self._store.renumber(self._record)
+        except BaseException:
+            self._transaction.rollback()
+            raise
+        self._transaction.commit()
+        # Others who waited may be faster now. They do the same, so somebody runs.
+        return self._hold(self._record, patience)
+
+    def _complete(self, response: StoredResponse) -> bool:
+        stored = self._store_response(response)
+        if not stored:
+            raise LostRecord(
+                "The record of this attempt was removed or changed while it ran; "
+                "its writes are rolled back."
+            )
+        return stored
+
+    def _complete_late(self, response: StoredResponse) -> bool:
+        """Store a response whose writes were rolled back: nothing depends on it any more."""
+        if self._transaction.is_closed_to_us:
+            return False
+        try:
+            self._transaction.begin()
+            record = self._store.lock(self._record.id)
+        except BaseException as error:
+            self._transaction.rollback()
+            if isinstance(error, Busy):
+                return False
+            raise
+        if record is None or record.state is not State.CLAIMED:
+            self._transaction.rollback()
+            return False
+        return self._store_response(response)
+
+    def _store_response(self, response: StoredResponse) -> bool:
+        try:
+            stored = self._store.complete(self._record, response, self._retention)
+        except BaseException:
+            self._transaction.rollback()
+            raise
+        if stored:
+            self._transaction.commit()
+        else:
+            self._transaction.rollback()
+        return stored
+
+
+class LostWrites(RuntimeError):
+    """A view said that it succeeded after a database error had undone what it wrote."""
