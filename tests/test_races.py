@@ -165,6 +165,38 @@ class TestOperations:
         assert rival.result() is True
         assert an_operation().begin() == Replay(CREATED)
 
+    def test_every_attempt_has_a_number_of_its_own(self) -> None:
+        """I12: a rival counts an attempt between our claim and our lock, and dies."""
+
+        class Overtaken(DatabaseStore):
+            def claim(self, claim: Claim) -> Snapshot | None:
+                found = super().claim(claim)
+                assert found is not None
+                in_thread(lambda: self.renumber(found)).result()
+                return found
+
+        operation = an_operation(Overtaken("default"))
+        assert operation.begin() == Started()
+        assert operation.attempt == 3
+        assert operation.finish(CREATED)
+
+    @row_locks
+    def test_an_attempt_whose_number_is_always_taken_gives_way(self) -> None:
+        """I4: rivals that count on and on leave us no number; the client comes again."""
+
+        class Overtaken(DatabaseStore):
+            def lock(self, record_id: int, patience: timedelta = timedelta(0)) -> Snapshot | None:
+                def rival() -> None:
+                    IdempotencyRecord.objects.update(attempt=F("attempt") + 1)
+
+                in_thread(rival).result()
+                return super().lock(record_id, patience)
+
+        assert an_operation(Overtaken("default")).begin() == InFlight()
+        operation = an_operation()
+        assert operation.begin() == Started()
+        assert operation.finish(CREATED)
+
     def test_an_expired_record_is_as_good_as_absent(self) -> None:
         """I14, before the purge; I7: expiry comes before the fingerprint."""
         self._completed()

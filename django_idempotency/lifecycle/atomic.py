@@ -1,10 +1,11 @@
 """Atomic mode: the view's writes and the stored response are one commit."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
-from .operation import Begun, InFlight, LostRecord, Operation, Started
+from .operation import TRIES, Begun, InFlight, LostRecord, Operation, Started
 from .transaction import AttemptTransaction
 from .waiting import IMPATIENT, Patience
 
@@ -25,6 +26,7 @@ class AtomicOperation(Operation):
         has_request_block: bool = False,
     ) -> None:
         super().__init__(store, claim, patience)
+        self._renumbered = 0
         self._transaction = AttemptTransaction(using, has_request_block)
 
     def begin(self) -> Begun:
@@ -70,7 +72,7 @@ class AtomicOperation(Operation):
         begun = InFlight() if record is None else self._look_again(record)
         if not isinstance(begun, Started):
             self._transaction.rollback()
-        elif not claimed.fresh and not self.recovered:
+        elif not claimed.fresh or claimed.attempt != self.attempt:
             return self._take_over(patience)
         else:
             self._transaction.watch()
@@ -80,14 +82,17 @@ class AtomicOperation(Operation):
         """Give this attempt a number of its own before it runs, in a commit of its own, so that
         its predecessor can store nothing any more, whatever becomes of this one (I12)."""
         self.recovered = True
+        self._renumbered += 1
         try:
             self._store.renumber(self._record)
         except BaseException:
             self._transaction.rollback()
             raise
         self._transaction.commit()
-        # Others who waited may be faster now. They do the same, so somebody runs.
-        return self._hold(self._record, patience)
+        # Others may be faster now, and count on. They do the same, so somebody runs; whoever
+        # comes back to another number than its own takes a new one.
+        ours = replace(self._record, attempt=self.attempt + 1, fresh=True)
+        return self._hold(ours, patience) if self._renumbered < TRIES else InFlight()
 
     def _complete(self, response: StoredResponse) -> bool:
         stored = self._store_response(response)
