@@ -118,7 +118,7 @@ def _refuse(view: Any, name: str, problem: Problem, policy: Policy) -> None:
     """A malformed key is refused before anything is looked up (I7), whatever the view does."""
 
     def refusal(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return door_of(request, getattr(request, "_request", request), policy).answer(problem)
+        return door_of(request, getattr(request, "_request", request), policy).refuse(problem)
 
     setattr(view, name, refusal)
     if hasattr(view, "initialize_request"):

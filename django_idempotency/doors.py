@@ -29,6 +29,7 @@ from .permissions import passes_view_checks
 from .policy import Errors, Policy
 from .protocol.fingerprint import Payload
 from .protocol.problems import Problem
+from .signals import Outcome, Reporter
 
 Handler = Callable[..., HttpResponseBase]
 Options = dict[str, object]
@@ -59,6 +60,10 @@ class Bracket:
     def fail(self, error: BaseException) -> None:
         if self.guard is not None:
             self.guard.fail(error)
+
+    def abandon(self, error: BaseException) -> None:
+        if self.guard is not None:
+            self.guard.abandon(error)
 
     def finish(self, response: HttpResponseBase) -> None:
         if self.guard is not None:
@@ -99,7 +104,7 @@ def run(call: Callable[[], HttpResponseBase], request: Any, policy: Policy) -> H
         return call()
     door = door_of(request, django_request, policy)
     if isinstance(key, Problem):
-        return door.answer(key)
+        return door.refuse(key)
     guard = Guard(django_request, policy, key)
     answer = guard.start(request, door.parsed_payload)
     return door.run(call, guard) if answer is None else guard.marked(door.answer(answer))
@@ -114,7 +119,7 @@ def start(
     key = read_key(request, policy)
     door = Door(request, policy)
     if not isinstance(key, str):
-        return None if key is None else door.answer(key)
+        return None if key is None else door.refuse(key)
     if not passes_view_checks(view, request):
         return None
     guard = Guard(request, policy, key)
@@ -138,6 +143,13 @@ class Door:
         response = self.problem(answer)
         tell(response, self.policy, Status.REFUSED)
         return response
+
+    def refuse(self, problem: Problem) -> HttpResponseBase:
+        """Answer a key that is missing or malformed: nothing was looked up."""
+        Reporter(self.request, self.policy).send(
+            Outcome.REFUSED, problem.status, reason=str(problem.code)
+        )
+        return self.answer(problem)
 
     def problem(self, problem: Problem) -> HttpResponseBase:
         if isinstance(self.policy.errors, Errors):
@@ -166,7 +178,7 @@ class Door:
         try:
             final: HttpResponseBase = rendered(response)
         except BaseException as error:
-            guard.fail(error)
+            guard.abandon(error)
             raise
         guard.finish(final)
         return final
@@ -175,6 +187,12 @@ class Door:
         """Remember what Django will make of the exception; it is raised all the same, for the
         other middlewares' sake. What Django calls an error of the server is not asked for: its
         handling is logged and reported, and that must happen once."""
+        try:
+            self._finish_as_django(guard, error)
+        finally:
+            guard.abandon(error)
+
+    def _finish_as_django(self, guard: Guard, error: BaseException) -> None:
         status = next((code for kinds, code in _RAISED if isinstance(error, kinds)), None)
         if _exceptions_are_handled(tuple(settings.MIDDLEWARE)):
             return  # what will become of it, only the middleware could tell

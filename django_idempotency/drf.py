@@ -83,8 +83,9 @@ class RestDoor(Door):
 
         def close_all() -> None:
             if guard.is_open:
-                logger.error("%r did not finalize its response: undone", self._view)
-                guard.fail(RuntimeError("the response was not finalized"))
+                if not guard.has_failed:
+                    logger.error("%r did not finalize its response: undone", self._view)
+                guard.abandon(RuntimeError("the response was not finalized"))
             close()
 
         self.request.close = close_all  # type: ignore[method-assign]
@@ -97,7 +98,7 @@ class RestDoor(Door):
             try:
                 response: HttpResponseBase = rendered(finalize(*args, **kwargs))
             except BaseException as error:
-                guard.fail(error)
+                guard.abandon(error)
                 raise
             guard.finish(response)
             return response

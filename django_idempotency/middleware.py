@@ -38,7 +38,7 @@ class IdempotencyMiddleware:
         try:
             response = self._get_response(request)
         except BaseException as error:
-            bracket.fail(error)
+            bracket.abandon(error)
             raise
         bracket.finish(response)
         policy = configuration().policy

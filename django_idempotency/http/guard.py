@@ -17,10 +17,11 @@ from ..protocol import problems
 from ..protocol.decision import Buried, Mismatch, Replay
 from ..protocol.fingerprint import Payload
 from ..protocol.keys import InvalidKey, parse_key
-from ..protocol.problems import Problem
+from ..protocol.problems import Code, Problem
 from ..protocol.record import StoredResponse
 from ..protocol.scope import short_digest
 from ..remember import Memory, memory_of
+from ..signals import Outcome, Reporter
 from .claims import claim_of
 from .modes import operation_of
 from .principal import Parts, principal
@@ -39,6 +40,9 @@ DURABLE = (
 """Added to Django's error when a view asks for a durable block."""
 
 ANONYMOUS: Parts = ("anonymous",)
+
+_OUTCOMES = {Code.IN_FLIGHT: Outcome.CONFLICT, Code.KEY_REUSED: Outcome.MISMATCH}
+"""Error answers with an outcome of their own; the others are refusals."""
 
 
 _RUNNING = "_idempotency_running"
@@ -82,6 +86,7 @@ class Guard:
     :param request: Django's request
     :param policy: the view's policy
     :param key: what :func:`read_key` found
+    :ivar has_failed: the view raised
     """
 
     def __init__(self, request: HttpRequest, policy: Policy, key: str) -> None:
@@ -90,6 +95,8 @@ class Guard:
         self._key = key
         self._operation: Operation | None = None
         self._memory = Memory()
+        self.has_failed = False
+        self._reporter = Reporter(request, policy, key)
 
     def start(
         self,
@@ -103,6 +110,15 @@ class Guard:
         :param parsed: digests what a framework has parsed, if it consumed the body
         :param view: the function view that Django calls next, if it has not yet
         """
+        answer = self._start(caller, parsed, view)
+        if isinstance(answer, Problem):
+            outcome = _OUTCOMES.get(answer.code, Outcome.REFUSED)
+            self._reporter.send(outcome, answer.status, reason=str(answer.code))
+        elif answer is not None:
+            self._reporter.send(Outcome.REPLAYED, answer.status_code)
+        return answer
+
+    def _start(self, caller: Any, parsed: Callable[[], Payload | None], view: Any) -> Answer | None:
         scope = principal(caller, self._policy)
         if scope is None:
             if self._policy.anonymous is Anonymous.IGNORE:
@@ -124,11 +140,19 @@ class Guard:
         """The view raised."""
         if self._operation is None:
             return
+        self.has_failed = True
         self._memory = memory_of(error) or Memory()
         setattr(self._request, _RUNNING, False)
         self._operation.fail(error)
         if isinstance(error, RuntimeError) and "durable" in str(error):
             error.add_note(DURABLE)
+
+    def abandon(self, error: BaseException) -> None:
+        """The view raised, and no response of it will be seen."""
+        self.fail(error)
+        operation, self._operation = self._operation, None
+        if operation is not None:
+            self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
 
     def finish(self, response: HttpResponseBase) -> None:
         """The response is rendered: store it and commit, or undo the view's writes."""
@@ -142,10 +166,10 @@ class Guard:
             stored = self._store(operation, response, memory)
         except BaseException as error:
             operation.fail(error)
+            self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
             raise
         tell(response, self._policy, Status.STORED if stored else Status.NOT_STORED)
-        if not stored:
-            logger.info("Key %s: status %d not stored", self._name, response.status_code)
+        self._reporter.send(_ended(operation, stored), response.status_code, operation.attempt)
 
     def marked(self, response: HttpResponseBase) -> HttpResponseBase:
         """Echo the key, if policy wants that."""
@@ -180,7 +204,6 @@ class Guard:
     def _begin(self, operation: Operation) -> Answer | None:
         policy = self._policy
         begun = operation.begin()
-        logger.debug("Key %s: %s", self._name, type(begun).__name__)
         match begun:
             case Started():
                 return None
@@ -203,3 +226,9 @@ class Guard:
         response = thaw(stored, self._policy)
         tell(response, self._policy, Status.REPLAYED)
         return response
+
+
+def _ended(operation: Operation, stored: bool) -> Outcome:
+    if not stored:
+        return Outcome.INTERRUPTED
+    return Outcome.RECOVERED if operation.recovered else Outcome.EXECUTED

@@ -1,0 +1,157 @@
+"""One signal per outcome of a guarded request, and the log line that goes with it.
+
+A request with a key ends in exactly one of them::
+
+    @receiver(mismatch)
+    def count(sender, event, request, **kwargs): ...
+
+``sender`` is the view: the class of a class-based one, otherwise the function in the URLconf.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from enum import StrEnum
+from time import perf_counter
+from typing import Any
+
+from django.dispatch import Signal
+from django.http import HttpRequest
+
+from .policy import Policy
+from .protocol.scope import short_digest
+
+logger = logging.getLogger("django_idempotency")
+
+
+class Outcome(StrEnum):
+    """How a guarded request ended."""
+
+    EXECUTED = "executed"
+    RECOVERED = "recovered"
+    INTERRUPTED = "interrupted"
+    REPLAYED = "replayed"
+    CONFLICT = "conflict"
+    MISMATCH = "mismatch"
+    REFUSED = "refused"
+    FAILED_OPEN = "failed_open"
+
+
+executed = Signal()
+"""The view ran, and its response is committed."""
+recovered = Signal()
+"""The same, under a record that an earlier attempt had left interrupted."""
+interrupted = Signal()
+"""The view ran, and nothing is stored: a retry runs again."""
+replayed = Signal()
+"""The stored response is the answer."""
+conflict = Signal()
+"""Another attempt under this key is in flight."""
+mismatch = Signal()
+"""The key belongs to another request."""
+refused = Signal()
+"""Any other error answer; ``event.reason`` is its code."""
+failed_open = Signal()
+"""The store is out of reach, and policy lets the view run without it. Sent before it runs."""
+
+SIGNALS: dict[Outcome, Signal] = {
+    Outcome.EXECUTED: executed,
+    Outcome.RECOVERED: recovered,
+    Outcome.INTERRUPTED: interrupted,
+    Outcome.REPLAYED: replayed,
+    Outcome.CONFLICT: conflict,
+    Outcome.MISMATCH: mismatch,
+    Outcome.REFUSED: refused,
+    Outcome.FAILED_OPEN: failed_open,
+}
+
+_ROUTINE = {Outcome.EXECUTED, Outcome.REPLAYED}
+LEVELS = {
+    outcome: logging.DEBUG if outcome in _ROUTINE else logging.INFO for outcome in Outcome
+} | {Outcome.FAILED_OPEN: logging.WARNING}
+"""Levels of the log lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened. Neither the key, nor the caller, nor a body.
+
+    :ivar method: of the request
+    :ivar view: the view's name in the URLconf, with namespaces; otherwise its dotted path
+    :ivar route: the URL pattern, never the path; both are empty without a URLconf
+    :ivar status: HTTP status of the answer; ``None`` if the view raised or has not run yet
+    :ivar attempt: number of the execution under the record; 0 if the view did not run
+    :ivar duration: seconds since the guard saw the request
+    :ivar reason: code of the error answer, if it is one
+    :ivar key_digest: first digits of the key's SHA-256, as in the logs; empty without a valid key
+    :ivar policy: of the view
+    """
+
+    outcome: Outcome
+    method: str
+    view: str
+    route: str
+    status: int | None
+    attempt: int
+    duration: float
+    reason: str
+    key_digest: str
+    policy: Policy = field(repr=False)
+
+
+_LINE = "Key %s: %s (status %s)"
+
+FACTS = tuple(name for name in Event.__slots__ if name != "policy")
+"""Fields of an event that the log line carries, too."""
+
+
+class Reporter:
+    """Tells receivers and the log how one request ended.
+
+    :param key: empty if the request has no valid one
+    """
+
+    __slots__ = ("_key", "_policy", "_request", "_started")
+
+    def __init__(self, request: HttpRequest, policy: Policy, key: str = "") -> None:
+        self._request = request
+        self._policy = policy
+        self._key = key
+        self._started = perf_counter()
+
+    def send(
+        self, outcome: Outcome, status: int | None = None, attempt: int = 0, reason: str = ""
+    ) -> None:
+        """Send the signal and log the line. Costs next to nothing if nobody wants them.
+
+        A receiver that raises changes nothing; Django logs it (logger ``django.dispatch``).
+        """
+        signal, level = SIGNALS[outcome], LEVELS[outcome]
+        logged = logger.isEnabledFor(level)
+        if not logged and not signal.receivers:
+            return
+        event = self._event(outcome, status, attempt, reason)
+        if logged:
+            facts = {name: getattr(event, name) for name in FACTS} | {"outcome": str(outcome)}
+            logger.log(level, _LINE, event.key_digest or "-", outcome, status, extra=facts)
+        signal.send_robust(sender=_view_of(self._request), event=event, request=self._request)
+
+    def _event(self, outcome: Outcome, status: int | None, attempt: int, reason: str) -> Event:
+        match = self._request.resolver_match
+        return Event(
+            outcome=outcome,
+            method=self._request.method or "",
+            view="" if match is None else match.view_name,
+            route="" if match is None else match.route,
+            status=status,
+            attempt=attempt,
+            duration=perf_counter() - self._started,
+            reason=reason,
+            key_digest=short_digest(self._key) if self._key else "",
+            policy=self._policy,
+        )
+
+
+def _view_of(request: HttpRequest) -> Any:
+    """A class is what people can name; Django resolves a path to a function."""
+    function: Any = None if request.resolver_match is None else request.resolver_match.func
+    return getattr(function, "cls", None) or getattr(function, "view_class", None) or function
