@@ -1,13 +1,12 @@
 """Guarding the handlers of class-based views, Django's and DRF's."""
 
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, unwrap
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.views import View
 
 from .doors import EXEMPT, OPTIONS, Options, door_of, guarded, resolve_policy
 from .http.body import keep_body
@@ -48,32 +47,46 @@ def hook_class(view_class: type) -> None:
     setattr(view_class, _HOOKED, True)
 
 
-def carries(thing: Any, mark: str) -> bool:
-    """Whether a view, a class or a handler is marked.
+def class_of(view: Any) -> type | None:
+    """Return the class that a URL's view was made from, Django's or DRF's."""
+    return getattr(view, "cls", None) or getattr(view, "view_class", None)
+
+
+def mark_of(handler: Any, mark: str) -> Any:
+    """Return what a handler is marked with; ``None`` if it is not.
 
     ``@api_view`` hides the function it wraps in a closure, without its attributes.
     """
-    if hasattr(thing, mark):
-        return True
-    hides = getattr(thing, "__module__", None) == "rest_framework.decorators"
-    cells = (getattr(thing, "__closure__", None) or ()) if hides else ()
-    return any(hasattr(cell.cell_contents, mark) for cell in cells)
+    hides = getattr(handler, "__module__", None) == "rest_framework.decorators"
+    cells = (getattr(handler, "__closure__", None) or ()) if hides else ()
+    marks = (getattr(each, mark, None) for each in (handler, *(c.cell_contents for c in cells)))
+    return next((each for each in marks if each is not None), None)
+
+
+def class_policy(view_class: type, watched: Options | None) -> Policy | None:
+    """Return the policy of a class's handlers that are not marked themselves.
+
+    :param watched: options from further outside; ``None`` if only the class can say it is guarded
+    :return: ``None`` if they are not guarded
+    """
+    mark = _nearest_mark(view_class)
+    if mark == EXEMPT or (watched is None and mark is None):
+        return None
+    return resolve_policy(view_class).override(**watched or {})
 
 
 def _guard_instance(view: Any, request: HttpRequest) -> None:
     watched: Options | None = getattr(request, _WATCHED, None)
-    mark = _nearest_mark(type(view))
-    if mark == EXEMPT or (watched is None and mark is None) or is_running(request):
+    policy = class_policy(type(view), watched)
+    if policy is None or is_running(request):
         return
-    policy = resolve_policy(view).override(**watched or {})
     key = read_key(request, policy) if request.method in policy.methods else None
     if key is None:
         return
-    name = (request.method or "").lower()
-    if not hasattr(view, name) and _works_in_dispatch(view):
-        name = "dispatch"
+    name = handler_name(view, (request.method or "").lower())
     handler = getattr(view, name, None)
-    if handler is None or any(carries(handler, mark) for mark in (EXEMPT, OPTIONS, _HOOKED)):
+    marks = (mark_of(handler, mark) for mark in (EXEMPT, OPTIONS, _HOOKED))
+    if handler is None or any(mark is not None for mark in marks):
         return
     if isinstance(key, Problem):
         _refuse(view, name, key, policy)
@@ -98,20 +111,32 @@ def _nearest_mark(view_class: type) -> str | None:
     return None
 
 
-def _works_in_dispatch(view: Any) -> bool:
-    """Whether a view has no handlers, but does everything where they would be chosen.
+def handler_name(view: Any, name: str) -> str:
+    """Return the name of the method that handles requests, given the one that should.
 
+    Some views have no handlers, but do everything where they would be chosen.
+
+    :param view: an instance, or its class
     :raises ImproperlyConfigured: if a permission check would be inside of the guard
     """
-    if hasattr(view, "initialize_request") or type(view).dispatch is View.dispatch:
-        return False
+    view_class = view if isinstance(view, type) else type(view)
+    if hasattr(view, name) or not works_in_dispatch(view_class):
+        return name
     # Not imported: a project need not have django.contrib.auth.
-    if any(each.__module__ == "django.contrib.auth.mixins" for each in type(view).__mro__):
+    if any(each.__module__ == "django.contrib.auth.mixins" for each in view_class.__mro__):
         raise ImproperlyConfigured(
-            f"{type(view).__qualname__} checks permissions in dispatch() and does its work there, "
+            f"{view_class.__qualname__} checks permissions in dispatch() and does its work there, "
             "too, so the guard has no place between. Move the work into post()."
         )
-    return True
+    return "dispatch"
+
+
+def works_in_dispatch(view_class: Any) -> bool:
+    """Whether a class has a ``dispatch()`` of its own, not only Django's, decorated or not."""
+    if hasattr(view_class, "initialize_request"):
+        return False
+    found = (vars(each)["dispatch"] for each in view_class.__mro__ if "dispatch" in vars(each))
+    return any(not unwrap(each).__module__.startswith("django.") for each in found)
 
 
 def _refuse(view: Any, name: str, problem: Problem, policy: Policy) -> None:

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.views import View
 
-from .class_views import hook_class, watch
+from .class_views import class_of, hook_class, watch
 from .doors import EXEMPT, OPTIONS, guarded, resolve_policy
 from .policy import Policy
 
@@ -72,7 +72,7 @@ def _idempotent(target: Any, options: dict[str, object]) -> Any:
     _refuse_misuse(target)
     if isinstance(target, type):
         return _guard_class(target, options)
-    view_class = getattr(target, "cls", None) or getattr(target, "view_class", None)
+    view_class = class_of(target)
     if view_class is not None:
         return _guard_class_view(target, view_class, options)
     return _guard_function(target, options)
@@ -122,7 +122,8 @@ def _guard_class_view(target: Any, view_class: type, options: dict[str, object])
         response: HttpResponseBase = target(request, *args, **kwargs)
         return response
 
-    setattr(view, OPTIONS, options)
+    # As watch() merges them: what is said further outside comes first.
+    setattr(view, OPTIONS, {**getattr(target, OPTIONS, {}), **options})
     return view
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from .class_views import hook_class, watch
+from .class_views import class_of, hook_class, watch
 from .conf import configuration
 from .doors import EXEMPT, OPTIONS, bracket_of, open_bracket, start
 from .http.body import keep_body
@@ -15,6 +15,11 @@ from .permissions import belongs_to_admin
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that need no guard (RFC 9110, section 9.2.1)."""
+
+
+def leaves_alone(view: Any) -> bool:
+    """Whether a view looks after itself, or belongs to Django's admin, wherever it is."""
+    return hasattr(view, EXEMPT) or hasattr(view, OPTIONS) or belongs_to_admin(view)
 
 
 class IdempotencyMiddleware:
@@ -51,15 +56,13 @@ class IdempotencyMiddleware:
     ) -> HttpResponseBase | None:
         """Claim the key, or answer instead of the view."""
         bracket = bracket_of(request)
-        if bracket is None or hasattr(view, EXEMPT) or hasattr(view, OPTIONS):
-            return None
-        if belongs_to_admin(view):
+        if bracket is None or leaves_alone(view):
             return None
         settings = configuration()
         keyed = settings.policy.meta_key in request.META or settings.policy.required
         if not keyed or not settings.covers(request.path_info):
             return None
-        view_class = getattr(view, "cls", None) or getattr(view, "view_class", None)
+        view_class = class_of(view)
         if view_class is not None:
             hook_class(view_class)
             watch(request, {})

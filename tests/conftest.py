@@ -41,11 +41,16 @@ class Caller:
 
     def post(self, path: str, data: Any = None, key: str | None = "k-1", **extra: Any) -> Any:
         """POST JSON (or what ``content_type`` says) under a key."""
+        return self.send("post", path, data, key, **extra)
+
+    def send(
+        self, method: str, path: str, data: Any = None, key: str | None = "k-1", **extra: Any
+    ) -> Any:
         headers = {"authorization": f"Token {self.token.key}"} | extra.pop("headers", {})
         if key is not None:
             headers["idempotency-key"] = key
         extra.setdefault("content_type", "application/json")
-        return self._client.post(path, data or {}, headers=headers, **extra)
+        return getattr(self._client, method)(path, data or {}, headers=headers, **extra)
 
     def get(self, path: str, **extra: Any) -> Any:
         return self._client.get(path, **extra)

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 from django.test import RequestFactory
 from django.urls import path
+from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.renderers import JSONRenderer
@@ -68,6 +69,12 @@ class WorksBehindLogin(LoginRequiredMixin, View):
         return HttpResponse()
 
 
+@method_decorator(csrf_exempt, name="dispatch")
+class Members(LoginRequiredMixin, View):
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+
 @csrf_exempt
 def exits(request: HttpRequest) -> HttpResponse:
     Order.objects.create(item="vm")
@@ -92,6 +99,8 @@ urlpatterns = [
     path("not-rendered/", NotRendered.as_view()),
     path("reads-first/", reads_first),
     path("works-behind-login/", csrf_exempt(idempotent(WorksBehindLogin.as_view()))),
+    path("members/", Members.as_view()),
+    path("decorated-members/", csrf_exempt(idempotent(Members.as_view()))),
     path("exits/", exits),
     path("only-put/", only_put),
     path("hand/", Hand.as_view()),
@@ -266,3 +275,12 @@ class TestStore:
             watch(deadlock, "UPDATE orders", (), False, {})
         assert watch.is_undone
         assert watch.is_accident
+
+
+@pytest.mark.parametrize("path", ["/members/", "/decorated-members/"])
+def test_methods_without_a_handler_are_refused_by_django(
+    path: str, use_middleware: None, caller: Caller
+) -> None:
+    """Although permission checks stand in ``dispatch()``."""
+    response = caller.send("put", path)
+    assert (response.status_code, response["Allow"]) == (405, "POST, OPTIONS")
