@@ -34,6 +34,19 @@ def test_django_finds_nothing_to_complain_about(tmp_path, arguments, printed):
     assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
 
 
+def test_its_own_tests_pass(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "manage.py", "test", "--noinput"],
+        cwd=PROJECT,
+        env=Example(tmp_path).environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Ran [1-9]\d* tests", done.stderr)
+
+
 def test_a_wrong_database_url_is_named(tmp_path):
     example = Example(tmp_path, "oracle://localhost/example")
     with pytest.raises(RuntimeError, match=r"EXAMPLE_DATABASE must be a URL .* oracle://localhost"):

@@ -25,6 +25,8 @@ ROOMS = [
     *("http", "permissions", "doors", "drf", "class_views", "decorators", "middleware"),
     # What people use.
     *("admin", "checks", "management", "apps"),
+    # What their tests use.
+    "test",
 ]
 PURE = ROOMS[: ROOMS.index("conf")]
 
@@ -129,6 +131,10 @@ def test_no_module_waits_for_itself() -> None:
     for each in ours:
         graph[each.importer] |= {each.target} - {each.importer}
     assert set(TopologicalSorter(graph).static_order()) == set(MODULES)
+
+
+def test_only_tests_use_the_helpers_for_tests() -> None:
+    assert [each.importer for each in IMPORTS if each.ours and each.rooms[1] == "test"] == []
 
 
 @pytest.mark.parametrize("room", ["fields", "models", "stores", "lifecycle"])

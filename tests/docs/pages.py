@@ -70,3 +70,10 @@ def anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub and most renderers make them."""
     headings = re.findall(r"^#+ (.*)$", without_blocks(text_of(page)), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def runnable(page: Path, language: str) -> list[str]:
+    """Return the blocks that are not marked: ``<!-- not run: reason -->`` above the fence."""
+    pattern = rf"(<!-- not run: [^>]+ -->\n+)?^```{language}\n(.*?)^```$"
+    found = re.findall(pattern, text_of(page), re.DOTALL | re.MULTILINE)
+    return [code for mark, code in found if not mark]

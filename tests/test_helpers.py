@@ -1,0 +1,242 @@
+"""``django_idempotency.test``: what users' tests call. Each helper can also fail, and says why."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client, TestCase, TransactionTestCase, override_settings
+from rest_framework.test import APITestCase
+
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.test import advance, assert_idempotent, crash, expire, lost_response
+from tests.conftest import Caller
+from tests.doors import MIDDLEWARE, few_doors
+from tests.shop.models import Order
+
+KEY = {"idempotency-key": "k-1"}
+JSON = "application/json"
+
+
+class Promise:
+    """Every helper works in every kind of test case; subclasses say which, and which view."""
+
+    path: str
+
+    def setUp(self: Any) -> None:
+        self.enterContext(override_settings(MIDDLEWARE=middlewares()))
+        self.client.force_login(User.objects.create_user("ada"))
+        self.extra = {"content_type": JSON}
+
+    def post(self: Any) -> Any:
+        return self.client.post(self.path, {"item": "vm"}, headers=KEY, **self.extra)
+
+    def test_an_idempotent_view(self: Any) -> None:
+        first = assert_idempotent(
+            self.client, self.path, {"item": "vm"}, creates=Order.objects.all(), **self.extra
+        )
+        assert first.status_code == 201
+        assert Order.objects.get().item == "vm"
+
+    def test_a_crash_undoes_the_writes_and_the_retry_runs(self: Any) -> None:
+        """I2, I3."""
+        with crash():
+            self.post()
+        assert not Order.objects.exists()
+        assert IdempotencyRecord.objects.get().state == "claimed"
+        assert "Idempotency-Replayed" not in self.post()
+        assert Order.objects.count() == 1
+
+    def test_a_lost_response_replays(self: Any) -> None:
+        with lost_response():
+            self.post()
+        assert Order.objects.count() == 1
+        assert self.post()["Idempotency-Replayed"] == "true"
+        assert Order.objects.count() == 1
+
+    def test_an_expired_key_is_new(self: Any) -> None:
+        """I14."""
+        self.post()
+        expire("k-1")
+        assert "Idempotency-Replayed" not in self.post()
+        assert Order.objects.count() == 2
+
+    def test_time_passes(self: Any) -> None:
+        self.post()
+        advance(timedelta(hours=23))
+        assert self.post()["Idempotency-Replayed"] == "true"
+        advance(timedelta(hours=2))
+        assert "Idempotency-Replayed" not in self.post()
+
+
+def middlewares() -> list[str]:
+    from django.conf import settings
+
+    return [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
+
+
+class PlainView(Promise, TestCase):
+    path = "/function/"
+
+
+class ClassView(Promise, TransactionTestCase):
+    path = "/decorated-class/"
+
+
+class RestView(Promise, APITestCase):
+    path = "/rest/"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.client.force_authenticate(User.objects.get())
+        self.extra = {"format": "json"}
+
+
+@few_doors
+def test_a_crash_and_a_lost_response_at_every_door(door: str, caller: Caller) -> None:
+    """Also under ``ATOMIC_REQUESTS`` and with real commits."""
+    with crash():
+        caller.post(door)
+    assert not Order.objects.exists()
+    with lost_response():
+        caller.post(door)
+    assert Order.objects.count() == 1
+    assert caller.post(door)["Idempotency-Replayed"] == "true"
+
+
+@pytest.fixture
+def client(client: Client, db: None, use_middleware: None) -> Client:
+    client.force_login(User.objects.create_user("ada"))
+    return client
+
+
+def failure(client: Client, path: str, data: Any = None, **more: Any) -> str:
+    with pytest.raises(AssertionError) as failed:
+        assert_idempotent(client, path, data, content_type=JSON, **more)
+    return str(failed.value)
+
+
+class TestAssertIdempotentFails:
+    def test_for_a_view_without_guard(self, client: Client, settings: Any) -> None:
+        settings.MIDDLEWARE = settings.BASE_MIDDLEWARE
+        said = failure(client, "/function/")
+        assert "The first request got 201, its retry 201." in said
+        assert "the view is not guarded, or the caller is anonymous" in said
+
+    def test_for_anonymous_callers(self, client: Client) -> None:
+        client.logout()
+        assert "the caller is anonymous" in failure(client, "/function/")
+
+    def test_for_a_status_that_is_not_stored(self, client: Client) -> None:
+        assert "its status is one that is not remembered" in failure(
+            client, "/function/", {"outcome": "503"}
+        )
+
+    def test_for_a_response_without_body(self, client: Client) -> None:
+        said = failure(client, "/streaming-function/")
+        assert "its retry 409" in said
+        assert "remembered, but not its body" in said
+
+    def test_for_a_key_that_was_used(self, client: Client) -> None:
+        assert_idempotent(client, "/function/", content_type=JSON, key="k")
+        assert "'k' was used before" in failure(client, "/function/", key="k")
+
+    def test_where_other_bodies_are_not_compared(self, client: Client, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"FINGERPRINT_FIELDS": ["item"]}
+        said = failure(client, "/function/", {"item": "vm"})
+        assert "Another body under the same key must be refused; it got 201, a replay" in said
+
+    def test_for_other_answers_to_a_retry(self, client: Client, monkeypatch: Any) -> None:
+        """A middleware of the project's own could do that."""
+        answers = iter([b"one", b"two"])
+        monkeypatch.setattr(
+            "django.test.client.Client.post", changed(Client.post, lambda: next(answers))
+        )
+        assert "got other bytes" in failure(client, "/function/")
+
+    def test_where_nothing_was_made(self, client: Client) -> None:
+        said = failure(client, "/function/", creates=User.objects.all())
+        assert "There are 0 more" in said
+
+
+def changed(post: Any, content: Any) -> Any:
+    def send(*args: Any, **extra: Any) -> Any:
+        response = post(*args, **extra)
+        response.content = content()
+        return response
+
+    return send
+
+
+class TestAssertIdempotentTakes:
+    def test_bodies_that_are_not_dicts(self, client: Client) -> None:
+        with pytest.raises(TypeError, match=r"as other=\.\.\."):
+            assert_idempotent(client, "/function/", '{"item": "vm"}', content_type=JSON)
+        assert_idempotent(
+            client, "/function/", '{"item": "vm"}', other='{"item": "two"}', content_type=JSON
+        )
+
+    def test_policies_of_the_view(self, client: Client) -> None:
+        """Other headers, and bodies that are not compared."""
+        policy = {
+            "header": "X-Key",
+            "replay_header": "X-Replay",
+            "replay_value": "yes",
+            "fingerprint": "none",
+        }
+        with override_settings(IDEMPOTENCY={name.upper(): value for name, value in policy.items()}):
+            assert_idempotent(client, "/function/", content_type=JSON)
+        with pytest.raises(AssertionError, match="is not guarded"):
+            assert_idempotent(client, "/function/", content_type=JSON, policy=policy)
+
+    def test_headers(self, client: Client) -> None:
+        assert_idempotent(client, "/function/", content_type=JSON, headers={"x-other": "1"})
+
+    def test_no_method_that_is_never_guarded(self, client: Client) -> None:
+        with pytest.raises(ValueError, match="'get' is not guarded; DELETE, PATCH, POST, PUT are"):
+            assert_idempotent(client, "/function/", method="get")
+
+
+@pytest.mark.parametrize("accident", [crash, lost_response])
+class TestAccidentsFail:
+    def test_without_a_guarded_request(self, client: Client, accident: Any) -> None:
+        with pytest.raises(AssertionError, match="No guarded request ran to its end"), accident():
+            client.post("/function/", content_type=JSON)
+        client.post("/function/", content_type=JSON, headers=KEY)
+        with pytest.raises(AssertionError, match="the key a new one"), accident():
+            client.post("/function/", content_type=JSON, headers=KEY)
+
+    def test_never_hides_what_the_view_raised(self, client: Client, accident: Any) -> None:
+        with pytest.raises(AssertionError), accident():
+            raise AssertionError("of the test itself")
+
+    def test_leaves_nothing_behind(self, client: Client, accident: Any) -> None:
+        with accident():
+            client.post("/function/", content_type=JSON, headers=KEY)
+        assert_idempotent(client, "/function/", content_type=JSON)
+
+
+def test_a_response_that_is_not_stored_is_not_lost_but_undone(client: Client) -> None:
+    with pytest.raises(AssertionError, match="was not stored"), lost_response():
+        client.post("/function/", {"outcome": "503"}, content_type=JSON, headers=KEY)
+    assert not Order.objects.exists()
+
+
+@pytest.mark.django_db
+def test_an_unknown_key_cannot_expire() -> None:
+    with pytest.raises(AssertionError, match="no record of the key 'k-1'"):
+        expire("k-1")
+
+
+def test_how_long_ago_a_key_expired(client: Client, settings: Any) -> None:
+    settings.IDEMPOTENCY = {"TOMBSTONE": timedelta(days=1)}
+    client.post("/function/", content_type=JSON, headers=KEY)
+    expire("k-1")
+    assert client.post("/function/", content_type=JSON, headers=KEY).status_code == 410
+    expire("k-1", ago=timedelta(days=2), using="default")
+    assert client.post("/function/", content_type=JSON, headers=KEY).status_code == 201
+
+
+def test_time_does_not_run_backwards() -> None:
+    with pytest.raises(ValueError, match="must not be negative"):
+        advance(timedelta(seconds=-1))
