@@ -14,7 +14,7 @@ from django.db import router
 from django.db.models import F, QuerySet
 
 from .conf import configuration
-from .lifecycle.operation import Operation
+from .http.guard import Guard
 from .models import IdempotencyRecord
 from .policy import Fingerprint, Policy
 from .protocol.record import State
@@ -79,11 +79,11 @@ def crash() -> Iterator[None]:
     """
     with _interrupted() as seen:
 
-        def die(operation: Operation, *args: Any) -> bool:
+        def die(guard: Guard, *args: Any) -> bool:
             seen.append(True)
             raise _Interrupted
 
-        with patch.object(Operation, "finish", die):
+        with patch.object(Guard, "_store", die):
             yield
 
 
@@ -95,14 +95,14 @@ def lost_response() -> Iterator[None]:
         self.client.post("/orders/", order, headers={"idempotency-key": "k"})
     self.client.post("/orders/", order, headers={"idempotency-key": "k"})  # replays
     """
-    finish = Operation.finish
+    store = Guard._store
     with _interrupted() as seen:
 
-        def disconnect(operation: Operation, *args: Any) -> bool:
-            seen.append(finish(operation, *args))
+        def disconnect(guard: Guard, *args: Any) -> bool:
+            seen.append(store(guard, *args))
             raise _Interrupted
 
-        with patch.object(Operation, "finish", disconnect):
+        with patch.object(Guard, "_store", disconnect):
             yield
     _check(all(seen), "The response was not stored: its status is one that is not remembered.")
 

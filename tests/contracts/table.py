@@ -58,6 +58,7 @@ Answers of 409 to requests in flight are given on PostgreSQL and MariaDB. On SQL
 
 This page is generated from the tests:
 
+<!-- not run: it makes this page; a test compares -->
 ```sh
 IDEMPOTENCY_TEST_DATABASE=postgresql python -m tests.contracts.table > contracts.md
 mv contracts.md docs/
