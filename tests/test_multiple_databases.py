@@ -1,0 +1,27 @@
+"""Projects with more than one database: records are where the view's writes are."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.two_databases import STORIES
+
+pytestmark = [pytest.mark.once, pytest.mark.processes]
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_with_two_databases(story: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.two_databases", story],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "holds\n"), done.stderr
