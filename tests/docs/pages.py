@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -31,12 +32,13 @@ def text_of(page: Path) -> str:
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Return the fenced code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    """Return the fenced code blocks of a language, also those in lists."""
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    return [dedent(code) for code in found]
 
 
 def without_blocks(text: str) -> str:
-    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def section(page: Path, title: str) -> str:
@@ -74,6 +76,8 @@ def anchors(page: Path) -> set[str]:
 
 def runnable(page: Path, language: str) -> list[str]:
     """Return the blocks that are not marked: ``<!-- not run: reason -->`` above the fence."""
-    pattern = rf"(<!-- not run: [^>]+ -->\n+)?^```{language}\n(.*?)^```$"
-    found = re.findall(pattern, text_of(page), re.DOTALL | re.MULTILINE)
-    return [code for mark, code in found if not mark]
+    text = re.sub(r"^ *<!-- not run: [^>]+ -->\n *```.*?^ *```$", "", text_of(page), flags=FENCED)
+    return blocks(text, language)
+
+
+FENCED = re.DOTALL | re.MULTILINE

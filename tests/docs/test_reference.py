@@ -1,0 +1,88 @@
+"""What the reference and the policy about public names say is there, and the other way round."""
+
+import re
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import pytest
+from django.core.management import get_commands, load_command_class
+
+import django_idempotency.management.commands as commands
+from django_idempotency import decorators, remember, test
+from django_idempotency.lifecycle.operation import Operation
+
+from .pages import DOCS, PAGES, ROOT, every_page, rows, section, text_of
+
+pytestmark = pytest.mark.once
+
+COMMANDS = {module.name for module in iter_modules(commands.__path__)}
+
+
+def public(module: Any) -> set[str]:
+    """Return the functions that a module defines, without a leading underscore."""
+    return {
+        name
+        for name, thing in vars(module).items()
+        if getattr(thing, "__module__", "") == module.__name__ and callable(thing)
+        if not name.startswith("_") and not isinstance(thing, type)
+    }
+
+
+def test_both_decorators_have_their_section() -> None:
+    titles = set(re.findall(r"^## (\w+)$", text_of(DOCS / "reference/decorators.md"), re.M))
+    assert titles == public(decorators)
+
+
+def test_the_attributes_of_the_operation() -> None:
+    text = section(DOCS / "reference/decorators.md", "request.idempotency")
+    listed = {row[0].strip("`") for row in rows(text)[2:]}
+    stated = set(re.findall(r"^    :ivar (\w+):", Operation.__doc__ or "", re.M))
+    assert listed == stated
+    public_row = next(
+        row for row in rows(text_of(DOCS / "compatibility.md")) if "request" in row[0]
+    )
+    assert set(re.findall(r"`(\w+)`", public_row[1])) == listed
+
+
+@pytest.mark.parametrize(
+    ("page", "module"), [("remember.md", remember), ("how-to/testing.md", test)]
+)
+def test_functions_of_a_page(page: str, module: Any) -> None:
+    """Each is in the text, and each that the text imports is there."""
+    text = text_of(DOCS / page)
+    for name in public(module) - {"memory_of"}:
+        assert f"`{name}(" in text or f"{name}(" in text
+    for names in re.findall(rf"from {module.__name__} import (?:\(([^)]*)\)|(.*))", text):
+        assert set(re.findall(r"\w+", " ".join(names))) <= public(module)
+
+
+def test_public_names_exist() -> None:
+    for path in re.findall(r"`(django_idempotency(?:\.\w+)+)`", text_of(DOCS / "compatibility.md")):
+        try:
+            import_module(path)
+        except ModuleNotFoundError:
+            module, _, name = path.rpartition(".")
+            assert hasattr(import_module(module), name)
+
+
+def test_every_command_is_in_the_documentation() -> None:
+    text = "".join(text_of(page) for page in PAGES if page.is_relative_to(DOCS))
+    assert [name for name in COMMANDS if f"manage.py {name}" not in text] == []
+
+
+@every_page
+def test_named_commands_exist(page: Any) -> None:
+    """Those of Django and of the example project, too."""
+    others = {path.stem for path in (ROOT / "example_project").rglob("management/commands/*.py")}
+    named = set(re.findall(r"manage\.py (\w+)", text_of(page)))
+    assert named <= COMMANDS | others | set(get_commands())
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_options_in_the_documentation_exist(name: str) -> None:
+    parser = load_command_class("django_idempotency", name).create_parser("manage.py", name)
+    known = set(parser._option_string_actions)
+    text = "".join(text_of(page) for page in PAGES)
+    for line in re.findall(rf"manage\.py {name}([^`\n]*)", text):
+        assert set(re.findall(r"--[\w-]+", line)) <= known, line
