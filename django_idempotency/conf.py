@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 
 from .policy import FIELDS, Policy, PolicyError, build
 
-FUNCTIONS = frozenset({"SCOPE", "TENANT", "FINGERPRINT", "ERRORS"})
+FUNCTIONS = frozenset({"SCOPE", "TENANT", "FINGERPRINT", "ERRORS", "RESOLVER"})
 """Settings that may name a function by its dotted path."""
 
 

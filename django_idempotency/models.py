@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .fields import ExactCharField
 from .protocol.keys import MAX_KEY_LENGTH
-from .protocol.record import RESPONSE_VERSION, Omitted, State
+from .protocol.record import MAX_STEP_NAME_LENGTH, RESPONSE_VERSION, Omitted, State
 
 
 class IdempotencyRecord(models.Model):
@@ -54,3 +54,33 @@ class IdempotencyRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.method} {self.path} ({self.state})"
+
+
+class IdempotencyStep(models.Model):
+    """What attempts outside of one transaction have noted about one record.
+
+    Position 0 says which attempt runs; it is finished when that attempt ended and said so. The
+    steps of the operation follow from 1. There is no foreign key: checking it would wait for the
+    lock of a record that is held.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    record_id = models.BigIntegerField(_("record"))
+    position = models.PositiveIntegerField(_("position"))
+    attempt = models.PositiveIntegerField(_("attempt"))
+    name = ExactCharField(_("name"), max_length=MAX_STEP_NAME_LENGTH, default="")
+    result = models.TextField(_("result"), default="")
+    started_at = models.DateTimeField(_("started"))
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    class Meta:
+        verbose_name = _("idempotent step")
+        verbose_name_plural = _("idempotent steps")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["record_id", "position"], name="idempotency_step_position"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.position} {self.name}".strip()

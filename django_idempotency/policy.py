@@ -44,6 +44,13 @@ class InFlight(StrEnum):
     WAIT = "wait"
 
 
+class Interrupted(StrEnum):
+    """What happens after an attempt whose effects are not known (non-atomic mode)."""
+
+    REFUSE = "refuse"
+    RUN = "run"
+
+
 class Errors(StrEnum):
     """Who writes the error answers."""
 
@@ -98,6 +105,10 @@ class Policy:
         "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07"
     )
     using: str | None = None
+    atomic: bool = True
+    on_interrupted: Interrupted = Interrupted.REFUSE
+    resolver: Callable[[Any], Any] | None = None
+    hold_limit: int = 20
 
     @property
     def meta_key(self) -> str:
@@ -172,6 +183,10 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "errors": values.choice_or_function(Errors),
     "docs_url": values.url,
     "using": values.alias,
+    "atomic": values.flag,
+    "on_interrupted": values.choice(Interrupted),
+    "resolver": values.function,
+    "hold_limit": values.number(1, 10_000, "connections per process"),
 }
 
 FIELDS = tuple(field.name for field in fields(Policy))

@@ -65,7 +65,7 @@ def choice_or_function(enum: type[StrEnum]) -> Callable[[object], object]:
 
 def function(value: object) -> object:
     if value is not None and (not callable(value) or isinstance(value, type)):
-        raise TypeError("must be a function of the request, or None")
+        raise TypeError("must be a function, or None")
     return value
 
 

@@ -59,5 +59,22 @@ FEW_DOORS = [
 ]
 """For tests that are about something else, but depend on where the guard stands."""
 
+EFFECTS = [
+    Door(f"/effects/{name}/", middleware, atomic_requests)
+    for atomic_requests in (False, True)
+    for middleware in (False, True)
+    for name in ("function", "class", "rest", "viewset", "rest-function")
+]
+"""Views in non-atomic mode."""
+
+FEW_EFFECTS = [
+    Door("/effects/function/", middleware=False, atomic_requests=False),
+    Door("/effects/function/", middleware=True, atomic_requests=True),
+    Door("/effects/rest/", middleware=False, atomic_requests=True),
+    Door("/effects/viewset/", middleware=True, atomic_requests=False),
+]
+
 every_door = pytest.mark.parametrize("door", DOORS, ids=str, indirect=True)
 few_doors = pytest.mark.parametrize("door", FEW_DOORS, ids=str, indirect=True)
+effect_doors = pytest.mark.parametrize("door", EFFECTS, ids=str, indirect=True)
+few_effect_doors = pytest.mark.parametrize("door", FEW_EFFECTS, ids=str, indirect=True)

@@ -18,7 +18,7 @@ PACKAGE = Path(django_idempotency.__file__).parent
 
 ROOMS = [
     # Pure: the rules and what may be asked of them.
-    *("protocol", "values", "remember", "policy"),
+    *("protocol", "values", "remember", "resolving", "policy"),
     # Django's settings and database.
     *("conf", "signals", "fields", "migrations", "models", "stores", "lifecycle"),
     # Requests and responses, and the two doors.

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 
 from ..conf import configuration
 from ..policy import Fingerprint, Policy
+from ..protocol.derived import seed
 from ..protocol.fingerprint import NO_PAYLOAD, Payload, custom_fingerprint, fingerprint
 from ..protocol.record import Claim
 from ..protocol.scope import scope_digest
@@ -30,8 +31,10 @@ def claim_of(
     :param caller: the request that policy's own functions get; in a DRF view, DRF's
     :param parsed: digests what a framework has parsed, if it consumed the body
     """
+    secret = configuration().secret
+    digest = scope_digest(secret, scope)
     return Claim(
-        scope=scope_digest(configuration().secret, scope),
+        scope=digest,
         key=key,
         fingerprint=_fingerprint(request, policy, caller, parsed),
         method=request.method or "",
@@ -39,6 +42,7 @@ def claim_of(
         path=quote(request.path)[:255],
         retention=policy.retention,
         tombstone=policy.tombstone,
+        seed=seed(secret, digest, key),
     )
 
 

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import http_date
 
-from ..lifecycle.operation import InFlight, Operation, Started, Unavailable
+from ..lifecycle.operation import InFlight, Operation, Started, Unavailable, Unknown
 from ..policy import Anonymous, Policy
 from ..protocol import problems
 from ..protocol.decision import Buried, Mismatch, Replay
@@ -25,7 +25,7 @@ from ..signals import Outcome, Reporter
 from .claims import claim_of
 from .modes import operation_of
 from .principal import Parts, principal
-from .responses import freeze, is_stored, thaw
+from .responses import freeze, is_stored, says_not_now, thaw
 
 logger = logging.getLogger("django_idempotency")
 
@@ -188,7 +188,7 @@ class Guard:
 
     def _store(self, operation: Operation, response: HttpResponseBase, memory: Memory) -> bool:
         if not is_stored(response, self._policy, memory):
-            return operation.finish(None)
+            return operation.finish(None, nothing_done=says_not_now(response, memory))
         retention = memory.retention or self._policy.retention
         self.marked(response)
         self._date(response, retention)
@@ -215,6 +215,8 @@ class Guard:
                 return problems.key_expired(policy.header, policy.expired_status)
             case InFlight():
                 return problems.in_flight(policy.in_flight_status, policy.retry_after)
+            case Unknown():
+                return problems.outcome_unknown()
             case Unavailable():
                 return problems.store_busy(policy.retry_after)
         assert_never(begun)

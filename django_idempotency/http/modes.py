@@ -2,15 +2,21 @@
 
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
 from ..lifecycle.atomic import AtomicOperation
+from ..lifecycle.non_atomic import NonAtomicOperation, Resolve, run_again, still_unknown
 from ..lifecycle.operation import Operation
+from ..lifecycle.row_lock import RowLockHold
+from ..lifecycle.session import IN_A_TRANSACTION, session_of
 from ..lifecycle.waiting import IMPATIENT, Patience
 from ..models import IdempotencyRecord
-from ..policy import InFlight, Policy
+from ..policy import InFlight, Interrupted, Policy
 from ..protocol.record import Claim
 from ..stores.db import DatabaseStore
+from ..stores.journal import Journal
+from .resolving import resolve_by
 
 
 def operation_of(policy: Policy, claim: Claim, view: Any) -> Operation:
@@ -19,9 +25,31 @@ def operation_of(policy: Policy, claim: Claim, view: Any) -> Operation:
     :param view: the function view that Django calls next, if it has not yet
     """
     using = policy.using or router.db_for_write(IdempotencyRecord)
+    if not policy.atomic:
+        _refuse_request_blocks(view)
+        return _non_atomic(policy, claim, using)
     return AtomicOperation(
         DatabaseStore(using), claim, using, _patience(policy), _gets_request_block(view, using)
     )
+
+
+def _non_atomic(policy: Policy, claim: Claim, using: str) -> Operation:
+    store = DatabaseStore(using, is_durable=True)
+    hold = RowLockHold(store, Journal(using), session_of(using, policy.hold_limit))
+    return NonAtomicOperation(store, claim, hold, _resolve(policy), _patience(policy))
+
+
+def _refuse_request_blocks(view: Any) -> None:
+    """As :func:`session_of` does, if Django has begun them already."""
+    for alias in connections:
+        if _gets_request_block(view, alias):
+            raise ImproperlyConfigured(IN_A_TRANSACTION.format(alias))
+
+
+def _resolve(policy: Policy) -> Resolve:
+    if policy.on_interrupted is Interrupted.RUN:
+        return run_again
+    return still_unknown if policy.resolver is None else resolve_by(policy.resolver, policy)
 
 
 def _patience(policy: Policy) -> Patience:

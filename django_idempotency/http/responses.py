@@ -35,6 +35,13 @@ def is_stored(response: HttpResponseBase, policy: Policy, memory: Memory) -> boo
     return response.status_code not in policy.not_stored
 
 
+def says_not_now(response: HttpResponseBase, memory: Memory) -> bool:
+    """Whether a response that is not stored says that nothing was done, rather than that
+    something broke: the view's word, a refusal, or 503 (RFC 9110, section 15.6.4)."""
+    status = response.status_code
+    return memory.stored is False or status < 500 or status == 503
+
+
 def freeze(response: HttpResponseBase, policy: Policy, memory: Memory) -> StoredResponse:
     """Return what to remember; a response that cannot be stored is remembered without body."""
     if not memory.body:

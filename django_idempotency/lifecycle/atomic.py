@@ -40,7 +40,12 @@ class AtomicOperation(Operation):
             with self._transaction.outside_request_block(error):
                 self._transaction.rollback()
 
-    def finish(self, response: StoredResponse | None, retention: timedelta | None = None) -> bool:
+    def finish(
+        self,
+        response: StoredResponse | None,
+        retention: timedelta | None = None,
+        nothing_done: bool = False,
+    ) -> bool:
         """Store the response and commit, or undo everything if it is not to be stored."""
         self._retention = retention or self._claim.retention
         attempt = self._transaction

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ..protocol.decision import Buried, Claimed, Expired, Mismatch, Replay, decide
+from ..protocol.derived import derived_uuid
 from ..protocol.record import Claim, Snapshot, StoredResponse
 from ..stores.base import Busy, Store
 from .waiting import IMPATIENT, Patience, place
@@ -28,7 +29,12 @@ class Unavailable:
     """The store is too busy to say."""
 
 
-Begun = Started | Replay | Mismatch | Buried | InFlight | Unavailable
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An attempt was interrupted, and nobody knows what it did."""
+
+
+Begun = Unknown | Started | Replay | Mismatch | Buried | InFlight | Unavailable
 
 
 class Operation(ABC):
@@ -52,6 +58,19 @@ class Operation(ABC):
         self._retention = claim.retention
         self._record: Snapshot  # from the moment it is started
 
+    def derive_key(self, purpose: str) -> str:
+        """Return a key for another system: the same in every attempt of this operation.
+
+        A UUID that looks random: without our secret nobody can tell whose key it comes from. Other
+        purposes, and other operations, have others; so has the same key after its retention.
+
+        :param purpose: what the key is for, such as ``"charge"``
+        :raises ValueError: if there is none
+        """
+        if not purpose:
+            raise ValueError("derive_key() needs a purpose, such as 'charge'")
+        return derived_uuid(self._claim.seed, (str(self._record.id), purpose))
+
     def begin(self) -> Begun:
         """Claim the record and hold it, or say what stands in the way."""
         for _ in range(TRIES):
@@ -65,11 +84,17 @@ class Operation(ABC):
         """The view raised. Its response, if somebody makes one, comes with :meth:`finish`."""
 
     @abstractmethod
-    def finish(self, response: StoredResponse | None, retention: timedelta | None = None) -> bool:
+    def finish(
+        self,
+        response: StoredResponse | None,
+        retention: timedelta | None = None,
+        nothing_done: bool = False,
+    ) -> bool:
         """Store the response, or end without.
 
         :param response: ``None`` if it is not to be stored
         :param retention: how long this response replays, if not as long as the claim says
+        :param nothing_done: what is not stored says "not now", rather than that something broke
         :return: whether the response is remembered
         """
 

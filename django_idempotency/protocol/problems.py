@@ -15,6 +15,7 @@ class Code(StrEnum):
     ANONYMOUS = "idempotency_anonymous_refused"
     KEY_EXPIRED = "idempotency_key_expired"
     STORE_BUSY = "idempotency_store_busy"
+    OUTCOME_UNKNOWN = "outcome_unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,18 @@ def anonymous_refused(header: str) -> Problem:
         403,
         f"{header} needs an authenticated caller",
         f"Keys belong to a caller. Authenticate, or leave out the {header} header.",
+    )
+
+
+def outcome_unknown() -> Problem:
+    return Problem(
+        Code.OUTCOME_UNKNOWN,
+        409,
+        "The outcome of the operation is not known",
+        "The first request with this key was interrupted. It is not executed again until somebody "
+        "has found out what it did. Send the same request again later.",
+        retryable=True,
+        retry_after=60,
     )
 
 

@@ -1,11 +1,14 @@
 """What is remembered about one key."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
 RESPONSE_VERSION = 1
 """Layout of stored responses. Other versions are refused, never guessed at."""
+
+MAX_STEP_NAME_LENGTH = 100
+"""Longest name of a step, in characters."""
 
 
 class State(StrEnum):
@@ -47,6 +50,8 @@ class Claim:
     retention: timedelta
     tombstone: timedelta = timedelta(0)
     """How long an expired record is told apart from one that never was."""
+    seed: bytes = field(default=b"", repr=False)
+    """What keys for other systems are derived from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,17 @@ def scope_digest(secret: bytes, parts: tuple[str, ...]) -> str:
     :param secret: without it nobody can test a guess against the stored scope
     :param parts: what identifies the caller, for example ``("user", "auth.user", "7")``
     """
-    digest = hmac.new(b"django_idempotency.scope:" + secret, digestmod=sha256)
+    return keyed_digest(b"django_idempotency.scope:" + secret, parts).hex()
+
+
+def keyed_digest(secret: bytes, parts: tuple[str, ...]) -> bytes:
+    """Return the HMAC-SHA256 of text parts; every part is length-delimited."""
+    digest = hmac.new(secret, digestmod=sha256)
     for part in parts:
         encoded = part.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "big"))
         digest.update(encoded)
-    return digest.hexdigest()
+    return digest.digest()
 
 
 def short_digest(text: str) -> str:

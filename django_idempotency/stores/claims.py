@@ -25,8 +25,11 @@ _INSERTED = (*_PLAIN, *_RESPONSE, "created_at", "expires_at")
 class ClaimStatement:
     """Runs claims on one connection; a subclass per dialect."""
 
-    def __init__(self, connection: BaseDatabaseWrapper, model: type[models.Model]) -> None:
+    def __init__(
+        self, connection: BaseDatabaseWrapper, model: type[models.Model], is_durable: bool = False
+    ) -> None:
         self.connection = connection
+        self.is_durable = is_durable
         quote = connection.ops.quote_name
         fields = model._meta.concrete_fields
         names = {field.name: quote(str(field.column)) for field in fields}
@@ -86,7 +89,8 @@ class PostgresqlClaim(ClaimStatement):
         # the commit that stores the response is durable, so is the claim before it; and if a
         # crash of the server loses the claim, nothing else was committed under it. The setting
         # ends with the transaction, so it is left alone inside a longer one (a test case's).
-        if self.connection.in_atomic_block:
+        # Effects on other systems would not be undone by that crash, so there the claim waits.
+        if self.is_durable or self.connection.in_atomic_block:
             return "(SELECT '' AS mode) AS wal"
         return "(SELECT set_config('synchronous_commit', 'off', TRUE) AS mode) AS wal"
 
@@ -146,8 +150,13 @@ class SqliteClaim(TwoStepClaim):
     insert = "INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT DO NOTHING"
 
 
-def claim_statement(connection: BaseDatabaseWrapper, model: type[models.Model]) -> ClaimStatement:
-    """Return the claim in the connection's dialect."""
+def claim_statement(
+    connection: BaseDatabaseWrapper, model: type[models.Model], is_durable: bool = False
+) -> ClaimStatement:
+    """Return the claim in the connection's dialect.
+
+    :param is_durable: its commit waits for the disk
+    """
     dialects: dict[str, type[ClaimStatement]] = {
         "postgresql": PostgresqlClaim,
         "mysql": MysqlClaim,
@@ -156,4 +165,4 @@ def claim_statement(connection: BaseDatabaseWrapper, model: type[models.Model]) 
     dialect = dialects[connection.vendor]
     if dialect is MysqlClaim and cast(Any, connection).mysql_is_mariadb:
         dialect = MariadbClaim
-    return dialect(connection, model)
+    return dialect(connection, model, is_durable)

@@ -13,6 +13,7 @@ from .base import Busy
 from .claims import claim_statement
 from .clock import NOW, StoreTime
 from .contention import has_waited, is_contention
+from .journal import Journal
 from .patience import lock_timeout
 from .rows import COLUMNS, columns, snapshot
 from .transactions import write_transaction
@@ -22,15 +23,21 @@ class DatabaseStore:
     """The store that atomic mode needs.
 
     :param using: alias of the database
+    :param is_durable: claims wait for the disk, because effects that a crash of the database
+        server does not undo will follow them
     """
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, is_durable: bool = False) -> None:
         self.using = using
+        self._is_durable = is_durable
 
     def claim(self, claim: Claim) -> Snapshot | None:
         """Return the record, created if absent; ``None`` while a rival is creating it."""
         with _contention_is_busy():
-            return claim_statement(connections[self.using], IdempotencyRecord).run(claim)
+            statement = claim_statement(
+                connections[self.using], IdempotencyRecord, self._is_durable
+            )
+            return statement.run(claim)
 
     def lock(self, record_id: int, patience: timedelta = NOW) -> Snapshot | None:
         """Lock the record until the transaction ends; ``None`` if it is locked or gone.
@@ -95,7 +102,10 @@ class DatabaseStore:
         one_by_one = connections[self.using].vendor == "mysql"
         groups = [[pk] for pk in ids] if one_by_one else [ids]
         with write_transaction(self.using):
-            return sum(self._delete_group(group, older_than) for group in groups)
+            removed = sum(self._delete_group(group, older_than) for group in groups)
+            if removed:
+                Journal(self.using).forget(ids)
+            return removed
 
     def _delete_group(self, ids: list[int], older_than: timedelta) -> int:
         wanted = Q(pk=ids[0]) if len(ids) == 1 else Q(pk__in=ids)

@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from . import views
+from . import effects, views
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -35,5 +35,16 @@ urlpatterns = [
     path("counted-rest/", views.CountedRestView.as_view()),
     path("drf-errors/", views.DrfErrorsView.as_view()),
     path("required/", views.RequiredView.as_view()),
+    path("effects/function/", effects.function),
+    path("effects/in-request-block/", effects.in_request_block),
+    path("effects/running-again/", effects.running_again),
+    path("effects/resolved/", effects.resolved),
+    path("effects/limited/", effects.limited),
+    path("effects/waiting/", effects.waiting),
+    path("effects/bare/", effects.bare),
+    path("effects/class/", effects.ClassView.as_view()),
+    path("effects/rest/", effects.RestView.as_view()),
+    path("effects/viewset/", effects.EffectViewSet.as_view({"post": "create"})),
+    path("effects/rest-function/", effects.rest_function),
     path("orders/", views.OrderModelViewSet.as_view({"get": "list", "post": "create"})),
 ]

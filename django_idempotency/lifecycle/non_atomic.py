@@ -1,0 +1,120 @@
+"""Non-atomic mode: the view has effects that no transaction of ours can hold."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.db import Error
+
+from ..protocol.decision import Replay
+from ..protocol.record import Claim, Snapshot, StoredResponse
+from ..protocol.verdict import Verdict
+from ..stores.base import Busy, Store
+from .hold import Hold
+from .operation import Begun, InFlight, LostRecord, Operation, Started, Unavailable, Unknown
+from .waiting import IMPATIENT, Patience
+
+LOST = (
+    "The record of this attempt was lost while it ran. What the view did outside of the database, "
+    "and what it committed, stays done; its response is not stored."
+)
+
+
+Resolve = Callable[["NonAtomicOperation"], StoredResponse | Verdict]
+
+
+def still_unknown(operation: "NonAtomicOperation") -> Verdict:
+    """Refuse, until an operator says what happened."""
+    return Verdict.STILL_UNKNOWN
+
+
+def run_again(operation: "NonAtomicOperation") -> Verdict:
+    """Run, as if nobody had been interrupted."""
+    return Verdict.RUN_AGAIN
+
+
+class NonAtomicOperation(Operation):
+    """Runs the view outside of any transaction, while the record is held beside it.
+
+    An attempt that ends without saying how has left effects that nobody knows. It is not followed
+    by another one, unless ``resolve`` says so (I11).
+
+    :param hold: how the record is held
+    :param resolve: asked, while the record is held, what became of an interrupted attempt
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        claim: Claim,
+        hold: Hold,
+        resolve: Resolve = still_unknown,
+        patience: Patience = IMPATIENT,
+    ) -> None:
+        super().__init__(store, claim, patience)
+        self._holding = hold
+        self._resolve = resolve
+        self._has_failed = False
+
+    def fail(self, error: BaseException) -> None:
+        """The view raised: what it did until then is unknown, unless :meth:`finish` knows."""
+        self._has_failed = True
+        self._holding.release()
+
+    def finish(
+        self,
+        response: StoredResponse | None,
+        retention: timedelta | None = None,
+        nothing_done: bool = False,
+    ) -> bool:
+        """Store the response, or say how the attempt ended without one.
+
+        :raises LostRecord: if the record was lost while the view ran
+        """
+        if response is None:
+            self._holding.release(nothing_done)
+            return False
+        try:
+            stored = self._holding.complete(response, retention or self._claim.retention)
+        except Error as error:
+            raise LostRecord(LOST) from error
+        if not stored and not self._has_failed:
+            raise LostRecord(LOST)
+        return stored
+
+    def _hold(self, claimed: Snapshot, patience: timedelta = timedelta(0)) -> Begun | None:
+        begun: Begun | None = None
+        try:
+            begun = self._take(claimed, patience)
+        except Busy:
+            begun = Unavailable()
+        finally:
+            if not isinstance(begun, Started):
+                self._holding.release()
+        return begun
+
+    def _take(self, claimed: Snapshot, patience: timedelta) -> Begun | None:
+        record = self._holding.take(claimed, patience)
+        if record is None:
+            return InFlight()
+        begun = self._look_again(record)
+        if isinstance(begun, Started) and self._holding.interrupted:
+            begun = self._after_interruption()
+        return self._start() if isinstance(begun, Started) else begun
+
+    def _after_interruption(self) -> Begun:
+        match self._resolve(self):
+            case Verdict.RUN_AGAIN:
+                return Started()
+            case Verdict.STILL_UNKNOWN:
+                return Unknown()
+            case response:
+                stored = self._holding.complete(response, self._retention)
+                return Replay(response) if stored else InFlight()
+
+    def _start(self) -> Begun:
+        record = self._holding.start()
+        if record is None:
+            return InFlight()
+        self._record, self.attempt = record, record.attempt
+        self.recovered = record.attempt > 1
+        return Started()

@@ -1,0 +1,98 @@
+"""Holding a record by its row lock, in a session of its own."""
+
+from datetime import timedelta
+
+from ..protocol.record import Snapshot, State, StoredResponse
+from ..stores.db import DatabaseStore
+from ..stores.journal import Journal
+from .session import Session
+from .waiting import IMPATIENT
+
+
+class RowLockHold:
+    """The lock lives and dies with a transaction of the database, and so with this process: a
+    crash is known at once. It is kept beside the view, whose own transactions come and go.
+
+    :param store: where the record is
+    :param journal: what attempts say about their start and end
+    """
+
+    def __init__(self, store: DatabaseStore, journal: Journal, session: Session) -> None:
+        self._store = store
+        self._journal = journal
+        self._session = session
+        self._record: Snapshot
+        self._is_fresh = False
+        self._has_started = False
+        self.interrupted = False
+
+    def take(self, record: Snapshot, patience: timedelta) -> Snapshot | None:
+        locked = self._lock(record.id, patience)
+        if locked is None:
+            return None
+        self._record, self._is_fresh = locked, record.fresh
+        self.interrupted = not record.fresh and self._journal.is_open(record.id)
+        return locked
+
+    def start(self) -> Snapshot | None:
+        if not self._is_fresh and not self._renumber():
+            return None
+        if not self._journal.start(self._record.id, self._record.attempt):
+            self.release()
+            return None
+        self._has_started = True
+        return self._record
+
+    def is_held(self) -> bool:
+        return self._session.is_alive()
+
+    def complete(self, response: StoredResponse, retention: timedelta) -> bool:
+        if not self._session.is_open and not self._is_still_ours():
+            return False
+        try:
+            with self._session.entered():
+                stored = self._store.complete(self._record, response, retention)
+            self._session.commit()
+        finally:
+            self._session.close()
+        return stored
+
+    def release(self, nothing_done: bool = False) -> None:
+        try:
+            if nothing_done and self._has_started:
+                self._journal.end(self._record.id, self._record.attempt)
+        finally:
+            self._session.close()
+
+    def _lock(self, record_id: int, patience: timedelta = IMPATIENT.timeout) -> Snapshot | None:
+        self._session.open()
+        locked = None
+        try:
+            with self._session.entered():
+                locked = self._store.lock(record_id, patience)
+        finally:
+            if locked is None:
+                self._session.close()
+        return locked
+
+    def _renumber(self) -> bool:
+        """Commit a number of our own, so that a predecessor can store nothing any more (I12)."""
+        with self._session.entered():
+            self._store.renumber(self._record)
+        self._session.commit()
+        locked = self._lock(self._record.id)
+        # Others may be faster now. They do the same, so somebody runs.
+        if locked is None or locked.state is not State.CLAIMED:
+            self._session.close()
+            return False
+        self._record = locked
+        return True
+
+    def _is_still_ours(self) -> bool:
+        locked = self._lock(self._record.id)
+        if locked is None:
+            return False
+        if (locked.state, locked.attempt) == (State.CLAIMED, self._record.attempt):
+            return True
+        self._session.close()
+        return False

@@ -1,0 +1,160 @@
+"""The database session in which a record is held, apart from the view's."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..stores.own_connections import in_place_of_usual, own_connections
+from ..stores.timeouts import never_ends
+from .transaction import AttemptTransaction
+
+
+class Session(ABC):
+    """Where the statements of a hold run.
+
+    :ivar using: alias of the database
+    """
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+
+    @abstractmethod
+    def open(self) -> None:
+        """Begin a transaction; ends with :meth:`close`. Harmless if it has begun.
+
+        :raises Busy: if there is no connection left
+        """
+
+    @abstractmethod
+    def entered(self) -> Any:
+        """Return a context in which this thread's queries run in the session."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Commit, which gives up all locks."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Undo what is not committed, and give up everything. Harmless if closed."""
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether there is a transaction, as far as we know."""
+
+    @abstractmethod
+    def is_alive(self) -> bool:
+        """Whether there is a transaction, as the server says."""
+
+
+class OwnSession(Session):
+    """A connection of its own.
+
+    :param limit: at most so many in this process
+    """
+
+    def __init__(self, using: str, limit: int) -> None:
+        super().__init__(using)
+        self._limit = limit
+        self._connection: BaseDatabaseWrapper | None = None
+        self._transaction: AttemptTransaction
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    def open(self) -> None:
+        if self._connection is None:
+            self._connection = own_connections(self.using).lend(self._limit)
+            with self.entered():
+                self._transaction = AttemptTransaction(self.using)
+        if not self._transaction.is_open:
+            self._begin()
+
+    def _begin(self) -> None:
+        try:
+            with self.entered():
+                self._transaction.begin()
+                never_ends(connections[self.using])
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        assert self._connection is not None  # noqa: S101
+        with in_place_of_usual(self._connection):
+            yield
+
+    def commit(self) -> None:
+        with self.entered():
+            self._transaction.commit()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            with in_place_of_usual(connection):
+                self._transaction.rollback()
+        finally:
+            own_connections(self.using).take_back(connection)
+
+    def is_alive(self) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            with self.entered(), connections[self.using].cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except Error:
+            return False
+        return True
+
+
+class SharedSession(Session):
+    """The view's own connection, inside a test case's transaction: another connection would see
+    nothing of it. There are no rivals in there, so nothing needs a lock."""
+
+    is_open = True
+
+    def open(self) -> None:
+        """There is a transaction already."""
+
+    def entered(self) -> Any:
+        return nullcontext()
+
+    def commit(self) -> None:
+        """The test case rolls everything back."""
+
+    def close(self) -> None:
+        """Nothing of ours is open."""
+
+    def is_alive(self) -> bool:
+        return True
+
+
+def session_of(using: str, limit: int) -> Session:
+    """Return a session beside the view's connection, or on it where a test case holds that.
+
+    :raises ImproperlyConfigured: if the view's connection is in another transaction
+    """
+    in_test_case = False
+    for connection in connections.all(initialized_only=True):
+        blocks: list[Any] = connection.atomic_blocks
+        if any(not block._from_testcase for block in blocks):
+            raise ImproperlyConfigured(IN_A_TRANSACTION.format(connection.alias))
+        in_test_case |= bool(blocks) and connection.alias == using
+    return SharedSession(using) if in_test_case else OwnSession(using, limit)
+
+
+IN_A_TRANSACTION = (
+    "A view with atomic=False runs in a transaction on database {!r}, so its response would be "
+    "stored before its writes are committed. With ATOMIC_REQUESTS put "
+    "@transaction.non_atomic_requests on the view (on dispatch() of a class); move other atomic() "
+    "blocks into the view."
+)

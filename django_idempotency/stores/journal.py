@@ -1,0 +1,71 @@
+"""What attempts outside of a transaction leave behind: that they started, and their steps."""
+
+from collections.abc import Collection
+
+from django.db import IntegrityError
+from django.db.models import Exists, OuterRef, QuerySet
+
+from ..models import IdempotencyRecord, IdempotencyStep
+from .clock import StoreTime
+from .transactions import write_transaction
+
+BEGINNING = 0
+"""Position of the row that says which attempt runs; steps follow from 1."""
+
+
+class Journal:
+    """Rows beside the records of a database, written on the view's own connection.
+
+    Beside, not in them: whoever holds a record has locked its row for as long as the view runs.
+
+    :param using: alias of the database
+    """
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+
+    def is_open(self, record_id: int) -> bool:
+        """Whether an attempt has started and has not ended."""
+        return self._beginning(record_id).filter(finished_at=None).exists()
+
+    def start(self, record_id: int, attempt: int) -> bool:
+        """Note that an attempt starts; ``False`` if a later one has, or if a step of an earlier
+        one is being written at this moment."""
+        try:
+            with write_transaction(self.using):
+                known = self._beginning(record_id).values_list("pk", flat=True).first()
+                if known is not None:
+                    return self._restart(known, attempt)
+                self._rows().create(
+                    record_id=record_id, position=BEGINNING, attempt=attempt, started_at=StoreTime()
+                )
+                return True
+        except IntegrityError:
+            return False
+
+    def end(self, record_id: int, attempt: int) -> None:
+        """Note that an attempt ended without a result, and has no effect that is not noted."""
+        self._beginning(record_id).filter(attempt=attempt).update(finished_at=StoreTime())
+
+    def forget(self, record_ids: Collection[int]) -> None:
+        """Remove the rows of those of these records that are gone."""
+        records = IdempotencyRecord._base_manager.using(self.using).filter(pk=OuterRef("record_id"))
+        orphans = self._rows().filter(~Exists(records), record_id__in=record_ids)
+        # One by one, as records are removed; usually there are none.
+        for pk in list(orphans.values_list("pk", flat=True)):
+            self._rows().filter(pk=pk).delete()
+
+    def _restart(self, pk: int, attempt: int) -> bool:
+        # By primary key, and without waiting, as records are locked.
+        row = self._rows().filter(pk=pk)
+        earlier = row.filter(attempt__lt=attempt).select_for_update(skip_locked=True)
+        if not list(earlier.values_list("pk", flat=True)):
+            return False
+        row.update(attempt=attempt, started_at=StoreTime(), finished_at=None)
+        return True
+
+    def _beginning(self, record_id: int) -> QuerySet[IdempotencyStep]:
+        return self._rows().filter(record_id=record_id, position=BEGINNING)
+
+    def _rows(self) -> QuerySet[IdempotencyStep]:
+        return IdempotencyStep._base_manager.using(self.using)

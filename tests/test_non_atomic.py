@@ -1,0 +1,507 @@
+"""Non-atomic mode: the view owns its transactions; interrupted attempts are known unknowns."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, connections, transaction
+from django.http import JsonResponse
+from django.test import TestCase
+
+from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, run_again, still_unknown
+from django_idempotency.lifecycle.operation import (
+    InFlight,
+    LostRecord,
+    Started,
+    Unavailable,
+    Unknown,
+)
+from django_idempotency.lifecycle.row_lock import RowLockHold
+from django_idempotency.lifecycle.session import session_of
+from django_idempotency.models import IdempotencyRecord, IdempotencyStep
+from django_idempotency.protocol.decision import Replay
+from django_idempotency.protocol.record import Claim, StoredResponse
+from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN
+from django_idempotency.stores.db import DatabaseStore
+from django_idempotency.stores.journal import Journal
+from tests.conftest import Caller, in_thread, row_locks
+from tests.doors import effect_doors, few_effect_doors
+from tests.shop import effects
+from tests.shop.models import Order
+
+pytestmark = row_locks
+
+CREATED = StoredResponse(201, (("X-Id", "1"),), b"made")
+
+
+@pytest.fixture(autouse=True)
+def charges() -> Iterator[list[str]]:
+    effects.charges.clear()
+    yield effects.charges
+    effects.charges.clear()
+
+
+@pytest.fixture
+def after_charge(monkeypatch: Any) -> Callable[[Callable[[], None]], None]:
+    """Let something happen in the view once, after its charge."""
+
+    def install(action: Callable[[], None]) -> None:
+        def once(operation: Any) -> None:
+            monkeypatch.setattr(effects, "after_charge", effects.nothing)
+            action()
+
+        monkeypatch.setattr(effects, "after_charge", once)
+
+    return install
+
+
+class Crash(BaseException):
+    """Ends the view as a killed worker does: nobody handles it."""
+
+
+def crash() -> None:
+    raise Crash
+
+
+def interrupt(caller: Caller, after_charge: Any, path: str) -> None:
+    after_charge(crash)
+    with pytest.raises(Crash):
+        caller.post(path)
+
+
+def code_of(response: Any) -> str:
+    return str(json.loads(response.content)["code"])
+
+
+class TestAnswers:
+    @effect_doors
+    def test_a_retry_replays_and_runs_nothing(
+        self, door: str, caller: Caller, charges: list[str]
+    ) -> None:
+        """I1, I6."""
+        first, retry = caller.post(door), caller.post(door)
+        assert (first.status_code, retry.status_code) == (201, 201)
+        assert retry.content == first.content
+        assert retry["Idempotency-Replayed"] == "true"
+        assert charges == ["server"]
+
+    @few_effect_doors
+    def test_a_duplicate_in_flight_gets_409(
+        self, door: str, caller: Caller, after_charge: Any, charges: list[str]
+    ) -> None:
+        """I4: the record is held although no transaction of the view's is open."""
+        seen = []
+        after_charge(lambda: seen.append(in_thread(lambda: caller.post(door)).result()))
+        assert caller.post(door).status_code == 201
+        assert (seen[0].status_code, code_of(seen[0])) == (409, "idempotency_in_flight")
+        assert charges == ["server"]
+
+    @few_effect_doors
+    def test_the_view_owns_its_transactions(
+        self, door: str, caller: Caller, after_charge: Any
+    ) -> None:
+        """What it has written is seen by others before it ends, and stays if it breaks."""
+        seen = []
+
+        def look() -> None:
+            assert not connection.in_atomic_block
+            seen.append(in_thread(Order.objects.count).result())
+
+        after_charge(look)
+        assert caller.post(door, {"outcome": "raise 500"}).status_code == 500
+        assert seen == [1]
+        assert Order.objects.count() == 1
+
+    @few_effect_doors
+    def test_an_interrupted_attempt_is_never_repeated_silently(
+        self, door: str, caller: Caller, after_charge: Any, charges: list[str]
+    ) -> None:
+        """I11: refused unless policy chooses to run."""
+        interrupt(caller, after_charge, door)
+        for _ in range(2):
+            refused = caller.post(door)
+            assert (refused.status_code, code_of(refused)) == (409, "outcome_unknown")
+            assert refused["Retry-After"] == "60"
+        assert charges == ["server"]
+
+    @few_effect_doors
+    def test_an_exception_leaves_an_unknown_outcome(
+        self, door: str, caller: Caller, charges: list[str]
+    ) -> None:
+        """I11: a 500 does not say what had been done."""
+        data = {"outcome": "raise 500"}
+        assert caller.post(door, data).status_code == 500
+        assert code_of(caller.post(door, data)) == "outcome_unknown"
+        assert charges == ["server"]
+
+    @few_effect_doors
+    def test_a_raised_404_is_stored(self, door: str, caller: Caller, charges: list[str]) -> None:
+        data = {"outcome": "raise 404"}
+        first, retry = caller.post(door, data), caller.post(door, data)
+        assert (first.status_code, retry.status_code) == (404, 404)
+        assert retry["Idempotency-Replayed"] == "true"
+        assert charges == ["server"]
+
+    @pytest.mark.parametrize("status", [403, 409, 429, 503])
+    def test_not_now_frees_the_key(self, status: int, caller: Caller, charges: list[str]) -> None:
+        """The view says that it did nothing: the retry runs."""
+        data = {"outcome": status}
+        for attempt in (1, 2):
+            assert caller.post("/effects/function/", data).status_code == status
+            assert IdempotencyStep.objects.get().attempt == attempt
+        assert charges == ["server"] * 2
+
+    def test_a_raised_not_now_frees_the_key(self, caller: Caller, charges: list[str]) -> None:
+        data = {"outcome": "raise 429"}
+        assert [caller.post("/effects/rest/", data).status_code for _ in "12"] == [429, 429]
+        assert charges == ["server"] * 2
+
+    @pytest.mark.parametrize("status", [500, 502, 504])
+    def test_other_errors_of_the_server_leave_an_unknown_outcome(
+        self, status: int, caller: Caller
+    ) -> None:
+        data = {"outcome": status}
+        assert caller.post("/effects/function/", data).status_code == status
+        assert code_of(caller.post("/effects/function/", data)) == "outcome_unknown"
+
+    def test_the_view_can_say_that_it_did_nothing(self, caller: Caller) -> None:
+        data = {"outcome": 500, "forget": True}
+        assert [caller.post("/effects/function/", data).status_code for _ in "12"] == [500, 500]
+
+    def test_policy_can_run_again(
+        self, caller: Caller, after_charge: Any, charges: list[str]
+    ) -> None:
+        """I3, I11: at once, under the next number."""
+        interrupt(caller, after_charge, "/effects/running-again/")
+        assert caller.post("/effects/running-again/").status_code == 201
+        assert charges == ["server"] * 2
+        record = IdempotencyRecord.objects.get()
+        assert (record.state, record.attempt) == ("completed", 2)
+
+    def test_a_duplicate_waits_where_policy_says_so(
+        self, caller: Caller, after_charge: Any, charges: list[str]
+    ) -> None:
+        rivals = []
+        path = "/effects/waiting/"
+        after_charge(lambda: rivals.append(in_thread(lambda: caller.post(path))))
+        first = caller.post(path)
+        assert rivals[0].result().content == first.content
+        assert charges == ["server"]
+
+
+class TestResolver:
+    PATH = "/effects/resolved/"
+
+    def test_its_response_is_stored_and_replayed(
+        self, caller: Caller, after_charge: Any, charges: list[str], monkeypatch: Any
+    ) -> None:
+        """I11: the view itself finds out what happened, with the key the gateway knows."""
+        keys = []
+
+        def remember_key(operation: Any) -> None:
+            keys.append(operation.derive_key("charge"))
+            raise Crash
+
+        def find(operation: Any) -> Any:
+            keys.append(operation.derive_key("charge"))
+            return JsonResponse({"found": charges[0]}, status=201)
+
+        monkeypatch.setattr(effects, "after_charge", remember_key)
+        with pytest.raises(Crash):
+            caller.post(self.PATH)
+        monkeypatch.setattr(effects, "resolver", find)
+        for _ in range(2):
+            answer = caller.post(self.PATH)
+            assert (answer.status_code, answer.json()) == (201, {"found": "server"})
+            assert answer["Idempotency-Replayed"] == "true"
+        assert keys[0] == keys[1]
+        assert len(keys) == 2
+        assert charges == ["server"]
+
+    def test_it_can_let_the_view_run_again(
+        self, caller: Caller, after_charge: Any, charges: list[str], monkeypatch: Any
+    ) -> None:
+        interrupt(caller, after_charge, self.PATH)
+        monkeypatch.setattr(effects, "resolver", lambda operation: RUN_AGAIN)
+        assert caller.post(self.PATH).status_code == 201
+        assert charges == ["server"] * 2
+
+    def test_it_need_not_know(
+        self, caller: Caller, after_charge: Any, charges: list[str], monkeypatch: Any
+    ) -> None:
+        interrupt(caller, after_charge, self.PATH)
+        monkeypatch.setattr(effects, "resolver", lambda operation: STILL_UNKNOWN)
+        assert code_of(caller.post(self.PATH)) == "outcome_unknown"
+        assert charges == ["server"]
+
+    def test_it_must_not_say_anything_else(
+        self, caller: Caller, after_charge: Any, charges: list[str], monkeypatch: Any
+    ) -> None:
+        interrupt(caller, after_charge, self.PATH)
+        monkeypatch.setattr(effects, "resolver", lambda operation: True)
+        assert caller.post(self.PATH).status_code == 500
+        monkeypatch.setattr(effects, "resolver", effects.unknown)
+        assert code_of(caller.post(self.PATH)) == "outcome_unknown"
+        assert charges == ["server"]
+
+    def test_rivals_do_not_ask_at_the_same_time(
+        self, caller: Caller, after_charge: Any, monkeypatch: Any
+    ) -> None:
+        interrupt(caller, after_charge, self.PATH)
+        seen = []
+
+        def ask(operation: Any) -> Any:
+            seen.append(in_thread(lambda: caller.post(self.PATH)).result())
+            return RUN_AGAIN
+
+        monkeypatch.setattr(effects, "resolver", ask)
+        assert caller.post(self.PATH).status_code == 201
+        assert [code_of(each) for each in seen] == ["idempotency_in_flight"]
+
+
+class TestAtomicRequests:
+    def test_a_view_in_a_request_block_is_refused_with_advice(
+        self, caller: Caller, monkeypatch: Any, charges: list[str], use_middleware: None
+    ) -> None:
+        """Its response would be stored before its writes are committed."""
+        monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+        caller._client.raise_request_exception = True
+        with pytest.raises(Exception, match="non_atomic_requests on the view"):
+            caller.post("/effects/in-request-block/")
+        assert charges == []
+        assert not IdempotencyRecord.objects.exists()
+
+    def test_so_is_one_that_the_middleware_guards(
+        self, caller: Caller, monkeypatch: Any, settings: Any, use_middleware: None
+    ) -> None:
+        settings.IDEMPOTENCY = {"ATOMIC": False}
+        assert caller.post("/effects/bare/").status_code == 201
+        monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+        caller._client.raise_request_exception = True
+        with pytest.raises(Exception, match="non_atomic_requests on the view"):
+            caller.post("/function/")
+        assert caller.post("/effects/bare/", key="k-2").status_code == 201
+
+
+class TestTestCase(TestCase):
+    """Trap 22: inside a test case's transaction, where another connection sees nothing."""
+
+    def test_it_works_there(self) -> None:
+        caller = Caller("ada.lovelace")
+        first, retry = caller.post("/effects/function/"), caller.post("/effects/function/")
+        assert (first.status_code, retry.content) == (201, first.content)
+        assert effects.charges == ["server"]
+        assert caller.post("/effects/function/", {"item": "other"}).status_code == 422
+
+    def test_interruptions_are_known_there(self) -> None:
+        caller = Caller("ada.lovelace")
+        data = {"outcome": "raise 500"}
+        assert caller.post("/effects/function/", data).status_code == 500
+        assert code_of(caller.post("/effects/function/", data)) == "outcome_unknown"
+        assert caller.post("/effects/running-again/", data, key="k-2").status_code == 500
+        assert caller.post("/effects/running-again/", data, key="k-2").status_code == 500
+        assert effects.charges == ["server"] * 3
+
+    def test_an_exception_that_becomes_a_result_is_stored_there(self) -> None:
+        caller = Caller("ada.lovelace")
+        data = {"outcome": "raise 404"}
+        assert caller.post("/effects/function/", data).status_code == 404
+        assert caller.post("/effects/function/", data)["Idempotency-Replayed"] == "true"
+
+
+def a_claim(key: str = "k") -> Claim:
+    return Claim("scope", key, "1:a", "POST", "/", timedelta(hours=1), seed=b"seed")
+
+
+def an_operation(
+    resolve: Any = still_unknown, key: str = "k", limit: int = 5
+) -> tuple[NonAtomicOperation, RowLockHold]:
+    store = DatabaseStore("default", is_durable=True)
+    hold = RowLockHold(store, Journal("default"), session_of("default", limit))
+    return NonAtomicOperation(store, a_claim(key), hold, resolve), hold
+
+
+def kill(hold: RowLockHold) -> None:
+    """End the session of a hold, as an operator or a broken network does."""
+    held: Any = hold._session
+    with held.entered():
+        terminate(connections["default"])
+    while hold.is_held():
+        """The server may need a moment."""
+
+
+def terminate(doomed: Any) -> None:
+    ask = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
+    end = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}
+    with doomed.cursor() as cursor:
+        cursor.execute(ask[connection.vendor])
+        (session,) = cursor.fetchone()
+    fresh = connections.create_connection("default")
+    with fresh.cursor() as cursor:
+        cursor.execute(end[connection.vendor], [session])
+    fresh.close()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestFencing:
+    """I12: losing the lock means losing the right to store."""
+
+    def test_an_attempt_that_lost_its_lock_stores_nothing(self) -> None:
+        loser, hold = an_operation()
+        assert loser.begin() == Started()
+        assert hold.is_held()
+        kill(hold)
+        winner, _ = an_operation(run_again)
+        assert winner.begin() == Started()
+        assert (winner.attempt, winner.recovered) == (2, True)
+        with pytest.raises(LostRecord):
+            loser.finish(StoredResponse(200))
+        assert winner.finish(CREATED)
+        assert an_operation()[0].begin() == Replay(CREATED)
+
+    def test_nor_does_it_if_nobody_has_followed_yet(self) -> None:
+        loser, hold = an_operation()
+        assert loser.begin() == Started()
+        kill(hold)
+        with pytest.raises(LostRecord):
+            loser.finish(CREATED)
+        assert an_operation()[0].begin() == Unknown()
+
+    def test_nor_does_it_say_that_nothing_was_done(self) -> None:
+        loser, hold = an_operation()
+        assert loser.begin() == Started()
+        kill(hold)
+        winner, _ = an_operation(run_again)
+        assert winner.begin() == Started()
+        loser.finish(None, nothing_done=True)
+        assert Journal("default").is_open(IdempotencyRecord.objects.get().pk)
+        assert winner.finish(CREATED)
+
+    def test_a_late_store_gives_way_to_a_successor(self) -> None:
+        loser, _ = an_operation()
+        assert loser.begin() == Started()
+        loser.fail(ValueError())
+        winner, _ = an_operation(run_again)
+        assert winner.begin() == Started()
+        assert loser.finish(StoredResponse(404)) is False
+        assert winner.finish(CREATED)
+        assert loser.finish(StoredResponse(404)) is False
+        assert an_operation()[0].begin() == Replay(CREATED)
+
+    def test_an_attempt_that_never_started_is_no_interruption(self) -> None:
+        """A crash between claim and start has done nothing, and everybody can know that."""
+        assert DatabaseStore("default").claim(a_claim()) is not None
+        operation, _ = an_operation()
+        assert operation.begin() == Started()
+        assert operation.attempt == 2
+        assert operation.finish(CREATED)
+
+    def test_a_lock_lost_before_the_start_starts_nothing(self) -> None:
+        """Two have taken the record, one after the other; the later one runs."""
+        _, slow_hold = an_operation()
+        store = DatabaseStore("default")
+        claimed = store.claim(a_claim())
+        assert claimed is not None
+        assert slow_hold.take(claimed, timedelta(0)) is not None
+        kill(slow_hold)
+        fast, _ = an_operation()
+        assert fast.begin() == Started()
+        assert slow_hold.start() is None
+        assert fast.finish(CREATED)
+
+    def test_one_of_two_takes_an_interruption_over(self) -> None:
+        first, _ = an_operation()
+        assert first.begin() == Started()
+        first.fail(ValueError())
+        second, _ = an_operation(run_again)
+        assert second.begin() == Started()
+        assert in_thread(lambda: an_operation(run_again)[0].begin()).result() == InFlight()
+        assert second.finish(CREATED)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestConnections:
+    def test_a_request_uses_one_connection_more(self, caller: Caller, after_charge: Any) -> None:
+        sessions = []
+        after_charge(lambda: sessions.append(sessions_in_use()))
+        before = sessions_in_use()
+        caller.post("/effects/function/")
+        assert sessions[0] - before == 1
+        while sessions_in_use() > before:
+            """The server may need a moment."""
+
+    def test_more_than_the_limit_are_told_to_come_again(
+        self, caller: Caller, after_charge: Any, charges: list[str]
+    ) -> None:
+        seen = []
+        path = "/effects/limited/"
+        after_charge(lambda: seen.append(in_thread(lambda: caller.post(path, key="k-2")).result()))
+        assert caller.post(path).status_code == 201
+        assert (seen[0].status_code, code_of(seen[0])) == (503, "idempotency_store_busy")
+        assert seen[0]["Retry-After"] == "1"
+        assert charges == ["server"]
+        assert caller.post(path, key="k-2").status_code == 201
+
+    def test_a_server_that_takes_no_more_is_busy(self, monkeypatch: Any) -> None:
+        connection.ensure_connection()
+        monkeypatch.setitem(connections.settings["default"], "PORT", "1")
+        assert an_operation()[0].begin() == Unavailable()
+        monkeypatch.undo()
+        operation, _ = an_operation()
+        assert operation.begin() == Started()
+        assert operation.finish(CREATED)
+
+    def test_an_idle_one_serves_the_next_request(self, caller: Caller, monkeypatch: Any) -> None:
+        """As long as CONN_MAX_AGE says; one that died meanwhile is replaced."""
+        monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+        from django_idempotency.stores import own_connections as module
+
+        monkeypatch.setattr(module, "_pools", {})
+        pool = module.own_connections("default")
+        first = pool.lend(1)
+        pool.take_back(first)
+        assert pool.lend(1) is first
+        pool.take_back(first)
+        terminate(first)
+        again = pool.lend(1)
+        with again.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        again.close()
+        pool.take_back(again)
+
+    def test_the_lock_stands_in_nobodys_way(self, caller: Caller, after_charge: Any) -> None:
+        """The view's own statements, other keys, the purge and the reading of records go on."""
+        seen = []
+
+        def others() -> None:
+            seen.append(in_thread(lambda: caller.post("/effects/function/", key="k-2")).result())
+            seen.append(in_thread(lambda: caller.post("/rest/", key="k-3")).result())
+            seen.append(list(DatabaseStore("default").purge(10)))
+            seen.append(IdempotencyRecord.objects.filter(key="k-1").values("state").get())
+            with transaction.atomic():
+                Order.objects.create(item="more")
+
+        after_charge(others)
+        assert caller.post("/effects/function/").status_code == 201
+        assert [each.status_code for each in seen[:2]] == [201, 201]
+        assert seen[2:] == [[], {"state": "claimed"}]
+
+    def test_steps_are_removed_with_their_record(self, caller: Caller) -> None:
+        caller.post("/effects/function/")
+        caller.post("/effects/function/", key="k-2")
+        IdempotencyRecord.objects.filter(key="k-1").update(expires_at="2000-01-01T00:00Z")
+        kept = IdempotencyRecord.objects.get(key="k-2")
+        assert list(DatabaseStore("default").purge(10)) == [1]
+        assert [step.record_id for step in IdempotencyStep.objects.all()] == [kept.pk]
+
+
+def sessions_in_use() -> int:
+    sql = {
+        "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()",
+        "mysql": "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE()",
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(sql[connection.vendor])
+        return int(cursor.fetchone()[0])
