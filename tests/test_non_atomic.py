@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections, transaction
 from django.http import JsonResponse
 from django.test import TestCase
@@ -30,8 +31,6 @@ from tests.conftest import Caller, in_thread, row_locks
 from tests.doors import effect_doors, few_effect_doors
 from tests.shop import effects
 from tests.shop.models import Order
-
-pytestmark = row_locks
 
 CREATED = StoredResponse(201, (("X-Id", "1"),), b"made")
 
@@ -75,6 +74,7 @@ def code_of(response: Any) -> str:
     return str(json.loads(response.content)["code"])
 
 
+@row_locks
 class TestAnswers:
     @effect_doors
     def test_a_retry_replays_and_runs_nothing(
@@ -191,6 +191,7 @@ class TestAnswers:
         assert charges == ["server"]
 
 
+@row_locks
 class TestResolver:
     PATH = "/effects/resolved/"
 
@@ -261,6 +262,7 @@ class TestResolver:
         assert [code_of(each) for each in seen] == ["idempotency_in_flight"]
 
 
+@row_locks
 class TestAtomicRequests:
     def test_a_view_in_a_request_block_is_refused_with_advice(
         self, caller: Caller, monkeypatch: Any, charges: list[str], use_middleware: None
@@ -268,7 +270,7 @@ class TestAtomicRequests:
         """Its response would be stored before its writes are committed."""
         monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
         caller._client.raise_request_exception = True
-        with pytest.raises(Exception, match="non_atomic_requests on the view"):
+        with pytest.raises(ImproperlyConfigured, match="non_atomic_requests on the view"):
             caller.post("/effects/in-request-block/")
         assert charges == []
         assert not IdempotencyRecord.objects.exists()
@@ -280,9 +282,18 @@ class TestAtomicRequests:
         assert caller.post("/effects/bare/").status_code == 201
         monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
         caller._client.raise_request_exception = True
-        with pytest.raises(Exception, match="non_atomic_requests on the view"):
+        with pytest.raises(ImproperlyConfigured, match="non_atomic_requests on the view"):
             caller.post("/function/")
         assert caller.post("/effects/bare/", key="k-2").status_code == 201
+
+
+def test_a_database_with_one_writer_is_refused(caller: Caller, charges: list[str]) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("for databases with one writer")
+    caller._client.raise_request_exception = True
+    with pytest.raises(ImproperlyConfigured, match="locks rows"):
+        caller.post("/effects/function/")
+    assert charges == []
 
 
 class TestTestCase(TestCase):
@@ -344,6 +355,7 @@ def terminate(doomed: Any) -> None:
     fresh.close()
 
 
+@row_locks
 @pytest.mark.django_db(transaction=True)
 class TestFencing:
     """I12: losing the lock means losing the right to store."""
@@ -421,6 +433,7 @@ class TestFencing:
         assert second.finish(CREATED)
 
 
+@row_locks
 @pytest.mark.django_db(transaction=True)
 class TestConnections:
     def test_a_request_uses_one_connection_more(self, caller: Caller, after_charge: Any) -> None:

@@ -61,6 +61,10 @@ BAD = [
     ("wait_timeout", 5),
     ("wait_limit", 0),
     ("tombstone", timedelta(days=-1)),
+    ("atomic", 0),
+    ("on_interrupted", "ignore"),
+    ("resolver", "nobody"),
+    ("hold_limit", 0),
 ]
 
 

@@ -34,8 +34,8 @@ Answer = HttpResponse | Problem
 
 DURABLE = (
     "django_idempotency: a guarded view runs in one transaction with its record, so nothing in it "
-    "can commit on its own (atomic mode; there is no non-atomic mode yet). Use atomic() without "
-    "durable=True, or @idempotency_exempt."
+    "can commit on its own (atomic mode). Use atomic() without durable=True, or "
+    "@idempotent(atomic=False) for a view that owns its transactions."
 )
 """Added to Django's error when a view asks for a durable block."""
 

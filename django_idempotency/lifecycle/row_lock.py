@@ -30,8 +30,10 @@ class RowLockHold:
         locked = self._lock(record.id, patience)
         if locked is None:
             return None
-        self._record, self._is_fresh = locked, record.fresh
-        self.interrupted = not record.fresh and self._journal.is_open(record.id)
+        # Another may have come and gone between our claim and our lock.
+        self._record = locked
+        self._is_fresh = record.fresh and record.attempt == locked.attempt
+        self.interrupted = not self._is_fresh and self._journal.is_open(record.id)
         return locked
 
     def start(self) -> Snapshot | None:

@@ -149,7 +149,17 @@ def session_of(using: str, limit: int) -> Session:
         if any(not block._from_testcase for block in blocks):
             raise ImproperlyConfigured(IN_A_TRANSACTION.format(connection.alias))
         in_test_case |= bool(blocks) and connection.alias == using
-    return SharedSession(using) if in_test_case else OwnSession(using, limit)
+    if in_test_case:
+        return SharedSession(using)
+    if connections[using].vendor == "sqlite":
+        raise ImproperlyConfigured(ONE_WRITER)
+    return OwnSession(using, limit)
+
+
+ONE_WRITER = (
+    "atomic=False needs a database that locks rows. SQLite has one writer, so nothing could be "
+    "held beside a view that writes."
+)
 
 
 IN_A_TRANSACTION = (
