@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
+from . import values
 from .policy import FIELDS, Policy, PolicyError, build
 
 FUNCTIONS = frozenset({"SCOPE", "TENANT", "FINGERPRINT", "ERRORS", "RESOLVER"})
@@ -25,12 +26,14 @@ class Configuration:
     :param paths: the middleware guards paths that match one of these
     :param exempt_paths: and that match none of these
     :param secret: key of the scope digests
+    :param cache: alias of the cache that stores use
     """
 
     policy: Policy
     paths: tuple[re.Pattern[str], ...]
     exempt_paths: tuple[re.Pattern[str], ...]
     secret: bytes
+    cache: str | None = None
 
     def covers(self, path: str) -> bool:
         """Whether the middleware guards this path."""
@@ -78,6 +81,7 @@ def configuration() -> Configuration:
         paths=own.get("PATHS", (re.compile(""),)),
         exempt_paths=own.get("EXEMPT_PATHS", ()),
         secret=own.get("SECRET") or settings.SECRET_KEY.encode(),
+        cache=own.get("CACHE"),
     )
 
 
@@ -119,6 +123,7 @@ OWN_SETTINGS: dict[str, Callable[[object], Any]] = {
     "PATHS": _patterns,
     "EXEMPT_PATHS": _patterns,
     "SECRET": _secret,
+    "CACHE": values.cache_alias,
 }
 
 

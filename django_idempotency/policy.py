@@ -51,6 +51,20 @@ class Interrupted(StrEnum):
     RUN = "run"
 
 
+class Store(StrEnum):
+    """Where records live."""
+
+    DB = "db"
+    CACHED_DB = "cached_db"
+
+
+class OnOutage(StrEnum):
+    """What happens to requests with a key while the store is out of reach."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+
+
 class Errors(StrEnum):
     """Who writes the error answers."""
 
@@ -109,6 +123,8 @@ class Policy:
     on_interrupted: Interrupted = Interrupted.REFUSE
     resolver: Callable[[Any], Any] | None = None
     hold_limit: int = 20
+    store: Store = Store.DB
+    outage: OnOutage = OnOutage.CLOSED
 
     @property
     def meta_key(self) -> str:
@@ -187,6 +203,8 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "on_interrupted": values.choice(Interrupted),
     "resolver": values.function,
     "hold_limit": values.number(1, 10_000, "connections per process"),
+    "store": values.choice(Store),
+    "outage": values.choice(OnOutage),
 }
 
 FIELDS = tuple(field.name for field in fields(Policy))

@@ -141,6 +141,12 @@ def alias(value: object) -> str | None:
     return value
 
 
+def cache_alias(value: object) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise TypeError("must be a cache alias or None")
+    return value
+
+
 def items(value: object) -> Collection[object]:
     if not isinstance(value, list | tuple | set | frozenset | range):
         raise TypeError("must be a list")

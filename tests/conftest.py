@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from django.db import connection, connections
 from django.test import Client
 from rest_framework.authtoken.models import Token
 
+from django_idempotency.stores.breaker import breaker_of
+from tests.counting import COUNTING
 from tests.databases import DATABASE
 from tests.doors import MIDDLEWARE, Door
+from tests.redis_server import RedisServer, caches, running_redis
 from tests.shop import views
 
 
@@ -87,6 +91,31 @@ def caller(transactional_db: None) -> Iterator[Caller]:
     yield Caller("ada.lovelace")
     assert not connection.in_atomic_block
     assert connection.get_autocommit()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: Any) -> Iterator[RedisServer]:
+    """A server for all tests that leave it running."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer, settings: Any) -> RedisServer:
+    """An empty Redis, behind the cache alias ``redis``."""
+    redis_server.ask("FLUSHALL")
+    settings.CACHES = caches(redis_server.url, **COUNTING)
+    return redis_server
+
+
+@pytest.fixture
+def fragile_redis(tmp_path: Path, settings: Any) -> Iterator[RedisServer]:
+    """A Redis that a test may stop and pause, behind the cache alias ``redis``."""
+    breaker_of.cache_clear()
+    with running_redis(tmp_path) as server:
+        settings.CACHES = caches(server.url)
+        yield server
+    breaker_of.cache_clear()
 
 
 @pytest.fixture

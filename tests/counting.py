@@ -1,11 +1,14 @@
-"""Statements as the database server counts them."""
+"""Statements as the database server counts them, and round trips to Redis."""
 
 import re
+import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection
+from redis.connection import Connection
 
 CONTROL = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET|START)\b", re.IGNORECASE)
 _MYSQL_CONTROL = ("begin", "commit", "rollback", "savepoint", "release_savepoint", "set_option")
@@ -31,6 +34,37 @@ def counted() -> Iterator[Count]:
     counters = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}
     with counters[connection.vendor]() as count:
         yield count
+
+
+class CountingConnection(Connection):
+    """Counts what is sent to Redis, greetings aside: each thing sent is a round trip."""
+
+    sent: list[str] = []
+    """Names of the threads that sent something."""
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> Any:
+        # A connection says hello before it is asked.
+        if self._sock is not None and not self._is_greeting():
+            self.sent.append(threading.current_thread().name)
+        return super().send_packed_command(command, check_health)
+
+    @staticmethod
+    def _is_greeting() -> bool:
+        names = {frame.name for frame in traceback.extract_stack(limit=8)}
+        return not names.isdisjoint({"on_connect", "on_connect_check_health"})
+
+
+COUNTING = {"CONNECTION_POOL_KWARGS": {"connection_class": CountingConnection}}
+"""Options of a cache whose round trips are counted."""
+
+
+@contextmanager
+def trips() -> Iterator[list[str]]:
+    """Count round trips to Redis that this thread waits for."""
+    start, here = len(CountingConnection.sent), threading.current_thread().name
+    found: list[str] = []
+    yield found
+    found += [name for name in CountingConnection.sent[start:] if name == here]
 
 
 @contextmanager

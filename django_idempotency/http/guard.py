@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.utils.http import http_date
 
 from ..lifecycle.operation import InFlight, Operation, Started, Unavailable, Unknown
-from ..policy import Anonymous, Policy
+from ..policy import Anonymous, OnOutage, Policy
 from ..protocol import problems
 from ..protocol.decision import Buried, Mismatch, Replay
 from ..protocol.fingerprint import Payload
@@ -22,6 +22,7 @@ from ..protocol.record import StoredResponse
 from ..protocol.scope import short_digest
 from ..remember import Memory, memory_of
 from ..signals import Outcome, Reporter
+from ..stores.base import Outage
 from .claims import claim_of
 from .modes import operation_of
 from .principal import Parts, principal
@@ -38,6 +39,10 @@ DURABLE = (
     "@idempotent(atomic=False) for a view that owns its transactions."
 )
 """Added to Django's error when a view asks for a durable block."""
+
+UNPROTECTED = "Idempotency-Unprotected"
+"""Header field of a response whose view ran without a record, because the store was out of reach
+(``outage="open"``): a retry may run again."""
 
 ANONYMOUS: Parts = ("anonymous",)
 
@@ -60,6 +65,7 @@ class Status(StrEnum):
     NOT_STORED = "not-stored"
     REPLAYED = "replayed"
     REFUSED = "refused"
+    UNPROTECTED = "unprotected"
     IGNORED = "ignored"
 
 
@@ -97,6 +103,7 @@ class Guard:
         self._memory = Memory()
         self.has_failed = False
         self._reporter = Reporter(request, policy, key)
+        self._is_unprotected = False
 
     def start(
         self,
@@ -129,7 +136,10 @@ class Guard:
             scope = ANONYMOUS
         claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
         operation = operation_of(self._policy, claim, view)
-        answer = self._begin(operation)
+        try:
+            answer = self._begin(operation)
+        except Outage:
+            return self._without_store()
         if answer is None:
             self._operation = operation
             self._request.idempotency = operation  # type: ignore[attr-defined]
@@ -157,6 +167,9 @@ class Guard:
     def finish(self, response: HttpResponseBase) -> None:
         """The response is rendered: store it and commit, or undo the view's writes."""
         operation, self._operation = self._operation, None
+        if self._is_unprotected:
+            response[UNPROTECTED] = "true"
+            tell(response, self._policy, Status.UNPROTECTED)
         if operation is None:
             tell(response, self._policy, Status.IGNORED)
             return
@@ -170,6 +183,14 @@ class Guard:
             raise
         tell(response, self._policy, Status.STORED if stored else Status.NOT_STORED)
         self._reporter.send(_ended(operation, stored), response.status_code, operation.attempt)
+
+    def _without_store(self) -> Answer | None:
+        """Refuse the request, or let it run without a record, as policy says."""
+        if self._policy.outage is OnOutage.CLOSED:
+            return problems.store_unavailable(self._policy.retry_after)
+        self._is_unprotected = True
+        self._reporter.send(Outcome.FAILED_OPEN, reason=str(Code.STORE_UNAVAILABLE))
+        return None
 
     def marked(self, response: HttpResponseBase) -> HttpResponseBase:
         """Echo the key, if policy wants that."""

@@ -14,9 +14,9 @@ from ..lifecycle.waiting import IMPATIENT, Patience
 from ..models import IdempotencyRecord
 from ..policy import InFlight, Interrupted, Policy
 from ..protocol.record import Claim
-from ..stores.db import DatabaseStore
 from ..stores.journal import Journal
 from .resolving import resolve_by
+from .stores import store_of
 
 
 def operation_of(policy: Policy, claim: Claim, view: Any) -> Operation:
@@ -29,12 +29,16 @@ def operation_of(policy: Policy, claim: Claim, view: Any) -> Operation:
         _refuse_request_blocks(view)
         return _non_atomic(policy, claim, using)
     return AtomicOperation(
-        DatabaseStore(using), claim, using, _patience(policy), _gets_request_block(view, using)
+        store_of(policy, using),
+        claim,
+        using,
+        _patience(policy),
+        _gets_request_block(view, using),
     )
 
 
 def _non_atomic(policy: Policy, claim: Claim, using: str) -> Operation:
-    store = DatabaseStore(using, is_durable=True)
+    store = store_of(policy, using, is_durable=True)
     hold = RowLockHold(store, Journal(using), session_of(using, policy.hold_limit))
     return NonAtomicOperation(store, claim, hold, _resolve(policy), _patience(policy))
 

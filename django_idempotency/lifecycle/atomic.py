@@ -29,10 +29,9 @@ class AtomicOperation(Operation):
         self._renumbered = 0
         self._transaction = AttemptTransaction(using, has_request_block)
 
-    def begin(self) -> Begun:
-        """Claim the record and lock it, or say what stands in the way."""
+    def _begin(self) -> Begun:
         with self._transaction.outside_request_block():
-            return super().begin()
+            return super()._begin()
 
     def fail(self, error: BaseException) -> None:
         """The view raised: undo its writes now, before anybody handles the exception."""

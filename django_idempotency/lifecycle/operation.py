@@ -72,7 +72,18 @@ class Operation(ABC):
         return derived_uuid(self._claim.seed, (str(self._record.id), purpose))
 
     def begin(self) -> Begun:
-        """Claim the record and hold it, or say what stands in the way."""
+        """Claim the record and hold it, or say what stands in the way.
+
+        :raises Outage: if the store is out of reach
+        """
+        known = self._store.recall(self._claim)
+        if known is not None:
+            match decide(known, self._claim.fingerprint):
+                case Replay() | Mismatch() as answer:
+                    return answer
+        return self._begin()
+
+    def _begin(self) -> Begun:
         for _ in range(TRIES):
             begun = self._try()
             if begun is not None:

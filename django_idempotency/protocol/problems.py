@@ -16,6 +16,7 @@ class Code(StrEnum):
     KEY_EXPIRED = "idempotency_key_expired"
     STORE_BUSY = "idempotency_store_busy"
     OUTCOME_UNKNOWN = "outcome_unknown"
+    STORE_UNAVAILABLE = "idempotency_store_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,18 @@ def store_busy(retry_after: int) -> Problem:
         503,
         "The key could not be recorded",
         "The database is busy. Nothing was executed. Send the same request again later.",
+        retryable=True,
+        retry_after=retry_after,
+    )
+
+
+def store_unavailable(retry_after: int) -> Problem:
+    return Problem(
+        Code.STORE_UNAVAILABLE,
+        503,
+        "Keys cannot be recorded at the moment",
+        "The store of keys is out of reach. Nothing was executed. Send the same request again "
+        "later.",
         retryable=True,
         retry_after=retry_after,
     )

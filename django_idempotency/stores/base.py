@@ -17,8 +17,18 @@ class Busy(Exception):
         super().__init__()
 
 
+class Outage(Exception):
+    """The store is out of reach, and cannot say whether anything was changed."""
+
+
 class Store(Protocol):
-    """Claims, locks and completes records. Claims and locks may raise :class:`Busy`."""
+    """Claims, locks and completes records.
+
+    Claims and locks may raise :class:`Busy`, and all but :meth:`recall` :class:`Outage`.
+    """
+
+    def recall(self, claim: Claim) -> Snapshot | None:
+        """Return the record if it is known to be completed, without asking who decides."""
 
     def claim(self, claim: Claim) -> Snapshot | None:
         """Return the record, created if absent; ``None`` while a rival is creating it."""

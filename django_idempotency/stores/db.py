@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from django.db import OperationalError, connections
+from django.db import Error, OperationalError, connections
 from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet, Value
 
 from ..models import IdempotencyRecord
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
-from .base import Busy
+from .base import Busy, Outage
+from .breaker import breaker_of
 from .claims import claim_statement
 from .clock import NOW, StoreTime
 from .contention import has_waited, is_contention
@@ -31,9 +32,16 @@ class DatabaseStore:
         self.using = using
         self._is_durable = is_durable
 
+    def recall(self, claim: Claim) -> Snapshot | None:
+        """Only the database knows."""
+        return None
+
     def claim(self, claim: Claim) -> Snapshot | None:
-        """Return the record, created if absent; ``None`` while a rival is creating it."""
-        with _contention_is_busy():
+        """Return the record, created if absent; ``None`` while a rival is creating it.
+
+        :raises Outage: if the database is out of reach, or cannot keep records
+        """
+        with _contention_is_busy(), _errors_are_outages(self.using):
             statement = claim_statement(
                 connections[self.using], IdempotencyRecord, self._is_durable
             )
@@ -114,10 +122,26 @@ class DatabaseStore:
         if not ours:
             return 0
         doomed = Q(pk=ours[0]) if len(ours) == 1 else Q(pk__in=ours)
-        return self._records().filter(doomed).delete()[0]
+        # What is expired is of interest to nobody who listens for deletions.
+        return self._records().filter(doomed)._raw_delete(self.using)
 
     def _records(self) -> QuerySet[IdempotencyRecord]:
         return IdempotencyRecord._base_manager.using(self.using)
+
+
+@contextmanager
+def _errors_are_outages(using: str) -> Iterator[None]:
+    """Nothing has been executed yet, so policy may decide what becomes of the request."""
+    breaker = breaker_of(f'Database "{using}"')
+    ticket = breaker.ticket
+    try:
+        yield
+    except Error as error:
+        if isinstance(error, OperationalError) and is_contention(error):
+            raise
+        breaker.failed(error)
+        raise Outage(str(error)) from error
+    breaker.answered(ticket)
 
 
 @contextmanager

@@ -1,0 +1,34 @@
+"""Which store a policy asks for."""
+
+from django.core.exceptions import ImproperlyConfigured
+
+from ..conf import configuration
+from ..policy import Policy, Store
+from ..stores.cached_db import CachedDatabaseStore
+from ..stores.db import DatabaseStore
+
+
+def store_of(policy: Policy, using: str, is_durable: bool = False) -> DatabaseStore:
+    """Return the store of one request.
+
+    :param using: alias of the database
+    :param is_durable: claims wait for the disk
+    """
+    if policy.store is Store.CACHED_DB:
+        return CachedDatabaseStore(
+            using, is_durable, cache=cache_alias(policy), secret=configuration().secret
+        )
+    return DatabaseStore(using, is_durable)
+
+
+def cache_alias(policy: Policy) -> str:
+    """Return the alias of the cache.
+
+    :raises ImproperlyConfigured: if there is none
+    """
+    alias = configuration().cache
+    if alias is None:
+        raise ImproperlyConfigured(
+            f'The store "{policy.store}" needs a cache. Set IDEMPOTENCY["CACHE"] to its alias.'
+        )
+    return alias

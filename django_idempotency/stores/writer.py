@@ -1,0 +1,72 @@
+"""Putting things on a shelf in the background: no request waits for it."""
+
+import os
+import threading
+from contextlib import suppress
+from functools import cache
+
+from .base import Outage
+from .shelf import Entry, shelf_of
+
+LIMIT = 16 * 1024 * 1024
+"""Bytes that may wait in this process. What comes on top is left out: its replay costs a read."""
+
+
+class Writer:
+    """Adds entries to a shelf, as many as wait in one round trip.
+
+    Its thread lives for as long as something waits.
+
+    :param alias: of the cache
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._begin()
+        # A thread does not survive a fork, and neither does what it waits for.
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[Entry] = []
+        self._size = 0
+        self._is_running = False
+
+    def add(self, entry: Entry) -> None:
+        """Have an entry added soon, or not at all."""
+        with self._changed:
+            if self._size + len(entry[1]) > LIMIT:
+                return
+            self._size += len(entry[1])
+            self._waiting.append(entry)
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(target=self._run, name="idempotency-writer", daemon=True).start()
+
+    def flush(self) -> None:
+        """Wait until nothing waits any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_running)
+
+    def _run(self) -> None:
+        try:
+            shelf = shelf_of(self._alias)  # caches belong to threads: this one's is its own
+            while entries := self._taken():
+                with suppress(Outage):  # which is in the log already
+                    shelf.add(entries)
+        except BaseException:
+            self._begin()
+            raise
+
+    def _taken(self) -> list[Entry]:
+        with self._changed:
+            entries, self._waiting, self._size = self._waiting, [], 0
+            self._is_running = bool(entries)
+            self._changed.notify_all()
+        return entries
+
+
+@cache
+def writer_of(alias: str) -> Writer:
+    """Return this process's writer for a cache."""
+    return Writer(alias)
