@@ -67,6 +67,12 @@ def _server(name: str, driver: str) -> Callable[[], str]:
     return missing
 
 
+def _redis() -> str:
+    if importlib.util.find_spec("django_redis") is None:
+        return "django-redis is not installed"
+    return "" if shutil.which("redis-server") else "redis-server is not installed"
+
+
 def _browser() -> str:
     if importlib.util.find_spec("playwright") is None:
         return "playwright is not installed"
@@ -77,6 +83,7 @@ DATABASES = ("sqlite", "postgresql", "mariadb")
 NEEDS: dict[str, Callable[[], str]] = {
     "postgresql": _server("postgresql", "psycopg"),
     "mariadb": _server("mariadb", "MySQLdb"),
+    "redis": _redis,
     "browser tests": _browser,
 }
 

@@ -24,7 +24,7 @@ ROOMS = [
     # Requests and responses, and the two doors.
     *("http", "permissions", "doors", "drf", "class_views", "decorators", "middleware"),
     # What people use.
-    *("admin", "checks", "management", "apps"),
+    *("admin", "checks", "management", "invalidation", "apps"),
     # What their tests use.
     "test",
 ]
@@ -35,7 +35,11 @@ LAZY = {
 }
 """The only imports that go the other way. They are made inside functions."""
 
-OPTIONAL = {"rest_framework": {"drf"}}
+OPTIONAL = {
+    "rest_framework": {"drf"},
+    "django_redis": {"stores", "checks"},
+    "redis": {"stores"},
+}
 """What not every project has installed, and who may ask for it."""
 
 

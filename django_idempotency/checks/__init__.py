@@ -5,9 +5,9 @@ database run with ``check --database`` and ``migrate``, those for production wit
 ``check --deploy``.
 """
 
-from . import configuration, databases, keepalive, middleware, views
+from . import caches, configuration, databases, keepalive, middleware, views
 
-__all__ = ["CHECKS", "configuration", "databases", "keepalive", "middleware", "views"]
+__all__ = ["CHECKS", "caches", "configuration", "databases", "keepalive", "middleware", "views"]
 
 CHECKS = {
     "django_idempotency.E001": "An entry of the IDEMPOTENCY setting is wrong.",
@@ -19,10 +19,16 @@ CHECKS = {
     "django_idempotency.E007": "The database server has no SKIP LOCKED.",
     "django_idempotency.E008": "The records' table has an engine without transactions.",
     "django_idempotency.E009": "The records' database has AUTOCOMMIT off.",
+    "django_idempotency.E010": "A store needs a cache, and CACHE is not set.",
+    "django_idempotency.E011": "The cache cannot keep records.",
+    "django_idempotency.E012": "The cache ignores exceptions.",
+    "django_idempotency.E013": "The cache has no timeouts.",
     "django_idempotency.W001": "A middleware with view hooks stands below ours.",
     "django_idempotency.W002": "A middleware that changes responses stands below ours.",
     "django_idempotency.W003": "SQLite runs without a write-ahead log.",
     "django_idempotency.W004": "A host that vanishes would keep its lock for long (deploy).",
+    "django_idempotency.W010": "The cache is in the memory of each process.",
+    "django_idempotency.W011": "A request waits long for a Redis that hangs.",
     "django_idempotency.I001": "Scopes are keyed with SECRET_KEY (deploy).",
 }
 """Ids of all checks and what they mean."""

@@ -8,7 +8,7 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.urls import URLResolver, get_resolver
 from django.utils.regex_helper import normalize
 
-from ..doors import EXEMPT, OPTIONS
+from ..doors import EXEMPT, OPTIONS, Options
 from ..permissions import belongs_to_admin, view_tests
 from .configuration import TAG, valid_configuration
 from .middleware import is_installed
@@ -31,6 +31,20 @@ def check_views(**kwargs: Any) -> list[CheckMessage]:
         if _hides_its_check(view) and valid.covers(path)
     }
     return [_hidden(view) for view in hidden.values()]
+
+
+def options_of_views() -> Iterator[Options]:
+    """Yield the arguments of every ``@idempotent`` that a URL leads to."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return
+    for _, view in _views(get_resolver(), ""):
+        view_class = getattr(view, "cls", None) or getattr(view, "view_class", None)
+        for thing in (view, view_class, *vars(view_class or object).values()):
+            # @api_view hides the function it wraps in a closure.
+            cells = getattr(thing, "__closure__", None) or ()
+            for found in (thing, *(cell.cell_contents for cell in cells)):
+                if hasattr(found, OPTIONS):
+                    yield getattr(found, OPTIONS)
 
 
 def _views(resolver: URLResolver, above: str) -> Iterator[tuple[str, View]]:

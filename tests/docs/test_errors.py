@@ -28,6 +28,7 @@ class TestErrors:
         problems.key_expired("H", Policy().expired_status),
         problems.outcome_unknown(),
         problems.store_busy(Policy().retry_after),
+        problems.store_unavailable(Policy().retry_after),
     )
 
     def test_the_table_names_every_code(self) -> None:

@@ -1,0 +1,150 @@
+"""System checks of the cache: each id is raised by what it names, and silent otherwise."""
+
+from typing import Any
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from rest_framework.decorators import api_view
+from rest_framework.response import Response
+
+from django_idempotency.decorators import idempotent
+
+from .checking import ids, only
+from .redis_server import caches
+
+pytestmark = pytest.mark.once
+
+NOWHERE = "redis://127.0.0.1:1/0"
+"""Nothing listens there. These checks do not ask."""
+
+
+@idempotent(store="cached_db")
+def cached_view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+@api_view(["POST"])
+@idempotent(store="cached_db")
+def cached_rest_view(request: Any) -> Response:
+    return Response()
+
+
+urlpatterns = [path("one/", cached_view)]
+
+
+@pytest.fixture(autouse=True)
+def project(settings: Any) -> Any:
+    settings.IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "redis"}
+    settings.CACHES = caches(NOWHERE)
+    return settings
+
+
+def options(settings: Any, location: str = NOWHERE, **changes: Any) -> None:
+    from django_redis.pool import ConnectionFactory
+
+    ConnectionFactory._pools.clear()
+    settings.CACHES = caches(location, **changes)
+
+
+def test_nothing_is_wrong(project: Any) -> None:
+    options(project)
+    assert ids() == []
+
+
+def test_e010_no_cache_is_named(project: Any) -> None:
+    project.IDEMPOTENCY = {"STORE": "cached_db"}
+    assert "CACHES" in only("E010").hint
+
+
+@pytest.mark.parametrize("view", [cached_view, cached_rest_view])
+def test_views_are_asked_for_their_stores(project: Any, view: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(globals(), "urlpatterns", [path("one/", view)])
+    project.ROOT_URLCONF = __name__
+    project.IDEMPOTENCY = {}
+    only("E010")
+
+
+def test_without_a_cached_store_the_cache_does_not_matter(project: Any) -> None:
+    project.IDEMPOTENCY = {"CACHE": "default"}
+    assert ids() == []
+
+
+def test_without_a_urlconf_only_the_setting_is_asked(project: Any) -> None:
+    del project.ROOT_URLCONF
+    project.IDEMPOTENCY = {"STORE": "cached_db"}
+    only("E010")
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "django.core.cache.backends.dummy.DummyCache",
+        "django.core.cache.backends.db.DatabaseCache",
+        "django.core.cache.backends.filebased.FileBasedCache",
+        "django.core.cache.backends.redis.RedisCache",
+    ],
+)
+def test_e011_a_cache_that_cannot_keep_the_promise(project: Any, backend: str) -> None:
+    project.CACHES = {"default": {"BACKEND": backend, "LOCATION": NOWHERE}}
+    project.IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "default"}
+    assert backend.rpartition(".")[2] in only("E011").msg
+
+
+def test_e011_a_cache_that_is_not_there(project: Any) -> None:
+    project.IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "elsewhere"}
+    assert "doesn't exist" in only("E011").msg
+
+
+def test_e012_a_cache_that_ignores_exceptions(project: Any) -> None:
+    """Trap 16."""
+    options(project, IGNORE_EXCEPTIONS=True)
+    only("E012")
+
+
+def test_e012_all_caches_ignore_exceptions(project: Any) -> None:
+    options(project)
+    project.DJANGO_REDIS_IGNORE_EXCEPTIONS = True
+    only("E012")
+    options(project, IGNORE_EXCEPTIONS=False)
+    assert ids() == []
+
+
+@pytest.mark.parametrize("name", ["SOCKET_TIMEOUT", "SOCKET_CONNECT_TIMEOUT"])
+def test_e013_no_timeouts(project: Any, name: str) -> None:
+    options(project, **{name: None})
+    assert name in only("E013").msg
+    options(project, f"{NOWHERE}?{name.lower()}=0.5", **{name: None})
+    assert ids() == []
+
+
+def test_w010_local_memory_is_for_development(project: Any) -> None:
+    project.IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "local"}
+    only("W010")
+    project.DEBUG = True
+    assert ids() == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SOCKET_TIMEOUT": 10},
+        {"CONNECTION_POOL_KWARGS": {"retry": "ten times"}},
+        {"CONNECTION_POOL_KWARGS": {"retry": "for ever"}},
+        {"CONNECTION_POOL_CLASS": "redis.connection.BlockingConnectionPool"},
+        {
+            "CONNECTION_POOL_CLASS": "redis.connection.BlockingConnectionPool",
+            "CONNECTION_POOL_KWARGS": {"timeout": None},
+        },
+    ],
+)
+def test_w011_waits_that_add_up(project: Any, changes: dict[str, Any]) -> None:
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    retries = {"ten times": Retry(NoBackoff(), 10), "for ever": Retry(NoBackoff(), -1)}
+    given = changes.get("CONNECTION_POOL_KWARGS", {})
+    if "retry" in given:
+        changes = {"CONNECTION_POOL_KWARGS": {"retry": retries[given["retry"]]}}
+    options(project, **changes)
+    assert "seconds" in only("W011").msg
