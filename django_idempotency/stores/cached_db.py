@@ -40,9 +40,7 @@ class CachedDatabaseStore(DatabaseStore):
     :param secret: key of the names and seals
     """
 
-    def __init__(
-        self, using: str, is_durable: bool = False, *, cache: str, secret: bytes
-    ) -> None:
+    def __init__(self, using: str, is_durable: bool = False, *, cache: str, secret: bytes) -> None:
         super().__init__(using, is_durable)
         self._cache = cache
         self._secret = secret
