@@ -1,6 +1,9 @@
 """The built package: what is in it, and that it works with plain Django alone."""
 
+import configparser
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,11 +15,21 @@ from pathlib import Path
 import pytest
 
 import django_idempotency
+from tests.elsewhere import LEFT_BEHIND
 
 pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 ROOT = Path(__file__).parent.parent
-LEFT_BEHIND = (".*", "__pycache__", "*.egg-info", "build", "dist", "*.sqlite3*")
+
+
+def declared() -> configparser.ConfigParser:
+    package = configparser.ConfigParser()
+    package.read(ROOT / "setup.cfg")
+    return package
+
+
+EXTRAS = sorted(declared()["options.extras_require"])
+ALL_EXTRAS = ",".join(EXTRAS)
 
 PROJECT = """
 from django.contrib.auth.models import Group
@@ -95,6 +108,27 @@ for path, name in (("/create/", "middleware"), ("/decorated/", "decorator")):
 
 assert find_spec("rest_framework") is None
 print(IdempotencyRecord.objects.update(expires_at=timezone.now()), "records and no REST framework")
+"""
+
+IMPORT_ALL = """
+import importlib, json, pathlib
+
+import django
+
+django.setup()
+import django_idempotency
+
+package = pathlib.Path(django_idempotency.__file__).parent
+missing = {}
+for file in package.rglob("*.py"):
+    parts = file.relative_to(package.parent).with_suffix("").parts
+    if "admin" in parts:
+        continue  # it asks for django.contrib.admin
+    try:
+        importlib.import_module(".".join(part for part in parts if part != "__init__"))
+    except ModuleNotFoundError as error:
+        missing[".".join(parts)] = error.name.partition(".")[0]
+print(json.dumps(missing))
 """
 
 
@@ -223,3 +257,39 @@ def test_it_works_with_plain_django_alone(project: Project) -> None:
     assert project.run("-m", "django", "purge_idempotency_records").startswith("Removed 2 ")
     assert project.run("-m", "django", "purge_idempotency_records").startswith("Removed 0 ")
     project.run("-m", "django", "migrate", "--verbosity", "0", "django_idempotency", "zero")
+
+
+@pytest.mark.parametrize("extra", sorted({*EXTRAS, ALL_EXTRAS}))
+def test_each_extra_brings_what_its_modules_import(
+    extra: str, wheel: Path, project: Project, tmp_path: Path
+) -> None:
+    """With all of them, every module can be imported."""
+    python = new_environment(tmp_path / "venv", f"{wheel}[{extra}]")
+    run(python, "-m", "pip", "check", cwd=tmp_path)
+    without = json.loads(project.run("-c", IMPORT_ALL))
+    missing = json.loads(Project(python, project.folder).run("-c", IMPORT_ALL))
+    assert missing.items() < without.items()
+    assert missing == {} or extra != ALL_EXTRAS
+
+
+def test_what_it_says_of_itself_is_what_is_tested() -> None:
+    """Classifiers, tox and the least versions name the same Pythons and Djangos."""
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+    environments, pins = tox["tox"]["env_list"], tox["testenv"]["deps"]
+    classifiers = declared()["metadata"]["classifiers"]
+    djangos = re.findall(r"Django :: (\d)\.(\d)", classifiers)
+    assert {f"django{major}{minor}" for major, minor in djangos} == set(
+        re.findall(r"^ *(django\d+):", pins, re.MULTILINE)
+    )
+    pythons = re.findall(r"Python :: (3\.\d+)", classifiers)
+    assert {python.replace(".", "") for python in pythons} == {
+        minor
+        for group in re.findall(r"py(?:(\d+)|\{([\d,]+)\})", environments)
+        for minor in "".join(group).split(",")
+    }
+    options = declared()["options"]
+    assert options["python_requires"] == f">={pythons[0]}"
+    oldest = {re.sub(r"\.0$", "", line) for line in re.findall(r"oldest: (.*)", pins)}
+    required = options["install_requires"] + declared()["options.extras_require"]["drf"]
+    assert oldest == {line.replace(">=", "==") for line in required.split()}
