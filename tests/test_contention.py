@@ -8,9 +8,9 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from django_idempotency.lifecycle.atomic import AtomicOperation
+from django_idempotency.lifecycle.errors import LostRecord
 from django_idempotency.lifecycle.operation import (
     InFlight,
-    LostRecord,
     Started,
     Unavailable,
 )

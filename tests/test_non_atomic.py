@@ -11,28 +11,25 @@ from django.db import connection, connections, transaction
 from django.http import JsonResponse
 from django.test import TestCase
 
-from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, run_again, still_unknown
+from django_idempotency.lifecycle.errors import LostRecord
+from django_idempotency.lifecycle.non_atomic import run_again
 from django_idempotency.lifecycle.operation import (
     InFlight,
-    LostRecord,
     Started,
     Unavailable,
     Unknown,
 )
-from django_idempotency.lifecycle.row_lock import RowLockHold
-from django_idempotency.lifecycle.session import session_of
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.protocol.decision import Replay
-from django_idempotency.protocol.record import Claim, StoredResponse
+from django_idempotency.protocol.record import StoredResponse
 from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.journal import Journal
 from tests.conftest import Caller, in_thread, row_locks
 from tests.doors import effect_doors, few_effect_doors
+from tests.holding import CREATED, a_claim, an_operation, kill, terminate
 from tests.shop import effects
 from tests.shop.models import Order
-
-CREATED = StoredResponse(201, (("X-Id", "1"),), b"made")
 
 
 @pytest.fixture(autouse=True)
@@ -320,39 +317,6 @@ class TestTestCase(TestCase):
         data = {"outcome": "raise 404"}
         assert caller.post("/effects/function/", data).status_code == 404
         assert caller.post("/effects/function/", data)["Idempotency-Replayed"] == "true"
-
-
-def a_claim(key: str = "k") -> Claim:
-    return Claim("scope", key, "1:a", "POST", "/", timedelta(hours=1), seed=b"seed")
-
-
-def an_operation(
-    resolve: Any = still_unknown, key: str = "k", limit: int = 5
-) -> tuple[NonAtomicOperation, RowLockHold]:
-    store = DatabaseStore("default", is_durable=True)
-    hold = RowLockHold(store, Journal("default"), session_of("default", limit))
-    return NonAtomicOperation(store, a_claim(key), hold, resolve), hold
-
-
-def kill(hold: RowLockHold) -> None:
-    """End the session of a hold, as an operator or a broken network does."""
-    held: Any = hold._session
-    with held.entered():
-        terminate(connections["default"])
-    while hold.is_held():
-        """The server may need a moment."""
-
-
-def terminate(doomed: Any) -> None:
-    ask = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
-    end = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}
-    with doomed.cursor() as cursor:
-        cursor.execute(ask[connection.vendor])
-        (session,) = cursor.fetchone()
-    fresh = connections.create_connection("default")
-    with fresh.cursor() as cursor:
-        cursor.execute(end[connection.vendor], [session])
-    fresh.close()
 
 
 @row_locks

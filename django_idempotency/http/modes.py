@@ -39,8 +39,9 @@ def operation_of(policy: Policy, claim: Claim, view: Any) -> Operation:
 
 def _non_atomic(policy: Policy, claim: Claim, using: str) -> Operation:
     store = store_of(policy, using, is_durable=True)
-    hold = RowLockHold(store, Journal(using), session_of(using, policy.hold_limit))
-    return NonAtomicOperation(store, claim, hold, _resolve(policy), _patience(policy))
+    journal = Journal(using)
+    hold = RowLockHold(store, journal, session_of(using, policy.hold_limit))
+    return NonAtomicOperation(store, claim, hold, _resolve(policy), _patience(policy), journal)
 
 
 def _refuse_request_blocks(view: Any) -> None:

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
-from .operation import TRIES, Begun, InFlight, LostRecord, Operation, Started
+from .errors import LostRecord
+from .operation import TRIES, Begun, InFlight, Operation, Started
 from .transaction import AttemptTransaction
 from .waiting import IMPATIENT, Patience
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from django.db import Error
 
@@ -9,8 +11,11 @@ from ..protocol.decision import Replay
 from ..protocol.record import Claim, Snapshot, StoredResponse
 from ..protocol.verdict import Verdict
 from ..stores.base import Busy, Store
+from ..stores.journal import Journal
+from .errors import LostRecord, StepError
 from .hold import Hold
-from .operation import Begun, InFlight, LostRecord, Operation, Started, Unavailable, Unknown
+from .operation import Begun, InFlight, Operation, Started, Unavailable, Unknown
+from .steps import Steps
 from .waiting import IMPATIENT, Patience
 
 LOST = (
@@ -39,6 +44,7 @@ class NonAtomicOperation(Operation):
     by another one, unless ``resolve`` says so (I11).
 
     :param hold: how the record is held
+    :param journal: where steps are stored, if the record is in a database
     :param resolve: asked, while the record is held, what became of an interrupted attempt
     """
 
@@ -49,8 +55,11 @@ class NonAtomicOperation(Operation):
         hold: Hold,
         resolve: Resolve = still_unknown,
         patience: Patience = IMPATIENT,
+        journal: Journal | None = None,
     ) -> None:
         super().__init__(store, claim, patience)
+        self._journal = journal
+        self._steps: Steps | None = None
         self._holding = hold
         self._resolve = resolve
         self._has_failed = False
@@ -59,6 +68,13 @@ class NonAtomicOperation(Operation):
         """The view raised: what it did until then is unknown, unless :meth:`finish` knows."""
         self._has_failed = True
         self._holding.release()
+
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if self._steps is None:
+            raise StepError("step() needs records in a database, and a view that is running.")
+        if not self._holding.is_held():
+            raise LostRecord(LOST)
+        return self._steps.run(name, partial(function, *args, **kwargs))
 
     def finish(
         self,
@@ -117,4 +133,6 @@ class NonAtomicOperation(Operation):
             return InFlight()
         self._record, self.attempt = record, record.attempt
         self.recovered = record.attempt > 1
+        if self._journal is not None:
+            self._steps = Steps(self._journal, record.id, self.attempt, not self.recovered)
         return Started()

@@ -1,13 +1,16 @@
 """One request under a key: claim, hold, run, store. What all modes share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from ..protocol.decision import Buried, Claimed, Expired, Mismatch, Replay, decide
 from ..protocol.derived import derived_uuid
 from ..protocol.record import Claim, Snapshot, StoredResponse
 from ..stores.base import Busy, Store
+from .errors import StepError
 from .waiting import IMPATIENT, Patience, place
 
 TRIES = 5
@@ -70,6 +73,22 @@ class Operation(ABC):
         if not purpose:
             raise ValueError("derive_key() needs a purpose, such as 'charge'")
         return derived_uuid(self._claim.seed, (str(self._record.id), purpose))
+
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run a step of the operation once, whatever becomes of this attempt after it.
+
+        What the function writes and what it returns are one commit. A later attempt gets the
+        stored result, and goes on with the first step that is not done.
+
+        :param name: the same in every attempt, as the order of the steps; at most 100 bytes
+        :param function: called with the other arguments; returns plain data (what JSON can say)
+        :raises StepError: in atomic mode, inside of ``atomic()`` or another step, for data that is
+            not plain, and if the steps are not those that an earlier attempt has stored
+        :raises LostRecord: if a later attempt has started
+        """
+        raise StepError(
+            "step() needs a view with atomic=False. In atomic mode the whole view is one step."
+        )
 
     def begin(self) -> Begun:
         """Claim the record and hold it, or say what stands in the way.
@@ -156,7 +175,3 @@ class Operation(ABC):
                 return None
             case Replay() | Mismatch() | Buried() as answer:
                 return answer
-
-
-class LostRecord(RuntimeError):
-    """A record vanished, or changed hands, while its attempt ran."""

@@ -1,6 +1,7 @@
 """What attempts outside of a transaction leave behind: that they started, and their steps."""
 
 from collections.abc import Collection
+from datetime import datetime
 
 from django.db import IntegrityError
 from django.db.models import Exists, OuterRef, QuerySet
@@ -46,6 +47,37 @@ class Journal:
     def end(self, record_id: int, attempt: int) -> None:
         """Note that an attempt ended without a result, and has no effect that is not noted."""
         self._beginning(record_id).filter(attempt=attempt).update(finished_at=StoreTime())
+
+    def fence(self, record_id: int, attempt: int) -> datetime | None:
+        """Keep later attempts from starting until this transaction ends.
+
+        :return: the time; ``None`` if a later attempt has started already
+        """
+        ours = self._beginning(record_id).filter(attempt=attempt, finished_at=None)
+        return next(iter(ours.select_for_update().values_list(StoreTime(), flat=True)), None)
+
+    def add(
+        self, place: tuple[int, int, int], name: str, result: str, started_at: datetime
+    ) -> None:
+        """Store a step that is done, in the transaction of its writes.
+
+        :param place: record, position and attempt
+        """
+        record_id, position, attempt = place
+        self._rows().create(
+            record_id=record_id,
+            position=position,
+            attempt=attempt,
+            name=name,
+            result=result,
+            started_at=started_at,
+            finished_at=StoreTime(),
+        )
+
+    def steps(self, record_id: int) -> list[tuple[str, str]]:
+        """Return names and results of the steps that are done, in order."""
+        done = self._rows().filter(record_id=record_id, position__gt=BEGINNING)
+        return list(done.order_by("position").values_list("name", "result"))
 
     def forget(self, record_ids: Collection[int]) -> None:
         """Remove the rows of those of these records that are gone."""

@@ -1,0 +1,49 @@
+"""Operations in non-atomic mode, as objects, and the end of their database sessions."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection, connections
+
+from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, still_unknown
+from django_idempotency.lifecycle.row_lock import RowLockHold
+from django_idempotency.lifecycle.session import session_of
+from django_idempotency.protocol.record import Claim, StoredResponse
+from django_idempotency.stores.db import DatabaseStore
+from django_idempotency.stores.journal import Journal
+
+CREATED = StoredResponse(201, (("X-Id", "1"),), b"made")
+
+
+def a_claim(key: str = "k") -> Claim:
+    return Claim("scope", key, "1:a", "POST", "/", timedelta(hours=1), seed=b"seed")
+
+
+def an_operation(
+    resolve: Any = still_unknown, key: str = "k", limit: int = 5
+) -> tuple[NonAtomicOperation, RowLockHold]:
+    store = DatabaseStore("default", is_durable=True)
+    journal = Journal("default")
+    hold = RowLockHold(store, journal, session_of("default", limit))
+    return NonAtomicOperation(store, a_claim(key), hold, resolve, journal=journal), hold
+
+
+def kill(hold: RowLockHold) -> None:
+    """End the session of a hold, as an operator or a broken network does."""
+    held: Any = hold._session
+    with held.entered():
+        terminate(connections["default"])
+    while hold.is_held():
+        """The server may need a moment."""
+
+
+def terminate(doomed: Any) -> None:
+    ask = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
+    end = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}
+    with doomed.cursor() as cursor:
+        cursor.execute(ask[connection.vendor])
+        (session,) = cursor.fetchone()
+    fresh = connections.create_connection("default")
+    with fresh.cursor() as cursor:
+        cursor.execute(end[connection.vendor], [session])
+    fresh.close()
