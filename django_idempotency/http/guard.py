@@ -18,7 +18,7 @@ from ..protocol.decision import Buried, Mismatch, Replay
 from ..protocol.fingerprint import Payload
 from ..protocol.keys import InvalidKey, parse_key
 from ..protocol.problems import Code, Problem
-from ..protocol.record import StoredResponse
+from ..protocol.record import Omitted, StoredResponse
 from ..protocol.scope import short_digest
 from ..remember import Memory, memory_of
 from ..signals import Outcome, Reporter
@@ -243,6 +243,8 @@ class Guard:
         assert_never(begun)
 
     def _replay(self, stored: StoredResponse) -> Answer:
+        if stored.omitted is Omitted.REFUSED:
+            return problems.operation_refused()
         if stored.omitted:
             reason = stored.omitted.replace("_", " ")
             return problems.response_unavailable(stored.status, reason)

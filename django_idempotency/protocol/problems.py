@@ -17,6 +17,7 @@ class Code(StrEnum):
     STORE_BUSY = "idempotency_store_busy"
     OUTCOME_UNKNOWN = "outcome_unknown"
     STORE_UNAVAILABLE = "idempotency_store_unavailable"
+    OPERATION_REFUSED = "idempotency_operation_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,16 @@ def outcome_unknown() -> Problem:
         "has found out what it did. Send the same request again later.",
         retryable=True,
         retry_after=60,
+    )
+
+
+def operation_refused() -> Problem:
+    return Problem(
+        Code.OPERATION_REFUSED,
+        409,
+        "The operation is not executed again",
+        "The first request with this key was interrupted, and it was decided not to execute it "
+        "again. Look up what became of it, and use a new key for a new operation.",
     )
 
 

@@ -26,6 +26,7 @@ class Omitted(StrEnum):
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
     SECRET = "secret"  # noqa: S105
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,11 +76,15 @@ class DatabaseStore:
         )
         return updated == 1
 
+    def exists(self, record_id: int) -> bool:
+        """Whether there is such a record, whoever holds it."""
+        return self._records().filter(pk=record_id).exists()
+
     def evict(self, record_id: int) -> bool:
         """Remove a record if it is expired and not locked; return whether it is gone."""
         with _contention_is_busy():
             removed = self._delete_expired([record_id], NOW)
-            return bool(removed) or not self._records().filter(pk=record_id).exists()
+            return bool(removed) or not self.exists(record_id)
 
     def purge(self, batch_size: int, older_than: timedelta = NOW) -> Iterator[int]:
         """Remove expired records, skipping locked ones; one transaction per batch.

@@ -29,6 +29,11 @@ class Journal:
         """Whether an attempt has started and has not ended."""
         return self._beginning(record_id).filter(finished_at=None).exists()
 
+    def is_free(self, record_id: int) -> bool:
+        """Whether no step is being written; keeps them away until this transaction ends."""
+        beginning = self._beginning(record_id).select_for_update(skip_locked=True)
+        return bool(list(beginning.values_list("pk", flat=True)))
+
     def start(self, record_id: int, attempt: int) -> bool:
         """Note that an attempt starts; ``False`` if a later one has, or if a step of an earlier
         one is being written at this moment."""

@@ -27,6 +27,7 @@ class TestErrors:
         problems.anonymous_refused("H"),
         problems.key_expired("H", Policy().expired_status),
         problems.outcome_unknown(),
+        problems.operation_refused(),
         problems.store_busy(Policy().retry_after),
         problems.store_unavailable(Policy().retry_after),
     )

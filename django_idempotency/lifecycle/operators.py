@@ -1,0 +1,73 @@
+"""What people may do about an interrupted operation, when nobody else knows what it did."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from enum import StrEnum
+
+from ..protocol.record import Omitted, Snapshot, State, StoredResponse
+from ..stores.base import Busy
+from ..stores.db import DatabaseStore
+from ..stores.journal import Journal
+from ..stores.transactions import write_transaction
+
+REFUSED = StoredResponse(409, omitted=Omitted.REFUSED)
+"""Stored for an operation that is refused for good."""
+
+
+class Settled(StrEnum):
+    """What became of a person's decision."""
+
+    DONE = "done"
+    IN_FLIGHT = "in flight"
+    GONE = "gone"
+    NOT_INTERRUPTED = "not interrupted"
+
+
+class Desk:
+    """Settles interrupted operations of non-atomic mode, one at a time, beside live traffic.
+
+    Whoever settles holds the record as an attempt would. So an operation in flight is left alone,
+    and of two decisions one counts.
+
+    :param using: alias of the database
+    """
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._store = DatabaseStore(using)
+        self._journal = Journal(using)
+
+    def release(self, record_id: int) -> Settled:
+        """Let the operation run again, from the first step that is not done."""
+        return self._settle(record_id, self._end)
+
+    def answer(self, record_id: int, response: StoredResponse, retention: timedelta) -> Settled:
+        """Give the operation a result, which replays.
+
+        :param retention: how long, from now
+        """
+        return self._settle(
+            record_id, lambda record: self._store.complete(record, response, retention)
+        )
+
+    def refuse(self, record_id: int, retention: timedelta) -> Settled:
+        """Never run the operation again; its caller is told so."""
+        return self.answer(record_id, REFUSED, retention)
+
+    def _settle(self, record_id: int, act: Callable[[Snapshot], object]) -> Settled:
+        try:
+            with write_transaction(self._using):
+                record = self._store.lock(record_id)
+                if record is None:
+                    return Settled.IN_FLIGHT if self._store.exists(record_id) else Settled.GONE
+                if record.state is not State.CLAIMED or not self._journal.is_open(record_id):
+                    return Settled.NOT_INTERRUPTED
+                if not self._journal.is_free(record_id):
+                    return Settled.IN_FLIGHT
+                act(record)
+                return Settled.DONE
+        except Busy:
+            return Settled.IN_FLIGHT
+
+    def _end(self, record: Snapshot) -> None:
+        self._journal.end(record.id, record.attempt)

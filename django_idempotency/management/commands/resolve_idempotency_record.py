@@ -1,0 +1,112 @@
+"""``manage.py resolve_idempotency_record``: what to do about interrupted operations, by hand."""
+
+import logging
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import router
+from django.utils.timezone import now
+
+from ...conf import configuration
+from ...lifecycle.operators import Desk, Settled
+from ...models import IdempotencyRecord
+from ...protocol.record import StoredResponse
+from ...stores.interrupted import Interrupted, interrupted
+
+logger = logging.getLogger("django_idempotency")
+
+NOT_SETTLED = {
+    Settled.IN_FLIGHT: "An attempt is running, or somebody else is deciding. Nothing was changed.",
+    Settled.GONE: "There is no such record.",
+    Settled.NOT_INTERRUPTED: "It is not interrupted: it is completed, or free to run again. "
+    "Nothing was changed.",
+}
+
+
+class Command(BaseCommand):
+    """Lists interrupted operations of non-atomic mode, and settles one of them."""
+
+    help = (
+        "Shows operations of views with atomic=False that were interrupted, and settles one: "
+        "'release' lets it run again, 'answer' stores a response for its retries, 'refuse' ends it."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--database",
+            metavar="ALIAS",
+            help="Alias of the database. Default: the one that guarded views use.",
+        )
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        listed = actions.add_parser("list", help="Show interrupted operations, oldest first.")
+        listed.add_argument("--key", help="Only those under this key, as it was sent.")
+        listed.add_argument("--limit", type=int, default=100, help="At most so many. Default: 100.")
+        for name, text in (
+            ("release", "The next retry runs, from the first step that is not done."),
+            ("refuse", "Retries get idempotency_operation_refused, and nothing runs."),
+        ):
+            actions.add_parser(name, help=text).add_argument("record", type=int)
+        _add_answer(actions.add_parser("answer", help="Retries get this response."))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        using = options["database"] or _alias()
+        action = options["action"]
+        if action == "list":
+            for each in interrupted(using, options["limit"], options["key"]):
+                self.stdout.write(_line(each))
+            return
+        settled = _settle(Desk(using), action, options)
+        if settled is not Settled.DONE:
+            raise CommandError(f"Record {options['record']}: {NOT_SETTLED[settled]}")
+        logger.info("Record %d: %s by command", options["record"], action)
+        self.stdout.write(f"Record {options['record']}: done ({action}).")
+
+
+def _settle(desk: Desk, action: str, options: dict[str, Any]) -> Settled:
+    record, retention = options["record"], configuration().policy.retention
+    if action == "release":
+        return desk.release(record)
+    if action == "refuse":
+        return desk.refuse(record, retention)
+    return desk.answer(record, _response(options), retention)
+
+
+def _add_answer(parser: ArgumentParser) -> None:
+    parser.add_argument("record", type=int)
+    parser.add_argument("--status", type=int, required=True, help="HTTP status, 200 to 499.")
+    body = parser.add_mutually_exclusive_group()
+    body.add_argument("--body", default="", help="The body, as UTF-8.")
+    body.add_argument("--body-file", type=Path, help="A file with the body.")
+    parser.add_argument(
+        "--content-type", default="application/json", help="Default: application/json."
+    )
+
+
+def _response(options: dict[str, Any]) -> StoredResponse:
+    if not 200 <= options["status"] <= 499:
+        raise CommandError(f"--status must be from 200 to 499, not {options['status']}")
+    content_type = options["content_type"]
+    if not content_type.isprintable() or not content_type.isascii():
+        raise CommandError(f"--content-type must be printable ASCII, not {content_type!r}")
+    try:
+        file = options["body_file"]
+        body = file.read_bytes() if file else options["body"].encode()
+    except OSError as error:
+        raise CommandError(f"--body-file cannot be read: {error}") from error
+    return StoredResponse(options["status"], (("Content-Type", content_type),), body)
+
+
+def _line(each: Interrupted) -> str:
+    done = ", ".join(each.steps) or "none"
+    age = str(now() - each.started_at).partition(".")[0]
+    return (
+        f"{each.record_id}  {each.method} {each.path}  attempt {each.attempt}, started {age} ago; "
+        f"steps done: {done}"
+    )
+
+
+def _alias() -> str:
+    using = configuration().policy.using
+    return using or router.db_for_write(IdempotencyRecord)

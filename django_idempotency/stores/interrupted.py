@@ -1,0 +1,71 @@
+"""Finding operations of non-atomic mode that ended without saying how."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import QuerySet
+
+from ..models import IdempotencyRecord, IdempotencyStep
+from ..protocol.record import State
+from .base import Busy
+from .clock import NOW, StoreTime
+from .db import DatabaseStore
+from .journal import BEGINNING, Journal
+from .transactions import write_transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """An operation that has started, has no result, and is held by nobody.
+
+    :ivar steps: names of the steps that are done
+    """
+
+    record_id: int
+    attempt: int
+    method: str
+    path: str
+    started_at: datetime
+    steps: tuple[str, ...]
+
+
+def open_attempts(
+    using: str, older_than: timedelta = NOW, key: str | None = None
+) -> QuerySet[IdempotencyStep]:
+    """Return the attempts that have started at least so long ago and have no end, oldest first.
+
+    :param key: only those under this key
+    """
+    records = IdempotencyRecord._base_manager.using(using).filter(state=State.CLAIMED)
+    claimed = records if key is None else records.filter(key=key)
+    rows = IdempotencyStep._base_manager.using(using)
+    started = rows.filter(position=BEGINNING, finished_at=None, record_id__in=claimed.values("pk"))
+    return started.filter(started_at__lte=StoreTime(-older_than)).order_by("started_at", "pk")
+
+
+def interrupted(using: str, limit: int, key: str | None = None) -> Iterator[Interrupted]:
+    """Yield operations, oldest first; those in flight are left out.
+
+    :param limit: at most so many are looked at
+    :param key: only those under this key
+    """
+    store = DatabaseStore(using)
+    for attempt in open_attempts(using, key=key)[:limit]:
+        if _is_held(store, attempt.record_id):
+            continue
+        record = IdempotencyRecord._base_manager.using(using).filter(pk=attempt.record_id)
+        for method, path in record.values_list("method", "path"):
+            steps = tuple(name for name, _ in Journal(using).steps(attempt.record_id))
+            yield Interrupted(
+                attempt.record_id, attempt.attempt, method, path, attempt.started_at, steps
+            )
+
+
+def _is_held(store: DatabaseStore, record_id: int) -> bool:
+    """Whether an attempt holds the record. Asking takes the lock, for a moment."""
+    try:
+        with write_transaction(store.using):
+            return store.lock(record_id) is None
+    except Busy:
+        return True
