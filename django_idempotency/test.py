@@ -15,6 +15,7 @@ from django.db.models import F, QuerySet
 
 from .conf import configuration
 from .http.guard import Guard
+from .invalidation import forget_in_cache
 from .models import IdempotencyRecord
 from .policy import Fingerprint, Policy
 from .protocol.record import State
@@ -114,7 +115,7 @@ def expire(key: str, *, ago: timedelta = _MOMENT, using: str | None = None) -> N
     :param ago: for how long, for policies with a ``tombstone``
     :param using: alias of the database, if not the one that guarded views use by default
     """
-    changed = _records(using).filter(key=key).update(expires_at=StoreTime(-ago))
+    changed = _change(_records(using).filter(key=key), expires_at=StoreTime(-ago))
     _check(changed > 0, f"There is no record of the key {key!r}.")
 
 
@@ -128,11 +129,8 @@ def advance(by: timedelta, *, using: str | None = None) -> None:
     """
     if by < timedelta(0):
         raise ValueError(f"Time passes forward: by must not be negative, it is {by!r}")
-    _records(using).update(
-        created_at=F("created_at") - by,
-        completed_at=F("completed_at") - by,
-        expires_at=F("expires_at") - by,
-    )
+    times = ("created_at", "completed_at", "expires_at")
+    _change(_records(using), **{name: F(name) - by for name in times})
 
 
 class _Interrupted(BaseException):
@@ -212,6 +210,12 @@ def _other(data: Any, other: Any) -> Any:
 def _records(using: str | None) -> QuerySet[IdempotencyRecord]:
     alias = using or configuration().policy.using or router.db_for_write(IdempotencyRecord)
     return IdempotencyRecord._base_manager.using(alias)
+
+
+def _change(records: QuerySet[IdempotencyRecord], **values: Any) -> int:
+    for record in records:
+        forget_in_cache(record)  # whose copies would live on
+    return records.update(**values)
 
 
 def _check(holds: bool, message: str) -> None:

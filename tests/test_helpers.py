@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client, TestCase, TransactionTestCase, override_settings
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APITestCase
 
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.stores.writer import writer_of
 from django_idempotency.test import advance, assert_idempotent, crash, expire, lost_response
 from tests.conftest import Caller
 from tests.doors import MIDDLEWARE, few_doors
@@ -240,3 +243,24 @@ def test_how_long_ago_a_key_expired(client: Client, settings: Any) -> None:
 def test_time_does_not_run_backwards() -> None:
     with pytest.raises(ValueError, match="must not be negative"):
         advance(timedelta(seconds=-1))
+
+
+@few_doors
+def test_copies_in_a_cache_expire_too(door: str, caller: Caller, settings: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    settings.IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "default"}
+    caller.post(door)
+    writer_of("default").flush()
+    with CaptureQueriesContext(connection) as queries:
+        assert caller.post(door)["Idempotency-Replayed"] == "true"
+    assert records_in(queries) == []
+    advance(timedelta(hours=23))
+    assert caller.post(door)["Idempotency-Replayed"] == "true"
+    expire("k-1")
+    assert "Idempotency-Replayed" not in caller.post(door)
+
+
+def records_in(queries: CaptureQueriesContext) -> list[str]:
+    """Return the statements that read or write records."""
+    statements = [query["sql"] for query in queries.captured_queries]
+    return [sql for sql in statements if IdempotencyRecord._meta.db_table in sql]
