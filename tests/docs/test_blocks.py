@@ -15,6 +15,7 @@ pytestmark = pytest.mark.once
 
 PYTHON_ELSEWHERE = {
     "docs/how-to/mangopay.md": "tests/test_howto.py::TestMangopay",
+    "docs/how-to/payment-gateways.md": "tests/docs/test_gateway_page.py",
     "docs/tutorial.md": "tests/docs/test_tutorial.py",
 }
 """Pages that need more than a namespace, and the tests that run them."""
