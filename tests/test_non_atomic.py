@@ -71,7 +71,6 @@ def code_of(response: Any) -> str:
     return str(json.loads(response.content)["code"])
 
 
-@row_locks
 class TestAnswers:
     @effect_doors
     def test_a_retry_replays_and_runs_nothing(
@@ -188,7 +187,6 @@ class TestAnswers:
         assert charges == ["server"]
 
 
-@row_locks
 class TestResolver:
     PATH = "/effects/resolved/"
 
@@ -259,7 +257,6 @@ class TestResolver:
         assert [code_of(each) for each in seen] == ["idempotency_in_flight"]
 
 
-@row_locks
 class TestAtomicRequests:
     def test_a_view_in_a_request_block_is_refused_with_advice(
         self, caller: Caller, monkeypatch: Any, charges: list[str], use_middleware: None
@@ -282,15 +279,6 @@ class TestAtomicRequests:
         with pytest.raises(ImproperlyConfigured, match="non_atomic_requests on the view"):
             caller.post("/function/")
         assert caller.post("/effects/bare/", key="k-2").status_code == 201
-
-
-def test_a_database_with_one_writer_is_refused(caller: Caller, charges: list[str]) -> None:
-    if connection.vendor != "sqlite":
-        pytest.skip("for databases with one writer")
-    caller._client.raise_request_exception = True
-    with pytest.raises(ImproperlyConfigured, match="locks rows"):
-        caller.post("/effects/function/")
-    assert charges == []
 
 
 class TestTestCase(TestCase):

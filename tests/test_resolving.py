@@ -15,13 +15,11 @@ from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.protocol.record import StoredResponse
 from django_idempotency.stores.base import Busy
 from django_idempotency.stores.db import DatabaseStore
-from tests.conftest import Caller, in_thread, row_locks
+from tests.conftest import Caller, in_thread
 from tests.holding import CREATED, an_operation
 from tests.shop import effects
 from tests.test_non_atomic import code_of
 from tests.test_steps import World
-
-pytestmark = row_locks
 
 PATH = "/effects/function/"
 
@@ -118,6 +116,7 @@ class TestDesk:
         assert operation.finish(CREATED)
         assert Desk("default").release(pk) is Settled.NOT_INTERRUPTED
 
+    @row_locks
     def test_so_is_one_whose_lost_attempt_writes_a_step(self) -> None:
         """I12: what the step commits belongs to the operation."""
         operation, hold = an_operation()

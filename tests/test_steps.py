@@ -51,7 +51,6 @@ class World:
         return int(Order.objects.create(item=item).pk)
 
 
-@row_locks
 class TestSteps:
     def test_a_later_attempt_gets_the_stored_result(self, operation: NonAtomicOperation) -> None:
         world = World()

@@ -4,9 +4,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 
+from django.db import connections
+
 from ..protocol.record import Omitted, Snapshot, State, StoredResponse
 from ..stores.base import Busy
+from ..stores.contention import contention_is_busy
 from ..stores.db import DatabaseStore
+from ..stores.file_locks import is_held_by_file
 from ..stores.journal import Journal
 from ..stores.transactions import write_transaction
 
@@ -56,7 +60,9 @@ class Desk:
 
     def _settle(self, record_id: int, act: Callable[[Snapshot], object]) -> Settled:
         try:
-            with write_transaction(self._using):
+            with contention_is_busy(), write_transaction(self._using):
+                if is_held_by_file(connections[self._using], record_id):
+                    return Settled.IN_FLIGHT
                 record = self._store.lock(record_id)
                 if record is None:
                     return Settled.IN_FLIGHT if self._store.exists(record_id) else Settled.GONE

@@ -67,11 +67,9 @@ class RowLockHold:
             self._session.close()
 
     def _lock(self, record_id: int, patience: timedelta = IMPATIENT.timeout) -> Snapshot | None:
-        self._session.open()
         locked = None
         try:
-            with self._session.entered():
-                locked = self._store.lock(record_id, patience)
+            locked = self._session.lock(self._store, record_id, patience)
         finally:
             if locked is None:
                 self._session.close()

@@ -3,15 +3,23 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from time import monotonic, sleep
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..protocol.record import Snapshot
+from ..stores.db import DatabaseStore
+from ..stores.file_locks import file_locks
 from ..stores.own_connections import in_place_of_usual, own_connections
 from ..stores.timeouts import never_ends
 from .transaction import AttemptTransaction
+
+POLL = 0.05
+"""Seconds between two looks at a lock of the operating system, which wakes nobody in time."""
 
 
 class Session(ABC):
@@ -24,8 +32,8 @@ class Session(ABC):
         self.using = using
 
     @abstractmethod
-    def open(self) -> None:
-        """Begin a transaction; ends with :meth:`close`. Harmless if it has begun.
+    def lock(self, store: DatabaseStore, record_id: int, patience: timedelta) -> Snapshot | None:
+        """Lock a record until :meth:`commit` or :meth:`close`; ``None`` if somebody else has.
 
         :raises Busy: if there is no connection left
         """
@@ -68,7 +76,12 @@ class OwnSession(Session):
     def is_open(self) -> bool:
         return self._connection is not None
 
-    def open(self) -> None:
+    def lock(self, store: DatabaseStore, record_id: int, patience: timedelta) -> Snapshot | None:
+        self._open()
+        with self.entered():
+            return store.lock(record_id, patience)
+
+    def _open(self) -> None:
         if self._connection is None:
             self._connection = own_connections(self.using).lend(self._limit)
             with self.entered():
@@ -122,8 +135,8 @@ class SharedSession(Session):
 
     is_open = True
 
-    def open(self) -> None:
-        """There is a transaction already."""
+    def lock(self, store: DatabaseStore, record_id: int, patience: timedelta) -> Snapshot | None:
+        return store.lock(record_id, patience)
 
     def entered(self) -> Any:
         return nullcontext()
@@ -136,6 +149,45 @@ class SharedSession(Session):
 
     def is_alive(self) -> bool:
         return True
+
+
+class FileSession(Session):
+    """SQLite has one writer, so no transaction can be held beside a view that writes. The lock is
+    one of the operating system's; statements run on the view's connection, in autocommit."""
+
+    def __init__(self, using: str) -> None:
+        super().__init__(using)
+        self._locks = file_locks(connections[using])
+        self._record_id: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._record_id is not None
+
+    def lock(self, store: DatabaseStore, record_id: int, patience: timedelta) -> Snapshot | None:
+        end = monotonic() + patience.total_seconds()
+        while self._record_id is None:
+            if self._locks.acquire(record_id):
+                self._record_id = record_id
+            elif monotonic() >= end:
+                return None
+            else:
+                sleep(POLL)
+        return store.lock(record_id)
+
+    def entered(self) -> Any:
+        return nullcontext()
+
+    def commit(self) -> None:
+        """Statements have committed by themselves; the lock stays until :meth:`close`."""
+
+    def close(self) -> None:
+        if self._record_id is not None:
+            self._locks.release(self._record_id)
+            self._record_id = None
+
+    def is_alive(self) -> bool:
+        return self.is_open
 
 
 def session_of(using: str, limit: int) -> Session:
@@ -151,15 +203,7 @@ def session_of(using: str, limit: int) -> Session:
         in_test_case |= bool(blocks) and connection.alias == using
     if in_test_case:
         return SharedSession(using)
-    if connections[using].vendor == "sqlite":
-        raise ImproperlyConfigured(ONE_WRITER)
-    return OwnSession(using, limit)
-
-
-ONE_WRITER = (
-    "atomic=False needs a database that locks rows. SQLite has one writer, so nothing could be "
-    "held beside a view that writes."
-)
+    return FileSession(using) if connections[using].vendor == "sqlite" else OwnSession(using, limit)
 
 
 IN_A_TRANSACTION = (

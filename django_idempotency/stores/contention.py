@@ -1,8 +1,12 @@
 """Telling "somebody else was faster" from real database errors."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.db import OperationalError
+
+from .base import Busy
 
 # Serialization failure, deadlock, lock not available.
 _SQLSTATES = frozenset({"40001", "40P01", "55P03"})
@@ -32,3 +36,14 @@ def is_contention(error: OperationalError) -> bool:
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_ERRORS
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     return state in _SQLSTATES or (bool(error.args) and error.args[0] in _MYSQL_ERRORS)
+
+
+@contextmanager
+def contention_is_busy() -> Iterator[None]:
+    """Let losing against another statement be :class:`Busy`."""
+    try:
+        yield
+    except OperationalError as error:
+        if is_contention(error):
+            raise Busy(has_waited(error)) from error
+        raise

@@ -1,7 +1,6 @@
 """Records in the database whose writes they commit with."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 from django.db import Error, OperationalError, connections
@@ -9,11 +8,12 @@ from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet, Va
 
 from ..models import IdempotencyRecord
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
-from .base import Busy, Outage
+from .base import Outage
 from .breaker import breaker_of
 from .claims import claim_statement
 from .clock import NOW, StoreTime
-from .contention import has_waited, is_contention
+from .contention import contention_is_busy
+from .file_locks import is_held_by_file
 from .journal import Journal
 from .patience import lock_timeout
 from .rows import COLUMNS, columns, snapshot
@@ -41,7 +41,7 @@ class DatabaseStore:
 
         :raises Outage: if the database is out of reach, or cannot keep records
         """
-        with _contention_is_busy(), _errors_are_outages(self.using):
+        with contention_is_busy(), _errors_are_outages(self.using):
             statement = claim_statement(
                 connections[self.using], IdempotencyRecord, self._is_durable
             )
@@ -57,7 +57,7 @@ class DatabaseStore:
         # SQLite ignores the clause; there the transaction itself is the lock.
         locked = self._records().filter(pk=record_id).select_for_update(skip_locked=not patience)
         expired = ExpressionWrapper(Q(expires_at__lte=StoreTime()), BooleanField())
-        with _contention_is_busy(), lock_timeout(connections[self.using], patience):
+        with contention_is_busy(), lock_timeout(connections[self.using], patience):
             rows = list(locked.values_list(*COLUMNS, expired, Value(0), Value(0)))
         return snapshot(rows[0]) if rows else None
 
@@ -82,7 +82,7 @@ class DatabaseStore:
 
     def evict(self, record_id: int) -> bool:
         """Remove a record if it is expired and not locked; return whether it is gone."""
-        with _contention_is_busy():
+        with contention_is_busy():
             removed = self._delete_expired([record_id], NOW)
             return bool(removed) or not self.exists(record_id)
 
@@ -123,6 +123,7 @@ class DatabaseStore:
         wanted = Q(pk=ids[0]) if len(ids) == 1 else Q(pk__in=ids)
         expired = self.expired(older_than).filter(wanted).select_for_update(skip_locked=True)
         ours = list(expired.values_list("pk", flat=True))
+        ours = [pk for pk in ours if not is_held_by_file(connections[self.using], pk)]
         if not ours:
             return 0
         doomed = Q(pk=ours[0]) if len(ours) == 1 else Q(pk__in=ours)
@@ -146,13 +147,3 @@ def _errors_are_outages(using: str) -> Iterator[None]:
         breaker.failed(error)
         raise Outage(str(error)) from error
     breaker.answered(ticket)
-
-
-@contextmanager
-def _contention_is_busy() -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        if is_contention(error):
-            raise Busy(has_waited(error)) from error
-        raise

@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db import connections
 from django.db.models import QuerySet
 
 from ..models import IdempotencyRecord, IdempotencyStep
 from ..protocol.record import State
 from .base import Busy
 from .clock import NOW, StoreTime
+from .contention import contention_is_busy
 from .db import DatabaseStore
+from .file_locks import is_held_by_file
 from .journal import BEGINNING, Journal
 from .transactions import write_transaction
 
@@ -64,8 +67,10 @@ def interrupted(using: str, limit: int, key: str | None = None) -> Iterator[Inte
 
 def _is_held(store: DatabaseStore, record_id: int) -> bool:
     """Whether an attempt holds the record. Asking takes the lock, for a moment."""
+    if is_held_by_file(connections[store.using], record_id):
+        return True
     try:
-        with write_transaction(store.using):
+        with contention_is_busy(), write_transaction(store.using):
             return store.lock(record_id) is None
     except Busy:
         return True

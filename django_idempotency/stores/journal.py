@@ -8,6 +8,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from ..models import IdempotencyRecord, IdempotencyStep
 from .clock import StoreTime
+from .contention import contention_is_busy
 from .transactions import write_transaction
 
 BEGINNING = 0
@@ -38,7 +39,7 @@ class Journal:
         """Note that an attempt starts; ``False`` if a later one has, or if a step of an earlier
         one is being written at this moment."""
         try:
-            with write_transaction(self.using):
+            with contention_is_busy(), write_transaction(self.using):
                 known = self._beginning(record_id).values_list("pk", flat=True).first()
                 if known is not None:
                     return self._restart(known, attempt)
