@@ -385,6 +385,17 @@ class TestFencing:
         assert second.finish(CREATED)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_record_that_expires_while_it_is_held_is_left_alone() -> None:
+    """I14: by the purge, and by duplicates."""
+    operation, _ = an_operation()
+    assert operation.begin() == Started()
+    IdempotencyRecord.objects.update(expires_at="2000-01-01T00:00Z")
+    assert sum(DatabaseStore("default").purge(10)) == 0
+    assert an_operation()[0].begin() == InFlight()
+    assert operation.finish(CREATED)
+
+
 @row_locks
 @pytest.mark.django_db(transaction=True)
 class TestConnections:

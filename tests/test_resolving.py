@@ -15,7 +15,7 @@ from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.protocol.record import StoredResponse
 from django_idempotency.stores.base import Busy
 from django_idempotency.stores.db import DatabaseStore
-from tests.conftest import Caller, in_thread
+from tests.conftest import Caller, in_thread, row_locks
 from tests.holding import CREATED, an_operation
 from tests.shop import effects
 from tests.test_non_atomic import code_of

@@ -1,6 +1,7 @@
 """Records in the database whose writes they commit with."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from django.db import Error, OperationalError, connections
@@ -12,7 +13,7 @@ from .base import Outage
 from .breaker import breaker_of
 from .claims import claim_statement
 from .clock import NOW, StoreTime
-from .contention import contention_is_busy
+from .contention import contention_is_busy, is_contention
 from .file_locks import is_held_by_file
 from .journal import Journal
 from .patience import lock_timeout

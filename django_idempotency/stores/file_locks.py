@@ -101,7 +101,7 @@ def is_held_by_file(connection: Any, record_id: int) -> bool:
     return connection.vendor == "sqlite" and file_locks(connection).is_held(record_id)
 
 
-def _forget() -> None:
+def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage does not follow)
     """A forked process holds none of its parent's locks, and closes nothing of its parent's."""
     global _all, _guard
     _all, _guard = {}, threading.Lock()
