@@ -19,7 +19,7 @@ version = re.findall(
 extensions = ["myst_parser"]
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "example_project/README.md", "*.md"]
-exclude_patterns = ["docs/_build/**", ".*/**", "**/node_modules/**"]
+exclude_patterns = ["docs/_build/**", ".[a-z]*/**"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
@@ -28,6 +28,8 @@ html_show_sphinx = False
 html_copy_source = False
 html_additional_pages = {"index": "redirect.html"}
 templates_path = ["_templates"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 
 def contents(index: str) -> str:

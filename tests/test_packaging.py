@@ -288,6 +288,7 @@ def test_what_it_says_of_itself_is_what_is_tested() -> None:
         for group in re.findall(r"py(?:(\d+)|\{([\d,]+)\})", environments)
         for minor in "".join(group).split(",")
     }
+    assert tox["testenv"]["extras"].split() == list(declared()["options.extras_require"])
     options = declared()["options"]
     assert options["python_requires"] == f">={pythons[0]}"
     oldest = {re.sub(r"\.0$", "", line) for line in re.findall(r"oldest: (.*)", pins)}

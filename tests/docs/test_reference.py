@@ -1,15 +1,17 @@
 """What the reference and the policy about public names say is there, and the other way round."""
 
 import re
+from dataclasses import fields as dataclass_fields
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
 import pytest
 from django.core.management import get_commands, load_command_class
+from django.dispatch import Signal
 
 import django_idempotency.management.commands as commands
-from django_idempotency import decorators, remember, test
+from django_idempotency import decorators, remember, signals, test
 from django_idempotency.lifecycle.operation import Operation
 
 from .pages import DOCS, PAGES, ROOT, every_page, rows, section, text_of
@@ -42,6 +44,17 @@ def test_the_attributes_of_the_operation() -> None:
     assert listed == stated
     promises = {row[0]: row[1] for row in rows(text_of(DOCS / "compatibility.md"))}
     assert set(re.findall(r"`(\w+)(?:\(\))?`", promises["`request.idempotency`"])) == listed
+
+
+def first_cells(table: str) -> list[str]:
+    return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+
+def test_signals_and_the_fields_of_their_events() -> None:
+    outcomes, fields = text_of(DOCS / "signals.md").split("| field of `event` |")
+    known = [name for name, thing in vars(signals).items() if isinstance(thing, Signal)]
+    assert first_cells(outcomes) == known == [str(outcome) for outcome in signals.Outcome]
+    assert first_cells(fields) == [field.name for field in dataclass_fields(signals.Event)]
 
 
 @pytest.mark.parametrize(
