@@ -24,22 +24,25 @@ class Configuration:
 
     :param policy: the policy of every view that does not override it
     :param paths: the middleware guards paths that match one of these
-    :param exempt_paths: and that match none of these
+    :param exempt_paths: and that match none of these; each with the reason, or an empty text
     :param secret: key of the scope digests
     :param cache: alias of the cache that stores use
     """
 
     policy: Policy
     paths: tuple[re.Pattern[str], ...]
-    exempt_paths: tuple[re.Pattern[str], ...]
+    exempt_paths: Mapping[re.Pattern[str], str]
     secret: bytes
     cache: str | None = None
 
     def covers(self, path: str) -> bool:
         """Whether the middleware guards this path."""
-        return any(pattern.search(path) for pattern in self.paths) and not any(
-            pattern.search(path) for pattern in self.exempt_paths
-        )
+        return any(each.search(path) for each in self.paths) and self.exemption(path) is None
+
+    def exemption(self, path: str) -> str | None:
+        """Return why a path is exempt (maybe an empty text), or ``None`` if it is not."""
+        found = (why for pattern, why in self.exempt_paths.items() if pattern.search(path))
+        return next(found, None)
 
 
 class SettingError(ImproperlyConfigured):
@@ -79,7 +82,7 @@ def configuration() -> Configuration:
     return Configuration(
         policy=policy,
         paths=own.get("PATHS", (re.compile(""),)),
-        exempt_paths=own.get("EXEMPT_PATHS", ()),
+        exempt_paths=own.get("EXEMPT_PATHS", {}),
         secret=own.get("SECRET") or settings.SECRET_KEY.encode(),
         cache=own.get("CACHE"),
     )
@@ -113,6 +116,14 @@ def _patterns(value: object) -> tuple[re.Pattern[str], ...]:
         raise ValueError(f"must be a list of regular expressions: {error}") from error
 
 
+def _exempt_patterns(value: object) -> dict[re.Pattern[str], str]:
+    if isinstance(value, Mapping):
+        if not all(isinstance(reason, str) for reason in value.values()):
+            raise TypeError("must map regular expressions to reasons, which are text")
+        return dict(zip(_patterns(list(value)), value.values(), strict=True))
+    return dict.fromkeys(_patterns(value), "")
+
+
 def _secret(value: object) -> bytes:
     if not isinstance(value, str) or len(value) < 16:
         raise ValueError("must be a string of at least 16 characters")
@@ -121,7 +132,7 @@ def _secret(value: object) -> bytes:
 
 OWN_SETTINGS: dict[str, Callable[[object], Any]] = {
     "PATHS": _patterns,
-    "EXEMPT_PATHS": _patterns,
+    "EXEMPT_PATHS": _exempt_patterns,
     "SECRET": _secret,
     "CACHE": values.cache_alias,
 }

@@ -56,11 +56,11 @@ class IdempotencyMiddleware:
     ) -> HttpResponseBase | None:
         """Claim the key, or answer instead of the view."""
         bracket = bracket_of(request)
-        if bracket is None or leaves_alone(view):
+        if bracket is None:
             return None
         settings = configuration()
         keyed = settings.policy.meta_key in request.META or settings.policy.required
-        if not keyed or not settings.covers(request.path_info):
+        if not keyed or leaves_alone(view) or not settings.covers(request.path_info):
             return None
         view_class = class_of(view)
         if view_class is not None:

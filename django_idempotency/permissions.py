@@ -19,35 +19,54 @@ def passes_view_checks(view: Any, request: HttpRequest) -> bool:
     """
     if not hasattr(view, "login_url"):
         return True
-    tests = list(view_tests(view))
-    if not tests:
+    if hides_its_check(view):
         raise ImproperlyConfigured(
             f"{view!r} checks permissions in a way that IdempotencyMiddleware cannot look into. "
             "Put @idempotent below the check, or @idempotency_exempt above it."
         )
     user = getattr(request, "user", None)
     try:
-        return all(test(user) for test in tests)
+        return all(test(user) for test in view_tests(view))
     except PermissionDenied:
         return False
 
 
+def hides_its_check(view: Any) -> bool:
+    """Whether a function view checks permissions in a way that nobody can look into."""
+    return hasattr(view, "login_url") and next(view_tests(view), None) is None
+
+
 def belongs_to_admin(view: Any) -> bool:
     """Whether a view belongs to Django's admin, which checks permissions inside its views."""
-    return hasattr(view, "admin_site") or hasattr(view, "model_admin")
+    if hasattr(view, "admin_site") or hasattr(view, "model_admin"):
+        return True
+    # The login, the page for a user's password and the like: methods, maybe in admin_view().
+    owners = (type(getattr(each, "__self__", None)) for each in _layers(view))
+    # Not imported: a project need not have django.contrib.admin.
+    modules = {each.__module__ for owner in owners for each in owner.__mro__}
+    return not modules.isdisjoint({"django.contrib.admin.sites", "django.contrib.admin.options"})
+
+
+def _layers(view: Any) -> Iterator[Any]:
+    """Yield a view and what its decorators wrap."""
+    while view is not None:
+        yield view
+        view = getattr(view, "__wrapped__", None)
 
 
 def view_tests(view: Any) -> Iterator[Test]:
     """Find what was passed to ``django.contrib.auth.decorators.user_passes_test``."""
-    while view is not None:
-        code = getattr(view, "__code__", None)
-        cells = getattr(view, "__closure__", None) or ()
-        if code is None or not code.co_qualname.startswith("user_passes_test."):
-            code, cells = None, ()
-        names = code.co_freevars if code else ()
-        yield from (
-            cell.cell_contents
-            for name, cell in zip(names, cells, strict=True)
-            if name == "test_func"
-        )
-        view = getattr(view, "__wrapped__", None)
+    yield from captured(view, "user_passes_test.", "test_func")
+
+
+def captured(view: Any, decorator: str, name: str) -> Iterator[Any]:
+    """Yield what a view's decorators keep in a variable.
+
+    :param decorator: where the qualified name of the wrapping function begins
+    """
+    for layer in _layers(view):
+        code = getattr(layer, "__code__", None)
+        if code is not None and code.co_qualname.startswith(decorator):
+            cells = dict(zip(code.co_freevars, layer.__closure__ or (), strict=True))
+            if name in cells:
+                yield cells[name].cell_contents

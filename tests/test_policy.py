@@ -95,6 +95,8 @@ def test_all_problems_come_at_once() -> None:
         {"PATHS": ["("]},
         {"PATHS": [1]},
         {"EXEMPT_PATHS": "^/x"},
+        {"EXEMPT_PATHS": {"^/x": None}},
+        {"EXEMPT_PATHS": {"(": "a reason"}},
         {"SECRET": "short"},
         {"SECRET": b"bytes are not text, however long"},
         {"SCOPE": "no.such.function"},

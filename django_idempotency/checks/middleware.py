@@ -3,15 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
-from django.utils.module_loading import import_string
 
-from ..middleware import IdempotencyMiddleware
+from ..contract.middlewares import Listed, is_ours, listed_middlewares
 from .configuration import TAG
-
-Listed = tuple[str, Any]
-"""A path in ``MIDDLEWARE``, and what it names."""
 
 # By name: a project may do without these apps, and then they cannot be imported.
 _CHECK_CALLERS = {
@@ -25,33 +20,16 @@ _HOOKS = ("process_view", "process_exception", "process_template_response")
 _MOVE = "List IdempotencyMiddleware last in MIDDLEWARE."
 
 
-def is_installed() -> bool:
-    """Whether the middleware, or a subclass of it, is in ``MIDDLEWARE``."""
-    return any(_is_ours(listed) for listed in _listed())
-
-
 @register(TAG)
 def check_middleware(**kwargs: Any) -> list[CheckMessage]:
     """E002, E003, W001, W002."""
-    listed = list(_listed())
-    places = [place for place, each in enumerate(listed) if _is_ours(each)]
+    listed = list(listed_middlewares())
+    places = [place for place, each in enumerate(listed) if is_ours(each)]
     if not places:
         return []
-    below = [each for each in listed[places[0] + 1 :] if not _is_ours(each)]
+    below = [each for each in listed[places[0] + 1 :] if not is_ours(each)]
     messages = [message for each in below for message in _misplaced(each)]
     return messages if len(places) == 1 else [_twice(len(places)), *messages]
-
-
-def _listed() -> Iterator[Listed]:
-    for path in settings.MIDDLEWARE:
-        try:
-            yield path, import_string(path)
-        except Exception:  # Django fails at its start, and says so itself.
-            yield path, None
-
-
-def _is_ours(listed: Listed) -> bool:
-    return isinstance(listed[1], type) and issubclass(listed[1], IdempotencyMiddleware)
 
 
 def _twice(times: int) -> CheckMessage:

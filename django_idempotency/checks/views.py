@@ -1,22 +1,19 @@
 """Checks of the views in the URLconf."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
-from django.urls import URLResolver, get_resolver
-from django.utils.regex_helper import normalize
+from django.urls import get_resolver
 
-from ..doors import EXEMPT, OPTIONS, Options
-from ..permissions import belongs_to_admin, view_tests
+from ..class_views import class_of, mark_of
+from ..contract.middlewares import is_installed
+from ..contract.routes import View, routes
+from ..doors import OPTIONS, Options
+from ..middleware import leaves_alone
+from ..permissions import hides_its_check
 from .configuration import TAG, valid_configuration
-from .middleware import is_installed
-
-View = Callable[..., Any]
-
-_LOOKED_AFTER = (EXEMPT, OPTIONS, "view_class", "cls")
-"""Attributes of views whose function need not be asked. Nobody sends keys to Django's admin."""
 
 
 @register(TAG, Tags.urls)
@@ -26,9 +23,9 @@ def check_views(**kwargs: Any) -> list[CheckMessage]:
     if valid is None or not getattr(settings, "ROOT_URLCONF", None) or not is_installed():
         return []
     hidden = {
-        id(view): view
-        for path, view in _views(get_resolver(), "")
-        if _hides_its_check(view) and valid.covers(path)
+        id(route.view): route.view
+        for route in routes(get_resolver())
+        if _is_asked(route.view) and hides_its_check(route.view) and valid.covers(route.example)
     }
     return [_hidden(view) for view in hidden.values()]
 
@@ -37,42 +34,17 @@ def options_of_views() -> Iterator[Options]:
     """Yield the arguments of every ``@idempotent`` that a URL leads to."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return
-    for _, view in _views(get_resolver(), ""):
-        view_class = getattr(view, "cls", None) or getattr(view, "view_class", None)
-        for thing in (view, view_class, *vars(view_class or object).values()):
-            # @api_view hides the function it wraps in a closure.
-            cells = getattr(thing, "__closure__", None) or ()
-            for found in (thing, *(cell.cell_contents for cell in cells)):
-                if hasattr(found, OPTIONS):
-                    yield getattr(found, OPTIONS)
+    for route in routes(get_resolver()):
+        view_class = class_of(route.view)
+        for thing in (route.view, view_class, *vars(view_class or object).values()):
+            options = mark_of(thing, OPTIONS)
+            if options is not None:
+                yield options
 
 
-def _views(resolver: URLResolver, above: str) -> Iterator[tuple[str, View]]:
-    """Yield each view below a resolver, and a path that leads to it."""
-    try:
-        patterns = list(resolver.url_patterns)
-    except Exception:  # Django's own checks report a broken URLconf.
-        return
-    path = above + _example(resolver)
-    for pattern in patterns:
-        if isinstance(pattern, URLResolver):
-            yield from _views(pattern, path)
-        elif callable(getattr(pattern, "callback", None)):
-            yield path + _example(pattern), pattern.callback
-
-
-def _example(pattern: Any) -> str:
-    """Return text that a pattern matches, or nearly: each parameter is a zero."""
-    template, parameters = normalize(pattern.pattern.regex.pattern)[0]
-    return template % dict.fromkeys(parameters, "0")
-
-
-def _hides_its_check(view: View) -> bool:
-    if not hasattr(view, "login_url") or belongs_to_admin(view):
-        return False
-    if any(hasattr(view, name) for name in _LOOKED_AFTER):
-        return False
-    return next(view_tests(view), None) is None
+def _is_asked(view: View) -> bool:
+    """Whether the middleware starts before a view, so that it has to ask the view's checks."""
+    return class_of(view) is None and not leaves_alone(view)
 
 
 def _hidden(view: View) -> CheckMessage:

@@ -8,22 +8,35 @@ from django.http import HttpResponse
 from ..policy import Policy
 from ..protocol.problems import Problem
 
+MEDIA_TYPE = "application/problem+json"
 
-def problem_response(problem: Problem, policy: Policy) -> HttpResponse:
-    """Return the answer; the draft's section 2.7 asks for the link to the documentation."""
-    document = {
+
+def document_of(problem: Problem, policy: Policy, name: uuid.UUID) -> dict[str, object]:
+    """Return what the answer says.
+
+    :param name: of this one answer
+    """
+    return {
         "type": f"{policy.docs_url}#{problem.code}",
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
-        "instance": f"urn:uuid:{uuid.uuid4()}",
+        "instance": f"urn:uuid:{name}",
         "code": str(problem.code),
         "retryable": problem.retryable,
     }
-    response = HttpResponse(
-        json.dumps(document), status=problem.status, content_type="application/problem+json"
-    )
-    response["Link"] = f'<{policy.docs_url}>; rel="describedby"; type="text/html"'
+
+
+def link_of(policy: Policy) -> str:
+    """Return the value of ``Link``, which the draft's section 2.7 asks for."""
+    return f'<{policy.docs_url}>; rel="describedby"; type="text/html"'
+
+
+def problem_response(problem: Problem, policy: Policy) -> HttpResponse:
+    """Return the answer, with its link to the documentation."""
+    body = json.dumps(document_of(problem, policy, uuid.uuid4()))
+    response = HttpResponse(body, status=problem.status, content_type=MEDIA_TYPE)
+    response["Link"] = link_of(policy)
     response["Cache-Control"] = "no-store"
     if problem.retry_after is not None:
         response["Retry-After"] = str(problem.retry_after)

@@ -7,13 +7,19 @@ MAX_KEY_LENGTH = 255
 """Longest key the record can hold, in characters."""
 
 # RFC 9651, section 3.3.3: printable ASCII; the quote and the backslash are escaped.
-_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_QUOTED = r'(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])'
 # What clients send without quotes: visible ASCII. A comma would be a list (or two field
 # lines joined by the server), a semicolon a parameter, brackets an inner list, a leading
 # colon a byte sequence, "?", "@" and "%" other structured types.
-_BARE = re.compile(r"[A-Za-z0-9_.~+/=|!#$&'*^`-][A-Za-z0-9_.~+/=|!#$&'*^`:@%?-]*")
-_PRINTABLE = re.compile(r"[\x20-\x7e]+")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_BARE_FIRST = r"[A-Za-z0-9_.~+\/=|!#$&'*^`-]"
+_BARE_NEXT = r"[A-Za-z0-9_.~+\/=|!#$&'*^`:@%?-]"
+_ANY = r"[\x20-\x7e]"
+_UUIDS = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+_STRING = re.compile(rf'"({_QUOTED}*)"')
+_BARE = re.compile(rf"{_BARE_FIRST}{_BARE_NEXT}*")
+_PRINTABLE = re.compile(rf"{_ANY}+")
+_UUID = re.compile(_UUIDS)
 _ESCAPED = re.compile(r'\\(["\\])')
 
 
@@ -64,6 +70,24 @@ def parse_key(
     if len(key) > max_length:
         raise InvalidKey(f"The key has {len(key)} characters; at most {max_length} are allowed.")
     return key
+
+
+def value_pattern(key_format: KeyFormat, max_length: int) -> str:
+    """Return a regular expression of the field values that :func:`parse_key` accepts.
+
+    Written so that Python and ECMA-262 (JSON Schema, OpenAPI) understand the same by it.
+    """
+    bare = f"{_BARE_FIRST}{_BARE_NEXT}{{0,{max_length - 1}}}"
+    quoted = f'"{_QUOTED}{{1,{max_length}}}"'
+    patterns = {
+        KeyFormat.LENIENT: f"(?:{quoted}|{bare})",
+        KeyFormat.STRUCTURED: quoted,
+        KeyFormat.BARE: bare,
+        # White space around a field value is not part of it (RFC 9110, section 5.5).
+        KeyFormat.PRINTABLE: rf"(?=.{{1,{max_length}}}$)[\x21-\x7e](?:{_ANY}*[\x21-\x7e])?",
+        KeyFormat.UUID: f'(?:"{_UUIDS}"|{_UUIDS})',
+    }
+    return f"^{patterns[key_format]}$"
 
 
 def _spelled(text: str, key_format: KeyFormat) -> str:

@@ -1,0 +1,199 @@
+"""Which endpoints are guarded, by which door, under which policy; and why the others are not.
+
+The doors decide that for one request at a time. Here their own functions are asked without one.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import URLResolver, get_resolver
+
+from ..class_views import class_of, class_policy, handler_name, mark_of
+from ..conf import configuration
+from ..doors import EXEMPT, OPTIONS, resolve_policy
+from ..permissions import belongs_to_admin, hides_its_check
+from ..policy import Policy
+from .middlewares import is_installed
+from .routes import Route, View, routes, write_methods
+
+ADMIN = "Django's admin checks permissions inside its views"
+HIDDEN = "its permission check cannot be asked before it runs"
+
+
+class State(StrEnum):
+    """What happens to a write that carries a key."""
+
+    GUARDED = "guarded"
+    EXEMPT = "exempt"
+    UNGUARDED = "unguarded"
+    FAILS = "fails"
+
+
+class Door(StrEnum):
+    """Where an endpoint got its guard."""
+
+    MIDDLEWARE = "middleware"
+    FUNCTION = "decorated function"
+    VIEW = "decorated view"
+    CLASS = "decorated class"
+    HANDLER = "decorated handler"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What holds for one method of one view.
+
+    :param door: ``None`` if it is not guarded
+    :param policy: ``None`` if it is not guarded
+    :param reason: why it is exempt, or fails
+    """
+
+    state: State
+    door: Door | None = None
+    policy: Policy | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method of one route.
+
+    :param path: parameters stand in braces
+    :param view: dotted name of the function or of the handler
+    """
+
+    path: str
+    method: str
+    view: str
+    verdict: Verdict
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is guarded, or exempt for a reason that somebody wrote down."""
+        verdict = self.verdict
+        exempt = verdict.state is State.EXEMPT and verdict.reason != ""
+        return exempt or verdict.state is State.GUARDED
+
+
+def endpoints(resolver: URLResolver | None = None) -> list[Endpoint]:
+    """Return every write endpoint, in the order of the URLconf.
+
+    :param resolver: where to begin; the project's URLconf if it is left out
+    """
+    found: list[Endpoint] = []
+    for route in routes(resolver or get_resolver()):
+        new = [_endpoint(route, method) for method in write_methods(route.view)]
+        found += [] if _is_format_suffix(route, new, found) else new
+    return found
+
+
+def judge(view: View, method: str, path: str) -> Verdict:
+    """Return what holds for requests with this method.
+
+    :param view: what the URLconf names
+    :param path: ``request.path_info``
+    """
+    view_class = class_of(view)
+    if view_class is None:
+        verdict = _function(view, path)
+    else:
+        verdict = _handler(view, view_class, method, path)
+    policy = verdict.policy
+    if policy is not None and method not in policy.methods:
+        return Verdict(State.EXEMPT, reason=f"its policy guards {_listed(policy.methods)} only")
+    return verdict
+
+
+def _endpoint(route: Route, method: str) -> Endpoint:
+    verdict = judge(route.view, method, route.example)
+    return Endpoint(route.path, method, _name(route.view, method), verdict)
+
+
+def _is_format_suffix(route: Route, new: list[Endpoint], found: list[Endpoint]) -> bool:
+    """Whether a route is a known one with ``.json`` at its end, and nothing else."""
+    path = route.path.removesuffix(".{format}")
+    known = [(each.view, each.verdict) for each in found if each.path.rstrip("/") == path]
+    return path != route.path and [(each.view, each.verdict) for each in new] == known
+
+
+def _function(view: Any, path: str) -> Verdict:
+    if hasattr(view, OPTIONS):
+        return Verdict(State.GUARDED, Door.FUNCTION, resolve_policy(view))
+    if hasattr(view, EXEMPT):
+        return Verdict(State.EXEMPT, reason=getattr(view, EXEMPT))
+    verdict = _middleware(view, path)
+    if verdict.state is State.GUARDED and hides_its_check(view):
+        return Verdict(State.FAILS, policy=verdict.policy, reason=HIDDEN)
+    return verdict
+
+
+def _handler(view: Any, view_class: type, method: str, path: str) -> Verdict:
+    try:
+        handler = _handler_of(view, view_class, method)
+    except ImproperlyConfigured as error:
+        verdict = _unmarked(view, view_class, path)
+        fails = Verdict(State.FAILS, policy=verdict.policy, reason=str(error))
+        return fails if verdict.state is State.GUARDED else verdict
+    options = mark_of(handler, OPTIONS)
+    if options is not None:
+        policy = resolve_policy(view_class).override(**options)
+        return Verdict(State.GUARDED, Door.HANDLER, policy)
+    reason = mark_of(handler, EXEMPT)
+    if reason is not None:
+        return Verdict(State.EXEMPT, reason=reason)
+    return _unmarked(view, view_class, path)
+
+
+def _handler_of(view: Any, view_class: type, method: str) -> Any:
+    name = getattr(view, "actions", {}).get(method.lower(), method.lower())
+    return getattr(view_class, handler_name(view_class, name))
+
+
+def _unmarked(view: Any, view_class: type, path: str) -> Verdict:
+    """What class, view and middleware say of a handler that says nothing itself."""
+    outside = _around(view, path)
+    watched = None if outside.policy is None else getattr(view, OPTIONS, {})
+    policy = class_policy(view_class, watched)
+    if policy is not None:
+        own = hasattr(view_class, OPTIONS)
+        return Verdict(State.GUARDED, Door.CLASS if own else outside.door, policy)
+    reason = getattr(view_class, EXEMPT, None)
+    return outside if reason is None else Verdict(State.EXEMPT, reason=reason)
+
+
+def _around(view: Any, path: str) -> Verdict:
+    """What stands around a class-based view."""
+    if hasattr(view, OPTIONS):
+        return Verdict(State.GUARDED, Door.VIEW, resolve_policy(view))
+    if hasattr(view, EXEMPT):
+        return Verdict(State.EXEMPT, reason=getattr(view, EXEMPT))
+    return _middleware(view, path)
+
+
+def _middleware(view: Any, path: str) -> Verdict:
+    """What the middleware does with a view that does not look after itself."""
+    if belongs_to_admin(view):
+        return Verdict(State.EXEMPT, reason=ADMIN)
+    settings = configuration()
+    reason = settings.exemption(path)
+    if reason is not None:
+        return Verdict(State.EXEMPT, reason=reason)
+    if is_installed() and settings.covers(path):
+        return Verdict(State.GUARDED, Door.MIDDLEWARE, settings.policy)
+    return Verdict(State.UNGUARDED)
+
+
+def _name(view: Any, method: str) -> str:
+    view_class: Any = class_of(view)
+    if view_class is None:
+        return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"
+    if view_class.__qualname__ == "WrappedAPIView":  # what @api_view makes of a function
+        return f"{view_class.__module__}.{view_class.__name__}"
+    name = getattr(view, "actions", {}).get(method.lower(), method.lower())
+    return f"{view_class.__module__}.{view_class.__qualname__}.{name}"
+
+
+def _listed(methods: frozenset[str]) -> str:
+    return ", ".join(sorted(methods))

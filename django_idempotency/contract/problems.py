@@ -1,0 +1,53 @@
+"""The errors that callers can meet under a policy, and what they do about each."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from ..policy import Anonymous, Policy
+from ..protocol import problems
+from ..protocol.problems import Code, Problem
+from . import words
+
+ADVICE = {
+    Code.KEY_MISSING: "send a key: a new one per operation, the same one with every retry",
+    Code.KEY_INVALID: "correct the key; a UUID always works",
+    Code.KEY_REUSED: "use a new key for the new operation, or send the original request again",
+    Code.IN_FLIGHT: "wait `Retry-After` seconds, then send the same again; back off",
+    Code.RESPONSE_UNAVAILABLE: "read the result elsewhere; it is done and does not run again",
+    Code.ANONYMOUS: "authenticate, or leave the header out",
+    Code.KEY_EXPIRED: "look up what became of the operation; use a new key for a new one",
+    Code.STORE_BUSY: "wait `Retry-After` seconds, then send the same again",
+}
+"""What a client does about each error."""
+
+MEANING = {
+    Code.KEY_MISSING: "the operation requires a key, and there is none",
+    Code.KEY_INVALID: "the header is not one key: empty, too long, sent twice, or spelled wrongly",
+    Code.KEY_REUSED: "the key first came with another request",
+    Code.IN_FLIGHT: "the first request with this key is still running",
+    Code.RESPONSE_UNAVAILABLE: "the operation was completed, but its response was not kept",
+    Code.ANONYMOUS: "a key came without credentials",
+    Code.KEY_EXPIRED: "the key was used before, and its response is no longer kept",
+    Code.STORE_BUSY: "the key could not be recorded; nothing has run",
+}
+"""What has happened."""
+
+
+def problems_of(policy: Policy) -> list[Problem]:
+    """Return one example of every error that can be met under a policy."""
+    return list(_problems(policy))
+
+
+def _problems(policy: Policy) -> Iterator[Problem]:
+    header = policy.header
+    if policy.required:
+        yield problems.key_missing(header)
+    yield problems.key_invalid(header, words.key(policy))
+    if policy.anonymous is Anonymous.REFUSE:
+        yield problems.anonymous_refused(header)
+    if policy.tombstone > timedelta(0):
+        yield problems.key_expired(header, policy.expired_status)
+    yield problems.key_reused(header, policy.mismatch_status)
+    yield problems.in_flight(policy.in_flight_status, policy.retry_after)
+    yield problems.response_unavailable(201, "too large")
+    yield problems.store_busy(policy.retry_after)

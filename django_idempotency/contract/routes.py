@@ -1,0 +1,78 @@
+"""The routes of a URLconf, and the write methods their views take."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import URLResolver
+from django.utils.regex_helper import normalize
+
+from ..class_views import class_of, works_in_dispatch
+from ..permissions import captured
+
+View = Callable[..., Any]
+
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+"""Methods that a policy can guard, in the order in which people name them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One pattern of a URLconf.
+
+    :param path: for people: parameters stand in braces
+    :param example: what ``request.path_info`` may be: each parameter is a zero
+    """
+
+    path: str
+    example: str
+    view: View
+
+
+def routes(resolver: URLResolver) -> Iterator[Route]:
+    """Yield every route below a resolver, in the order of the URLconf."""
+    for (path, example), view in _walk(resolver, ("", "")):
+        yield Route("/" + path.removeprefix("/"), "/" + example.removeprefix("/"), view)
+
+
+def write_methods(view: View) -> tuple[str, ...]:
+    """Return the methods of :data:`WRITES` that a view takes, as far as it can be known.
+
+    A function may take any, unless ``require_http_methods`` (or ``require_POST`` ...) says which.
+    """
+    view_class = class_of(view)
+    taken = set(WRITES) if view_class is None else _handled(view, view_class)
+    for allowed in captured(view, "require_http_methods.", "request_method_list"):
+        taken &= set(allowed)
+    return tuple(method for method in WRITES if method in taken)
+
+
+def _walk(resolver: URLResolver, above: tuple[str, str]) -> Iterator[tuple[tuple[str, str], View]]:
+    try:
+        patterns = list(resolver.url_patterns)
+    except Exception:  # Django's own checks report a broken URLconf.
+        return
+    here = _joined(above, resolver)
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _walk(pattern, here)
+        elif callable(getattr(pattern, "callback", None)):
+            yield _joined(here, pattern), pattern.callback
+
+
+def _joined(above: tuple[str, str], pattern: Any) -> tuple[str, str]:
+    """Add text that a pattern matches, or nearly, to the path for people and to the example."""
+    template, parameters = normalize(pattern.pattern.regex.pattern)[0]
+    named = template % {name: f"{{{name}}}" for name in parameters}
+    return above[0] + named, above[1] + template % dict.fromkeys(parameters, "0")
+
+
+def _handled(view: Any, view_class: Any) -> set[str]:
+    given: dict[str, Any] = getattr(view, "initkwargs", getattr(view, "view_initkwargs", {}))
+    allowed = given.get("http_method_names", view_class.http_method_names)
+    handlers: Any = getattr(view, "actions", None)
+    if handlers is None:
+        handlers = [name for name in allowed if hasattr(view_class, name)]
+        if works_in_dispatch(view_class) and not set(handlers) - {"options"}:
+            handlers = allowed
+    return {name.upper() for name in handlers if name in allowed}

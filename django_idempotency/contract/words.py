@@ -1,0 +1,96 @@
+"""What a policy says, in words for people."""
+
+from datetime import timedelta
+from inspect import getdoc
+
+from ..policy import Anonymous, Fingerprint, InFlight, Policy, Scope
+from ..protocol.keys import KeyFormat
+
+_KEYS = {
+    KeyFormat.LENIENT: "printable ASCII in quotes (a Structured Fields String), or letters, digits "
+    "and -_.~+/=: without quotes",
+    KeyFormat.STRUCTURED: "printable ASCII in quotes: a Structured Fields String (RFC 9651)",
+    KeyFormat.BARE: "letters, digits and -_.~+/=:, without quotes",
+    KeyFormat.PRINTABLE: "printable ASCII, taken as it is",
+    KeyFormat.UUID: "a UUID (RFC 9562), with or without quotes",
+}
+_SCOPES = {
+    Scope.PRINCIPAL: "the authenticated caller",
+    Scope.TOKEN: "the token or other credential that the request carries",
+}
+_SAME = {
+    Fingerprint.REQUEST: "the same method, path, query string and content of the body",
+    Fingerprint.BYTES: "the same method, path, query string and bytes of the body",
+    Fingerprint.NONE: "the same method and path; the body is not compared",
+}
+_ANONYMOUS = {
+    Anonymous.IGNORE: "Keys of callers who are not authenticated are ignored.",
+    Anonymous.SHARE: "All callers who are not authenticated share their keys.",
+    Anonymous.REFUSE: "Keys of callers who are not authenticated are refused.",
+}
+_SHORT = {"hours": "h", "minutes": "min", "seconds": "s", "second": "s"}
+_UNITS = ((86400, 2, "days"), (3600, 2, "hours"), (60, 2, "minutes"))
+
+
+def key(policy: Policy) -> str:
+    """Say what a key is: one sentence."""
+    longest = "" if policy.key_format is KeyFormat.UUID else f", at most {policy.key_max_length} "
+    length = longest and f"{longest}characters"
+    form = "" if policy.key_pattern is None else f", of the form {policy.key_pattern.pattern}"
+    return f"A key is {_KEYS[policy.key_format]}{length}{form}."
+
+
+def scope(policy: Policy) -> str:
+    """Say who a key belongs to: a noun. A function's docstring speaks for it."""
+    if isinstance(policy.scope, Scope):
+        owner = _SCOPES[policy.scope]
+    else:
+        first = (getdoc(policy.scope) or "").partition("\n")[0].rstrip(".")
+        owner = first[:1].lower() + first[1:] or "whom this API says"
+    return owner if policy.tenant is None else f"{owner}, within one tenant"
+
+
+def anonymous(policy: Policy) -> str:
+    return _ANONYMOUS[policy.anonymous]
+
+
+def same_request(policy: Policy) -> str:
+    """Say what a retry has in common with the first request."""
+    if not isinstance(policy.fingerprint, Fingerprint):
+        return "whatever this API compares"
+    fields = ""
+    if policy.fingerprint is not Fingerprint.NONE and policy.fingerprint_fields is not None:
+        fields = f" (only the fields {', '.join(sorted(policy.fingerprint_fields))})"
+    elif policy.fingerprint is not Fingerprint.NONE and policy.fingerprint_ignored_fields:
+        fields = f" (without the fields {', '.join(sorted(policy.fingerprint_ignored_fields))})"
+    return _SAME[policy.fingerprint] + fields
+
+
+def in_flight(policy: Policy) -> str:
+    """Say what a duplicate of a running request gets."""
+    if policy.in_flight is InFlight.WAIT:
+        wait = duration(policy.wait_timeout)
+        return f"waits up to {wait} for its answer, then gets {policy.in_flight_status}"
+    return f"gets {policy.in_flight_status}"
+
+
+def duration(time: timedelta) -> str:
+    """Say how long, in the largest unit of which it is a whole number (and more than one)."""
+    seconds = time.total_seconds()
+    for size, least, unit in _UNITS:
+        if seconds >= least * size and seconds % size == 0:
+            return f"{seconds / size:.0f} {unit}"
+    return "1 second" if seconds == 1 else f"{seconds:g} seconds"
+
+
+def short(time: timedelta) -> str:
+    """Say how long in few characters: ``24 h``."""
+    number, unit = duration(time).split()
+    return f"{number} {_SHORT.get(unit, unit)}"
+
+
+def statuses(codes: frozenset[int]) -> list[str]:
+    """Name statuses, whole classes by one name: ``["409", "429", "5xx"]``."""
+    whole = [first for first in range(1, 6) if {*range(first * 100, first * 100 + 100)} <= codes]
+    single = [str(code) for code in sorted(codes) if code // 100 not in whole]
+    return sorted([*single, *(f"{first}xx" for first in whole)])

@@ -1,0 +1,96 @@
+"""Shows what the project promises: endpoints and their policies."""
+
+import json
+import re
+import shutil
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from ...conf import configuration
+from ...contract.endpoints import Endpoint, State, endpoints
+from ...contract.export import as_data
+from ...contract.guide import Guide, guide_to
+from ...contract.guide_markdown import guide_as_markdown
+from ...contract.tables import for_markdown, for_terminal, why
+
+OPEN = "These endpoints are neither guarded nor exempt with a reason:"
+ADVICE = "Use @idempotent, @idempotency_exempt(reason=...), or EXEMPT_PATHS with reasons."
+
+
+class Command(BaseCommand):
+    """Options: the format, a part of the paths, and whether to check instead of to show."""
+
+    help = (
+        "Lists the write endpoints of the URLconf: which are guarded, by which policy, and which "
+        "are not. With --check, fails if one is neither guarded nor exempt with a reason."
+    )
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--format",
+            choices=sorted(FORMATS),
+            default="table",
+            help="table for a terminal, markdown, json, or guide: the retry guide for clients, as "
+            "Markdown (default: table)",
+        )
+        parser.add_argument(
+            "--path",
+            type=_pattern,
+            default="",
+            help="only endpoints whose path matches this regular expression",
+        )
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            help="show nothing; exit with 1 and list the endpoints that are not settled, if any",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        found = [each for each in endpoints() if re.search(options["path"], each.path)]
+        if options["check"]:
+            self._check(found, options["verbosity"])
+        else:
+            self.stdout.write(FORMATS[options["format"]](found))
+
+    def _check(self, found: list[Endpoint], verbosity: int) -> None:
+        open_ends = [each for each in found if not each.is_settled]
+        if open_ends:
+            lines = [f"  {each.method} {each.path} ({why(each)})" for each in open_ends]
+            raise CommandError("\n".join([OPEN, *lines, ADVICE]))
+        if verbosity:
+            guarded = sum(each.verdict.state is State.GUARDED for each in found)
+            self.stdout.write(f"Guarded: {guarded}. Exempt: {len(found) - guarded}. Open: 0.")
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ArgumentTypeError(f"not a regular expression: {error}") from None
+    return text
+
+
+def _table(found: list[Endpoint]) -> str:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return for_terminal(found, width)
+
+
+def _json(found: list[Endpoint]) -> str:
+    return json.dumps(as_data(found, _guide(found)), indent=2)
+
+
+def _guide(found: list[Endpoint]) -> Guide:
+    return guide_to(lambda endpoint: True, found, configuration().policy)
+
+
+FORMATS: dict[str, Callable[[list[Endpoint]], str]] = {
+    "table": _table,
+    "markdown": for_markdown,
+    "json": _json,
+    "guide": lambda found: guide_as_markdown(_guide(found)),
+}
