@@ -23,6 +23,8 @@ ROOMS = [
     *("conf", "signals", "fields", "migrations", "models", "stores", "lifecycle"),
     # Requests and responses, and the two doors.
     *("http", "permissions", "doors", "drf", "class_views", "decorators", "middleware"),
+    # What is guarded how, and who is told.
+    *("contract", "openapi", "metadata", "views"),
     # What people use.
     *("admin", "checks", "management", "invalidation", "apps"),
     # What their tests use.
@@ -36,7 +38,7 @@ LAZY = {
 """The only imports that go the other way. They are made inside functions."""
 
 OPTIONAL = {
-    "rest_framework": {"drf"},
+    "rest_framework": {"drf", "metadata"},
     "django_redis": {"stores", "checks"},
     "redis": {"stores"},
 }

@@ -1,0 +1,40 @@
+"""Policies in the answers of Django REST framework to ``OPTIONS``.
+
+DRF imports this module while it defines ``APIView``, so ``rest_framework.views`` is out of reach.
+"""
+
+from typing import Any
+
+from rest_framework.metadata import SimpleMetadata
+from rest_framework.request import Request
+
+from .contract.endpoints import State, judge
+from .contract.facts import facts
+from .contract.routes import write_methods
+
+
+class IdempotencyMetadataMixin:
+    """Adds ``idempotency`` to the metadata of a view: the policy of each guarded method.
+
+    For a metadata class of your own. Views that nobody may write to, or that are not guarded, get
+    nothing.
+    """
+
+    def determine_metadata(self, request: Request, view: Any) -> Any:
+        metadata = super().determine_metadata(request, view)  # type: ignore[misc]
+        policies = dict(_policies(request))
+        return {**metadata, "idempotency": policies} if policies else metadata
+
+
+class IdempotencyMetadata(IdempotencyMetadataMixin, SimpleMetadata):
+    """For ``REST_FRAMEWORK["DEFAULT_METADATA_CLASS"]``."""
+
+
+def _policies(request: Request) -> Any:
+    match = request._request.resolver_match
+    if match is None:  # the view was called without a URL
+        return
+    for method in write_methods(match.func):
+        verdict = judge(match.func, method, request.path_info)
+        if verdict.state is State.GUARDED and verdict.policy is not None:
+            yield method, facts(verdict.policy)
