@@ -1,12 +1,14 @@
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
+from django_idempotency.views import RetryGuideView
+
 from .views.cvms import Apps, Cvms
 from .views.economy import Entry, adjust, ledger
 from .views.public import PublicMachines
 from .views.tickets import tickets
 from .views.transactions import OneTransaction, Transactions
-from .views.vps import Orders, VirtualMachines, retries
+from .views.vps import Orders, VirtualMachines
 
 router = SimpleRouter(trailing_slash=False)
 router.register("api/public/v1/vms", PublicMachines, basename="public-vm")
@@ -15,7 +17,7 @@ router.register("apps", Apps, basename="app")
 urlpatterns = [
     path("api/vps/v1/virtual-machines", VirtualMachines.as_view(), name="machines"),
     path("api/billing/v1/orders", Orders.as_view(), name="orders"),
-    path("docs/retries", retries),
+    path("docs/retries", RetryGuideView.as_view(paths=["^/api/vps/", "^/api/billing/"])),
     path("api/v1/economy/adjust", adjust),
     path("api/v1/economy/ledger", ledger),
     path("api/v1/economy/ledger/<int:pk>", Entry.as_view()),

@@ -1,6 +1,7 @@
 """Settings of the example project. The README lists the environment variables."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
@@ -63,7 +64,25 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_METADATA_CLASS": "django_idempotency.metadata.IdempotencyMetadata",
 }
+
+# Optional: the OpenAPI document at /openapi, and its page at /openapi/page.
+if find_spec("drf_spectacular") and find_spec("drf_spectacular_sidecar"):
+    INSTALLED_APPS += ["drf_spectacular", "drf_spectacular_sidecar"]
+    REST_FRAMEWORK["DEFAULT_SCHEMA_CLASS"] = "drf_spectacular.openapi.AutoSchema"
+    SPECTACULAR_SETTINGS = {
+        "TITLE": "The example project",
+        "VERSION": "1",
+        "SERVE_INCLUDE_SCHEMA": False,
+        "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+        "SERVE_AUTHENTICATION": [],
+        "REDOC_DIST": "SIDECAR",
+        "POSTPROCESSING_HOOKS": [
+            "drf_spectacular.hooks.postprocess_schema_enums",
+            "django_idempotency.openapi.spectacular_hook",
+        ],
+    }
 
 LOGGING = {
     "version": 1,
@@ -75,7 +94,7 @@ LOGGING = {
 
 # The defaults guard every write that carries a key. Each contract's policy stands on its views.
 IDEMPOTENCY = {
-    "EXEMPT_PATHS": [r"^/admin/", r"^/login$"],
+    "EXEMPT_PATHS": {r"^/login$": "a login makes a session, which is for one client only"},
 }
 
 # What happens to a new row before the answer: a function of the row.

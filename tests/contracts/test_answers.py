@@ -160,13 +160,14 @@ def test_the_rules_are_published(case):
     refused = case.post(case.other)
     [where] = re.findall(r'<(.*)>; rel="describedby"', refused.headers["Link"])
     page = Client(case.client.address).get(where).body.decode()
-    published = dict(re.findall("<dt>(.*)</dt><dd>(.*)</dd>", page))
-    assert published["Header"] == "Idempotency-Key"
-    assert f"POST {case.path}" in published["Endpoints"].split(", ")
-    assert published["Scope"].startswith("the account")
-    assert int(published["Retention"].split()[0]) * 60 == case.shop.kept(case.key)
-    assert published["In flight"] == "409; retry after 1 s"
-    assert published["Another body"] == str(refused.status)
+    assert f"<code>POST {case.path}</code>" in page
+    assert f'id="{refused.json["code"]}"' in page
+    published = dict(re.findall("<dt>(.*)<dd>(.*)", page))
+    assert published["Header"].startswith("<code>Idempotency-Key</code>")
+    assert published["Keys belong to"].startswith("the authenticated caller")
+    assert int(published["Kept for"].split()[0]) * 60 == case.shop.kept(case.key)
+    assert published["While the first runs"] == "a retry gets 409."
+    assert f"gets {refused.status}." in published["Another request"]
 
 
 @states("extra", "The response names the resource: app_id and vm_uuid", *D)

@@ -25,7 +25,7 @@ from ..serializers import AppSerializer, CvmSerializer, ReplicaSerializer
 
 
 def caller_and_endpoint(request: Request) -> tuple[str, ...] | None:
-    """The scope of this contract."""
+    """The caller and the endpoint."""
     if not request.user.is_authenticated:
         return None
     return (str(request.user.pk), request.method, request.path)

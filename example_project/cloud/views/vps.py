@@ -8,16 +8,12 @@ the address that errors link to.
 from datetime import timedelta
 
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
-from django.utils.html import format_html_join
 from rest_framework import status
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.policy import Policy
 
 from ..models import Order, VirtualMachine
 from ..provisioning import provision
@@ -68,19 +64,3 @@ class Orders(ListAPIView):
         order.is_valid(raise_exception=True)
         provision(order.save(account=request.user))
         return Response(order.data, status=status.HTTP_201_CREATED)
-
-
-def retries(request: HttpRequest) -> HttpResponse:
-    """What this contract publishes, as its policy says it."""
-    policy = Policy().override(**POLICY)
-    facts = {
-        "Header": policy.header,
-        "Endpoints": ", ".join(f"POST {reverse(name)}" for name in ("machines", "orders")),
-        "Scope": "the account; all its tokens share their keys",
-        "Retention": f"{policy.retention // timedelta(hours=1)} hours from the original response",
-        "In flight": f"{policy.in_flight_status}; retry after {policy.retry_after} s",
-        "Another body": f"{policy.mismatch_status}",
-        "Stored": "success; what was refused runs again",
-    }
-    rows = format_html_join("\n", "<dt>{}</dt><dd>{}</dd>", facts.items())
-    return HttpResponse(f"<!doctype html><title>Retries</title>\n<dl>\n{rows}\n</dl>\n")
