@@ -75,7 +75,7 @@ def describe(operation: Json, policy: Policy, document: Json) -> None:
 def paragraph(policy: Policy) -> str:
     """Return what a reader of an operation's description needs to know."""
     marker = f"`{policy.replay_header}: {policy.replay_value}`"
-    not_stored = ", ".join(words.statuses(policy.not_stored))
+    again, unknown = words.not_stored(policy)
     sentences = [
         f"**Safe to retry** with the header `{policy.header}`: a request with a key is executed "
         f"once, and its retries get the same response, with {marker}.",
@@ -84,7 +84,10 @@ def paragraph(policy: Policy) -> str:
         f"A retry has {words.same_request(policy)}; another request with the same key "
         f"gets {policy.mismatch_status}.",
         f"While the first request runs, a retry {words.in_flight(policy)}.",
-        f"Not kept, so that a retry runs again: {not_stored}." if not_stored else "",
+        f"Not kept, so that a retry runs again: {again}." if again else "",
+        f"After {unknown} or a crash, a retry is refused until its outcome is known."
+        if unknown
+        else "",
         f"[More]({policy.docs_url})",
     ]
     return " ".join(filter(None, sentences))

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -217,7 +218,10 @@ class TestTheExampleProject:
     """Must show 2."""
 
     def test_every_write_is_settled(self, tmp_path: Path) -> None:
-        said = Example(tmp_path).manage("idempotency_contract", "--check")
+        (command,) = blocks(text_of(DOCS / "contract-command.md"), "sh")
+        _, _, *arguments = shlex.split(command)
+        said = Example(tmp_path).manage(*arguments)
+        assert arguments == ["idempotency_contract", "--check"]
         assert said.endswith("Open: 0.")
 
     def test_its_page_in_the_documentation_is_current(self, tmp_path: Path) -> None:

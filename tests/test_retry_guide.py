@@ -37,7 +37,7 @@ class Pay(views.RestView):
     pass
 
 
-@idempotent(scope=secret_scope, anonymous="refuse", tombstone=timedelta(hours=2))
+@idempotent(scope=secret_scope, anonymous="refuse", tombstone=timedelta(hours=2), atomic=False)
 class Internal(views.RestView):
     pass
 
@@ -50,7 +50,12 @@ urlpatterns = [
     path("retries/", RetryGuideView.as_view()),
     path("api/retries/", RetryGuideView.as_view(paths=["^/api/"], title="How to <retry>")),
 ]
-EVERYTHING = {"required": True, "anonymous": "refuse", "tombstone": timedelta(days=1)}
+EVERYTHING = {
+    "required": True,
+    "anonymous": "refuse",
+    "tombstone": timedelta(days=1),
+    "atomic": False,
+}
 
 
 @pytest.fixture
@@ -69,7 +74,7 @@ class TestWords:
         assert {code: page[code] for code in ADVICE} == ADVICE
 
     def test_errors_that_policy_rules_out_are_not_expected(self) -> None:
-        impossible = {Code.KEY_MISSING, Code.ANONYMOUS, Code.KEY_EXPIRED}
+        impossible = {Code.KEY_MISSING, Code.ANONYMOUS, Code.KEY_EXPIRED, Code.OUTCOME_UNKNOWN}
         assert impossible == set(Code) - {problem.code for problem in problems_of(Policy())}
 
     @pytest.mark.parametrize(
@@ -187,13 +192,31 @@ class TestPage:
 
 class TestOutcomes:
     @pytest.mark.parametrize(
+        ("options", "last"),
+        [
+            ({}, ["401, 403, 408, 409, 423, 425, 429, 503", "other 5xx"]),
+            ({"NOT_STORED": ["5xx"], "ON_INTERRUPTED": "run"}, ["5xx"]),
+            ({"NOT_STORED": [429, 502]}, ["429", "502"]),
+            ({"NOT_STORED": [*range(500, 503), *range(504, 600)]}, ["5xx but 503"]),
+        ],
+    )
+    def test_where_effects_lie_outside_of_the_database(
+        self, options: Any, last: list[str], client: Client, settings: Any
+    ) -> None:
+        """I11: what broke is not known to be undone."""
+        settings.IDEMPOTENCY = {"ATOMIC": False, **options}
+        response = client.get("/retries/", headers={"accept": "application/json"})
+        (promise,) = response.json()["promises"]
+        assert [outcome["seen"] for outcome in promise["outcomes"][4:]] == last
+
+    @pytest.mark.parametrize(
         ("not_stored", "final", "not_now"),
         [
             (["4xx", "5xx"], "2xx, 3xx", "4xx, 5xx"),
             (["5xx"], "2xx, 3xx, other 4xx", "5xx"),
             ([409, "5xx"], "2xx, 3xx, other 4xx", "409, 5xx"),
             ([], "2xx, 3xx, other 4xx, other 5xx", None),
-            ([202, 401], "2xx, 3xx, other 4xx, other 5xx", "401"),
+            ([202, 401], "2xx, 3xx, other 4xx, other 5xx", "202, 401"),
         ],
     )
     def test_which_answers_are_final(

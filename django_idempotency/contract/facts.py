@@ -25,6 +25,8 @@ def facts(policy: Policy) -> Facts:
         "ignored_fields": _sorted(policy.fingerprint_ignored_fields),
         "retention": policy.retention.total_seconds(),
         "refused_after_retention": policy.tombstone.total_seconds(),
+        "atomic": policy.atomic,
+        "interrupted": "undone" if policy.atomic else str(policy.on_interrupted),
         "not_stored": words.statuses(policy.not_stored),
         "max_response_size": policy.max_response_size,
         "in_flight": str(policy.in_flight),

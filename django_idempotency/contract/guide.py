@@ -130,25 +130,25 @@ def _outcomes(policy: Policy) -> Iterator[Outcome]:
     yield Outcome("no answer", "nobody knows whether it was executed", again)
     yield Outcome(f"an answer with {marker}", "the answer of the first try", "take it as that")
     yield Outcome("a code of the errors below", "this is about the key", "see there")
-    not_now = {code for code in policy.not_stored if code >= 400}
-    if not_now != set(range(400, 600)):
-        yield Outcome(
-            "2xx, 3xx" + _others(policy),
-            "done; a retry gets this answer again",
-            "after a 4xx: correct the request, and send it with a *new* key",
-        )
-    else:
-        yield Outcome("2xx, 3xx", "done; a retry gets this answer again", "nothing")
+    refused = _stored_errors(policy)
+    correct = "after an error: correct the request, and send it with a *new* key"
+    yield Outcome(
+        ", ".join(["2xx", "3xx", *refused]),
+        "done; a retry gets this answer again",
+        correct if refused else "nothing",
+    )
+    not_now, unknown = words.not_stored(policy)
     if not_now:
-        names = ", ".join(words.statuses(frozenset(not_now)))
-        yield Outcome(
-            names,
-            "not now; nothing was written",
-            f"wait (`Retry-After`) or do what the answer asks for; {again}. A changed request "
-            "needs a new key",
-        )
+        done = "written" if policy.atomic else "done"
+        wait = "wait (`Retry-After`) or do what the answer asks for"
+        changed = "A changed request needs a new key"
+        yield Outcome(not_now, f"not now; nothing was {done}", f"{wait}; {again}. {changed}")
+    if unknown:
+        yield Outcome(unknown, "interrupted: nobody knows what was done", f"wait; {again}")
 
 
-def _others(policy: Policy) -> str:
-    classes = {f"{code // 100}xx" for code in range(400, 600) if code not in policy.not_stored}
-    return "".join(f", other {name}" for name in sorted(classes))
+def _stored_errors(policy: Policy) -> list[str]:
+    """Name the classes of errors that are results, at least in part."""
+    return sorted(
+        {f"other {code // 100}xx" for code in range(400, 600) if code not in policy.not_stored}
+    )

@@ -17,6 +17,8 @@ ADVICE = {
     Code.ANONYMOUS: "authenticate, or leave the header out",
     Code.KEY_EXPIRED: "look up what became of the operation; use a new key for a new one",
     Code.STORE_BUSY: "wait `Retry-After` seconds, then send the same again",
+    Code.OUTCOME_UNKNOWN: "wait `Retry-After` seconds, then send the same again; "
+    "do not use a new key",
 }
 """What a client does about each error."""
 
@@ -29,6 +31,7 @@ MEANING = {
     Code.ANONYMOUS: "a key came without credentials",
     Code.KEY_EXPIRED: "the key was used before, and its response is no longer kept",
     Code.STORE_BUSY: "the key could not be recorded; nothing has run",
+    Code.OUTCOME_UNKNOWN: "the first request was interrupted, and nobody knows yet what it did",
 }
 """What has happened."""
 
@@ -50,4 +53,6 @@ def _problems(policy: Policy) -> Iterator[Problem]:
     yield problems.key_reused(header, policy.mismatch_status)
     yield problems.in_flight(policy.in_flight_status, policy.retry_after)
     yield problems.response_unavailable(201, "too large")
+    if words.may_be_unknown(policy):
+        yield problems.outcome_unknown()
     yield problems.store_busy(policy.retry_after)

@@ -38,7 +38,7 @@ MARKDOWN: Columns = {
     "kept": lambda endpoint, policy: kept(policy),
     "another body": lambda endpoint, policy: another_body(policy),
     "in flight": lambda endpoint, policy: in_flight(policy),
-    "not stored": lambda endpoint, policy: ", ".join(words.statuses(policy.not_stored)),
+    "not stored": lambda endpoint, policy: not_stored(policy),
     "replays carry": lambda endpoint, policy: f"`{policy.replay_header}: {policy.replay_value}`",
     "guarded by": lambda endpoint, policy: str(endpoint.verdict.door),
 }
@@ -108,6 +108,11 @@ def key(policy: Policy) -> str:
     needed = "required" if policy.required else "optional"
     form = "" if policy.key_format is KeyFormat.LENIENT else f", {policy.key_format}"
     return f"`{policy.header}`, {needed}, at most {policy.key_max_length} characters{form}"
+
+
+def not_stored(policy: Policy) -> str:
+    again, unknown = words.not_stored(policy)
+    return f"{again}; unknown after {unknown}" if unknown else again
 
 
 def another_body(policy: Policy) -> str:

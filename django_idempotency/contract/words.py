@@ -3,7 +3,7 @@
 from datetime import timedelta
 from inspect import getdoc
 
-from ..policy import Anonymous, Fingerprint, InFlight, Policy, Scope
+from ..policy import Anonymous, Fingerprint, InFlight, Interrupted, Policy, Scope
 from ..protocol.keys import KeyFormat
 
 _KEYS = {
@@ -29,6 +29,7 @@ _ANONYMOUS = {
     Anonymous.REFUSE: "Keys of callers who are not authenticated are refused.",
 }
 _SHORT = {"hours": "h", "minutes": "min", "seconds": "s", "second": "s"}
+_SERVER_ERRORS = frozenset(range(500, 600))
 _UNITS = ((86400, 2, "days"), (3600, 2, "hours"), (60, 2, "minutes"))
 
 
@@ -72,6 +73,23 @@ def in_flight(policy: Policy) -> str:
         wait = duration(policy.wait_timeout)
         return f"waits up to {wait} for its answer, then gets {policy.in_flight_status}"
     return f"gets {policy.in_flight_status}"
+
+
+def may_be_unknown(policy: Policy) -> bool:
+    """Whether an interrupted attempt is not run again until somebody knows what it did."""
+    return not policy.atomic and policy.on_interrupted is Interrupted.REFUSE
+
+
+def not_stored(policy: Policy) -> tuple[str, str]:
+    """Name the statuses after which a retry runs again, and those after which nobody knows what
+    was done. In the second, 503 is left out: it says that nothing was."""
+    codes, unknown = policy.not_stored, frozenset[int]()
+    if may_be_unknown(policy):
+        unknown = codes & (_SERVER_ERRORS - {503})
+    again = ", ".join(statuses(codes - unknown))
+    if unknown == _SERVER_ERRORS - {503}:
+        return again, "other 5xx" if 503 in codes else "5xx but 503"
+    return again, ", ".join(statuses(unknown))
 
 
 def duration(time: timedelta) -> str:

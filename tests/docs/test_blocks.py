@@ -22,6 +22,7 @@ PYTHON_ELSEWHERE = {
 
 SHELL_ELSEWHERE = {
     "README.md": "tests/docs/test_readme.py",
+    "docs/contract-command.md": "tests/test_contract_command.py",
     "docs/transcripts.md": "tests/contracts/test_transcripts.py",
     "docs/tutorial.md": "tests/docs/test_tutorial.py",
 }
