@@ -67,6 +67,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     },
     "not-atomic": {"docs_url": DOCS_URL, "atomic": False},
     "drf-errors": {"docs_url": DOCS_URL, "errors": "drf", "status_header": "X-Status"},
+    "fail-open": {"docs_url": DOCS_URL, "outage": "open"},
     "own-errors": {"docs_url": DOCS_URL, "errors": lambda problem, request: JsonResponse({})},
 }
 

@@ -74,7 +74,10 @@ class TestWords:
         assert {code: page[code] for code in ADVICE} == ADVICE
 
     def test_errors_that_policy_rules_out_are_not_expected(self) -> None:
-        impossible = {Code.KEY_MISSING, Code.ANONYMOUS, Code.KEY_EXPIRED, Code.OUTCOME_UNKNOWN}
+        impossible = {
+            *(Code.KEY_MISSING, Code.ANONYMOUS, Code.KEY_EXPIRED),
+            *(Code.OUTCOME_UNKNOWN, Code.OPERATION_REFUSED),
+        }
         assert impossible == set(Code) - {problem.code for problem in problems_of(Policy())}
 
     @pytest.mark.parametrize(
@@ -118,6 +121,12 @@ class TestWords:
         scoped = Policy().override(scope=secret_scope, tenant=lambda request: "x")
         assert words.scope(scoped) == "the department, within one tenant"
         assert words.scope(Policy().override(scope=lambda request: "x")) == "whom this API says"
+
+    def test_what_an_outage_means(self) -> None:
+        open_policy = Policy().override(outage="open")
+        assert words.outage(open_policy).endswith("a retry may be executed again")
+        codes = {problem.code for problem in problems_of(open_policy)}
+        assert Code.STORE_UNAVAILABLE not in codes
 
     def test_keys(self) -> None:
         policy = Policy().override(key_format="uuid", key_pattern="[a-f].*")

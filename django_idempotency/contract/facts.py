@@ -2,12 +2,15 @@
 
 from typing import Any
 
-from ..policy import Errors, Fingerprint, InFlight, Policy, Scope
+from ..http.guard import UNPROTECTED, Status
+from ..policy import Errors, Fingerprint, InFlight, OnOutage, Policy, Scope
 from ..protocol.problems import Problem
 from . import words
 from .problems import problems_of
 
 Facts = dict[str, Any]
+
+_STATUSES = ", ".join(f"`{status}`" for status in Status)
 
 
 def facts(policy: Policy) -> Facts:
@@ -31,6 +34,7 @@ def facts(policy: Policy) -> Facts:
         "max_response_size": policy.max_response_size,
         "in_flight": str(policy.in_flight),
         "wait": policy.wait_timeout.total_seconds() if policy.in_flight is InFlight.WAIT else 0,
+        "outage": str(policy.outage),
         "response_headers": response_headers(policy),
         "problem_json": policy.errors is Errors.PROBLEM,
         "errors": [_error(problem) for problem in problems_of(policy)],
@@ -45,9 +49,10 @@ def response_headers(policy: Policy) -> dict[str, str]:
         policy.key_header: "The key of the request.",
         policy.completed_header: "When the original response was made (an HTTP date).",
         policy.expires_header: "Until when the response is replayed (an HTTP date).",
-        policy.status_header: "What became of the key: `stored`, `not-stored`, `replayed`, "
-        "`refused` or `ignored`.",
+        policy.status_header: f"What became of the key: {_STATUSES}.",
     }
+    if policy.outage is OnOutage.OPEN:
+        named[UNPROTECTED] = "The key could not be recorded: a retry may be executed again."
     return {name: meaning for name, meaning in named.items() if name is not None}
 
 

@@ -122,6 +122,7 @@ def _terms(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "A retry has", f"{words.same_request(policy)}."
     yield "Another request", f"with the same key gets {policy.mismatch_status}."
     yield "While the first runs", f"a retry {words.in_flight(policy)}."
+    yield "If keys cannot be kept", f"a request with a key {words.outage(policy)}."
 
 
 def _outcomes(policy: Policy) -> Iterator[Outcome]:

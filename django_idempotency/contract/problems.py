@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from ..policy import Anonymous, Policy
+from ..policy import Anonymous, OnOutage, Policy
 from ..protocol import problems
 from ..protocol.problems import Code, Problem
 from . import words
@@ -17,8 +17,10 @@ ADVICE = {
     Code.ANONYMOUS: "authenticate, or leave the header out",
     Code.KEY_EXPIRED: "look up what became of the operation; use a new key for a new one",
     Code.STORE_BUSY: "wait `Retry-After` seconds, then send the same again",
+    Code.STORE_UNAVAILABLE: "wait `Retry-After` seconds, then send the same again",
     Code.OUTCOME_UNKNOWN: "wait `Retry-After` seconds, then send the same again; "
     "do not use a new key",
+    Code.OPERATION_REFUSED: "look up what became of the operation; use a new key for a new one",
 }
 """What a client does about each error."""
 
@@ -31,7 +33,9 @@ MEANING = {
     Code.ANONYMOUS: "a key came without credentials",
     Code.KEY_EXPIRED: "the key was used before, and its response is no longer kept",
     Code.STORE_BUSY: "the key could not be recorded; nothing has run",
+    Code.STORE_UNAVAILABLE: "keys cannot be recorded at the moment; nothing has run",
     Code.OUTCOME_UNKNOWN: "the first request was interrupted, and nobody knows yet what it did",
+    Code.OPERATION_REFUSED: "the first request was interrupted, and will not be executed again",
 }
 """What has happened."""
 
@@ -55,4 +59,8 @@ def _problems(policy: Policy) -> Iterator[Problem]:
     yield problems.response_unavailable(201, "too large")
     if words.may_be_unknown(policy):
         yield problems.outcome_unknown()
+    if not policy.atomic:
+        yield problems.operation_refused()
+    if policy.outage is OnOutage.CLOSED:
+        yield problems.store_unavailable(policy.retry_after)
     yield problems.store_busy(policy.retry_after)

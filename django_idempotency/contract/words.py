@@ -3,7 +3,7 @@
 from datetime import timedelta
 from inspect import getdoc
 
-from ..policy import Anonymous, Fingerprint, InFlight, Interrupted, Policy, Scope
+from ..policy import Anonymous, Fingerprint, InFlight, Interrupted, OnOutage, Policy, Scope
 from ..protocol.keys import KeyFormat
 
 _KEYS = {
@@ -90,6 +90,13 @@ def not_stored(policy: Policy) -> tuple[str, str]:
     if unknown == _SERVER_ERRORS - {503}:
         return again, "other 5xx" if 503 in codes else "5xx but 503"
     return again, ", ".join(statuses(unknown))
+
+
+def outage(policy: Policy) -> str:
+    """Say what a request with a key gets while the store is out of reach."""
+    if policy.outage is OnOutage.CLOSED:
+        return "is refused with 503, and nothing runs"
+    return "is executed all the same, and a retry may be executed again"
 
 
 def duration(time: timedelta) -> str:
