@@ -12,6 +12,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from . import values
+from .codecs import Keyring
 from .policy import FIELDS, Policy, PolicyError, build
 
 FUNCTIONS = frozenset({"SCOPE", "TENANT", "FINGERPRINT", "ERRORS", "RESOLVER"})
@@ -27,12 +28,14 @@ class Configuration:
     :param exempt_paths: and that match none of these; each with the reason, or an empty text
     :param secret: key of the scope digests
     :param cache: alias of the cache that stores use
+    :param keyring: keys of encrypted responses
     """
 
     policy: Policy
     paths: tuple[re.Pattern[str], ...]
     exempt_paths: Mapping[re.Pattern[str], str]
     secret: bytes
+    keyring: Keyring
     cache: str | None = None
 
     def covers(self, path: str) -> bool:
@@ -85,6 +88,7 @@ def configuration() -> Configuration:
         exempt_paths=own.get("EXEMPT_PATHS", {}),
         secret=own.get("SECRET") or settings.SECRET_KEY.encode(),
         cache=own.get("CACHE"),
+        keyring=own.get("ENCRYPTION_KEYS", Keyring()),
     )
 
 
@@ -130,11 +134,29 @@ def _secret(value: object) -> bytes:
     return value.encode()
 
 
+def _keyring(value: object) -> Keyring:
+    """The texts of errors hold no key."""
+    if not isinstance(value, list | tuple):
+        raise TypeError("must be a list of Fernet keys")
+    for place, key in enumerate(value, 1):
+        if not isinstance(key, str) or not _is_fernet_key(key):
+            raise ValueError(
+                f"key {place} is not a Fernet key (32 bytes as URL-safe base64); make one with "
+                "cryptography.fernet.Fernet.generate_key().decode()"
+            )
+    return Keyring(tuple(value))
+
+
+def _is_fernet_key(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_-]{43}=", text) is not None
+
+
 OWN_SETTINGS: dict[str, Callable[[object], Any]] = {
     "PATHS": _patterns,
     "EXEMPT_PATHS": _exempt_patterns,
     "SECRET": _secret,
     "CACHE": values.cache_alias,
+    "ENCRYPTION_KEYS": _keyring,
 }
 
 

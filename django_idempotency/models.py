@@ -39,6 +39,7 @@ class IdempotencyRecord(models.Model):
         default="",
         choices=[(str(reason), reason.replace("_", " ")) for reason in Omitted],
     )
+    response_codec = ExactCharField(_("response codec"), max_length=32, default="", db_default="")
     created_at = models.DateTimeField(_("created"))
     completed_at = models.DateTimeField(_("completed"), null=True)
     expires_at = models.DateTimeField(_("expires"))

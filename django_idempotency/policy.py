@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from . import values
+from .codecs import Codec
 from .protocol.keys import MAX_KEY_LENGTH, KeyFormat
 
 NOT_STORED = frozenset({401, 403, 408, 409, 423, 425, 429, *range(500, 600)})
@@ -102,6 +103,9 @@ class Policy:
     not_stored: frozenset[int] = NOT_STORED
     max_response_size: int = 1024 * 1024
     excluded_headers: frozenset[str] = frozenset()
+    store_body: bool = True
+    redacted_fields: frozenset[str] = frozenset()
+    codec: Codec = Codec.PLAIN
     replay_header: str = "Idempotency-Replayed"
     replay_value: str = "true"
     key_header: str | None = None
@@ -182,6 +186,9 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "not_stored": values.statuses,
     "max_response_size": values.number(0, 2**30, "bytes"),
     "excluded_headers": values.headers,
+    "store_body": values.flag,
+    "redacted_fields": values.paths,
+    "codec": values.choice(Codec),
     "replay_header": values.header,
     "replay_value": values.header_value,
     "key_header": values.optional(values.header),

@@ -98,6 +98,13 @@ def names(value: object) -> frozenset[str]:
     return frozenset(str(name) for name in given)
 
 
+def paths(value: object) -> frozenset[str]:
+    given = names(value)
+    if not all(all(path.split(".")) for path in given):
+        raise ValueError("must be a list of field names, or of paths such as 'card.number'")
+    return given
+
+
 def optional(parse: Callable[[object], object]) -> Callable[[object], object]:
     return lambda value: None if value is None else parse(value)
 

@@ -38,6 +38,7 @@ COLUMNS: dict[str, st.SearchStrategy[Any]] = {
     "response_headers": TEXTS,
     "response_body": st.none(),
     "response_omitted": TEXTS.map(lambda text: _cut(text, 16)),
+    "response_codec": st.sampled_from(["zlib", "fernet:1a2b3c4d", "zlib+fernet:", "+", "pickle"]),
 }
 """What another version, a careless hand or a broken restore may leave in a column.
 

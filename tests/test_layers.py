@@ -18,7 +18,7 @@ PACKAGE = Path(django_idempotency.__file__).parent
 
 ROOMS = [
     # Pure: the rules and what may be asked of them.
-    *("protocol", "values", "remember", "resolving", "policy"),
+    *("protocol", "codecs", "values", "remember", "resolving", "policy"),
     # Django's settings and database.
     *("conf", "signals", "fields", "migrations", "models", "stores", "lifecycle"),
     # Requests and responses, and the two doors.
@@ -38,6 +38,7 @@ LAZY = {
 """The only imports that go the other way. They are made inside functions."""
 
 OPTIONAL = {
+    "cryptography": {"codecs"},
     "rest_framework": {"drf", "metadata"},
     "django_redis": {"stores", "checks"},
     "redis": {"stores"},

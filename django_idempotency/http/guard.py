@@ -11,6 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import http_date
 
+from ..codecs import Unreadable
+from ..conf import configuration
 from ..lifecycle.operation import InFlight, Operation, Started, Unavailable, Unknown
 from ..policy import Anonymous, OnOutage, Policy
 from ..protocol import problems
@@ -134,6 +136,8 @@ class Guard:
             if self._policy.anonymous is Anonymous.REFUSE:
                 return problems.anonymous_refused(self._policy.header)
             scope = ANONYMOUS
+        if self._policy.codec.encrypts:
+            configuration().keyring.fernet()  # or nothing runs: its response could not be stored
         claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
         operation = operation_of(self._policy, claim, view)
         try:
@@ -248,7 +252,13 @@ class Guard:
         if stored.omitted:
             reason = stored.omitted.replace("_", " ")
             return problems.response_unavailable(stored.status, reason)
-        response = thaw(stored, self._policy)
+        try:
+            response = thaw(stored, self._policy)
+        except Unreadable as error:
+            logger.error(
+                "Key %s: a response (%s) cannot be replayed: %s", self._name, error.codec, error
+            )
+            return problems.response_unavailable(stored.status, str(error))
         tell(response, self._policy, Status.REPLAYED)
         return response
 

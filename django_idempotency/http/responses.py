@@ -8,9 +8,12 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import get_language
 
+from ..codecs import decode, encode
+from ..conf import configuration
 from ..policy import Policy
 from ..protocol.record import Omitted, StoredResponse
 from ..remember import Memory
+from .redaction import BODY_HEADERS, Opaque, redacted
 
 LOCALE_MIDDLEWARE = "django.middleware.locale.LocaleMiddleware"
 
@@ -43,19 +46,36 @@ def says_not_now(response: HttpResponseBase, memory: Memory) -> bool:
 
 
 def freeze(response: HttpResponseBase, policy: Policy, memory: Memory) -> StoredResponse:
-    """Return what to remember; a response that cannot be stored is remembered without body."""
-    if not memory.body:
-        return StoredResponse(response.status_code, omitted=Omitted.SECRET)
-    if response.streaming:
-        return StoredResponse(response.status_code, omitted=Omitted.STREAMING)
+    """Return what to remember; a response that cannot be stored is remembered without body.
+
+    :raises NoKeys: if it is to be encrypted and cannot be
+    """
+    omitted = _omitted(response, policy, memory)
+    if omitted:
+        return StoredResponse(response.status_code, omitted=omitted)
     body = cast(HttpResponse, response).content
-    if len(body) > policy.max_response_size:
-        return StoredResponse(response.status_code, omitted=Omitted.TOO_LARGE)
+    try:
+        stored = redacted(body, policy.redacted_fields)
+    except Opaque:
+        return StoredResponse(response.status_code, omitted=Omitted.SECRET)
     dropped = NEVER_STORED | policy.excluded_headers
+    if stored is not body:
+        dropped |= BODY_HEADERS
     headers = tuple(
         (name, value) for name, value in response.items() if name.lower() not in dropped
     )
-    return StoredResponse(response.status_code, (*headers, *_language(response)), body)
+    plain = StoredResponse(response.status_code, (*headers, *_language(response)), stored)
+    return encode(plain, policy.codec, configuration().keyring)
+
+
+def _omitted(response: HttpResponseBase, policy: Policy, memory: Memory) -> Omitted:
+    if not (memory.body and policy.store_body):
+        return Omitted.SECRET
+    if response.streaming:
+        return Omitted.STREAMING
+    if len(cast(HttpResponse, response).content) > policy.max_response_size:
+        return Omitted.TOO_LARGE
+    return Omitted.NOTHING
 
 
 def _language(response: HttpResponseBase) -> Iterator[tuple[str, str]]:
@@ -68,7 +88,11 @@ def _language(response: HttpResponseBase) -> Iterator[tuple[str, str]]:
 
 
 def thaw(stored: StoredResponse, policy: Policy) -> HttpResponse:
-    """Return the response again, with the replay marker."""
+    """Return the response again, with the replay marker.
+
+    :raises Unreadable: if it is encrypted and its key is lost, or it is damaged
+    """
+    stored = decode(stored, configuration().keyring)
     response = HttpResponse(stored.body, status=stored.status)
     del response["Content-Type"]
     for name, value in stored.headers:

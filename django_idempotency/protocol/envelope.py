@@ -51,6 +51,7 @@ def seal(secret: bytes, name: str, remembered: Remembered) -> bytes:
             "status": response.status,
             "headers": response.headers,
             "omitted": str(response.omitted),
+            "codec": response.codec,
         }
     ).encode()
     content = len(head).to_bytes(_LENGTH, "big") + head + response.body
@@ -66,7 +67,7 @@ def unseal(secret: bytes, name: str, sealed: bytes) -> Remembered | None:
     head = json.loads(content[_LENGTH:start])
     headers = tuple((name, value) for name, value in head["headers"])
     omitted = Omitted(head["omitted"])
-    response = StoredResponse(head["status"], headers, content[start:], omitted)
+    response = StoredResponse(head["status"], headers, content[start:], omitted, head["codec"])
     return Remembered(head["fingerprint"], response)
 
 

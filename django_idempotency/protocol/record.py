@@ -1,5 +1,7 @@
 """What is remembered about one key."""
 
+import json
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -37,6 +39,26 @@ class StoredResponse:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     omitted: Omitted = Omitted.NOTHING
+    codec: str = ""
+    """What was done to headers and body, which are both in the body then. Stores keep it."""
+
+
+# RFC 9110, section 5.1, and what would end the line.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_VALUE = re.compile(r"[^\r\n\0]*").fullmatch
+
+
+def header_pairs(text: str | bytes) -> tuple[tuple[str, str], ...]:
+    """Return stored header fields.
+
+    :param text: JSON, a list of pairs
+    :raises ValueError: if it is something else
+    :raises TypeError: the same
+    """
+    pairs = tuple((name, value) for name, value in json.loads(text))
+    if not all(_NAME(name) and _VALUE(value) for name, value in pairs):
+        raise ValueError("no header fields")
+    return pairs
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,17 @@
 """Rows of the record table as plain values, and back."""
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..protocol.record import RESPONSE_VERSION, Omitted, Snapshot, State, StoredResponse
+from ..protocol.record import (
+    RESPONSE_VERSION,
+    Omitted,
+    Snapshot,
+    State,
+    StoredResponse,
+    header_pairs,
+)
 
 COLUMNS = (
     "id",
@@ -17,12 +23,9 @@ COLUMNS = (
     "response_headers",
     "response_body",
     "response_omitted",
+    "response_codec",
 )
 """What a snapshot is made from, in this order; ``expired``, ``buried`` and ``fresh`` follow."""
-
-# RFC 9110, section 5.1, and what would end the line.
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_VALUE = re.compile(r"[^\r\n\0]*").fullmatch
 
 
 def snapshot(row: Sequence[Any]) -> Snapshot:
@@ -46,14 +49,15 @@ def columns(response: StoredResponse) -> dict[str, Any]:
     return {
         "response_version": RESPONSE_VERSION,
         "response_status": response.status,
-        "response_headers": json.dumps(response.headers),
+        "response_headers": "" if response.codec else json.dumps(response.headers),
         "response_body": None if response.omitted else response.body,
         "response_omitted": str(response.omitted),
+        "response_codec": response.codec,
     }
 
 
 def _response(
-    state: str, version: int, status: int, headers: str, body: Any, omitted: Any
+    state: str, version: int, status: int, headers: str, body: Any, omitted: Any, codec: Any
 ) -> StoredResponse:
     """Whatever this version cannot have written is unreadable: neither executed nor replayed."""
     try:
@@ -65,17 +69,13 @@ def _response(
         if reason:
             return StoredResponse(status, omitted=reason)
         # psycopg2 returns memoryview, the other drivers bytes.
-        return StoredResponse(status, _pairs(headers), memoryview(body).tobytes())
+        content = memoryview(body).tobytes()
+        if codec:
+            return StoredResponse(status, body=content, codec=_text(codec))
+        return StoredResponse(status, header_pairs(headers), content)
     except (TypeError, ValueError, RecursionError):
         known = status if isinstance(status, int) else 0
         return StoredResponse(known, omitted=Omitted.UNREADABLE)
-
-
-def _pairs(headers: str) -> tuple[tuple[str, str], ...]:
-    pairs = tuple((name, value) for name, value in json.loads(headers))
-    if not all(_NAME(name) and _VALUE(value) for name, value in pairs):
-        raise ValueError("no header fields")
-    return pairs
 
 
 def _text(value: Any) -> str:

@@ -40,6 +40,7 @@ def main(pages: list[str]) -> None:
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     os.environ.setdefault("IDEMPOTENCY_SECRET", "a secret of its own")
+    os.environ.setdefault("IDEMPOTENCY_ENCRYPTION_KEYS", "k" * 43 + "=")
     django.setup()
     from tests.shop import models
 

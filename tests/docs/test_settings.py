@@ -55,6 +55,7 @@ class TestSettings:
     @pytest.mark.parametrize("name", NAMES)
     def test_the_example_configures(self, name: str, monkeypatch: Any) -> None:
         monkeypatch.setenv("IDEMPOTENCY_SECRET", "a secret of its own")
+        monkeypatch.setenv("IDEMPOTENCY_ENCRYPTION_KEYS", f"{'k' * 43}=,{'l' * 43}=")
         (example,) = blocks(section(self.PAGE, name), "python")
         namespace: dict[str, Any] = {
             "timedelta": timedelta,

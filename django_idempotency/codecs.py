@@ -1,0 +1,156 @@
+"""How stored responses are written down: plain, compressed, encrypted, or both.
+
+An encoded response has no headers, and a body in which headers and body are. What was done to it
+stands beside it (``zlib``, ``fernet:1a2b3c4d``, ``zlib+fernet:1a2b3c4d``), so that reading asks
+for no policy. The digits stand for the key: they tell which records still need it.
+"""
+
+import json
+import zlib
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+from .protocol.record import StoredResponse, header_pairs
+
+
+class Codec(StrEnum):
+    """What is done to a response before it is stored."""
+
+    PLAIN = "plain"
+    ZLIB = "zlib"
+    FERNET = "fernet"
+    ZLIB_FERNET = "zlib+fernet"
+
+    @property
+    def encrypts(self) -> bool:
+        return self in {Codec.FERNET, Codec.ZLIB_FERNET}
+
+
+class Unreadable(ValueError):
+    """An encoded response cannot be opened. The text is for clients, and names no key.
+
+    :ivar codec: what stands beside the response
+    """
+
+    def __init__(self, reason: str, codec: str) -> None:
+        self.codec = codec
+        super().__init__(reason)
+
+
+class NoKeys(RuntimeError):
+    """A response is to be encrypted, and there is nothing to do it with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Encryption keys, newest first: the first one encrypts, all of them decrypt.
+
+    :param keys: Fernet keys
+    """
+
+    keys: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def newest(self) -> str:
+        """The name of the key that encrypts."""
+        return name_of(self.keys[0])
+
+    def fernet(self) -> Any:
+        """Return what encrypts and decrypts.
+
+        :raises NoKeys: if no key is configured, or ``cryptography`` is not installed
+        """
+        return _fernet(self.keys)
+
+
+def name_of(key: str) -> str:
+    """Return eight hexadecimal digits that stand for a key."""
+    return sha256(b"django_idempotency.key:" + key.encode()).hexdigest()[:8]
+
+
+def encode(response: StoredResponse, codec: Codec, keyring: Keyring) -> StoredResponse:
+    """Return a response as it is stored.
+
+    :raises NoKeys: if it cannot be encrypted
+    """
+    if codec is Codec.PLAIN or response.omitted:
+        return response
+    # JSON holds no line break, so the first one ends the headers.
+    payload = json.dumps(response.headers).encode() + b"\n" + response.body
+    for step in codec.split("+"):
+        payload = (
+            zlib.compress(payload) if step == Codec.ZLIB else keyring.fernet().encrypt(payload)
+        )
+    label = f"{codec}:{keyring.newest}" if codec.encrypts else str(codec)
+    return replace(response, headers=(), body=payload, codec=label)
+
+
+def decode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
+    """Return a response as the view gave it.
+
+    :raises Unreadable: if its key is lost, it was changed, or another version wrote it
+    """
+    if not response.codec:
+        return response
+    codec, _, key = response.codec.partition(":")
+    payload = response.body
+    try:
+        for step in reversed(Codec(codec).split("+")):
+            payload = (
+                zlib.decompress(payload) if step == Codec.ZLIB else _decrypt(payload, key, keyring)
+            )
+        headers, _, body = payload.partition(b"\n")
+        return replace(response, headers=header_pairs(headers), body=body, codec="")
+    except (TypeError, ValueError, RecursionError, zlib.error) as error:
+        reason = str(error) if isinstance(error, _Locked) else "it is damaged"
+        raise Unreadable(reason, response.codec) from error
+
+
+def recode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
+    """Return a response encrypted under the newest key, compressed if it was.
+
+    :raises Unreadable: if its key is lost or it was changed
+    """
+    if response.omitted:
+        raise Unreadable("it was written by another version, or damaged", response.codec)
+    compressed = response.codec.startswith(Codec.ZLIB)
+    codec = Codec.ZLIB_FERNET if compressed else Codec.FERNET
+    return encode(decode(response, keyring), codec, keyring)
+
+
+def up_to_date(keyring: Keyring) -> frozenset[str]:
+    """Return what stands beside responses that are encrypted under the newest key."""
+    return frozenset(f"{codec}:{keyring.newest}" for codec in (Codec.FERNET, Codec.ZLIB_FERNET))
+
+
+class _Locked(ValueError):
+    """The key is missing, or the text was changed."""
+
+
+def _decrypt(token: bytes, key: str, keyring: Keyring) -> bytes:
+    if key not in {name_of(each) for each in keyring.keys}:
+        raise _Locked("its encryption key is not available")
+    from cryptography.fernet import InvalidToken
+
+    try:
+        plain: bytes = keyring.fernet().decrypt(token)
+    except InvalidToken as error:
+        raise _Locked("it is damaged") from error
+    return plain
+
+
+@cache
+def _fernet(keys: tuple[str, ...]) -> Any:
+    if not keys:
+        raise NoKeys('A response is to be encrypted, but IDEMPOTENCY["ENCRYPTION_KEYS"] is empty.')
+    try:
+        from cryptography.fernet import Fernet, MultiFernet
+    except ImportError as error:
+        raise NoKeys(
+            "A response is to be encrypted, but the package cryptography is not installed: "
+            "pip install 'django-idempotency[crypto]'."
+        ) from error
+    return MultiFernet([Fernet(key) for key in keys])
