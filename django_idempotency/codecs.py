@@ -9,9 +9,7 @@ import json
 import zlib
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cache
 from hashlib import sha256
-from typing import Any
 
 from .protocol.record import StoredResponse, header_pairs
 
@@ -44,6 +42,10 @@ class NoKeys(RuntimeError):
     """A response is to be encrypted, and there is nothing to do it with."""
 
 
+class Locked(ValueError):
+    """A key is not in the keyring."""
+
+
 @dataclass(frozen=True, slots=True)
 class Keyring:
     """Encryption keys, newest first: the first one encrypts, all of them decrypt.
@@ -58,12 +60,45 @@ class Keyring:
         """The name of the key that encrypts."""
         return name_of(self.keys[0])
 
-    def fernet(self) -> Any:
-        """Return what encrypts and decrypts.
+    def check(self) -> None:
+        """Make sure that something can be encrypted.
 
         :raises NoKeys: if no key is configured, or ``cryptography`` is not installed
         """
-        return _fernet(self.keys)
+        if not self.keys:
+            raise NoKeys(
+                'A response is to be encrypted, but IDEMPOTENCY["ENCRYPTION_KEYS"] is empty.'
+            )
+        try:
+            from . import encryption  # noqa: F401
+        except ImportError as error:
+            raise NoKeys(
+                "A response is to be encrypted, but the package cryptography is not installed: "
+                "pip install 'django-idempotency[crypto]'."
+            ) from error
+
+    def encrypt(self, payload: bytes) -> bytes:
+        """Encrypt with the newest key.
+
+        :raises NoKeys: if that cannot be done
+        """
+        self.check()
+        from .encryption import fernet
+
+        return fernet(self.keys).encrypt(payload)
+
+    def decrypt(self, token: bytes, key: str) -> bytes:
+        """Return the plain text.
+
+        :param key: the name of the key
+        :raises Locked: if there is no such key
+        :raises ValueError: if the text is damaged
+        """
+        if key not in {name_of(each) for each in self.keys}:
+            raise Locked(key)
+        from .encryption import decrypt
+
+        return decrypt(token, self.keys)
 
 
 def name_of(key: str) -> str:
@@ -81,9 +116,7 @@ def encode(response: StoredResponse, codec: Codec, keyring: Keyring) -> StoredRe
     # JSON holds no line break, so the first one ends the headers.
     payload = json.dumps(response.headers).encode() + b"\n" + response.body
     for step in codec.split("+"):
-        payload = (
-            zlib.compress(payload) if step == Codec.ZLIB else keyring.fernet().encrypt(payload)
-        )
+        payload = zlib.compress(payload) if step == Codec.ZLIB else keyring.encrypt(payload)
     label = f"{codec}:{keyring.newest}" if codec.encrypts else str(codec)
     return replace(response, headers=(), body=payload, codec=label)
 
@@ -100,12 +133,13 @@ def decode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
     try:
         for step in reversed(Codec(codec).split("+")):
             payload = (
-                zlib.decompress(payload) if step == Codec.ZLIB else _decrypt(payload, key, keyring)
+                zlib.decompress(payload) if step == Codec.ZLIB else keyring.decrypt(payload, key)
             )
         headers, _, body = payload.partition(b"\n")
         return replace(response, headers=header_pairs(headers), body=body, codec="")
     except (TypeError, ValueError, RecursionError, zlib.error) as error:
-        reason = str(error) if isinstance(error, _Locked) else "it is damaged"
+        locked = isinstance(error, Locked)
+        reason = "its encryption key is not available" if locked else "it is damaged"
         raise Unreadable(reason, response.codec) from error
 
 
@@ -124,33 +158,3 @@ def recode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
 def up_to_date(keyring: Keyring) -> frozenset[str]:
     """Return what stands beside responses that are encrypted under the newest key."""
     return frozenset(f"{codec}:{keyring.newest}" for codec in (Codec.FERNET, Codec.ZLIB_FERNET))
-
-
-class _Locked(ValueError):
-    """The key is missing, or the text was changed."""
-
-
-def _decrypt(token: bytes, key: str, keyring: Keyring) -> bytes:
-    if key not in {name_of(each) for each in keyring.keys}:
-        raise _Locked("its encryption key is not available")
-    from cryptography.fernet import InvalidToken
-
-    try:
-        plain: bytes = keyring.fernet().decrypt(token)
-    except InvalidToken as error:
-        raise _Locked("it is damaged") from error
-    return plain
-
-
-@cache
-def _fernet(keys: tuple[str, ...]) -> Any:
-    if not keys:
-        raise NoKeys('A response is to be encrypted, but IDEMPOTENCY["ENCRYPTION_KEYS"] is empty.')
-    try:
-        from cryptography.fernet import Fernet, MultiFernet
-    except ImportError as error:
-        raise NoKeys(
-            "A response is to be encrypted, but the package cryptography is not installed: "
-            "pip install 'django-idempotency[crypto]'."
-        ) from error
-    return MultiFernet([Fernet(key) for key in keys])

@@ -1,5 +1,6 @@
 """Encoded responses: what goes in comes out, or a clear refusal."""
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_idempotency import codecs
+import django_idempotency
 from django_idempotency.codecs import (
     Codec,
     Keyring,
@@ -86,8 +87,9 @@ class TestKeys:
             encode(RESPONSE, Codec.FERNET, Keyring())
 
     def test_without_the_package_nothing_is_encrypted(self, monkeypatch: Any) -> None:
-        monkeypatch.setitem(__import__("sys").modules, "cryptography.fernet", None)
-        codecs._fernet.cache_clear()
+        monkeypatch.delattr(django_idempotency, "encryption", raising=False)
+        monkeypatch.delitem(sys.modules, "django_idempotency.encryption", raising=False)
+        monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
         with pytest.raises(NoKeys, match=r"pip install 'django-idempotency\[crypto\]'"):
             encode(RESPONSE, Codec.FERNET, KEYRING)
 

@@ -18,7 +18,7 @@ PACKAGE = Path(django_idempotency.__file__).parent
 
 ROOMS = [
     # Pure: the rules and what may be asked of them.
-    *("protocol", "codecs", "values", "remember", "resolving", "policy"),
+    *("protocol", "codecs", "encryption", "values", "remember", "resolving", "policy"),
     # Django's settings and database.
     *("conf", "signals", "fields", "migrations", "models", "stores", "lifecycle"),
     # Requests and responses, and the two doors.
@@ -33,12 +33,13 @@ ROOMS = [
 PURE = ROOMS[: ROOMS.index("conf")]
 
 LAZY = {
+    ("codecs", "encryption"): "cryptography may be absent: asked for when a response is encrypted",
     ("doors", "drf"): "Django REST framework may be absent: asked for when a request is its own",
 }
 """The only imports that go the other way. They are made inside functions."""
 
 OPTIONAL = {
-    "cryptography": {"codecs"},
+    "cryptography": {"encryption"},
     "rest_framework": {"drf", "metadata"},
     "django_redis": {"stores", "checks"},
     "redis": {"stores"},

@@ -137,7 +137,7 @@ class Guard:
                 return problems.anonymous_refused(self._policy.header)
             scope = ANONYMOUS
         if self._policy.codec.encrypts:
-            configuration().keyring.fernet()  # or nothing runs: its response could not be stored
+            configuration().keyring.check()  # or nothing runs: its response could not be stored
         claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
         operation = operation_of(self._policy, claim, view)
         try:

@@ -117,7 +117,7 @@ def _forget(scope: str, key: str) -> None:
 def _usable_keyring() -> Keyring:
     keyring = configuration().keyring
     try:
-        keyring.fernet()
+        keyring.check()
     except NoKeys as error:
         raise CommandError(str(error)) from error
     return keyring
