@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -388,12 +389,15 @@ class TestFencing:
 @pytest.mark.django_db(transaction=True)
 def test_a_record_that_expires_while_it_is_held_is_left_alone() -> None:
     """I14: by the purge, and by duplicates."""
-    operation, _ = an_operation()
-    assert operation.begin() == Started()
-    IdempotencyRecord.objects.update(expires_at="2000-01-01T00:00Z")
-    assert sum(DatabaseStore("default").purge(10)) == 0
+    store = DatabaseStore("default")
+    record = store.claim(replace(a_claim(), retention=timedelta(microseconds=1)))
+    assert record is not None
+    _, hold = an_operation()
+    assert hold.take(record, timedelta(0)) is not None
+    assert sum(store.purge(10)) == 0
     assert an_operation()[0].begin() == InFlight()
-    assert operation.finish(CREATED)
+    hold.release()
+    assert sum(store.purge(10)) == 1
 
 
 @row_locks

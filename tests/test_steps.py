@@ -170,6 +170,7 @@ class TestFencing:
         kill(hold)
         with pytest.raises(LostRecord):
             loser.step("charge", world.do, "charge")
+        interrupt(loser)
         assert world.done == []
 
     def test_nor_if_it_does_not_know(self, monkeypatch: Any) -> None:
@@ -181,6 +182,7 @@ class TestFencing:
         monkeypatch.setattr(hold, "is_held", lambda: True)
         with pytest.raises(LostRecord, match="later attempt"):
             loser.step("order", World().order, "vm")
+        interrupt(loser)
         assert not Order.objects.exists()
         assert winner.step("order", World().order, "vm") == Order.objects.get().pk
         assert winner.finish(CREATED)
@@ -206,6 +208,7 @@ class TestFencing:
         assert late.begin() == InFlight()
         go_on.set()
         assert rival.result() == "charged"
+        interrupt(loser)
         winner = begun()
         assert winner.step("charge", World().do, "charge") == "charged"
         assert winner.finish(CREATED)
