@@ -6,6 +6,7 @@ Only tests import this module. What does not hold is an ``AssertionError`` that 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from inspect import iscoroutine
 from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
@@ -161,7 +162,11 @@ def _sender(
 
     def send(data: Any) -> Any:
         given = {} if data is None else {"data": data}
-        return call(path, **given, headers=headers, **extra)
+        response = call(path, **given, headers=headers, **extra)
+        if iscoroutine(response):
+            response.close()
+            raise TypeError("Pass a client that answers at once: Django's Client, not AsyncClient")
+        return response
 
     return send
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client, TestCase, TransactionTestCase, override_settings
+from django.test import AsyncClient, Client, TestCase, TransactionTestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APITestCase
 
@@ -194,6 +194,10 @@ class TestAssertIdempotentTakes:
 
     def test_headers(self, client: Client) -> None:
         assert_idempotent(client, "/function/", content_type=JSON, headers={"x-other": "1"})
+
+    def test_no_client_that_must_be_awaited(self) -> None:
+        with pytest.raises(TypeError, match="not AsyncClient"):
+            assert_idempotent(AsyncClient(), "/function/")
 
     def test_no_method_that_is_never_guarded(self, client: Client) -> None:
         with pytest.raises(ValueError, match="'get' is not guarded; DELETE, PATCH, POST, PUT are"):

@@ -21,6 +21,10 @@ pytestmark = pytest.mark.once
 COMMANDS = {module.name for module in iter_modules(commands.__path__)}
 
 
+LIFECYCLE = {"begin", "fail", "finish"}
+"""Methods of the operation that the guard calls, not the view."""
+
+
 def public(module: Any) -> set[str]:
     """Return the functions that a module defines, without a leading underscore."""
     return {
@@ -40,7 +44,7 @@ def test_the_attributes_of_the_operation() -> None:
     text = section(DOCS / "reference/decorators.md", "request.idempotency")
     listed = {re.findall(r"\w+", row[0])[0] for row in rows(text)[2:]}
     stated = set(re.findall(r"^    :ivar (\w+):", Operation.__doc__ or "", re.M))
-    stated |= {"derive_key", "step"}
+    stated |= {name for name in vars(Operation) if not name.startswith("_")} - LIFECYCLE
     assert listed == stated
     promises = {row[0]: row[1] for row in rows(text_of(DOCS / "compatibility.md"))}
     assert set(re.findall(r"`(\w+)(?:\(\))?`", promises["`request.idempotency`"])) == listed
