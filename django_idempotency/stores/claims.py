@@ -97,14 +97,15 @@ class PostgresqlClaim(ClaimStatement):
 
 class MariadbClaim(ClaimStatement):
     """One compound statement. The insert waits for nobody: attempts lock the row by its
-    primary key, not through the unique index."""
+    primary key, not through the unique index. The look before it is no condition of ``IF``:
+    InnoDB reads those with a shared lock, and would wait for a purge to commit."""
 
     def run(self, claim: Claim) -> Snapshot | None:
         known, known_parameters = self.select(claim, "created")
         values, value_parameters = self.values(claim)
         sql = (
-            "BEGIN NOT ATOMIC DECLARE created INT DEFAULT 0; "
-            f"IF NOT EXISTS (SELECT 1 FROM {self.table} WHERE {self.match}) THEN "
+            "BEGIN NOT ATOMIC DECLARE known, created INT DEFAULT 0; "
+            f"SELECT COUNT(*) INTO known FROM {self.table} WHERE {self.match}; IF known = 0 THEN "
             f"INSERT IGNORE INTO {self.table} ({self.inserted}) VALUES ({values}); "
             f"SET created = ROW_COUNT(); END IF; {known}; END"
         )
