@@ -12,7 +12,7 @@ DRIVER_mariadb := mysqlclient
 DRIVER_mysql := mysqlclient
 INSTALLED := $(DEMO)/installed-$(or $(SCHEME),sqlite)
 
-.PHONY: demo test check docs
+.PHONY: demo test proof check docs
 
 # Runs the example project and checks the whole story over HTTP.
 demo: $(INSTALLED)
@@ -25,6 +25,10 @@ test: $(VENV)/installed
 # The documentation as a site, in docs/_build/html. Warnings are errors.
 docs: $(VENV)/writers
 	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . docs/_build/html
+
+# Tries to break the promise, for up to twenty minutes; ARGS=--short for a first look.
+proof: $(VENV)/installed
+	$(VENV)/bin/python -m proof $(ARGS)
 
 # Types, lint, format.
 check: $(VENV)/checkers

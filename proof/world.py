@@ -22,9 +22,7 @@ def everybody(request: Any) -> str:
     return "proof"
 
 
-@csrf_exempt
-@idempotent(scope=everybody, retention=RETENTION)
-def buy(request: Any) -> HttpResponse:
+def _buy(request: Any) -> HttpResponse:
     """One order; headers say who buys and how the request ends."""
     item = request.headers.get("X-Item") or _item(request)
     order = Order.objects.create(item=item)
@@ -33,7 +31,12 @@ def buy(request: Any) -> HttpResponse:
         raise Http404("no such plan")
     if outcome == "crash":
         raise RuntimeError("the view is broken")
-    return JsonResponse({"id": order.pk, "item": item}, status=int(outcome))
+    body = {"id": order.pk, "item": item, "padding": "." * int(request.headers.get("X-Padding", 0))}
+    return JsonResponse(body, status=int(outcome))
+
+
+buy = csrf_exempt(idempotent(scope=everybody, retention=RETENTION)(_buy))
+patient = csrf_exempt(idempotent(scope=everybody, retention=RETENTION, in_flight="wait")(_buy))
 
 
 def _item(request: Any) -> str:

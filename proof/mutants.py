@@ -1,0 +1,158 @@
+"""Planted bugs: mistakes that are known from other packages, made on purpose.
+
+An experiment that finds none of them proves nothing. They are put in while a process runs, and
+taken out again.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Q
+
+from django_idempotency.lifecycle.atomic import AtomicOperation
+from django_idempotency.lifecycle.operation import Started
+from django_idempotency.protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
+from django_idempotency.stores import rows
+from django_idempotency.stores.clock import StoreTime
+from django_idempotency.stores.db import DatabaseStore
+
+
+def lock_released_early() -> list[tuple[Any, str, Any]]:
+    """The lock ends before the view runs."""
+    hold = AtomicOperation._hold
+
+    def released(
+        self: AtomicOperation, claimed: Snapshot, patience: timedelta = timedelta(0)
+    ) -> Any:
+        begun = hold(self, claimed, patience)
+        if isinstance(begun, Started):
+            self._transaction.commit()
+            self._transaction.begin()
+            self._transaction.watch()
+        return begun
+
+    return [(AtomicOperation, "_hold", released)]
+
+
+def look_then_insert() -> list[tuple[Any, str, Any]]:
+    """The claim looks first and inserts later."""
+    original = DatabaseStore.claim
+
+    def claim(self: DatabaseStore, claim: Claim) -> Snapshot | None:
+        fresh = not self._records().filter(key=claim.key, scope=claim.scope).exists()
+        if fresh:
+            self._records().create(
+                scope=claim.scope,
+                key=claim.key,
+                fingerprint=claim.fingerprint,
+                state=State.CLAIMED,
+                method=claim.method,
+                path=claim.path,
+                created_at=StoreTime(),
+                expires_at=StoreTime(claim.retention),
+            )
+        found = original(self, claim)
+        return found and replace(found, fresh=fresh)
+
+    return [(DatabaseStore, "claim", claim)]
+
+
+def unfenced_store() -> list[tuple[Any, str, Any]]:
+    """The response is stored whoever's attempt it is by now."""
+
+    def complete(
+        self: DatabaseStore, record: Snapshot, response: StoredResponse, retention: timedelta
+    ) -> bool:
+        updated = (
+            self._records()
+            .filter(pk=record.id)
+            .update(
+                state=State.COMPLETED,
+                completed_at=StoreTime(),
+                expires_at=StoreTime(retention),
+                **rows.columns(response),
+            )
+        )
+        return updated == 1
+
+    return [(DatabaseStore, "complete", complete)]
+
+
+def commit_before_store() -> list[tuple[Any, str, Any]]:
+    """The view's writes are committed, then the response is stored."""
+    store = AtomicOperation._store_response
+
+    def stored(self: AtomicOperation, response: StoredResponse) -> bool:
+        self._transaction.commit()
+        self._transaction.begin()
+        return store(self, response)
+
+    return [(AtomicOperation, "_store_response", stored)]
+
+
+def purge_without_skip_locked() -> list[tuple[Any, str, Any]]:
+    """The purge waits for records in flight."""
+
+    def delete_group(self: DatabaseStore, ids: list[int], older_than: timedelta) -> int:
+        expired = self.expired(older_than).filter(Q(pk__in=ids)).select_for_update()
+        ours = list(expired.values_list("pk", flat=True))
+        return self._records().filter(pk__in=ours).delete()[0]
+
+    return [(DatabaseStore, "_delete_group", delete_group)]
+
+
+def stored_rows_trusted() -> list[tuple[Any, str, Any]]:
+    """Whatever a row says is replayed."""
+
+    def response(
+        state: str, version: int, status: int, headers: str, body: Any, omitted: Any
+    ) -> StoredResponse:
+        pairs = tuple((name, value) for name, value in json.loads(headers))
+        return StoredResponse(status, pairs, bytes(body or b""), Omitted(rows._text(omitted)))
+
+    return [(rows, "_response", response)]
+
+
+def expiry_forgotten_by_the_claim() -> list[tuple[Any, str, Any]]:
+    """An expired record replays until the purge comes."""
+    original = DatabaseStore.claim
+
+    def claim(self: DatabaseStore, claim: Claim) -> Snapshot | None:
+        found = original(self, claim)
+        return found and replace(found, expired=False)
+
+    return [(DatabaseStore, "claim", claim)]
+
+
+MUTANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
+    "lock released early": lock_released_early,
+    "look, then insert": look_then_insert,
+    "unfenced store": unfenced_store,
+    "commit before store": commit_before_store,
+    "purge without SKIP LOCKED": purge_without_skip_locked,
+    "stored rows trusted": stored_rows_trusted,
+    "expiry forgotten by the claim": expiry_forgotten_by_the_claim,
+}
+
+
+def plant(name: str) -> None:
+    """Put a bug in for good: for a process that ends with the experiment."""
+    for target, attribute, replacement in MUTANTS[name]():
+        setattr(target, attribute, replacement)
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Put a bug in for a while."""
+    changes = MUTANTS[name]()
+    originals = [(target, attribute, vars(target)[attribute]) for target, attribute, _ in changes]
+    plant(name)
+    try:
+        yield
+    finally:
+        for target, attribute, original in originals:
+            setattr(target, attribute, original)

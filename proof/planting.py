@@ -1,0 +1,70 @@
+"""Plants each bug, and lets the experiments look for it."""
+
+from django.db import connection
+
+from . import crashes, hostile, machine, schedules
+from .mutants import planted
+from .report import Outcome
+
+FOUND_BY = {
+    "lock released early": ("schedules",),
+    "look, then insert": ("schedules",),
+    "unfenced store": ("schedules", "machine"),
+    "commit before store": ("crashes",),
+    "purge without SKIP LOCKED": ("schedules",),
+    "stored rows trusted": ("hostile",),
+    "expiry forgotten by the claim": ("schedules",),
+}
+"""Which experiments look for which bug; that is where it would be noticed."""
+
+NEED_ROW_LOCKS = {"lock released early", "look, then insert", "purge without SKIP LOCKED"}
+"""SQLite has one writer: there, these cannot do harm."""
+
+WHERE = {
+    "lock released early": "two duplicates",
+    "look, then insert": "two duplicates",
+    "unfenced store": "a raised 404, a failing attempt, a duplicate",
+    "purge without SKIP LOCKED": "two duplicates, expiry, purge",
+    "expiry forgotten by the claim": "two duplicates find an expired record",
+}
+"""The interleaving that is enough."""
+
+
+def run(seconds: float) -> dict[str, list[str]]:
+    """Return what found each bug on this database."""
+    caught: dict[str, list[str]] = {}
+    for bug, experiments in FOUND_BY.items():
+        if connection.vendor == "sqlite" and bug in NEED_ROW_LOCKS:
+            continue
+        with planted(bug):
+            found = [name for name in experiments if look(name, bug, seconds)]
+        caught[bug] = [f"{_NAMES[name]} ({connection.display_name})" for name in found]
+    return caught
+
+
+def look(experiment: str, bug: str, seconds: float) -> bool:
+    """Whether an experiment notices the bug that is planted now."""
+    return any(outcome.violations for outcome in _outcomes(experiment, bug, seconds))
+
+
+def _outcomes(experiment: str, bug: str, seconds: float) -> list[Outcome]:
+    if experiment == "crashes":
+        return [crashes.experiment("process killed", crashes.killed, crashes.points(1))]
+    if experiment == "machine":
+        return machine.run(50)
+    if experiment == "hostile":
+        return [hostile.stored_rows(50)]
+    with schedules.actors():
+        return [
+            schedules.explore(scenario, max(20, seconds * 3))
+            for scenario in schedules.scenarios()
+            if scenario.name == WHERE[bug]
+        ]
+
+
+_NAMES = {
+    "schedules": "interleavings",
+    "crashes": "crash points",
+    "machine": "state machine",
+    "hostile": "hostile input",
+}

@@ -1,0 +1,360 @@
+"""What is interleaved, and what must hold after every step and every schedule."""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from time import monotonic
+from typing import Any
+
+from django.db import connection
+from django.http import Http404
+from django.test import RequestFactory
+
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.stores.clock import StoreTime
+from django_idempotency.stores.db import DatabaseStore
+from tests.shop.models import Order
+
+from . import world
+from .interleavings import Action, Actor, Clock, Run, kill
+from .report import Outcome
+
+KEY = "k"
+FACTORY = RequestFactory()
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes
+    replayed: bool
+
+
+def send(view: Any, item: str, outcome: str = "201", fingerprint: str = "same") -> Answer:
+    """One request; ``item`` names who buys, which is no part of the fingerprint."""
+    headers = {"HTTP_IDEMPOTENCY_KEY": KEY, "HTTP_X_ITEM": item, "HTTP_X_OUTCOME": outcome}
+    body = json.dumps({"fingerprint": fingerprint})
+    request = FACTORY.post(world.PATH, body, content_type="application/json", **headers)
+    try:
+        response = view(request)
+    except Http404:
+        return Answer(404, b"", False)
+    return Answer(
+        response.status_code, response.content, response.get("Idempotency-Replayed") == "true"
+    )
+
+
+def request(outcome: str = "201", fingerprint: str = "same", view: Any = world.buy) -> Action:
+    return lambda actor: send(view, actor.name, outcome, fingerprint)
+
+
+def expire(actor: Actor) -> None:
+    """Time passes: whatever is completed by now is past its retention."""
+    actor.stop("TIME")
+    actor.clock.advance(world.RETENTION * 2)
+
+
+def purge(actor: Actor) -> int:
+    return sum(DatabaseStore("default").purge(10))
+
+
+def killer(victim: str) -> Action:
+    """The session of an attempt ends, although its process lives on."""
+
+    def action(actor: Actor) -> None:
+        actor.stop("KILL")
+        target = ACTORS[victim]
+        if target.state == "paused":
+            target.killed = True
+            kill(target.session)
+
+    return action
+
+
+def nothing(now: Clock) -> None:
+    """No record yet."""
+
+
+def interrupted(now: Clock) -> None:
+    """An attempt died after its claim."""
+    send(world.buy, "dead", "503")
+
+
+def completed(now: Clock) -> None:
+    send(world.buy, "earlier")
+
+
+def expired(now: Clock) -> None:
+    completed(now)
+    now.advance(world.RETENTION * 2)
+
+
+@dataclass
+class Scenario:
+    """Actors by name, and the record they find.
+
+    :ivar merged: orders that lead to the same state are continued once
+    :ivar blocks: statements may wait for locks
+    :ivar rows: only for databases with row locks and sessions
+    """
+
+    name: str
+    actors: dict[str, Action]
+    before: Callable[[Clock], None] = nothing
+    merged: bool = True
+    blocks: bool = False
+    rows: bool = False
+    statuses: frozenset[int] = frozenset({201, 409})
+
+
+def scenarios() -> Iterator[Scenario]:
+    """In the order of their size."""
+    two = {"a": request(), "b": request()}
+    three = {**two, "c": request()}
+    yield Scenario("two duplicates", two, merged=False)
+    yield Scenario("two duplicates find an interrupted record", two, interrupted, merged=False)
+    yield Scenario("two duplicates find an expired record", two, expired, merged=False)
+    yield Scenario("three replays", three, completed, merged=False, statuses=frozenset({201}))
+    yield Scenario("three duplicates", three)
+    yield Scenario("three duplicates find an interrupted record", three, interrupted)
+    yield Scenario("three duplicates find an expired record", three, expired)
+    other = {**two, "other": request(fingerprint="other")}
+    yield Scenario("two duplicates, another body", other, statuses=frozenset({201, 409, 422}))
+    failing = {"a": request("503"), "b": request(), "c": request()}
+    yield Scenario("a failing attempt, two duplicates", failing, statuses=_with(503))
+    late = {"a": request("raise 404"), "b": request("503"), "c": request()}
+    yield Scenario("a raised 404, a failing attempt, a duplicate", late, statuses=_with(404, 503))
+    yield Scenario("two duplicates, expiry, purge", {**two, "time": expire, "purge": purge})
+    yield Scenario("a duplicate, expiry, two purges", _purges(), completed)
+    yield Scenario("two duplicates, purge, expired record", {**two, "purge": purge}, expired)
+    killed = {**two, "killer": killer("a")}
+    yield Scenario("two duplicates, a lost session", killed, rows=True, statuses=_with(500))
+    yield Scenario("takeover, a lost session", killed, interrupted, rows=True, statuses=_with(500))
+    waiting = {"a": request(view=world.patient), "b": request(view=world.patient)}
+    yield Scenario("two duplicates that wait", waiting, blocks=True, rows=True, merged=False)
+
+
+def _purges() -> dict[str, Action]:
+    return {"a": request(), "time": expire, "purge": purge, "purge 2": purge}
+
+
+def _with(*statuses: int) -> frozenset[int]:
+    return frozenset({201, 409, *statuses})
+
+
+ACTORS: dict[str, Actor] = {}
+
+
+@contextmanager
+def actors() -> Iterator[None]:
+    """Threads live as long as the experiment: connecting is slow."""
+    try:
+        yield
+    finally:
+        for actor in ACTORS.values():
+            actor.quit()
+        ACTORS.clear()
+
+
+def explore(scenario: Scenario, seconds: float = 3600, schedules: int = 10**9) -> Outcome:
+    """Run every order; stop early after so many seconds or schedules, and say so."""
+    outcome = Outcome(scenario.name, "schedules")
+    ends, known = monotonic() + seconds, set()
+    pending: deque[tuple[str, ...]] = deque([()])
+    while pending and not outcome.violations:
+        if monotonic() > ends or outcome.count >= schedules:
+            outcome.note("orders left", len(pending))
+            break
+        prefix = pending.popleft()
+        with Clock() as now:
+            run = Check(scenario, now, outcome)
+            for name in prefix:
+                run.step(name)
+            while enabled := run.enabled():
+                state = run.state() if scenario.merged else run.trace
+                if state in known:
+                    outcome.note("orders merged")
+                    run.finish()
+                    break
+                known.add(state)
+                going = run.going(enabled)
+                pending += [(*run.trace, other) for other in enabled if other != going]
+                run.step(going)
+            else:
+                outcome.count += 1
+            run.finish()
+            run.check()
+    if scenario.merged:
+        outcome.note("states", len(known))
+    return outcome
+
+
+class Check(Run):
+    """A schedule with the invariants that must hold in it."""
+
+    def __init__(self, scenario: Scenario, now: Clock, outcome: Outcome) -> None:
+        _restart()
+        scenario.before(now)
+        self.before = list(Order.objects.values_list("item", flat=True))
+        chosen = {name: ACTORS.get(name) or _new(name) for name in scenario.actors}
+        super().__init__(chosen, now)
+        self.scenario, self.outcome = scenario, outcome
+        self.stored: dict[str, int] = {}
+        self.counted_by = ""
+        self.record = self._record()
+        for name, action in scenario.actors.items():
+            chosen[name].give(action, now)
+
+    def step(self, name: str) -> None:
+        super().step(name)
+        before, self.record = self.record, self._record()
+        if self.record is None or before == self.record:
+            return
+        if before is not None and self.record["attempt"] > before["attempt"]:
+            self.counted_by = name
+        known = before is not None and before["id"] == self.record["id"]
+        if self.record["state"] == "completed" and not (known and before["state"] == "completed"):
+            self.stored[name] = len(self.steps)
+            if self.counted_by not in {"", name}:
+                self.wrong(f"I12: {name} stored after {self.counted_by} had taken over")
+        if before is not None and before["id"] != self.record["id"]:
+            self.counted_by = ""
+
+    def state(self) -> Any:
+        """Everything that the future depends on."""
+        seen = tuple((a.name, a.state, a.killed, tuple(a.seen)) for a in self.actors.values())
+        record = self.record and tuple(sorted(self.record.items()))
+        orders = tuple(Order.objects.order_by("pk").values_list("item", flat=True))
+        ghosts = (self.counted_by, tuple(sorted(self._order_of_stores())))
+        return hash((seen, record, orders, self.clock.epoch, ghosts))
+
+    def _order_of_stores(self) -> list[tuple[str, int]]:
+        ranked = sorted(self.stored, key=lambda name: self.stored[name])
+        return [(name, rank) for rank, name in enumerate(ranked)]
+
+    def wrong(self, text: str) -> None:
+        self.outcome.violation(f"{text} [{' '.join(self.trace)}]")
+
+    def check(self) -> None:
+        answers = {
+            name: actor.result
+            for name, actor in self.actors.items()
+            if isinstance(actor.result, Answer)
+        }
+        self._check_errors()
+        self._check_statuses(answers)
+        self._check_effects(answers)
+        self._check_waiting()
+        self._check_retry()
+
+    def _check_errors(self) -> None:
+        for name, actor in self.actors.items():
+            if isinstance(actor.result, BaseException) and not actor.killed:
+                self.wrong(f"{name} raised {actor.result!r}")
+
+    def _check_statuses(self, answers: dict[str, Answer]) -> None:
+        allowed = self.scenario.statuses | ({503} if connection.vendor == "sqlite" else set())
+        for name, answer in answers.items():
+            if answer.status not in allowed and not self.actors[name].killed:
+                self.wrong(f"{name} got {answer.status} {answer.body[:200]!r}")
+
+    def _check_effects(self, answers: dict[str, Answer]) -> None:
+        """I1, I2: those who were told that they bought have bought, once, and nobody else."""
+        bought = list(Order.objects.order_by("pk").values_list("item", flat=True))[
+            len(self.before) :
+        ]
+        told = [n for n, a in answers.items() if a.status == 201 and not a.replayed]
+        if sorted(bought) != sorted(told):
+            self.wrong(f"I2: {told} were told that they bought; {bought} did")
+        for name, answer in answers.items():
+            is_order = answer.replayed and answer.status == 201
+            if is_order and json.loads(answer.body)["item"] not in self.before + bought:
+                self.wrong(f"I2: {name} got a replay of what did not happen")
+        bought = sorted(told, key=lambda name: self.stored.get(name, 0))
+        for earlier, later in pairwise(bought):
+            self._check_retention(earlier, later)
+
+    def _check_retention(self, earlier: str, later: str) -> None:
+        """I1, I14: a second execution locks its record after the first one's retention, which
+        counts from the statement that stores the response."""
+        write = self._last(later, "shop_order", len(self.steps))
+        lock = max(i for i, step in enumerate(self.steps[:write]) if step.actor == later)
+        store = self._last(earlier, "UPDATE", len(self.steps))
+        if not any(step.sql == "TIME" for step in self.steps[store:lock]):
+            self.wrong(f"I1: {earlier} and {later} executed within one retention")
+
+    def _last(self, actor: str, sql: str, before: int) -> int:
+        steps = enumerate(self.steps[:before])
+        return max((i for i, step in steps if step.actor == actor and sql in step.sql), default=0)
+
+    def _check_waiting(self) -> None:
+        """I4, I14: nobody waits for a lock."""
+        if not self.scenario.blocks:
+            for step in self.waited:
+                self.wrong(f"I4, I14: {step.actor} waited in {step.sql[:60]}")
+
+    def _check_retry(self) -> None:
+        """No stuck key: a retry gets the stored answer or runs, and only if it must (I2, I8)."""
+        executed = Order.objects.count()
+        record = self._record()
+        remembered = record is not None and record["state"] == "completed" and not record["expired"]
+        fingerprint = "same"
+        answer = send(world.buy, "retry")
+        if answer.status == 422:
+            fingerprint = "other"
+            answer = send(world.buy, "retry", fingerprint=fingerprint)
+        if answer.status != 201 and not (remembered and answer.status == 404):
+            self.wrong(f"a retry got {answer.status} {answer.body[:200]!r}")
+        if (Order.objects.count() == executed) != remembered:
+            self.wrong(f"I2: remembered: {remembered}, and the retry got {answer}")
+        again = send(world.buy, "again", fingerprint=fingerprint)
+        if (again.status, again.body) != (answer.status, answer.body) and again.status != 404:
+            self.wrong(f"I6: the second retry got {again}, the first {answer}")
+
+    def _record(self) -> dict[str, Any] | None:
+        fields = ("id", "state", "attempt", "response_status", "response_body", "expires_at")
+        row = IdempotencyRecord.objects.values(*fields, now=StoreTime()).first()
+        if row is None:
+            return None
+        row["expired"] = row.pop("expires_at") <= row.pop("now")
+        row["response_body"] = row["response_body"] and bytes(row["response_body"])
+        return row
+
+
+def _new(name: str) -> Actor:
+    ACTORS[name] = Actor(name)
+    return ACTORS[name]
+
+
+def _restart() -> None:
+    """Empty tables that number their rows from 1."""
+    world.empty()
+    tables = [model._meta.db_table for model in (Order, IdempotencyRecord)]
+    with connection.cursor() as cursor:
+        for table in tables:
+            if connection.vendor == "postgresql":
+                cursor.execute("SELECT setval(pg_get_serial_sequence(%s, 'id'), 1, FALSE)", [table])
+            elif connection.vendor == "mysql":
+                cursor.execute(f"ALTER TABLE {table} AUTO_INCREMENT = 1")
+            else:
+                cursor.execute("DELETE FROM sqlite_sequence WHERE name = %s", [table])
+
+
+def run(seconds: float) -> list[Outcome]:
+    """Explore every scenario.
+
+    :param seconds: at most so long for each
+    """
+    outcomes = []
+    with actors():
+        for scenario in scenarios():
+            if scenario.rows and connection.vendor == "sqlite":
+                continue
+            started = monotonic()
+            outcome = explore(scenario, seconds)
+            outcome.seconds = monotonic() - started
+            outcomes.append(outcome)
+    return outcomes
