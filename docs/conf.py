@@ -18,7 +18,7 @@ version = re.findall(
 )[0]
 extensions = ["myst_parser"]
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "example_project/README.md", "*.md"]
+include_patterns = ["docs/**.md", "example_project/README.md", "proof/model/README.md", "*.md"]
 exclude_patterns = ["docs/_build/**", ".[a-z]*/**"]
 myst_heading_anchors = 3
 

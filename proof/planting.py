@@ -24,7 +24,7 @@ WHERE = {
     "lock released early": "two duplicates",
     "look, then insert": "two duplicates",
     "unfenced store": "a raised 404, a failing attempt, a duplicate",
-    "purge without SKIP LOCKED": "two duplicates, expiry, purge",
+    "purge without SKIP LOCKED": "an attempt, expiry, purge",
     "expiry forgotten by the claim": "two duplicates find an expired record",
 }
 """The interleaving that is enough."""

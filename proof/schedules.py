@@ -127,6 +127,8 @@ def scenarios() -> Iterator[Scenario]:
     yield Scenario("a failing attempt, two duplicates", failing, statuses=_with(503))
     late = {"a": request("raise 404"), "b": request("503"), "c": request()}
     yield Scenario("a raised 404, a failing attempt, a duplicate", late, statuses=_with(404, 503))
+    alone = {"time": expire, "purge": purge, "a": request()}
+    yield Scenario("an attempt, expiry, purge", alone, merged=False)
     yield Scenario("two duplicates, expiry, purge", {**two, "time": expire, "purge": purge})
     yield Scenario("a duplicate, expiry, two purges", _purges(), completed)
     yield Scenario("two duplicates, purge, expired record", {**two, "purge": purge}, expired)

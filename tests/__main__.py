@@ -13,6 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from proof import checker
+
 from .databases import settings_of
 
 PYTEST = [sys.executable, "-m", "pytest", "--cov", "--cov-report=", "--create-db"]
@@ -85,6 +87,7 @@ NEEDS: dict[str, Callable[[], str]] = {
     "mariadb": _server("mariadb", "MySQLdb"),
     "redis": _redis,
     "browser tests": _browser,
+    "model of the protocol": checker.missing,
 }
 
 if __name__ == "__main__":
