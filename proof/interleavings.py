@@ -44,7 +44,11 @@ class Clock:
         self.epoch += 1
 
     def __call__(self, used: Any, offset: timedelta = clock.NOW) -> Any:
-        return _store_time(used, offset + self.shift)
+        sql, parameters = _store_time(used, offset + self.shift)
+        if isinstance(threading.current_thread(), Actor):
+            # Time may pass between here and the moment at which the statement is sent.
+            parameters = (lambda: _store_time(used, offset + self.shift)[1][0],)
+        return sql, parameters
 
     def __enter__(self) -> "Clock":
         self._replace(_store_time, self)
@@ -74,6 +78,7 @@ class Actor(threading.Thread):
         self.session = 0
         self.killed = False
         self.next = ""
+        self.used: Any = None
         self.is_stopping = False
         self.clock: Clock
         self.start()
@@ -99,6 +104,10 @@ class Actor(threading.Thread):
         """Whether the actor stops again, or has ended, within that time."""
         with self.condition:
             return self.condition.wait_for(lambda: self.state != "running", seconds)
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return bool(self.used.in_atomic_block)
 
     def quit(self) -> None:
         with self.condition:
@@ -141,6 +150,7 @@ class Actor(threading.Thread):
     def _watch(self) -> None:
         """Stop before whatever this thread's connection sends; note what comes back."""
         used: Any = connections["default"]
+        self.used = used
         used.ensure_connection()
         if used.vendor == "sqlite":  # a writer that is not alone is told so at once
             used.connection.execute("PRAGMA busy_timeout = 0")
@@ -167,8 +177,9 @@ class Actor(threading.Thread):
         if sql.startswith(("SET SESSION", "SELECT set_config")):
             return execute(sql, params, many, context)
         self.stop(sql)
+        now = [value() if callable(value) else value for value in params or ()]
         try:
-            result = execute(sql, params, many, context)
+            result = execute(sql, now if params else params, many, context)
         except Exception as error:
             self.seen.append(type(error).__name__)
             raise
