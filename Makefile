@@ -12,7 +12,7 @@ DRIVER_mariadb := mysqlclient
 DRIVER_mysql := mysqlclient
 INSTALLED := $(DEMO)/installed-$(or $(SCHEME),sqlite)
 
-.PHONY: demo test proof check docs
+.PHONY: demo test proof check docs extras
 
 # Runs the example project and checks the whole story over HTTP.
 demo: $(INSTALLED)
@@ -29,6 +29,10 @@ docs: $(VENV)/writers
 # Tries to break the promise, for up to twenty minutes; ARGS=--short for a first look.
 proof: $(VENV)/installed
 	$(VENV)/bin/python -m proof $(ARGS)
+
+# The built wheel with each extra, in an environment of its own.
+extras: $(VENV)/installed
+	IDEMPOTENCY_TEST_EXTRAS=1 $(VENV)/bin/python -m pytest tests/test_packaging.py $(ARGS)
 
 # Types, lint, format.
 check: $(VENV)/checkers

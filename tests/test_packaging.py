@@ -30,6 +30,8 @@ def declared() -> configparser.ConfigParser:
 
 EXTRAS = sorted(declared()["options.extras_require"])
 ALL_EXTRAS = ",".join(EXTRAS)
+ONE_BY_ONE = EXTRAS if os.environ.get("IDEMPOTENCY_TEST_EXTRAS") else []
+"""An environment for each extra takes its time: ``make extras``."""
 
 PROJECT = """
 from django.contrib.auth.models import Group
@@ -259,7 +261,7 @@ def test_it_works_with_plain_django_alone(project: Project) -> None:
     project.run("-m", "django", "migrate", "--verbosity", "0", "django_idempotency", "zero")
 
 
-@pytest.mark.parametrize("extra", sorted({*EXTRAS, ALL_EXTRAS}))
+@pytest.mark.parametrize("extra", [*ONE_BY_ONE, ALL_EXTRAS])
 def test_each_extra_brings_what_its_modules_import(
     extra: str, wheel: Path, project: Project, tmp_path: Path
 ) -> None:
