@@ -216,7 +216,7 @@ def _examples(problems: list[Problem], policy: Policy) -> Json:
 
 SCHEMA: Json = {
     "type": "object",
-    "description": "An error about the key (RFC 9457). Nothing of the operation has run.",
+    "description": "An error about the key (RFC 9457). Who gets it has executed nothing.",
     "required": ["type", "title", "status", "detail", "instance", "code", "retryable"],
     "properties": {
         "type": {"type": "string", "format": "uri-reference", "description": "Documentation."},

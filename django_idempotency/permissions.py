@@ -67,6 +67,5 @@ def captured(view: Any, decorator: str, name: str) -> Iterator[Any]:
     for layer in _layers(view):
         code = getattr(layer, "__code__", None)
         if code is not None and code.co_qualname.startswith(decorator):
-            cells = dict(zip(code.co_freevars, layer.__closure__ or (), strict=True))
-            if name in cells:
-                yield cells[name].cell_contents
+            names = zip(code.co_freevars, layer.__closure__ or (), strict=True)
+            yield from (cell.cell_contents for free, cell in names if free == name)

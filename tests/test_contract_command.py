@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 from django.core.management import BaseCommand, CommandError, call_command
-from django.urls import path
+from django.urls import URLResolver, path
+from django.urls.resolvers import RegexPattern
 
+from django_idempotency.contract.endpoints import endpoints
+from django_idempotency.contract.tables import for_terminal
 from django_idempotency.decorators import idempotency_exempt, idempotent
 from django_idempotency.management.commands.idempotency_contract import FORMATS, Command
 from example_project.demo.server import PROJECT, Example
@@ -177,6 +180,14 @@ class TestFormats:
     def test_a_narrow_terminal_gets_a_list(self, tmp_path: Path) -> None:
         lines = on_a_terminal(tmp_path, 40).splitlines()
         assert lines[:3] == ["POST   /tickets", "  key         optional", "  of          principal"]
+
+    def test_a_table_that_is_too_wide_becomes_a_list(self) -> None:
+        found = endpoints(URLResolver(RegexPattern("^/"), GUARDED))
+        table = for_terminal(found)
+        width = max(map(len, table.splitlines()))
+        assert for_terminal(found, width) == table
+        cards = for_terminal(found, width - 1)
+        assert cards.splitlines()[7:9] == ["POST   /buy/", "  key         optional"]
 
 
 def on_a_terminal(folder: Path, columns: int) -> str:

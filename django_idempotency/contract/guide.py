@@ -11,9 +11,10 @@ from .facts import Facts, facts
 from .problems import ADVICE, MEANING, problems_of
 
 INTRODUCTION = (
-    "A request with a key is executed once, however often it arrives. Make a new random key "
-    "(a UUID) for each operation, keep it with the operation, and send it with every try. A retry "
-    "is the same request again, by the same caller. Wait longer before each further try."
+    "A request with a key is executed once, however often it arrives. Make a new random key for "
+    "each operation (a UUID, if no other form is asked for), keep it with the operation, and send "
+    "it with every try. A retry is the same request again, by the same caller. Wait longer before "
+    "each further try."
 )
 
 

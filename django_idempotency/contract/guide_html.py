@@ -30,8 +30,8 @@ tr:target {{ background: #fd04 }}
 <p>{introduction}</p>
 {promises}
 <h2>Errors</h2>
-<p>Errors about the key. Nothing of the operation has run. Each names its code, and says in
-<code>retryable</code> whether sending the same request again can help.</p>
+<p>Errors about the key. A request that gets one has executed nothing itself. Each names its code,
+and says in <code>retryable</code> whether sending the same request again can help.</p>
 <table>
 <tr><th scope="col">code<th scope="col">status<th scope="col">what happened\
 <th scope="col">retry helps<th scope="col">what the client does</tr>

@@ -10,7 +10,7 @@ from . import words
 
 ADVICE = {
     Code.KEY_MISSING: "send a key: a new one per operation, the same one with every retry",
-    Code.KEY_INVALID: "correct the key; a UUID always works",
+    Code.KEY_INVALID: "correct the key",
     Code.KEY_REUSED: "use a new key for the new operation, or send the original request again",
     Code.IN_FLIGHT: "wait `Retry-After` seconds, then send the same again; back off",
     Code.RESPONSE_UNAVAILABLE: "read the result elsewhere; it is done and does not run again",
