@@ -74,11 +74,10 @@ def describe(operation: Json, policy: Policy, document: Json) -> None:
 
 def paragraph(policy: Policy) -> str:
     """Return what a reader of an operation's description needs to know."""
-    marker = f"`{policy.replay_header}: {policy.replay_value}`"
     again, unknown = words.not_stored(policy)
     sentences = [
         f"**Safe to retry** with the header `{policy.header}`: a request with a key is executed "
-        f"once, and its retries get the same response, with {marker}.",
+        f"once, and its retries get {words.replay(policy)}.",
         f"Keys belong to {words.scope(policy)}. {words.anonymous(policy)}",
         f"Responses are kept for {words.duration(policy.retention)}; {_afterwards(policy)}.",
         f"A retry has {words.same_request(policy)}; another request with the same key "

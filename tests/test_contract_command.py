@@ -50,6 +50,8 @@ This page is what `python manage.py idempotency_contract --format markdown` prin
     tombstone=timedelta(days=30),
     in_flight="wait",
     not_stored=["5xx", 409],
+    store_body=False,
+    atomic=False,
 )
 class Pay(views.RestView):
     pass
@@ -149,7 +151,8 @@ class TestFormats:
             "| `POST /pay/` | `Idempotency-Key`, required, at most 255 characters, printable |"
             in text
         )
-        assert "| 7 days, then 410 for 30 days | ignored | 409 after 5 s | 409, 5xx |" in text
+        assert "| 7 days, then 410 for 30 days | ignored | 409 after 5 s |" in text
+        assert "| 409, 503; unknown after other 5xx | no replays |" in text
         assert "| `POST /preview/` | read only \\| cheap |" in text
 
     def test_json(self, run: Any) -> None:

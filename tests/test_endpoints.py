@@ -195,6 +195,22 @@ class TestEveryDoor:
         expected = said()
         assert {endpoint: seen(boss, endpoint) for endpoint in expected} == expected
 
+    def test_marks_that_matter(self, settings: Any) -> None:
+        """A few verdicts by hand: what is said and what is seen could be wrong together."""
+        settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
+        expected = {
+            "POST /function/": State.GUARDED,
+            "POST /exempt-class/": State.UNGUARDED,
+            "POST /heir/": State.UNGUARDED,
+            "POST /guarded-after-all/": State.GUARDED,
+            "DELETE /mixed/": State.UNGUARDED,
+            "PATCH /mixed/": State.UNGUARDED,
+            "PUT /exempt-but-one/": State.GUARDED,
+            "POST /left-out/": State.UNGUARDED,
+        }
+        verdicts = said()
+        assert {endpoint: verdicts[endpoint][0] for endpoint in expected} == expected
+
     def test_all_doors_are_among_them(self) -> None:
         assert {*PLAIN, *DECORATED} <= {route.path for route in ROUTES}
 

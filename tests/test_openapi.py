@@ -53,6 +53,7 @@ POLICIES: dict[str, dict[str, Any]] = {
         "tenant": lambda request: "x",
         "anonymous": "refuse",
         "fingerprint_fields": ["plan", "region"],
+        "redacted_fields": ["token", "card.number"],
         "retention": timedelta(days=7),
         "tombstone": timedelta(days=30),
         "not_stored": ["5xx"],
@@ -67,6 +68,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     },
     "not-atomic": {"docs_url": DOCS_URL, "atomic": False},
     "drf-errors": {"docs_url": DOCS_URL, "errors": "drf", "status_header": "X-Status"},
+    "no-bodies": {"docs_url": DOCS_URL, "store_body": False},
     "fail-open": {"docs_url": DOCS_URL, "outage": "open"},
     "own-errors": {"docs_url": DOCS_URL, "errors": lambda problem, request: JsonResponse({})},
 }

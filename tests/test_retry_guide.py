@@ -122,6 +122,11 @@ class TestWords:
         assert words.scope(scoped) == "the department, within one tenant"
         assert words.scope(Policy().override(scope=lambda request: "x")) == "whom this API says"
 
+    def test_what_is_not_kept_is_not_promised(self) -> None:
+        assert words.replay(Policy().override(store_body=False)).startswith("nothing but `idem")
+        redacted = Policy().override(redacted_fields=["token", "card.number"])
+        assert words.replay(redacted).endswith("`[redacted]` in the place of card.number, token")
+
     def test_what_an_outage_means(self) -> None:
         open_policy = Policy().override(outage="open")
         assert words.outage(open_policy).endswith("a retry may be executed again")
@@ -200,6 +205,12 @@ class TestPage:
 
 
 class TestOutcomes:
+    def test_without_bodies_there_are_no_replays(self, client: Client, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"STORE_BODY": False}
+        page = client.get("/retries/").text
+        assert "done; a retry is told so" in page
+        assert "Idempotency-Replayed" not in page
+
     @pytest.mark.parametrize(
         ("options", "last"),
         [

@@ -31,6 +31,8 @@ def facts(policy: Policy) -> Facts:
         "atomic": policy.atomic,
         "interrupted": "undone" if policy.atomic else str(policy.on_interrupted),
         "not_stored": words.statuses(policy.not_stored),
+        "replayed": policy.store_body,
+        "redacted_fields": sorted(policy.redacted_fields),
         "max_response_size": policy.max_response_size,
         "in_flight": str(policy.in_flight),
         "wait": policy.wait_timeout.total_seconds() if policy.in_flight is InFlight.WAIT else 0,
@@ -53,6 +55,8 @@ def response_headers(policy: Policy) -> dict[str, str]:
     }
     if policy.outage is OnOutage.OPEN:
         named[UNPROTECTED] = "The key could not be recorded: a retry may be executed again."
+    if not policy.store_body:
+        del named[policy.replay_header]
     return {name: meaning for name, meaning in named.items() if name is not None}
 
 

@@ -121,6 +121,7 @@ def _terms(policy: Policy) -> Iterator[tuple[str, str]]:
     else:
         yield "After that", "the key is free; the same request is a new operation."
     yield "A retry has", f"{words.same_request(policy)}."
+    yield "It gets", f"{words.replay(policy)}."
     yield "Another request", f"with the same key gets {policy.mismatch_status}."
     yield "While the first runs", f"a retry {words.in_flight(policy)}."
     yield "If keys cannot be kept", f"a request with a key {words.outage(policy)}."
@@ -129,14 +130,16 @@ def _terms(policy: Policy) -> Iterator[tuple[str, str]]:
 def _outcomes(policy: Policy) -> Iterator[Outcome]:
     again = "send the same request with the same key"
     marker = f"`{policy.replay_header}: {policy.replay_value}`"
+    told = "gets this answer again" if policy.store_body else "is told so"
     yield Outcome("no answer", "nobody knows whether it was executed", again)
-    yield Outcome(f"an answer with {marker}", "the answer of the first try", "take it as that")
+    if policy.store_body:
+        yield Outcome(f"an answer with {marker}", "the answer of the first try", "take it as that")
     yield Outcome("a code of the errors below", "this is about the key", "see there")
     refused = _stored_errors(policy)
     correct = "after an error: correct the request, and send it with a *new* key"
     yield Outcome(
         ", ".join(["2xx", "3xx", *refused]),
-        "done; a retry gets this answer again",
+        f"done; a retry {told}",
         correct if refused else "nothing",
     )
     not_now, unknown = words.not_stored(policy)

@@ -39,7 +39,7 @@ MARKDOWN: Columns = {
     "another body": lambda endpoint, policy: another_body(policy),
     "in flight": lambda endpoint, policy: in_flight(policy),
     "not stored": lambda endpoint, policy: not_stored(policy),
-    "replays carry": lambda endpoint, policy: f"`{policy.replay_header}: {policy.replay_value}`",
+    "replays carry": lambda endpoint, policy: replays(policy),
     "guarded by": lambda endpoint, policy: str(endpoint.verdict.door),
 }
 
@@ -113,6 +113,11 @@ def key(policy: Policy) -> str:
 def not_stored(policy: Policy) -> str:
     again, unknown = words.not_stored(policy)
     return f"{again}; unknown after {unknown}" if unknown else again
+
+
+def replays(policy: Policy) -> str:
+    marker = f"`{policy.replay_header}: {policy.replay_value}`"
+    return marker if policy.store_body else "no replays"
 
 
 def another_body(policy: Policy) -> str:

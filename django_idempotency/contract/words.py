@@ -67,6 +67,15 @@ def same_request(policy: Policy) -> str:
     return _SAME[policy.fingerprint] + fields
 
 
+def replay(policy: Policy) -> str:
+    """Say what the retry of a completed request gets."""
+    if not policy.store_body:
+        return "nothing but `idempotency_response_unavailable`, because responses are not kept"
+    redacted = ", ".join(sorted(policy.redacted_fields))
+    instead = f", and `[redacted]` in the place of {redacted}" if redacted else ""
+    return f"the same response, with `{policy.replay_header}: {policy.replay_value}`{instead}"
+
+
 def in_flight(policy: Policy) -> str:
     """Say what a duplicate of a running request gets."""
     if policy.in_flight is InFlight.WAIT:
