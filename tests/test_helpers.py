@@ -192,6 +192,17 @@ class TestAssertIdempotentTakes:
         with pytest.raises(AssertionError, match="is not guarded"):
             assert_idempotent(client, "/function/", content_type=JSON, policy=policy)
 
+    @pytest.mark.parametrize("policy", [{"store_body": False}, {"redacted_fields": ["item"]}])
+    def test_views_that_do_not_store_everything(
+        self, client: Client, settings: Any, policy: Any
+    ) -> None:
+        settings.IDEMPOTENCY = {name.upper(): value for name, value in policy.items()}
+        assert_idempotent(client, "/function/", {"item": "vm"}, content_type=JSON)
+
+    def test_no_replay_where_nothing_should_be_stored(self, client: Client) -> None:
+        said = failure(client, "/function/", policy={"store_body": False})
+        assert said.startswith("The retry must get 409")
+
     def test_headers(self, client: Client) -> None:
         assert_idempotent(client, "/function/", content_type=JSON, headers={"x-other": "1"})
 
