@@ -9,6 +9,7 @@ A request with a key ends in exactly one of them::
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import perf_counter
@@ -63,6 +64,13 @@ SIGNALS: dict[Outcome, Signal] = {
     Outcome.REFUSED: refused,
     Outcome.FAILED_OPEN: failed_open,
 }
+
+
+def connect(receiver: Callable[..., Any]) -> None:
+    """Let a function receive every outcome."""
+    for signal in SIGNALS.values():
+        signal.connect(receiver)
+
 
 _ROUTINE = {Outcome.EXECUTED, Outcome.REPLAYED}
 LEVELS = {

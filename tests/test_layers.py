@@ -26,7 +26,7 @@ ROOMS = [
     # What is guarded how, and who is told.
     *("contract", "openapi", "metadata", "views"),
     # What people use.
-    *("admin", "checks", "management", "invalidation", "apps"),
+    *("admin", "checks", "management", "invalidation", "apps", "contrib"),
     # What their tests use.
     "test",
 ]
@@ -40,6 +40,8 @@ LAZY = {
 
 OPTIONAL = {
     "cryptography": {"encryption"},
+    "opentelemetry": {"contrib"},
+    "prometheus_client": {"contrib"},
     "rest_framework": {"drf", "metadata"},
     "django_redis": {"stores", "checks"},
     "redis": {"stores"},

@@ -1,0 +1,1 @@
+"""Puts outcomes onto the current OpenTelemetry span."""

@@ -1,0 +1,1 @@
+"""Counts outcomes for Prometheus, with prometheus-client."""

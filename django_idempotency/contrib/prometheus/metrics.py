@@ -1,0 +1,29 @@
+"""The metrics, in prometheus-client's default registry.
+
+The values of all labels are bounded: outcomes and reasons by this package, methods by the policy,
+views by the URLconf.
+"""
+
+from typing import Any
+
+from prometheus_client import Counter, Histogram
+
+from ...signals import Event
+
+REQUESTS = Counter(
+    "django_idempotency_requests",
+    "Requests with an idempotency key, by how they ended.",
+    ["outcome", "method", "view", "reason"],
+)
+DURATION = Histogram(
+    "django_idempotency_request_duration_seconds",
+    "Time from the first look at a key to the outcome, with the view if it ran.",
+    ["outcome", "method", "view"],
+)
+
+
+def observe(event: Event, **kwargs: Any) -> None:
+    """A receiver of all signals."""
+    outcome = str(event.outcome)
+    REQUESTS.labels(outcome, event.method, event.view, event.reason).inc()
+    DURATION.labels(outcome, event.method, event.view).observe(event.duration)
