@@ -22,3 +22,8 @@ def only(number: str, *databases: str, deploy: bool = False) -> CheckMessage:
     assert all(message.hint and message.id in CHECKS for message in messages)
     [message] = [each for each in messages if each.id == f"django_idempotency.{number}"]
     return message
+
+
+def silent(number: str, *databases: str, deploy: bool = False) -> None:
+    """Make sure that a check has nothing to say: what it names is mended, or not there."""
+    assert number not in ids(*databases, deploy=deploy)

@@ -39,6 +39,7 @@ LAZY = {
 """The only imports that go the other way. They are made inside functions."""
 
 OPTIONAL = {
+    "corsheaders": {"checks"},
     "cryptography": {"encryption"},
     "opentelemetry": {"contrib"},
     "prometheus_client": {"contrib"},

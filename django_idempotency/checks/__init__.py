@@ -5,9 +5,34 @@ database run with ``check --database`` and ``migrate``, those for production wit
 ``check --deploy``.
 """
 
-from . import caches, configuration, databases, keepalive, middleware, views
+from . import (
+    aliases,
+    caches,
+    columns,
+    configuration,
+    cors,
+    databases,
+    encryption,
+    keepalive,
+    middleware,
+    retention,
+    views,
+)
 
-__all__ = ["CHECKS", "caches", "configuration", "databases", "keepalive", "middleware", "views"]
+__all__ = [
+    "CHECKS",
+    "aliases",
+    "caches",
+    "columns",
+    "configuration",
+    "cors",
+    "databases",
+    "encryption",
+    "keepalive",
+    "middleware",
+    "retention",
+    "views",
+]
 
 CHECKS = {
     "django_idempotency.E001": "An entry of the IDEMPOTENCY setting is wrong.",
@@ -23,12 +48,20 @@ CHECKS = {
     "django_idempotency.E011": "The cache cannot keep records.",
     "django_idempotency.E012": "The cache ignores exceptions.",
     "django_idempotency.E013": "The cache has no timeouts.",
+    "django_idempotency.E040": "A policy encrypts, and there are no keys.",
+    "django_idempotency.E041": "Responses are encrypted, and cryptography is not installed.",
+    "django_idempotency.E042": "Columns of the records' table do not compare exactly.",
     "django_idempotency.W001": "A middleware with view hooks stands below ours.",
     "django_idempotency.W002": "A middleware that changes responses stands below ours.",
     "django_idempotency.W003": "SQLite runs without a write-ahead log.",
     "django_idempotency.W004": "A host that vanishes would keep its lock for long (deploy).",
     "django_idempotency.W010": "The cache is in the memory of each process.",
     "django_idempotency.W011": "A request waits long for a Redis that hangs.",
+    "django_idempotency.W040": "CORS does not allow the header with the key.",
+    "django_idempotency.W041": "CORS does not expose the headers that tell of replays.",
+    "django_idempotency.W042": "Nobody purges expired records (deploy).",
+    "django_idempotency.W043": "Records are in a database to which no model is written.",
+    "django_idempotency.W044": "Another database has ATOMIC_REQUESTS.",
     "django_idempotency.I001": "Scopes are keyed with SECRET_KEY (deploy).",
 }
 """Ids of all checks and what they mean."""

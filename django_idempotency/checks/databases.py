@@ -9,7 +9,7 @@ from django.db import connections, router
 from ..models import IdempotencyRecord
 from .configuration import TAG, valid_configuration
 
-_VENDORS = ("postgresql", "mysql", "sqlite")
+VENDORS = ("postgresql", "mysql", "sqlite")
 
 
 def connection_of_records() -> Any:
@@ -25,7 +25,7 @@ def check_database_settings(**kwargs: Any) -> list[CheckMessage]:
     if connection is None:
         alias = _alias()
         return [] if alias is None else [_unknown(alias)]
-    if connection.vendor not in _VENDORS:
+    if connection.vendor not in VENDORS:
         return [_unsupported(connection)]
     return [] if connection.settings_dict["AUTOCOMMIT"] else [_manual_commit(connection)]
 

@@ -8,11 +8,13 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.urls import get_resolver
 
 from ..class_views import class_of, mark_of
+from ..contract.endpoints import Endpoint, endpoints
 from ..contract.middlewares import is_installed
 from ..contract.routes import View, routes
 from ..doors import OPTIONS, Options
 from ..middleware import leaves_alone
 from ..permissions import hides_its_check
+from ..policy import Policy
 from .configuration import TAG, valid_configuration
 
 
@@ -28,6 +30,14 @@ def check_views(**kwargs: Any) -> list[CheckMessage]:
         if _is_asked(route.view) and hides_its_check(route.view) and valid.covers(route.example)
     }
     return [_hidden(view) for view in hidden.values()]
+
+
+def guarded_endpoints() -> list[tuple[Endpoint, Policy]]:
+    """Return the endpoints that are guarded, with their policies."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    found = [(endpoint, endpoint.verdict.policy) for endpoint in endpoints()]
+    return [(endpoint, policy) for endpoint, policy in found if policy is not None]
 
 
 def options_of_views() -> Iterator[Options]:
