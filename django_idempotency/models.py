@@ -4,6 +4,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .fields import ExactCharField
+from .indexes import ClaimedIndex
 from .protocol.keys import MAX_KEY_LENGTH
 from .protocol.record import MAX_STEP_NAME_LENGTH, RESPONSE_VERSION, Omitted, State
 
@@ -51,7 +52,15 @@ class IdempotencyRecord(models.Model):
             # The key comes first, so that the same index serves a search by key.
             models.UniqueConstraint(fields=["key", "scope"], name="idempotency_key_scope"),
         ]
-        indexes = [models.Index(fields=["expires_at"], name="idempotency_expires")]
+        indexes = [
+            models.Index(fields=["expires_at"], name="idempotency_expires"),
+            ClaimedIndex(fields=["id"], name="idempotency_claimed"),
+        ]
+        permissions = [
+            ("view_response", _("Can view stored responses")),
+            ("release_idempotencyrecord", _("Can release interrupted records")),
+            ("purge_idempotencyrecord", _("Can purge expired records")),
+        ]
 
     def __str__(self) -> str:
         return f"{self.method} {self.path} ({self.state})"

@@ -20,7 +20,7 @@ ROOMS = [
     # Pure: the rules and what may be asked of them.
     *("protocol", "codecs", "encryption", "values", "remember", "resolving", "policy"),
     # Django's settings and database.
-    *("conf", "signals", "fields", "migrations", "models", "stores", "lifecycle"),
+    *("conf", "signals", "fields", "indexes", "migrations", "models", "stores", "lifecycle"),
     # Requests and responses, and the two doors.
     *("http", "permissions", "doors", "drf", "class_views", "decorators", "middleware"),
     # What is guarded how, and who is told.

@@ -1,22 +1,30 @@
 """The purge command: it removes what is expired and nobody holds, and says what it did."""
 
 import io
+import os
+import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
-from django.db.models.signals import pre_delete
 from django.utils import timezone
 
+from django_idempotency.management.commands import purge_idempotency_records
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.record import Claim, State
 from django_idempotency.stores.db import DatabaseStore
+from django_idempotency.stores.file_locks import file_locks
 from django_idempotency.stores.transactions import write_transaction
 from tests.conftest import row_locks
+from tests.server import ROOT
 
 rival_rows = pytest.mark.django_db(transaction=True)
 sqlite_only = pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite's one lock")
@@ -73,17 +81,19 @@ def rival() -> Iterator[DatabaseStore]:
 
 
 @contextmanager
-def in_each_batch(action: Callable[[], None]) -> Iterator[None]:
-    """Do something while the purge has locked a record and not yet removed it."""
+def in_first_batch(action: Callable[[], None]) -> Iterator[None]:
+    """Do something when a batch has removed its records, before its commit."""
+    acted = []
 
-    def receiver(**kwargs: object) -> None:
-        action()
+    def watch(execute: Any, sql: str, *rest: Any) -> Any:
+        result = execute(sql, *rest)
+        if "DELETE" in sql and not acted:
+            acted.append(sql)
+            action()
+        return result
 
-    pre_delete.connect(receiver, sender=IdempotencyRecord)
-    try:
+    with connection.execute_wrapper(watch):
         yield
-    finally:
-        pre_delete.disconnect(receiver, sender=IdempotencyRecord)
 
 
 def claim(key: str) -> Claim:
@@ -142,14 +152,42 @@ class TestWhatGoes:
 
 
 @pytest.mark.django_db
+class TestPace:
+    @pytest.fixture(autouse=True)
+    def records(self):
+        for number in range(5):
+            remember(f"old {number}", expired=timedelta(hours=2, seconds=number))
+
+    def test_after_the_time_limit_no_batch_begins(self):
+        report = purge("--batch-size=2", "--time-limit=0")
+        assert re.search(r"Removed 2 .*batches: 1; left: 3; lag: 72\d\ds\)", report)
+        assert keys() == {"old 0", "old 1", "old 2"}
+        assert "Removed 2 " in purge("--batch-size=2", "--time-limit=0")
+        assert "Removed 1 " in purge("--batch-size=2", "--time-limit=1h")
+
+    def test_it_rests_between_batches(self, monkeypatch):
+        rests = []
+        monkeypatch.setattr(time, "sleep", rests.append)
+        purge("--batch-size=2", "--pause=50ms")
+        assert rests == [0.05] * 3
+
+    def test_more_are_not_counted_than_a_person_needs(self, monkeypatch):
+        monkeypatch.setattr(purge_idempotency_records, "_COUNTED", 2)
+        assert "left: more than 2;" in purge("--batch-size=1", "--time-limit=0")
+
+    def test_lag_counts_from_when_records_may_go(self):
+        report = purge("--older-than=1h", "--batch-size=1", "--time-limit=0")
+        assert re.search(r"lag: 36\d\ds\)", report)
+
+
+@pytest.mark.django_db
 class TestReport:
     def test_one_line_for_cron(self):
         for number in range(5):
             remember(f"old {number}", expired=timedelta(hours=1))
         errors = io.StringIO()
         assert purge("--batch-size=2", stderr=errors) == (
-            'Removed 5 expired records from database "default" '
-            "(batches: 3; left because locked or only just expired: 0).\n"
+            'Removed 5 expired records from database "default" (batches: 3; left: 0; lag: 0s).\n'
         )
         assert errors.getvalue() == ""
 
@@ -174,6 +212,8 @@ class TestReport:
     [
         ("--older-than=7w", "--older-than: '7w' is not a duration. Give seconds, or"),
         ("--older-than=-5", "--older-than: '-5' is not a duration"),
+        ("--pause=soon", "--pause: 'soon' is not a duration"),
+        ("--time-limit=1y", "--time-limit: '1y' is not a duration"),
         ("--older-than=", "--older-than: '' is not a duration"),
         ("--older-than=9999d", "--older-than: '9999d' is too long. Give at most 3660d."),
         ("--batch-size=0", "--batch-size: '0' is not a number of records. Give a whole number"),
@@ -200,7 +240,7 @@ class TestRowLocks:
             report = purge()
             assert keys() == {"held"}
         assert "Removed 1 expired records" in report
-        assert "left because locked or only just expired: 1)" in report
+        assert re.search(r"left: 1; lag: 36\d\ds\)", report)
 
     def test_it_goes_when_the_lock_is_gone(self):
         held = remember("held", expired=timedelta(hours=1), state=State.CLAIMED)
@@ -230,10 +270,54 @@ class TestRowLocks:
                 fresh = store.claim(claim("new"))
                 seen.append((fresh.fresh, store.lock(living.pk) is not None))
 
-        with in_each_batch(work):
+        with in_first_batch(work):
             purge()
         assert seen == [(True, True)]
         assert keys() == {"living", "new"}
+
+
+@pytest.mark.django_db
+@sqlite_only
+def test_what_is_held_beside_the_database_stays():
+    """Outside of a transaction SQLite's records are held by locks of the operating system."""
+    held = remember("held", expired=timedelta(hours=2), state=State.CLAIMED)
+    for number in range(3):
+        remember(f"free {number}", expired=timedelta(hours=1))
+    assert file_locks(connection).acquire(held.pk)
+    try:
+        assert "Removed 3 " in purge("--batch-size=1")
+        assert not DatabaseStore("default").evict(held.pk)
+        assert not DatabaseStore("default").remove(held.pk, State.CLAIMED, 1)
+    finally:
+        file_locks(connection).release(held.pk)
+    assert keys() == {"held"}
+    assert DatabaseStore("default").remove(held.pk, State.CLAIMED, 1)
+
+
+@rival_rows
+@pytest.mark.processes
+def test_two_at_once_share_the_work():
+    """Real processes: each record goes once, and none is left."""
+    now = timezone.now()
+    IdempotencyRecord.objects.bulk_create(
+        IdempotencyRecord(
+            scope="a" * 64, key=f"{number}", fingerprint="f", state=State.COMPLETED, method="POST",
+            path="/", created_at=now, expires_at=now,
+        )
+        for number in range(2000)
+    )  # fmt: skip
+    connection.close()
+    command = [sys.executable, "-m", "django", "purge_idempotency_records", "--batch-size=50"]
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.server_settings"}
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    reports = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    removed = [int(re.findall(r"Removed (\d+) ", report)[0]) for report in reports]
+    assert sum(removed) == 2000
+    assert not IdempotencyRecord.objects.exists()
 
 
 @rival_rows

@@ -1,6 +1,6 @@
 """Records in the database whose writes they commit with."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -16,9 +16,13 @@ from .clock import NOW, StoreTime
 from .contention import contention_is_busy, is_contention
 from .file_locks import is_held_by_file
 from .journal import Journal
+from .locks import locked_records
 from .patience import lock_timeout
+from .purge import purge_statement
 from .rows import COLUMNS, columns, snapshot
 from .transactions import write_transaction
+
+Records = QuerySet[IdempotencyRecord]
 
 
 class DatabaseStore:
@@ -84,8 +88,22 @@ class DatabaseStore:
     def evict(self, record_id: int) -> bool:
         """Remove a record if it is expired and not locked; return whether it is gone."""
         with contention_is_busy():
-            removed = self._delete_expired([record_id], NOW)
-            return bool(removed) or not self.exists(record_id)
+            # What is expired is of interest to nobody who listens for deletions.
+            removed = self._remove(self.expired().filter(pk=record_id), quietly=True)
+            return removed or not self.exists(record_id)
+
+    def remove(self, record_id: int, state: State, attempt: int) -> bool:
+        """Remove a record of any age, unless it is locked, has changed since it was looked at, or
+        belongs to an attempt outside of a transaction whose outcome nobody knows (I11).
+
+        :param state: as it was seen
+        :param attempt: as it was seen
+        :return: whether this call removed it
+        :raises Outage: if a cache that knows the record does not answer; the record stays
+        """
+        with contention_is_busy():
+            as_seen = self._records().filter(pk=record_id, state=state, attempt=attempt)
+            return self._remove(as_seen, quietly=False)
 
     def purge(self, batch_size: int, older_than: timedelta = NOW) -> Iterator[int]:
         """Remove expired records, skipping locked ones; one transaction per batch.
@@ -94,44 +112,48 @@ class DatabaseStore:
         :param older_than: how long ago they must have expired
         :return: the number of records removed, batch by batch
         """
-        # Found without a lock, then locked one by one: InnoDB would lock the first living
-        # record behind a range, too, and its duplicates would be told that it is in flight.
-        expired = self.expired(older_than).order_by("expires_at", "pk")
-        page = list(expired.values_list("expires_at", "pk")[:batch_size])
-        while page:
-            yield self._delete_expired([pk for _, pk in page], older_than)
-            last_time, last_pk = page[-1]
-            rest = expired.filter(expires_at__gte=last_time)
-            rest = rest.exclude(expires_at=last_time, pk__lte=last_pk)
-            page = list(rest.values_list("expires_at", "pk")[:batch_size])
+        yield from purge_statement(connections[self.using], older_than).batches(batch_size)
 
-    def expired(self, older_than: timedelta = NOW) -> QuerySet[IdempotencyRecord]:
+    def expired(self, older_than: timedelta = NOW) -> Records:
         """Return the records that expired at least ``older_than`` ago."""
         return self._records().filter(expires_at__lte=StoreTime(-older_than))
 
-    def _delete_expired(self, ids: list[int], older_than: timedelta) -> int:
-        # InnoDB reads ranges for a list of keys, waits in a DELETE for rows it does not want, and
-        # locks living records on the way; single keys it finds directly.
-        one_by_one = connections[self.using].vendor == "mysql"
-        groups = [[pk] for pk in ids] if one_by_one else [ids]
+    def lag(self, older_than: timedelta = NOW) -> timedelta:
+        """Return how long the oldest expired record has been left, beyond ``older_than``."""
+        oldest = self.expired(older_than).order_by("expires_at")
+        row = oldest.values_list(StoreTime(-older_than), "expires_at").first()
+        return row[0] - row[1] if row else NOW
+
+    def locked(self, ids: Collection[int]) -> frozenset[int] | None:
+        """Return which of these records are in flight; ``None`` if the database cannot say."""
+        return locked_records(self.using, ids)
+
+    def response(self, record_id: int) -> StoredResponse | None:
+        """Return the stored response of a completed record, without locking anything."""
+        nothing = Value(0)
+        found = self._records().filter(pk=record_id, state=State.COMPLETED)
+        row = found.values_list(*COLUMNS, nothing, nothing, nothing).first()
+        return snapshot(row).response if row else None
+
+    def _remove(self, record: Records, quietly: bool) -> bool:
+        """Lock one record and remove it; what is locked is looked at again."""
+        journal = Journal(self.using)
         with write_transaction(self.using):
-            removed = sum(self._delete_group(group, older_than) for group in groups)
-            if removed:
-                Journal(self.using).forget(ids)
-            return removed
+            found = record.select_for_update(skip_locked=True).values_list("pk", flat=True)
+            for pk in list(found):
+                if is_held_by_file(connections[self.using], pk):
+                    return False
+                if quietly:
+                    self._records().filter(pk=pk)._raw_delete(self.using)
+                elif journal.is_open(pk):
+                    return False
+                else:
+                    self._records().filter(pk=pk).delete()
+                journal.forget([pk])
+                return True
+        return False
 
-    def _delete_group(self, ids: list[int], older_than: timedelta) -> int:
-        wanted = Q(pk=ids[0]) if len(ids) == 1 else Q(pk__in=ids)
-        expired = self.expired(older_than).filter(wanted).select_for_update(skip_locked=True)
-        ours = list(expired.values_list("pk", flat=True))
-        ours = [pk for pk in ours if not is_held_by_file(connections[self.using], pk)]
-        if not ours:
-            return 0
-        doomed = Q(pk=ours[0]) if len(ours) == 1 else Q(pk__in=ours)
-        # What is expired is of interest to nobody who listens for deletions.
-        return self._records().filter(doomed)._raw_delete(self.using)
-
-    def _records(self) -> QuerySet[IdempotencyRecord]:
+    def _records(self) -> Records:
         return IdempotencyRecord._base_manager.using(self.using)
 
 

@@ -30,6 +30,13 @@ class Journal:
         """Whether an attempt has started and has not ended."""
         return self._beginning(record_id).filter(finished_at=None).exists()
 
+    def unsettled(self, record_ids: Collection[int]) -> set[int]:
+        """Return which of these records have an attempt that has started and has not ended."""
+        open_attempts = self._rows().filter(position=BEGINNING, finished_at=None)
+        return set(
+            open_attempts.filter(record_id__in=record_ids).values_list("record_id", flat=True)
+        )
+
     def is_free(self, record_id: int) -> bool:
         """Whether no step is being written; keeps them away until this transaction ends."""
         beginning = self._beginning(record_id).select_for_update(skip_locked=True)

@@ -1,6 +1,8 @@
 """``manage.py purge_idempotency_records``: for cron, or by hand."""
 
 import re
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,10 +14,12 @@ from ...models import IdempotencyRecord
 from ...stores.contention import is_contention
 from ...stores.db import DatabaseStore
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = timedelta(days=3660)
 # SQLite takes 32766 parameters in one statement, PostgreSQL 65535.
 _LARGEST_BATCH = 30_000
+# What is left is counted so far: enough for a person, and cheap in a table of millions.
+_COUNTED = 10_000
 
 
 class Command(BaseCommand):
@@ -40,6 +44,17 @@ class Command(BaseCommand):
             help="Records removed in one transaction. Default: 1000.",
         )
         parser.add_argument(
+            "--pause",
+            default="0",
+            metavar="DURATION",
+            help="Rest between two transactions, for example 50ms. Default: 0.",
+        )
+        parser.add_argument(
+            "--time-limit",
+            metavar="DURATION",
+            help="Begin no transaction after so long; the next run goes on. Default: none.",
+        )
+        parser.add_argument(
             "--dry-run", action="store_true", help="Only count the records; remove nothing."
         )
         parser.add_argument(
@@ -49,39 +64,49 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        older_than = _duration(options["older_than"])
+        limit = options["time_limit"]
+        self._older_than = _duration("--older-than", options["older_than"])
+        self._pause = _duration("--pause", options["pause"]).total_seconds()
+        self._limit = None if limit is None else _duration("--time-limit", limit).total_seconds()
         batch_size = _batch_size(options["batch_size"])
         store = DatabaseStore(_alias(options["database"]))
-        if options["dry_run"]:
-            summary = self._count(store, older_than)
-        else:
-            summary = self._purge(store, older_than, batch_size)
+        summary = self._count(store) if options["dry_run"] else self._purge(store, batch_size)
         if options["verbosity"]:
             self.stdout.write(summary)
 
-    def _count(self, store: DatabaseStore, older_than: timedelta) -> str:
+    def _count(self, store: DatabaseStore) -> str:
         try:
-            expired = store.expired(older_than).count()
+            expired = store.expired(self._older_than).count()
         except Error as error:
             raise CommandError(_failure(error, store.using, 0)) from error
         return f'{expired} expired records in database "{store.using}" would go, unless locked.'
 
-    def _purge(self, store: DatabaseStore, older_than: timedelta, batch_size: int) -> str:
+    def _purge(self, store: DatabaseStore, batch_size: int) -> str:
         removed = batches = 0
         try:
-            for deleted in store.purge(batch_size, older_than):
+            for deleted in self._paced(store.purge(batch_size, self._older_than)):
                 batches += 1
                 removed += deleted
                 self._show(removed)
-            left = store.expired(older_than).count()
+            left = store.expired(self._older_than)[: _COUNTED + 1].count()
+            lag = store.lag(self._older_than)
         except Error as error:
             raise CommandError(_failure(error, store.using, removed)) from error
         finally:
             self._show_end(removed)
         return (
             f'Removed {removed} expired records from database "{store.using}" '
-            f"(batches: {batches}; left because locked or only just expired: {left})."
+            f"(batches: {batches}; left: {_at_most(left)}; lag: {lag.total_seconds():.0f}s)."
         )
+
+    def _paced(self, batches: Iterator[int]) -> Iterator[int]:
+        """Go through the batches, with rests between them and until the time is over."""
+        start = time.monotonic()
+        for batch in batches:
+            yield batch
+            if self._limit is not None and time.monotonic() - start >= self._limit:
+                return
+            time.sleep(self._pause)
 
     def _show(self, removed: int) -> None:
         """Progress is for people: cron gets the summary alone."""
@@ -94,17 +119,21 @@ class Command(BaseCommand):
             self.stderr.write("", str)
 
 
-def _duration(value: object) -> timedelta:
-    match = re.fullmatch(r"([0-9]{1,12})([smhd]?)", str(value), re.ASCII)
+def _duration(option: str, value: object) -> timedelta:
+    match = re.fullmatch(r"([0-9]{1,12})(ms|[smhd]?)", str(value), re.ASCII)
     if match is None:
         raise CommandError(
-            f"--older-than: {value!r} is not a duration. Give seconds, or a whole number with a "
-            "unit: 90, 30m, 12h, 7d."
+            f"{option}: {value!r} is not a duration. Give seconds, or a whole number with a "
+            "unit: 90, 50ms, 30m, 12h, 7d."
         )
     duration = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
     if duration > _LONGEST:
-        raise CommandError(f"--older-than: {value!r} is too long. Give at most {_LONGEST.days}d.")
+        raise CommandError(f"{option}: {value!r} is too long. Give at most {_LONGEST.days}d.")
     return duration
+
+
+def _at_most(count: int) -> str:
+    return f"more than {_COUNTED}" if count > _COUNTED else str(count)
 
 
 def _batch_size(value: object) -> int:
