@@ -12,7 +12,7 @@ DRIVER_mariadb := mysqlclient
 DRIVER_mysql := mysqlclient
 INSTALLED := $(DEMO)/installed-$(or $(SCHEME),sqlite)
 
-.PHONY: demo test proof check docs extras
+.PHONY: demo test proof check docs extras images
 
 # Runs the example project and checks the whole story over HTTP.
 demo: $(INSTALLED)
@@ -33,6 +33,11 @@ proof: $(VENV)/installed
 # The built wheel with each extra, in an environment of its own.
 extras: $(VENV)/installed
 	IDEMPOTENCY_TEST_EXTRAS=1 $(VENV)/bin/python -m pytest tests/test_packaging.py $(ARGS)
+
+# Pictures of the admin for the documentation, made by a test; needs PostgreSQL and Chromium.
+images: $(VENV)/installed
+	IDEMPOTENCY_TEST_DATABASE=postgresql IDEMPOTENCY_TEST_IMAGES=docs/images \
+		$(VENV)/bin/python -m pytest --create-db --quiet -k pictures tests/test_admin_browser.py
 
 # Types, lint, format.
 check: $(VENV)/checkers

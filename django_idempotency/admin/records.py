@@ -1,66 +1,65 @@
-"""The list of records and the page of one. Nothing can be changed here."""
+"""The list of records and the page of one."""
 
 from typing import Any
 
 from django.contrib import admin
+from django.db import transaction
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Length
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
+from django.urls import path
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
+from ..codecs import Unreadable, decode
 from ..conf import configuration
 from ..models import IdempotencyRecord
+from ..protocol.record import StoredResponse
 from ..stores.clock import StoreTime
-from . import presentation
-from .filters import ExpiredFilter, MethodFilter, StatusFilter
+from ..stores.db import DatabaseStore
+from . import actions, presentation
+from .filters import FILTERS
+from .listing import BoundedPaginator, RecordList
+
+_RECORD = ("key", "short_scope", "method", "path")
+_STATE = ("state_now", "attempt", "created", "completed", "expires")
+_RESPONSE = ("response_status", "body_size", "omitted")
+_STORED = ("stored_headers", "stored_body")
 
 
 @admin.register(IdempotencyRecord)
 class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Lists and shows records, without what may be secret: no headers, no body.
+    """Shows records, and removes them by the verbs of the store. Nothing can be edited.
 
-    Made for large tables: the only search is by whole key, through the unique index; nothing is
-    counted that need not be, and nothing can be sorted by a column without an index.
+    Made for large tables: see :mod:`.listing`. What may be secret, headers and bodies of stored
+    responses, has a permission of its own.
     """
 
-    actions = None
-    fields = (
-        "key",
-        "short_scope",
-        "method",
-        "path",
-        "state_now",
-        "attempt",
-        "response_status",
-        "body_size",
-        "omitted",
-        "created_at",
-        "completed_at",
-        "expires_at",
-    )
-    readonly_fields = fields
+    actions = (actions.release, actions.evict)
     list_display = (
         "short_key",
-        "short_scope",
-        "method",
-        "path",
         "state_now",
-        "attempt",
+        "request",
         "response_status",
-        "created",
-        "completed",
-        "expires",
+        "attempt",
+        "created_short",
+        "expires_short",
+        "short_scope",
     )
-    list_filter = ("state", MethodFilter, StatusFilter, ExpiredFilter)
+    list_filter = FILTERS
     list_per_page = 50
     ordering = ("-id",)
+    paginator = BoundedPaginator
+    readonly_fields = (*_RECORD, *_STATE, *_RESPONSE, *_STORED)
     search_fields = ("key",)
     search_help_text = _("A whole key, as it was sent.")
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     sortable_by = ()
+
+    class Media:
+        css = {"all": ("django_idempotency/admin.css",)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -69,12 +68,46 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The admin's own deletion does not look at locks: see :mod:`.actions`."""
         return False
+
+    def has_evict_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.delete_idempotencyrecord")
+
+    def has_release_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.release_idempotencyrecord")
+
+    def has_purge_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.purge_idempotencyrecord")
+
+    def has_response_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.view_response")
 
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
         """Only the filters on offer: by others, what is not shown could be guessed."""
-        own = (MethodFilter, StatusFilter, ExpiredFilter)
-        return lookup in {"state__exact", *(each.parameter_name for each in own)}
+        return lookup in {each.parameter_name for each in FILTERS}
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        """Those that use the store, and none that a project gives to all its models."""
+        offered = super().get_actions(request)
+        return {name: offered[name] for name in ("release", "evict") if name in offered}
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordList]:
+        return RecordList
+
+    # Batches of the purge are to commit, and locks to end, before the request does.
+    @transaction.non_atomic_requests
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        extra = {"has_purge_permission": self.has_purge_permission(request)}
+        return super().changelist_view(request, extra | (extra_context or {}))
+
+    @transaction.non_atomic_requests
+    def purge_view(self, request: HttpRequest) -> HttpResponse:
+        return actions.purge(self, request)
+
+    def get_urls(self) -> Any:
+        view = self.admin_site.admin_view(self.purge_view)
+        return [path("purge/", view, name=actions.PURGE), *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Records of the database that guarded views use, without what is not shown."""
@@ -90,13 +123,30 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """Compare exactly: the admin's own lookups fold case, which no index here serves."""
+        if search_term:
+            queryset = queryset.filter(key=presentation.key_of(search_term))
+        return queryset, False
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        may = self.has_response_permission(request)
+        closed = _("To see headers and body you need the permission to view stored responses.")
+        response = {
+            "fields": (*_RESPONSE, *_STORED) if may else _RESPONSE,
+            "description": None if may else closed,
+        }
         return (
-            queryset.filter(key=presentation.key_of(search_term)) if search_term else queryset
-        ), False
+            (None, {"fields": _RECORD}),
+            (_("State"), {"fields": _STATE}),
+            (_("Response"), response),
+        )
 
     @admin.display(description=_("key"))
     def short_key(self, record: Any) -> str:
         return Truncator(record.key).chars(40)
+
+    @admin.display(description=_("request"))
+    def request(self, record: Any) -> str:
+        return f"{record.method} {record.path}"
 
     @admin.display(description=_("scope"))
     def short_scope(self, record: Any) -> str:
@@ -104,19 +154,30 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("state"))
     def state_now(self, record: Any) -> Any:
-        return presentation.state(record)
+        if not hasattr(record, "in_flight"):  # the list has asked for all of them
+            locked = DatabaseStore(record._state.db).locked([record.pk])
+            record.in_flight = None if locked is None else record.pk in locked
+        return presentation.badge(record)
+
+    @admin.display(description=_("created"))
+    def created_short(self, record: Any) -> str:
+        return presentation.moment(record.created_at)
+
+    @admin.display(description=_("expires"))
+    def expires_short(self, record: Any) -> str:
+        return presentation.age(record.expires_at)
 
     @admin.display(description=_("created"))
     def created(self, record: Any) -> str:
-        return presentation.short(record.created_at)
+        return presentation.full(record.created_at)
 
     @admin.display(description=_("completed"))
     def completed(self, record: Any) -> str | None:
-        return record.completed_at and presentation.short(record.completed_at)
+        return record.completed_at and presentation.full(record.completed_at)
 
     @admin.display(description=_("expires"))
     def expires(self, record: Any) -> str:
-        return presentation.short(record.expires_at)
+        return presentation.full(record.expires_at)
 
     @admin.display(description=_("response omitted"))
     def omitted(self, record: Any) -> Any:
@@ -124,7 +185,42 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("body size"))
     def body_size(self, record: Any) -> Any:
-        """Its length alone is read, and only on the page of one record."""
-        records = IdempotencyRecord._base_manager.using(record._state.db).filter(pk=record.pk)
-        size = records.values_list(Length("response_body"), flat=True).first()
+        size = self._size(record)
         return self.get_empty_value_display() if size is None else filesizeformat(size)
+
+    @admin.display(description=_("headers"))
+    def stored_headers(self, record: Any) -> Any:
+        response = self._response(record)
+        return presentation.headers(response) if response else self.get_empty_value_display()
+
+    @admin.display(description=_("body"))
+    def stored_body(self, record: Any) -> Any:
+        response = self._response(record)
+        return presentation.body(response) if response else self.get_empty_value_display()
+
+    def _size(self, record: Any) -> int | None:
+        """The length alone is read, and only on the page of one record."""
+        if not hasattr(record, "size"):
+            records = IdempotencyRecord._base_manager.using(record._state.db)
+            sizes = records.filter(pk=record.pk).values_list(Length("response_body"), flat=True)
+            record.size = sizes.first()
+        size: int | None = record.size
+        return size
+
+    def _response(self, record: Any) -> StoredResponse | None:
+        """Read once for both fields, and not at all if it is very large or cannot be opened."""
+        if not hasattr(record, "stored"):
+            is_small = (self._size(record) or 0) <= presentation.READ
+            record.stored = _stored(record) if is_small else None
+        response: StoredResponse | None = record.stored
+        return response
+
+
+def _stored(record: Any) -> StoredResponse | None:
+    response = DatabaseStore(record._state.db).response(record.pk)
+    if response is None or response.omitted:
+        return None
+    try:
+        return decode(response, configuration().keyring)
+    except Unreadable:
+        return None
