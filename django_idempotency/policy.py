@@ -57,6 +57,7 @@ class Store(StrEnum):
 
     DB = "db"
     CACHED_DB = "cached_db"
+    CACHE = "cache"
 
 
 class OnOutage(StrEnum):
@@ -129,6 +130,7 @@ class Policy:
     hold_limit: int = 20
     store: Store = Store.DB
     outage: OnOutage = OnOutage.CLOSED
+    lease: timedelta = timedelta(seconds=30)
 
     @property
     def meta_key(self) -> str:
@@ -212,6 +214,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "hold_limit": values.number(1, 10_000, "connections per process"),
     "store": values.choice(Store),
     "outage": values.choice(OnOutage),
+    "lease": values.duration(timedelta(seconds=1), timedelta(hours=1), "a second and an hour"),
 }
 
 FIELDS = tuple(field.name for field in fields(Policy))

@@ -14,6 +14,7 @@ from django.test import Client
 from rest_framework.authtoken.models import Token
 
 from django_idempotency.stores.breaker import breaker_of
+from django_idempotency.stores.writer import writer_of
 from tests.counting import COUNTING
 from tests.databases import DATABASE
 from tests.doors import MIDDLEWARE, Door
@@ -101,11 +102,12 @@ def redis_server(tmp_path_factory: Any) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def redis(redis_server: RedisServer, settings: Any) -> RedisServer:
+def redis(redis_server: RedisServer, settings: Any) -> Iterator[RedisServer]:
     """An empty Redis, behind the cache alias ``redis``."""
     redis_server.ask("FLUSHALL")
     settings.CACHES = caches(redis_server.url, **COUNTING)
-    return redis_server
+    yield redis_server
+    writer_of("redis").flush()
 
 
 @pytest.fixture
@@ -115,6 +117,7 @@ def fragile_redis(tmp_path: Path, settings: Any) -> Iterator[RedisServer]:
     with running_redis(tmp_path) as server:
         settings.CACHES = caches(server.url)
         yield server
+        writer_of("redis").flush()
     breaker_of.cache_clear()
 
 

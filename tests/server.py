@@ -34,7 +34,9 @@ class Answer:
 class Server:
     """Gunicorn with worker processes, on the tests' database."""
 
-    def __init__(self, stage: Path, workers: int, threads: int, policy: dict[str, Any]) -> None:
+    def __init__(
+        self, stage: Path, workers: int, threads: int, policy: dict[str, Any], redis: str
+    ) -> None:
         self.stage = stage
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -43,6 +45,7 @@ class Server:
             "DJANGO_SETTINGS_MODULE": "tests.server_settings",
             "IDEMPOTENCY_TEST_STAGE": str(stage),
             "IDEMPOTENCY_TEST_POLICY": json.dumps(policy),
+            "IDEMPOTENCY_TEST_REDIS": redis,
             "PYTHONPATH": str(ROOT),
         }
         environment.pop("COVERAGE_PROCESS_START", None)
@@ -125,14 +128,19 @@ class Server:
 
 @contextmanager
 def running_server(
-    stage: Path, workers: int = 4, threads: int = 1, policy: dict[str, Any] | None = None
+    stage: Path,
+    workers: int = 4,
+    threads: int = 1,
+    policy: dict[str, Any] | None = None,
+    redis: str = "",
 ) -> Iterator[Server]:
     """Run a server for as long as the block lasts.
 
     :param stage: a directory for the log and for what tests and views tell each other
-    :param policy: the ``IDEMPOTENCY`` setting, as far as JSON can say it
+    :param policy: the ``IDEMPOTENCY`` setting, as far as JSON can say it; times in seconds
+    :param redis: URL of the cache ``redis``
     """
-    server = Server(stage, workers, threads, policy or {})
+    server = Server(stage, workers, threads, policy or {}, redis)
     try:
         server.wait_until_up()
         yield server

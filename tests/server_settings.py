@@ -5,6 +5,7 @@ import os
 from datetime import timedelta
 
 from .doors import MIDDLEWARE as IDEMPOTENCY_MIDDLEWARE
+from .redis_server import caches
 from .settings import *  # noqa: F403
 from .settings import BASE_MIDDLEWARE, DATABASES
 
@@ -12,7 +13,10 @@ _default = DATABASES["default"]
 _default["NAME"] = _default.get("TEST", {}).get("NAME") or f"test_{_default['NAME']}"
 _default["CONN_MAX_AGE"] = 60
 IDEMPOTENCY = json.loads(os.environ.get("IDEMPOTENCY_TEST_POLICY", "{}"))
-if "WAIT_TIMEOUT" in IDEMPOTENCY:
-    IDEMPOTENCY["WAIT_TIMEOUT"] = timedelta(seconds=IDEMPOTENCY["WAIT_TIMEOUT"])
+for _name in ("WAIT_TIMEOUT", "LEASE"):
+    if _name in IDEMPOTENCY:
+        IDEMPOTENCY[_name] = timedelta(seconds=IDEMPOTENCY[_name])
+if os.environ.get("IDEMPOTENCY_TEST_REDIS"):
+    CACHES = caches(os.environ["IDEMPOTENCY_TEST_REDIS"])
 MIDDLEWARE = [*BASE_MIDDLEWARE, IDEMPOTENCY_MIDDLEWARE]
 LOGGING_CONFIG = None

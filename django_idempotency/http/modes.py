@@ -6,17 +6,19 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
 from ..lifecycle.atomic import AtomicOperation
+from ..lifecycle.lease import LeaseHold
 from ..lifecycle.non_atomic import NonAtomicOperation, Resolve, run_again, still_unknown
 from ..lifecycle.operation import Operation
 from ..lifecycle.row_lock import RowLockHold
-from ..lifecycle.session import IN_A_TRANSACTION, session_of
+from ..lifecycle.session import IN_A_TRANSACTION, refuse_transactions, session_of
 from ..lifecycle.waiting import IMPATIENT, Patience
 from ..models import IdempotencyRecord
 from ..policy import InFlight, Interrupted, Policy
+from ..policy import Store as Stores
 from ..protocol.record import Claim
 from ..stores.journal import Journal
 from .resolving import resolve_by
-from .stores import store_of
+from .stores import cache_store_of, store_of
 
 
 def operation_of(policy: Policy, claim: Claim, view: Any) -> Operation:
@@ -25,6 +27,9 @@ def operation_of(policy: Policy, claim: Claim, view: Any) -> Operation:
     :param view: the function view that Django calls next, if it has not yet
     """
     using = policy.using or router.db_for_write(IdempotencyRecord)
+    if policy.store is Stores.CACHE:
+        _refuse_request_blocks(view)
+        return _leased(policy, claim)
     if not policy.atomic:
         _refuse_request_blocks(view)
         return _non_atomic(policy, claim, using)
@@ -42,6 +47,12 @@ def _non_atomic(policy: Policy, claim: Claim, using: str) -> Operation:
     journal = Journal(using)
     hold = RowLockHold(store, journal, session_of(using, policy.hold_limit))
     return NonAtomicOperation(store, claim, hold, _resolve(policy), _patience(policy), journal)
+
+
+def _leased(policy: Policy, claim: Claim) -> Operation:
+    refuse_transactions()
+    store = cache_store_of(policy)
+    return NonAtomicOperation(store, claim, LeaseHold(store), _resolve(policy), _patience(policy))
 
 
 def _refuse_request_blocks(view: Any) -> None:

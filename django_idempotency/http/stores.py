@@ -4,6 +4,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import configuration
 from ..policy import Policy, Store
+from ..stores.cache import CacheStore
 from ..stores.cached_db import CachedDatabaseStore
 from ..stores.db import DatabaseStore
 
@@ -19,6 +20,11 @@ def store_of(policy: Policy, using: str, is_durable: bool = False) -> DatabaseSt
             using, is_durable, cache=cache_alias(policy), secret=configuration().secret
         )
     return DatabaseStore(using, is_durable)
+
+
+def cache_store_of(policy: Policy) -> CacheStore:
+    """Return the store of one request whose records are in a cache alone."""
+    return CacheStore(cache_alias(policy), configuration().secret, policy.lease)
 
 
 def cache_alias(policy: Policy) -> str:

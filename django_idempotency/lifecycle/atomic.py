@@ -27,6 +27,7 @@ class AtomicOperation(Operation):
         has_request_block: bool = False,
     ) -> None:
         super().__init__(store, claim, patience)
+        self._locks = store
         self._renumbered = 0
         self._transaction = AttemptTransaction(using, has_request_block)
 
@@ -68,7 +69,7 @@ class AtomicOperation(Operation):
     def _hold(self, claimed: Snapshot, patience: timedelta = timedelta(0)) -> Begun | None:
         try:
             self._transaction.begin()
-            record = self._store.lock(claimed.id, patience)
+            record = self._locks.lock(claimed.id, patience)
         except BaseException as error:
             self._transaction.rollback()
             if isinstance(error, Busy):
@@ -89,7 +90,7 @@ class AtomicOperation(Operation):
         self.recovered = True
         self._renumbered += 1
         try:
-            self._store.renumber(self._record)
+            self._locks.renumber(self._record)
         except BaseException:
             self._transaction.rollback()
             raise
@@ -114,7 +115,7 @@ class AtomicOperation(Operation):
             return False
         try:
             self._transaction.begin()
-            record = self._store.lock(self._record.id)
+            record = self._locks.lock(self._record.id)
         except BaseException as error:
             self._transaction.rollback()
             if isinstance(error, Busy):
@@ -127,7 +128,7 @@ class AtomicOperation(Operation):
 
     def _store_response(self, response: StoredResponse) -> bool:
         try:
-            stored = self._store.complete(self._record, response, self._retention)
+            stored = self._locks.complete(self._record, response, self._retention)
         except BaseException:
             self._transaction.rollback()
             raise

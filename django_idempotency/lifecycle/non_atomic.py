@@ -10,7 +10,7 @@ from django.db import Error
 from ..protocol.decision import Replay
 from ..protocol.record import Claim, Snapshot, StoredResponse
 from ..protocol.verdict import Verdict
-from ..stores.base import Busy, Store
+from ..stores.base import Busy, Claims, Outage
 from ..stores.journal import Journal
 from .errors import LostRecord, StepError
 from .hold import Hold
@@ -50,7 +50,7 @@ class NonAtomicOperation(Operation):
 
     def __init__(
         self,
-        store: Store,
+        store: Claims,
         claim: Claim,
         hold: Hold,
         resolve: Resolve = still_unknown,
@@ -91,7 +91,7 @@ class NonAtomicOperation(Operation):
             return False
         try:
             stored = self._holding.complete(response, retention or self._claim.retention)
-        except Error as error:
+        except (Error, Outage) as error:
             raise LostRecord(LOST) from error
         if not stored and not self._has_failed:
             raise LostRecord(LOST)

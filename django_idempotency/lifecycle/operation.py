@@ -9,7 +9,7 @@ from typing import Any
 from ..protocol.decision import Buried, Claimed, Expired, Mismatch, Replay, decide
 from ..protocol.derived import derived_uuid
 from ..protocol.record import Claim, Snapshot, StoredResponse
-from ..stores.base import Busy, Store
+from ..stores.base import Busy, Claims
 from .errors import StepError
 from .waiting import IMPATIENT, Patience, place
 
@@ -51,7 +51,7 @@ class Operation(ABC):
     :ivar recovered: an earlier attempt had claimed the record and did not complete it
     """
 
-    def __init__(self, store: Store, claim: Claim, patience: Patience = IMPATIENT) -> None:
+    def __init__(self, store: Claims, claim: Claim, patience: Patience = IMPATIENT) -> None:
         self.key = claim.key
         self.attempt = 0
         self.recovered = False

@@ -195,15 +195,21 @@ def session_of(using: str, limit: int) -> Session:
 
     :raises ImproperlyConfigured: if the view's connection is in another transaction
     """
-    in_test_case = False
+    refuse_transactions()
+    if connections[using].in_atomic_block:
+        return SharedSession(using)
+    return FileSession(using) if connections[using].vendor == "sqlite" else OwnSession(using, limit)
+
+
+def refuse_transactions() -> None:
+    """A test case's do not count: everything in a test happens inside them.
+
+    :raises ImproperlyConfigured: if a connection of the view's is in another transaction
+    """
     for connection in connections.all(initialized_only=True):
         blocks: list[Any] = connection.atomic_blocks
         if any(not block._from_testcase for block in blocks):
             raise ImproperlyConfigured(IN_A_TRANSACTION.format(connection.alias))
-        in_test_case |= bool(blocks) and connection.alias == using
-    if in_test_case:
-        return SharedSession(using)
-    return FileSession(using) if connections[using].vendor == "sqlite" else OwnSession(using, limit)
 
 
 IN_A_TRANSACTION = (

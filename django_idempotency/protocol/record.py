@@ -91,3 +91,5 @@ class Snapshot:
     """Expired, but not for longer than the claim's tombstone."""
     fresh: bool = False
     """This very statement created the record."""
+    held: bool = False
+    """The store knows that an attempt holds it. Where locks say so, nobody knows beforehand."""

@@ -21,10 +21,10 @@ class Outage(Exception):
     """The store is out of reach, and cannot say whether anything was changed."""
 
 
-class Store(Protocol):
-    """Claims, locks and completes records.
+class Claims(Protocol):
+    """Finds and creates records.
 
-    Claims and locks may raise :class:`Busy`, and all but :meth:`recall` :class:`Outage`.
+    :meth:`claim` and :meth:`evict` may raise :class:`Busy`, and :meth:`claim` :class:`Outage`.
     """
 
     def recall(self, claim: Claim) -> Snapshot | None:
@@ -33,7 +33,14 @@ class Store(Protocol):
     def claim(self, claim: Claim) -> Snapshot | None:
         """Return the record, created if absent; ``None`` while a rival is creating it."""
 
-    def lock(self, record_id: int, patience: timedelta = timedelta(0)) -> Snapshot | None:
+    def evict(self, record_id: int) -> bool:
+        """Remove a record if it is expired and not locked; return whether it is gone."""
+
+
+class Store(Claims, Protocol):
+    """Locks and completes records, too. Locks may raise :class:`Busy`."""
+
+    def lock(self, record_id: patience: timedelta = timedelta(0)) -> Snapshot | None:
         """Lock the record until the transaction ends; ``None`` if it is locked or gone.
 
         :param patience: how long to wait for another's lock; the database wakes us
@@ -44,6 +51,3 @@ class Store(Protocol):
 
     def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
-
-    def evict(self, record_id: int) -> bool:
-        """Remove a record if it is expired and not locked; return whether it is gone."""

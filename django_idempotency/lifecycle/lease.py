@@ -1,0 +1,96 @@
+"""Holding a record by a lease, where no lock dies with its process."""
+
+import logging
+import threading
+from datetime import timedelta
+from time import monotonic
+
+from ..protocol.record import Snapshot, StoredResponse
+from ..stores.base import Outage
+from ..stores.cache import CacheStore
+from .renewing import renewer
+
+logger = logging.getLogger("django_idempotency")
+
+RENEWALS = 3
+"""How often a lease is renewed within its length, so that it outlives two that fail."""
+
+POLL = 0.1
+"""Seconds between two looks of a duplicate that waits."""
+
+
+class LeaseHold:
+    """Lapses by itself if its process dies, is stopped, or loses its store.
+
+    A lease that has lapsed is not lost yet: only when another attempt has taken the record over,
+    this one can store nothing any more (I12).
+
+    :param store: where the record is
+    """
+
+    def __init__(self, store: CacheStore) -> None:
+        self._store = store
+        self._record: Snapshot
+        self._until = 0.0
+        self._has_started = False
+        self.interrupted = False
+
+    def take(self, record: Snapshot, patience: timedelta) -> Snapshot | None:
+        if record.fresh:
+            self._record = record
+            self._until = monotonic() + self._length
+            return record
+        if record.held and not patience:
+            return None
+        return self._take_over(record, monotonic() + patience.total_seconds())
+
+    def start(self) -> Snapshot | None:
+        self._has_started = True
+        renewer.keep(self, self._length / RENEWALS)
+        return self._record
+
+    def is_held(self) -> bool:
+        return monotonic() < self._until
+
+    def complete(self, response: StoredResponse, retention: timedelta) -> bool:
+        renewer.drop(self)
+        self._until = 0.0
+        return self._store.complete(self._record, response, retention)
+
+    def release(self, nothing_done: bool = False) -> None:
+        renewer.drop(self)
+        if not hasattr(self, "_record"):
+            return
+        self._until = 0.0
+        # An attempt that has not started leaves the record as it found it.
+        is_open = not nothing_done if self._has_started else self.interrupted
+        try:
+            self._store.release(self._record, is_open)
+        except Outage:
+            logger.info("A record could not be released; its lease lapses by itself")
+
+    def renew(self) -> float | None:
+        """Called in the background."""
+        asked = monotonic()
+        try:
+            is_ours = self._store.renew(self._record)
+        except Outage:
+            return min(self._length / RENEWALS, 1.0)
+        self._until = asked + self._length if is_ours else 0.0
+        return self._length / RENEWALS if is_ours else None
+
+    @property
+    def _length(self) -> float:
+        return self._store.lease.total_seconds()
+
+    def _take_over(self, record: Snapshot, deadline: float) -> Snapshot | None:
+        asked = monotonic()
+        while (taken := self._store.take(record)) is None:
+            # Nobody wakes us: a lease lapses silently.
+            if monotonic() + POLL > deadline:
+                return None
+            threading.Event().wait(POLL)
+            asked = monotonic()
+        self._record, self.interrupted = taken
+        self._until = asked + self._length
+        return self._record

@@ -1,0 +1,71 @@
+"""Leases are renewed in the background, for as long as their attempts run."""
+
+import os
+import threading
+from time import monotonic
+from typing import Protocol
+
+
+class Renewable(Protocol):
+    """A lease."""
+
+    def renew(self) -> float | None:
+        """Prolong it; return in how many seconds to do so again, or ``None`` if it is lost."""
+
+
+class Renewer:
+    """One thread per process, for all leases; it lives for as long as there are any."""
+
+    def __init__(self) -> None:
+        self._begin()
+        # A thread does not survive a fork, and neither does an attempt.
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition()
+        self._due: dict[Renewable, float] = {}
+        self._is_running = False
+
+    def keep(self, lease: Renewable, seconds: float) -> None:
+        """Renew a lease from now on.
+
+        :param seconds: until the first time
+        """
+        with self._changed:
+            self._due[lease] = monotonic() + seconds
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(target=self._run, name="idempotency-leases", daemon=True).start()
+            self._changed.notify_all()
+
+    def drop(self, lease: Renewable) -> None:
+        """Renew a lease no more. Harmless if it is not renewed."""
+        with self._changed:
+            self._due.pop(lease, None)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (lease := self._next()) is not None:
+            seconds = lease.renew()
+            with self._changed:
+                if lease not in self._due:
+                    continue  # its attempt has ended meanwhile
+                if seconds is None:
+                    del self._due[lease]
+                else:
+                    self._due[lease] = monotonic() + seconds
+
+    def _next(self) -> Renewable | None:
+        """Wait until a lease is due; ``None`` when there are none left."""
+        with self._changed:
+            while self._due:
+                lease = min(self._due, key=self._due.__getitem__)
+                seconds = self._due[lease] - monotonic()
+                if seconds <= 0:
+                    return lease
+                self._changed.wait(seconds)
+            self._is_running = False
+            return None
+
+
+renewer = Renewer()

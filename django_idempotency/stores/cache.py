@@ -1,0 +1,129 @@
+"""Records in a cache alone: for views whose effects are not in the database.
+
+There is no lock that dies with its process, so a claim comes with a lease: who holds it renews it
+while its view runs, and whoever finds it lapsed may take the record over. The attempt's number is
+the fencing token: an attempt that was taken over can neither store nor release anything (I12).
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from secrets import randbits
+
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
+
+from ..protocol.envelope import Remembered, record_name, seal, unseal
+from ..protocol.record import (
+    Claim,
+    Omitted,
+    
+    Snapshot,
+    StoredResponse,
+)
+from .cells import Cells, RedisCells
+from .local_cells import LocalCells
+
+
+KIND = "record"
+"""Kind of the names in the cache."""
+
+
+class CacheStore:
+    """The store that needs no database. For one request.
+
+    A record's id is random: it tells the record from others that had, or will have, its place.
+
+    :param cache: alias of the cache
+    :param secret: key of the names and seals
+    :param lease: how long a claim holds without being renewed
+    """
+
+    def __init__(self, cache: str, secret: bytes, lease: timedelta) -> None:
+        self.lease = lease
+        self._secret = secret
+        self._cells = cells_of(cache)
+        self._name = ""  # until the claim
+
+    def recall(self, claim: Claim) -> Snapshot | None:
+        """A claim costs no more than a look."""
+        return None
+
+    def claim(self, claim: Claim) -> Snapshot | None:
+        """Return the record, created if absent or expired; a fresh one is held already."""
+        self._name, new = record_name(self._secret, claim.scope, claim.key, KIND), randbits(63)
+        cell = self._cells.claim(self._name, new, claim, self.lease)
+        return Snapshot(
+            cell.id,
+            cell.state,
+            cell.attempt,
+            cell.fingerprint,
+            cell.is_expired,
+            self._response(cell.id, cell.fingerprint, cell.response),
+            buried=cell.is_buried,
+            fresh=cell.id == new,
+            held=cell.is_held,
+        )
+
+    def take(self, record: Snapshot) -> tuple[Snapshot, bool] | None:
+        """Hold a record that nobody holds, under a number of its own; ``None`` if somebody does.
+
+        :return: the record, completed if it is that by now; and whether an attempt before us had
+            not said how it ended
+        """
+        taken = self._cells.take(self._name, record.id, self.lease)
+        if taken is None:
+            return None
+        response = self._response(record.id, record.fingerprint, taken.response)
+        now = Snapshot(record.id, taken.state, taken.attempt, record.fingerprint, False, response)
+        return now, taken.is_open
+
+    def renew(self, record: Snapshot) -> bool:
+        """Prolong the lease; ``False`` if the record is not this attempt's any more."""
+        return self._cells.renew(*self._ours(record), self.lease)
+
+    def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
+        """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
+        remembered = Remembered(record.fingerprint, response)
+        value = seal(self._secret, self._place(record.id), remembered)
+        return self._cells.complete(*self._ours(record), value, retention)
+
+    def release(self, record: Snapshot, is_open: bool) -> bool:
+        """Let go of the lease; ``False`` if the record is not this attempt's now.
+
+        :param is_open: nobody knows what the attempt did
+        """
+        return self._cells.release(*self._ours(record), is_open)
+
+    def evict(self, record_id: int) -> bool:
+        """Say yes: an expired record is replaced by the claim that finds it."""
+        return True
+
+    def purge(self, batch_size: int, older_than: timedelta = timedelta(0)) -> Iterator[int]:
+        """Nothing to do: the cache removes what has expired."""
+        return iter(())
+
+    def _response(
+        self, record_id:  fingerprint: str, sealed: bytes | None
+    ) -> StoredResponse | None:
+        """What this version cannot have sealed is unreadable: neither executed nor replayed."""
+        if sealed is None:
+            return None
+        remembered = unseal(self._secret, self._place(record_id), sealed)
+        if remembered is None or remembered.fingerprint != fingerprint:
+            return StoredResponse(0, omitted=Omitted.UNREADABLE)
+        return remembered.response
+
+
+    def _ours(self, record: Snapshot) -> tuple[str, int, int]:
+        return self._name, record.id, record.attempt
+
+    def _place(self, record_id: int) -> str:
+        return f"{self._name}/{record_id}"
+
+
+def cells_of(cache: str) -> Cells:
+    """Return what keeps the records in a cache."""
+    local = isinstance(caches[cache], LocMemCache)
+    return LocalCells(cache) if local else RedisCells(cache)
+
+

@@ -1,0 +1,105 @@
+"""Where single records are kept, and what is done to one at a time; how Redis does it."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from ..protocol.record import Claim, State
+from . import scripts
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A record as one step saw it, and as the step left it."""
+
+    id: int
+    state: State
+    attempt: int
+    fingerprint: str
+    response: bytes | None
+    is_held: bool = False
+    is_expired: bool = False
+    is_buried: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A record that nobody else holds.
+
+    :ivar is_open: an attempt before us has not said how it ended
+    """
+
+    state: State
+    attempt: int
+    is_open: bool
+    response: bytes | None
+
+
+class Cells(Protocol):
+    """Each step is atomic. All may raise :class:`~.base.Outage`.
+
+    :meth:`renew`, :meth:`complete` and :meth:`release` do nothing, and return ``False``, unless the
+    record is claimed and its attempt has the given number.
+    """
+
+    def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> Cell: ...
+
+    def take(self, name: str, record_id: int, lease: timedelta) -> Taken | None: ...
+
+    def renew(self, name: str, record_id: int, attempt: int, lease: timedelta) -> bool: ...
+
+    def complete(
+        self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
+    ) -> bool: ...
+
+    def release(self, name: str, record_id: int, attempt: int, is_open: bool) -> bool: ...
+
+
+class RedisCells:
+    """In Redis, by scripts.
+
+    :param alias: of a cache made by django-redis
+    """
+
+    def __init__(self, alias: str) -> None:
+        from .redis import Redis
+
+        self._redis = Redis(alias)
+
+    def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> Cell:
+        times = (_milliseconds(each) for each in (lease, claim.retention, claim.tombstone))
+        about = (claim.fingerprint, claim.method, claim.path)
+        found = self._redis.run(scripts.CLAIM, name, record_id, *times, *about)
+        found_id, state, attempt, fingerprint, response, *flags = found
+        return Cell(
+            int(found_id),
+            State(state.decode()),
+            int(attempt),
+            fingerprint.decode(),
+            response,
+            *(bool(flag) for flag in flags),
+        )
+
+    def take(self, name: str, record_id: int, lease: timedelta) -> Taken | None:
+        found = self._redis.run(scripts.TAKE, name, record_id, "", _milliseconds(lease))
+        state, attempt, is_open, response = found
+        if state is None:
+            return None
+        return Taken(State(state.decode()), int(attempt), is_open == b"1", response)
+
+    def renew(self, name: str, record_id: int, attempt: int, lease: timedelta) -> bool:
+        ours = (record_id, attempt, _milliseconds(lease))
+        return bool(self._redis.run(scripts.RENEW, name, *ours))
+
+    def complete(
+        self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
+    ) -> bool:
+        ours = (record_id, attempt, response, _milliseconds(retention))
+        return bool(self._redis.run(scripts.COMPLETE, name, *ours))
+
+    def release(self, name: str, record_id: int, attempt: int, is_open: bool) -> bool:
+        return bool(self._redis.run(scripts.RELEASE, name, record_id, attempt, int(is_open)))
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)

@@ -1,0 +1,119 @@
+"""What Redis does with a record, as scripts: each one atomic, one key, one round trip.
+
+A record is a hash. Its fields: ``id`` (random; a record that takes another's place has another),
+``state``, ``attempt``, ``fingerprint``, ``open`` (an attempt has not said how it ended), ``lease``
+and ``expires`` (milliseconds of Redis's clock), ``tombstone`` (milliseconds), ``response``, and
+``method`` and ``path`` for people. Redis removes it when nobody can want it any more.
+"""
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+_KEEP = """
+local function keep(lease, expires, tombstone)
+    redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', math.max(lease, expires) + tombstone))
+end
+"""
+
+_OURS = """
+local found = redis.call(
+    'HMGET', KEYS[1], 'id', 'attempt', 'state', 'expires', 'tombstone', 'response', 'lease', 'open')
+local is_ours = found[1] == ARGV[1] and found[2] == ARGV[2]
+local is_claimed = found[3] == 'claimed'
+"""
+
+# id, lease, retention, tombstone, fingerprint, method, path
+CLAIM = (
+    _NOW
+    + _KEEP
+    + """
+local found = redis.call(
+    'HMGET', KEYS[1],
+    'id', 'state', 'attempt', 'fingerprint', 'lease', 'expires', 'response')
+local lease, retention, tombstone = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+if found[1] then
+    local is_held = found[2] == 'claimed' and tonumber(found[5]) > now
+    local is_expired = not is_held and tonumber(found[6]) <= now
+    local is_buried = is_expired and tonumber(found[6]) + tombstone > now
+    if not is_expired or is_buried and found[7] then
+        return {found[1], found[2], found[3], found[4], found[7],
+                is_held and 1 or 0, is_expired and 1 or 0, is_buried and 1 or 0}
+    end
+end
+redis.call('DEL', KEYS[1])
+redis.call(
+    'HSET', KEYS[1], 'id', ARGV[1], 'state', 'claimed', 'attempt', '1', 'open', '1',
+    'lease', string.format('%.0f', now + lease), 'expires', string.format('%.0f', now + retention),
+    'tombstone', ARGV[4], 'fingerprint', ARGV[5], 'method', ARGV[6], 'path', ARGV[7])
+keep(now + lease, now + retention, tombstone)
+return {ARGV[1], 'claimed', '1', ARGV[5], false, 1, 0, 0}
+"""
+)
+"""Return the record, created if there is none, or an expired one."""
+
+# id, attempt, lease
+TAKE = (
+    _NOW
+    + _KEEP
+    + _OURS
+    + """
+if found[1] ~= ARGV[1] or is_claimed and tonumber(found[7]) > now then
+    return {false, false, false, false}
+end
+if is_claimed then
+    local lease = now + tonumber(ARGV[3])
+    found[2] = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+    redis.call('HSET', KEYS[1], 'lease', string.format('%.0f', lease), 'open', '1')
+    keep(lease, tonumber(found[4]), tonumber(found[5]))
+end
+return {found[3], found[2], found[8], found[6]}
+"""
+)
+"""Take a lease over that nobody holds, under a new number. Return state, attempt, whether an
+attempt before had not said how it ended, and the response; nothing if somebody holds it."""
+
+# id, attempt, lease
+RENEW = (
+    _NOW
+    + _KEEP
+    + _OURS
+    + """
+if not (is_ours and is_claimed) then return 0 end
+local lease = now + tonumber(ARGV[3])
+redis.call('HSET', KEYS[1], 'lease', string.format('%.0f', lease))
+keep(lease, tonumber(found[4]), tonumber(found[5]))
+return 1
+"""
+)
+"""Prolong the lease of the attempt that has this number."""
+
+# id, attempt, response, retention
+COMPLETE = (
+    _NOW
+    + _KEEP
+    + _OURS
+    + """
+if is_ours and found[6] == ARGV[3] then return 1 end
+if not (is_ours and is_claimed) then return 0 end
+local expires = now + tonumber(ARGV[4])
+redis.call(
+    'HSET', KEYS[1], 'state', 'completed', 'lease', '0', 'open', '0', 'response', ARGV[3],
+    'expires', string.format('%.0f', expires))
+keep(0, expires, tonumber(found[5]))
+return 1
+"""
+)
+"""Store the response of the attempt that has this number. Sent twice, it counts once."""
+
+# id, attempt, open
+RELEASE = (
+    _OURS
+    + """
+if not (is_ours and is_claimed) then return 0 end
+redis.call('HSET', KEYS[1], 'lease', '0', 'open', ARGV[3])
+return 1
+"""
+)
+"""Let go of the lease of the attempt that has this number."""

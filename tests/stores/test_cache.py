@@ -1,0 +1,76 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+from django_redis import get_redis_connection
+
+from django_idempotency.lifecycle.lease import LeaseHold
+from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, run_again
+from django_idempotency.lifecycle.operation import Operation, Started
+from django_idempotency.lifecycle.renewing import renewer
+from django_idempotency.protocol.envelope import record_name
+from django_idempotency.protocol.record import Claim
+from django_idempotency.stores.cache import CacheStore
+from tests.redis_server import RedisServer
+
+from .contract import AT_ONCE, StoreContract
+
+pytestmark = pytest.mark.once
+
+SECRET = b"secret"
+LEASE = timedelta(minutes=1)
+
+
+def leased(cache: str, claim: Claim, lease: timedelta = LEASE) -> tuple[Operation, LeaseHold]:
+    store = CacheStore(cache, SECRET, lease)
+    hold = LeaseHold(store)
+    return NonAtomicOperation(store, claim, hold, run_again), hold
+
+
+class LeaseContract(StoreContract):
+    cache: str
+
+    def operation(self, claim: Claim) -> Operation:
+        return leased(self.cache, claim)[0]
+
+    def dying(self, claim: Claim) -> Operation:
+        """Nobody renews its lease, which has lapsed."""
+        operation, hold = leased(self.cache, claim, AT_ONCE)
+        assert operation.begin() == Started()
+        renewer.drop(hold)
+        return operation
+
+    def name(self, claim: Claim) -> str:
+        return record_name(SECRET, claim.scope, claim.key, "record")
+
+    def purged(self) -> int:
+        return sum(CacheStore(self.cache, SECRET, LEASE).purge(10))
+
+
+class TestCacheStoreInRedis(LeaseContract):
+    cache = "redis"
+
+    @pytest.fixture(autouse=True)
+    def _redis(self, redis: RedisServer) -> None:
+        """Behind the alias that the store names."""
+
+    def expire(self, claim: Claim) -> None:
+        name = caches["redis"].make_key(self.name(claim))
+        get_redis_connection("redis").hset(name, "expires", "0")
+
+
+class TestCacheStoreInMemory(LeaseContract):
+    cache = "local"
+
+    @pytest.fixture(autouse=True)
+    def _empty(self, settings: Any) -> None:
+        settings.CACHES = {
+            "local": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+            "default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
+        }
+        caches["local"].clear()
+
+    def expire(self, claim: Claim) -> None:
+        name = self.name(claim)
+        caches["local"].set(name, caches["local"].get(name) | {"expires": 0.0})

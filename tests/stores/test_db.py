@@ -1,0 +1,49 @@
+import pytest
+from django.db import connection
+
+from django_idempotency.lifecycle.atomic import AtomicOperation
+from django_idempotency.lifecycle.operation import Operation, Started
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.protocol.record import Claim
+from django_idempotency.stores.cached_db import CachedDatabaseStore
+from django_idempotency.stores.db import DatabaseStore
+from django_idempotency.stores.writer import writer_of
+from tests.redis_server import RedisServer
+
+from .contract import StoreContract
+
+
+@pytest.mark.django_db(transaction=True)
+class TestDatabaseStore(StoreContract):
+    one_writer = connection.vendor == "sqlite"
+
+    def store(self) -> DatabaseStore:
+        return DatabaseStore("default")
+
+    def operation(self, claim: Claim) -> Operation:
+        return AtomicOperation(self.store(), claim, "default")
+
+    def dying(self, claim: Claim) -> Operation:
+        """The database ends its transaction."""
+        operation = self.operation(claim)
+        assert operation.begin() == Started()
+        operation.fail(ConnectionError())
+        return operation
+
+    def expire(self, claim: Claim) -> None:
+        IdempotencyRecord.objects.filter(key=claim.key).update(expires_at="2020-01-01T00:00Z")
+
+    def purged(self) -> int:
+        return sum(self.store().purge(10))
+
+
+class TestCachedDatabaseStore(TestDatabaseStore):
+    """Whatever is in the cache by now."""
+
+    @pytest.fixture(autouse=True)
+    def _redis(self, redis: RedisServer) -> None:
+        """Behind the alias that the store names."""
+
+    def store(self) -> DatabaseStore:
+        writer_of("redis").flush()
+        return CachedDatabaseStore("default", cache="redis", secret=b"secret")
