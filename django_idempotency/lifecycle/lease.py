@@ -5,7 +5,7 @@ import threading
 from datetime import timedelta
 from time import monotonic
 
-from ..protocol.record import Snapshot, StoredResponse
+from ..protocol.record import Snapshot, State, StoredResponse
 from ..stores.base import Outage
 from ..stores.cache import CacheStore
 from .renewing import renewer
@@ -31,22 +31,24 @@ class LeaseHold:
     def __init__(self, store: CacheStore) -> None:
         self._store = store
         self._record: Snapshot
+        self._has_taken = False
+        self._asked = monotonic()
         self._until = 0.0
         self._has_started = False
         self.interrupted = False
 
     def take(self, record: Snapshot, patience: timedelta) -> Snapshot | None:
         if record.fresh:
-            self._record = record
-            self._until = monotonic() + self._length
-            return record
+            return self._held(record)
         if record.held and not patience:
             return None
         return self._take_over(record, monotonic() + patience.total_seconds())
 
     def start(self) -> Snapshot | None:
+        # Finding out what became of the attempt before us may have taken its time.
+        if not self.is_held() and not self._store.renew(self._record):
+            return None
         self._has_started = True
-        renewer.keep(self, self._length / RENEWALS)
         return self._record
 
     def is_held(self) -> bool:
@@ -59,7 +61,7 @@ class LeaseHold:
 
     def release(self, nothing_done: bool = False) -> None:
         renewer.drop(self)
-        if not hasattr(self, "_record"):
+        if not self._has_taken:
             return
         self._until = 0.0
         # An attempt that has not started leaves the record as it found it.
@@ -84,13 +86,18 @@ class LeaseHold:
         return self._store.lease.total_seconds()
 
     def _take_over(self, record: Snapshot, deadline: float) -> Snapshot | None:
-        asked = monotonic()
+        self._asked = monotonic()
         while (taken := self._store.take(record)) is None:
             # Nobody wakes us: a lease lapses silently.
             if monotonic() + POLL > deadline:
                 return None
             threading.Event().wait(POLL)
-            asked = monotonic()
-        self._record, self.interrupted = taken
-        self._until = asked + self._length
-        return self._record
+            self._asked = monotonic()
+        now, self.interrupted = taken
+        return self._held(now) if now.state is State.CLAIMED else now
+
+    def _held(self, record: Snapshot) -> Snapshot:
+        self._record, self._has_taken = record, True
+        self._until = self._asked + self._length
+        renewer.keep(self, self._length / RENEWALS)
+        return record

@@ -40,7 +40,7 @@ class Claims(Protocol):
 class Store(Claims, Protocol):
     """Locks and completes records, too. Locks may raise :class:`Busy`."""
 
-    def lock(self, record_id: patience: timedelta = timedelta(0)) -> Snapshot | None:
+    def lock(self, record_id: int, patience: timedelta = timedelta(0)) -> Snapshot | None:
         """Lock the record until the transaction ends; ``None`` if it is locked or gone.
 
         :param patience: how long to wait for another's lock; the database wakes us

@@ -16,13 +16,11 @@ from ..protocol.envelope import Remembered, record_name, seal, unseal
 from ..protocol.record import (
     Claim,
     Omitted,
-    
     Snapshot,
     StoredResponse,
 )
 from .cells import Cells, RedisCells
 from .local_cells import LocalCells
-
 
 KIND = "record"
 """Kind of the names in the cache."""
@@ -103,7 +101,7 @@ class CacheStore:
         return iter(())
 
     def _response(
-        self, record_id:  fingerprint: str, sealed: bytes | None
+        self, record_id: int, fingerprint: str, sealed: bytes | None
     ) -> StoredResponse | None:
         """What this version cannot have sealed is unreadable: neither executed nor replayed."""
         if sealed is None:
@@ -112,7 +110,6 @@ class CacheStore:
         if remembered is None or remembered.fingerprint != fingerprint:
             return StoredResponse(0, omitted=Omitted.UNREADABLE)
         return remembered.response
-
 
     def _ours(self, record: Snapshot) -> tuple[str, int, int]:
         return self._name, record.id, record.attempt
@@ -125,5 +122,3 @@ def cells_of(cache: str) -> Cells:
     """Return what keeps the records in a cache."""
     local = isinstance(caches[cache], LocMemCache)
     return LocalCells(cache) if local else RedisCells(cache)
-
-
