@@ -1,5 +1,6 @@
 """System checks of the cache: each id is raised by what it names, and silent otherwise."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from rest_framework.response import Response
 from django_idempotency.decorators import idempotent
 
 from .checking import ids, only, silent
-from .redis_server import caches
+from .redis_server import RedisServer, caches
 
 pytestmark = pytest.mark.once
 
@@ -129,6 +130,41 @@ def test_w010_local_memory_is_for_development(project: Any) -> None:
     only("W010")
     project.DEBUG = True
     silent("W010")
+
+
+class TestEviction:
+    """What only a running Redis can say, with --deploy."""
+
+    @pytest.fixture(autouse=True)
+    def _leased(self, redis: RedisServer, settings: Any) -> Iterator[None]:
+        settings.IDEMPOTENCY = {"STORE": "cache", "CACHE": "redis", "SECRET": "long enough, really"}
+        yield
+        redis.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+    def test_nothing_is_wrong(self) -> None:
+        silent("E014", deploy=True)
+
+    @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl", "volatile-lru"])
+    def test_e014_records_are_dropped(self, redis: RedisServer, policy: str) -> None:
+        """All records have an expiry, so "volatile" drops them, too."""
+        redis.ask("CONFIG", "SET", "maxmemory-policy", policy)
+        assert policy in only("E014", deploy=True).msg
+        silent("E014")
+
+    def test_a_cached_store_may_be_evicted(self, redis: RedisServer, settings: Any) -> None:
+        redis.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        settings.IDEMPOTENCY |= {"STORE": "cached_db"}
+        silent("E014", deploy=True)
+
+    def test_w012_redis_does_not_answer(self, settings: Any) -> None:
+        """The other checks go on."""
+        options(settings)
+        only("W012", deploy=True)
+
+    def test_memory_is_not_asked(self, settings: Any) -> None:
+        settings.DEBUG = True
+        settings.IDEMPOTENCY |= {"CACHE": "local"}
+        silent("W012", deploy=True)
 
 
 @pytest.mark.parametrize(

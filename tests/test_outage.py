@@ -1,20 +1,26 @@
 """What requests with a key get while their store is out of reach."""
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.signals import Event, failed_open
+from django_idempotency.stores import breaker
 from django_idempotency.stores.breaker import breaker_of
 from tests.conftest import Caller
+from tests.counting import counted
 from tests.doors import few_doors
+from tests.redis_server import RedisServer
 from tests.shop.models import Order
 
+PATH = "/decorated-rest/"
 TABLE = IdempotencyRecord._meta.db_table
 
 
@@ -50,6 +56,99 @@ def events() -> Iterator[list[Event]]:
     failed_open.connect(receiver)
     yield seen
     failed_open.disconnect(receiver)
+
+
+class TestRedis:
+    """The store is Redis alone, and it is really stopped, or hangs."""
+
+    @pytest.fixture(autouse=True)
+    def _leased(self, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"STORE": "cache", "CACHE": "redis"}
+
+    @pytest.mark.parametrize("fail", ["stop", "pause"])
+    def test_closed_is_the_default(
+        self, fragile_redis: RedisServer, caller: Caller, fail: str, caplog: Any
+    ) -> None:
+        first = caller.post(PATH)
+        getattr(fragile_redis, fail)()
+        for _ in range(5):
+            refused = caller.post(PATH)
+            assert (refused.status_code, refused["Retry-After"]) == (503, "1")
+            assert refused.json()["code"] == "idempotency_store_unavailable"
+        assert (first.status_code, Order.objects.count()) == (201, 1)
+        assert len([each for each in caplog.messages if "does not answer" in each]) == 1
+
+    @pytest.mark.parametrize("fail", ["stop", "pause"])
+    def test_open_runs_unprotected(
+        self,
+        fragile_redis: RedisServer,
+        caller: Caller,
+        settings: Any,
+        events: list[Event],
+        fail: str,
+        caplog: Any,
+    ) -> None:
+        settings.IDEMPOTENCY |= {"OUTAGE": "open"}
+        getattr(fragile_redis, fail)()
+        for _ in range(2):
+            response = caller.post(PATH)
+            assert (response.status_code, response["Idempotency-Unprotected"]) == (201, "true")
+        assert Order.objects.count() == 2
+        assert [event.reason for event in events] == ["idempotency_store_unavailable"] * 2
+        assert len([each for each in caplog.messages if "failed_open" in each]) == 2
+
+    def test_it_protects_again_when_redis_is_back(
+        self, fragile_redis: RedisServer, caller: Caller, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(breaker, "PAUSE", 0)
+        fragile_redis.stop()
+        assert caller.post(PATH).status_code == 503
+        fragile_redis.start()
+        first, retry = caller.post(PATH), caller.post(PATH)
+        assert (first.status_code, retry.content) == (201, first.content)
+        assert Order.objects.count() == 1
+
+    def test_a_response_that_cannot_be_stored_is_no_success(
+        self, fragile_redis: RedisServer, caller: Caller, after_write: Any
+    ) -> None:
+        """What the view did is done; whether it will be remembered, nobody knows."""
+        after_write(fragile_redis.stop)
+        assert caller.post(PATH).status_code == 500
+        assert Order.objects.count() == 1
+
+
+class TestCacheStore:
+    """Records in Redis alone, behind real views."""
+
+    @pytest.fixture(autouse=True)
+    def _leased(self, redis: RedisServer, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"STORE": "cache", "CACHE": "redis"}
+
+    @few_doors
+    def test_it_needs_no_database(self, door: str, caller: Caller) -> None:
+        if connection.settings_dict["ATOMIC_REQUESTS"]:
+            assert caller.post(door).status_code == 500
+            return
+        bare = self.statements(caller, door, None)
+        assert self.statements(caller, door, "k") == bare
+        assert self.statements(caller, door, "k") < bare
+        assert caller.post(door, {"item": "other"}, key="k").status_code == 422
+        assert not IdempotencyRecord.objects.exists()
+
+    @staticmethod
+    def statements(caller: Caller, door: str, key: str | None) -> int:
+        with counted() as count:
+            assert caller.post(door, key=key).status_code == 201
+        return count.statements
+
+    def test_the_purge_says_that_there_is_nothing_to_do(self, transactional_db: None) -> None:
+        output = io.StringIO()
+        call_command("purge_idempotency_records", stdout=output)
+        assert output.getvalue().startswith('Records in cache "redis" expire by themselves')
+
+    def test_without_a_cache_it_says_what_is_missing(self, caller: Caller, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"STORE": "cache"}
+        assert caller.post(PATH).status_code == 500
 
 
 class TestDatabase:

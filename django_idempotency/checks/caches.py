@@ -38,6 +38,29 @@ def check_cache(**kwargs: Any) -> list[CheckMessage]:
     return [message for check in _REDIS_CHECKS for message in check(valid.cache)]
 
 
+@register(TAG, deploy=True)
+def check_eviction(**kwargs: Any) -> list[CheckMessage]:
+    """E014, W012: what Redis has to be asked, if records are there alone."""
+    valid = valid_configuration()
+    if valid is None or Store.CACHE not in stores_in_use(valid) or check_cache():
+        return []
+    alias = str(valid.cache)
+    if not is_redis(caches[alias]):
+        return []
+    try:
+        policy = eviction_policy(alias)
+    except Exception as error:  # whatever it is, checks go on
+        return [_silent(alias, error)]
+    return [] if policy in {"", "noeviction"} else [_evicting(alias, policy)]
+
+
+def eviction_policy(alias: str) -> str:
+    """Return what Redis does when its memory is full; empty if it does not say."""
+    from django_redis import get_redis_connection
+
+    return str(get_redis_connection(alias).info("memory").get("maxmemory_policy", ""))
+
+
 def stores_in_use(configuration: Configuration) -> set[Store]:
     """Return the stores that the setting, and the decorators of views, name."""
     named = {options["store"] for options in options_of_views() if "store" in options}
@@ -127,6 +150,24 @@ def _unbounded(alias: str, names: list[str]) -> CheckMessage:
         f'CACHES["{alias}"], for example to 0.5 seconds. Aliases with one LOCATION share the '
         "connections, and the timeouts, of whoever is used first.",
         id="django_idempotency.E013",
+    )
+
+
+def _evicting(alias: str, policy: str) -> CheckMessage:
+    return Error(
+        f'The Redis of cache "{alias}" has the eviction policy {policy}: when its memory is full, '
+        "it drops claims and responses, and their operations run again.",
+        hint="Set maxmemory-policy to noeviction, or use a Redis of its own for records: a full "
+        "memory then is an outage, which policy decides about.",
+        id="django_idempotency.E014",
+    )
+
+
+def _silent(alias: str, error: Exception) -> CheckMessage:
+    return Warning(
+        f'The Redis of cache "{alias}" could not be asked for its eviction policy: {error}.',
+        hint="Run the check where Redis can be reached, and let the user of the connection INFO.",
+        id="django_idempotency.W012",
     )
 
 

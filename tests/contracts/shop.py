@@ -21,6 +21,11 @@ KEPT = (
     "print(round((record.expires_at - record.completed_at).total_seconds() / 60))"
 )
 
+RECORDS = "django_idempotency_idempotencyrecord"
+RENAME = (
+    "from django.db import connection;connection.cursor().execute('ALTER TABLE {} RENAME TO {}')"
+)
+
 Unblock = Callable[[], AbstractContextManager[object]]
 
 
@@ -63,6 +68,15 @@ class Shop:
     def kept(self, key: str) -> int:
         """Minutes from the completion of a key's record to its expiry."""
         return int(self.shell(KEPT.format(key)))
+
+    @contextmanager
+    def no_records(self) -> Iterator[None]:
+        """The database works, and has no table for records."""
+        self.shell(RENAME.format(RECORDS, "elsewhere"))
+        try:
+            yield
+        finally:
+            self.shell(RENAME.format("elsewhere", RECORDS))
 
     def expire(self, key: str) -> None:
         assert self.shell(EXPIRE.format(key)) == "1"

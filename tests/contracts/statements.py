@@ -17,14 +17,12 @@ class Statement:
     """One row of the table.
 
     :ivar tests: names of tests by the contract's letter
-    :ivar missing: contracts that say so, and get nothing yet
     :ivar place: module and line of the test
     """
 
     aspect: str
     text: str
     tests: dict[str, list[str]]
-    missing: str = ""
     place: tuple[str, int] = ("", 0)
 
 
@@ -48,8 +46,3 @@ def states(aspect: str, text: str, *names: str) -> Callable[[Test], Test]:
 def _for_each(names: tuple[str, ...]) -> Any:
     operations = [OPERATIONS[name] for name in names]
     return pytest.mark.parametrize("operation", operations, ids=names, indirect=True)
-
-
-def not_yet(aspect: str, text: str, missing: str) -> None:
-    """Enter what a contract says and the example cannot do."""
-    STATEMENTS.append(Statement(aspect, text, {}, missing))

@@ -32,7 +32,6 @@ ASPECTS = (
     "extra",
 )
 NOTHING = "-"
-NOT_YET = "not yet"
 INTRODUCTION = """\
 # Five contracts
 
@@ -49,7 +48,7 @@ They are in `tests/contracts/`.
 | D | apps and replicas, driven by Terraform | `example_project/cloud/views/cvms.py` |
 | E | payments, after the IETF draft | `example_project/cloud/views/transactions.py` |
 
-A dash: the API says nothing about it. *Not yet*: it says so, and no policy can express it yet.
+A dash: the API says nothing about it.
 
 Answers of 409 to requests in flight are given on PostgreSQL and MariaDB. On SQLite a duplicate
 [waits and replays](how-it-works.md#what-is-guaranteed-on-which-database); those tests do not run.
@@ -92,8 +91,6 @@ def table(rows: list[Statement]) -> Iterator[str]:
 
 
 def cell(row: Statement, contract: str) -> str:
-    if contract in row.missing:
-        return NOT_YET
     return "<br>".join(f"`{test}`" for test in row.tests.get(contract, [])) or NOTHING
 
 

@@ -8,7 +8,7 @@ import pytest
 from example_project.demo.client import Client
 from example_project.demo.stage import LEDGER
 from tests.contracts.operations import EVERY, A, B, C, Case, D, E, replicas
-from tests.contracts.statements import not_yet, states
+from tests.contracts.statements import states
 
 pytestmark = pytest.mark.processes
 
@@ -180,4 +180,13 @@ def test_the_response_names_the_resource(case):
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", first.json["vm_uuid"])
 
 
-not_yet("store outage", "While records cannot be kept, requests are let through", missing="B")
+@states("store outage", "While records cannot be kept, requests are let through", *B)
+def test_an_outage_lets_requests_through(case):
+    with case.shop.no_records():
+        answers = [case.post() for _ in range(2)]
+    assert [case.runs(answer) for answer in answers] == [True, True]
+    assert [answer.headers["Idempotency-Unprotected"] for answer in answers] == ["true"] * 2
+    assert case.count() >= 2
+    first = case.post()
+    assert case.runs(first)
+    assert case.replays(first, case.post())

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from django_idempotency.lifecycle.operation import InFlight, LostRecord, Operation, Started
+from django_idempotency.lifecycle.errors import LostRecord
+from django_idempotency.lifecycle.operation import InFlight, Operation, Started
 from django_idempotency.protocol.decision import Buried, Mismatch, Replay
 from django_idempotency.protocol.record import Claim, Omitted, StoredResponse
 from tests.conftest import in_thread

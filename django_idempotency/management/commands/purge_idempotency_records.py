@@ -11,6 +11,7 @@ from django.db import Error, OperationalError, connections, router
 
 from ...conf import configuration
 from ...models import IdempotencyRecord
+from ...policy import Store
 from ...stores.contention import is_contention
 from ...stores.db import DatabaseStore
 
@@ -20,6 +21,11 @@ _LONGEST = timedelta(days=3660)
 _LARGEST_BATCH = 30_000
 # What is left is counted so far: enough for a person, and cheap in a table of millions.
 _COUNTED = 10_000
+
+_NOTHING_TO_DO = (
+    'Records in cache "{}" expire by themselves: nothing to remove there. Next, the database, '
+    "where single views may keep theirs."
+)
 
 
 class Command(BaseCommand):
@@ -69,6 +75,8 @@ class Command(BaseCommand):
         self._pause = _duration("--pause", options["pause"]).total_seconds()
         self._limit = None if limit is None else _duration("--time-limit", limit).total_seconds()
         batch_size = _batch_size(options["batch_size"])
+        if options["verbosity"] and configuration().policy.store is Store.CACHE:
+            self.stdout.write(_NOTHING_TO_DO.format(configuration().cache))
         store = DatabaseStore(_alias(options["database"]))
         summary = self._count(store) if options["dry_run"] else self._purge(store, batch_size)
         if options["verbosity"]:

@@ -2,7 +2,8 @@
 
 A key is any printable ASCII and belongs to the token, so another token of the same account is
 another caller. The body is not compared: whoever sends a key again gets the first answer for 24
-hours. Every write is guarded but the download, which is made anew for every request.
+hours. Every write is guarded but the download, which is made anew for every request. While records
+cannot be kept, requests are let through.
 """
 
 from datetime import timedelta
@@ -36,6 +37,7 @@ from ..serializers import PublicMachineSerializer
     in_flight_status=409,
     not_stored=["5xx"],
     replay_header="Idempotency-Replayed",
+    outage="open",
 )
 class PublicMachines(
     CreateModelMixin, ListModelMixin, UpdateModelMixin, DestroyModelMixin, GenericViewSet

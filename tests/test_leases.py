@@ -1,0 +1,296 @@
+"""Holding a record by a lease: step by step, on a real Redis."""
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django_redis import get_redis_connection
+
+from django_idempotency.lifecycle.errors import LostRecord, StepError
+from django_idempotency.lifecycle.lease import LeaseHold
+from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, run_again, still_unknown
+from django_idempotency.lifecycle.operation import InFlight, Started, Unknown
+from django_idempotency.lifecycle.renewing import renewer
+from django_idempotency.lifecycle.waiting import Patience
+from django_idempotency.protocol.decision import Replay
+from django_idempotency.protocol.record import Omitted, StoredResponse
+from django_idempotency.protocol.verdict import Verdict
+from django_idempotency.stores import breaker
+from django_idempotency.stores.base import Outage
+from django_idempotency.stores.cache import CacheStore
+from tests.conftest import in_thread
+from tests.counting import trips
+from tests.redis_server import RedisServer
+
+from .stores.contract import AT_ONCE, CREATED, a_claim
+from .stores.test_cache import LEASE, SECRET, leased
+
+pytestmark = pytest.mark.once
+
+
+def operation(resolve: Any = run_again, lease: timedelta = LEASE, **claim: Any) -> Any:
+    store = CacheStore("redis", SECRET, lease)
+    return NonAtomicOperation(store, a_claim(**claim), LeaseHold(store), resolve)
+
+
+def interrupted(**claim: Any) -> None:
+    doomed, hold = leased("redis", a_claim(**claim), AT_ONCE)
+    assert doomed.begin() == Started()
+    renewer.drop(hold)
+
+
+def stored() -> dict[bytes, bytes]:
+    raw = get_redis_connection("redis")
+    (name,) = raw.keys("*")
+    return dict(raw.hgetall(name))
+
+
+@pytest.mark.usefixtures("redis")
+class TestCosts:
+    """Each verb is one round trip."""
+
+    def test_a_first_request_claims_and_completes(self) -> None:
+        operation(key="warm-up").begin()
+        first = operation()
+        with trips() as claimed:
+            assert first.begin() == Started()
+        with trips() as completed:
+            assert first.finish(CREATED)
+        assert (len(claimed), len(completed)) == (1, 1)
+
+    def test_a_replay_and_a_conflict_ask_once(self) -> None:
+        first = operation()
+        first.begin()
+        with trips() as conflict:
+            assert operation().begin() == InFlight()
+        first.finish(CREATED)
+        with trips() as replay:
+            assert operation().begin() == Replay(CREATED)
+        assert (len(conflict), len(replay)) == (1, 1)
+
+    def test_a_takeover_asks_twice(self) -> None:
+        interrupted()
+        with trips() as sent:
+            assert operation().begin() == Started()
+        assert len(sent) == 2
+
+    def test_a_release_asks_once(self) -> None:
+        first = operation()
+        first.begin()
+        with trips() as sent:
+            first.finish(None, nothing_done=True)
+        assert len(sent) == 1
+
+    def test_a_renewal_asks_once(self) -> None:
+        first, hold = leased("redis", a_claim())
+        first.begin()
+        with trips() as sent:
+            assert hold.renew() is not None
+        assert len(sent) == 1
+
+
+@pytest.mark.usefixtures("redis")
+class TestLeases:
+    def test_it_is_renewed_in_the_background(self) -> None:
+        """It outlives its length, while its attempt runs."""
+        first = operation(lease=timedelta(milliseconds=150))
+        first.begin()
+        until = [int(stored()[b"lease"])]
+        for _ in range(600):
+            if len(until) == 3:
+                break
+            threading.Event().wait(0.05)
+            now = int(stored()[b"lease"])
+            until += [now] if now > until[-1] else []
+        assert len(until) == 3
+        assert in_thread(lambda: operation().begin()).result() == InFlight()
+        assert first.finish(CREATED)
+
+    def test_it_ends_with_its_attempt(self) -> None:
+        first, hold = leased("redis", a_claim())
+        first.begin()
+        assert hold.is_held()
+        first.finish(CREATED)
+        assert not hold.is_held()
+        assert hold.renew() is None
+
+    def test_who_was_taken_over_has_lost_it(self) -> None:
+        """I12."""
+        stalled, hold = leased("redis", a_claim(), AT_ONCE)
+        stalled.begin()
+        renewer.drop(hold)
+        assert operation().begin() == Started()
+        assert hold.renew() is None
+        assert not hold.is_held()
+        with pytest.raises(LostRecord):
+            stalled.finish(CREATED)
+
+    def test_a_lapsed_lease_that_nobody_took_may_still_store(self) -> None:
+        stalled, hold = leased("redis", a_claim(), AT_ONCE)
+        stalled.begin()
+        renewer.drop(hold)
+        assert not hold.is_held()
+        assert stalled.finish(CREATED)
+        assert operation().begin() == Replay(CREATED)
+
+    def test_an_attempt_that_takes_over_completed_work_replays_it(self) -> None:
+        """Its predecessor was stalled, not dead, and finished between claim and takeover."""
+        stalled, hold = leased("redis", a_claim(), AT_ONCE)
+        stalled.begin()
+        renewer.drop(hold)
+        late = operation()
+        record = late._store.claim(a_claim())
+        assert stalled.finish(CREATED)
+        assert late._hold(record) == Replay(CREATED)
+
+    def test_a_slow_resolver_may_lose_the_lease(self) -> None:
+        """Nobody runs who was taken over while it asked what had become of its predecessor."""
+        interrupted()
+
+        def slow(asking: Any) -> Verdict:
+            renewer.drop(asking._holding)
+            get_redis_connection("redis").hset(name(), "lease", "0")
+            asking._holding._until = 0.0
+            assert in_thread(lambda: operation().begin()).result() == Started()
+            return Verdict.RUN_AGAIN
+
+        assert operation(slow).begin() == InFlight()
+
+    def test_a_duplicate_may_wait(self) -> None:
+        """I4."""
+        first = operation()
+        first.begin()
+        store = CacheStore("redis", SECRET, LEASE)
+        patience = Patience(timedelta(seconds=30), 1)
+        waiting = NonAtomicOperation(store, a_claim(), LeaseHold(store), run_again, patience)
+        rival = in_thread(waiting.begin)
+        assert first.finish(CREATED)
+        assert rival.result() == Replay(CREATED)
+
+    def test_a_duplicate_does_not_wait_for_ever(self) -> None:
+        first = operation()
+        first.begin()
+        store = CacheStore("redis", SECRET, LEASE)
+        patience = Patience(timedelta(milliseconds=150), 1)
+        waiting = NonAtomicOperation(store, a_claim(), LeaseHold(store), run_again, patience)
+        assert waiting.begin() == InFlight()
+
+    def test_there_are_no_steps(self) -> None:
+        first = operation()
+        first.begin()
+        with pytest.raises(StepError, match="records in a database"):
+            first.step("charge", lambda: None)
+
+
+def name() -> str:
+    (found,) = get_redis_connection("redis").keys("*")
+    return str(found.decode())
+
+
+@pytest.mark.usefixtures("redis")
+class TestInterruptions:
+    """I11: a known unknown."""
+
+    def test_it_is_refused_until_somebody_knows(self) -> None:
+        interrupted()
+        for _ in range(2):
+            assert operation(still_unknown).begin() == Unknown()
+        assert operation(lambda _: CREATED).begin() == Replay(CREATED)
+        assert operation(still_unknown).begin() == Replay(CREATED)
+
+    def test_an_exception_leaves_it_unknown(self) -> None:
+        first = operation()
+        first.begin()
+        first.fail(ValueError())
+        first.finish(None)
+        assert operation(still_unknown).begin() == Unknown()
+
+    def test_not_now_does_not(self) -> None:
+        first = operation()
+        first.begin()
+        first.finish(None, nothing_done=True)
+        assert operation(still_unknown).begin() == Started()
+
+    def test_who_only_looked_changes_nothing(self) -> None:
+        """A takeover that was refused leaves the record as it found it."""
+        first = operation()
+        first.begin()
+        first.finish(None, nothing_done=True)
+        late = operation(still_unknown)
+        late._holding.take(late._store.claim(a_claim()), timedelta(0))
+        late._holding.release()
+        assert operation(still_unknown).begin() == Started()
+
+
+@pytest.mark.usefixtures("redis")
+class TestContent:
+    def test_no_key_is_in_clear(self) -> None:
+        operation(key="secret-key").begin()
+        assert "secret-key" not in name()
+        assert not any(b"secret-key" in value for value in stored().values())
+
+    def test_it_expires_by_itself(self) -> None:
+        first = operation(retention=timedelta(hours=1), tombstone=timedelta(hours=2))
+        first.begin()
+        first.finish(CREATED)
+        left = get_redis_connection("redis").ttl(name())
+        assert 2 * 3600 < left <= 3 * 3600
+
+    @pytest.mark.parametrize("value", [b"", b"cposix\nsystem\n(S'false'\ntR.", b"\0" * 100])
+    def test_a_response_that_we_did_not_seal_is_not_replayed(self, value: bytes) -> None:
+        """Trap 18; and its operation is not executed again."""
+        first = operation()
+        first.begin()
+        first.finish(CREATED)
+        get_redis_connection("redis").hset(name(), "response", value)
+        assert operation().begin() == Replay(StoredResponse(0, omitted=Omitted.UNREADABLE))
+
+    def test_a_response_of_another_request_is_not_replayed(self) -> None:
+        for key in ("k", "other"):
+            first = operation(key=key)
+            first.begin()
+            first.finish(CREATED)
+        raw = get_redis_connection("redis")
+        one, two = raw.keys("*")
+        raw.hset(one, "response", raw.hget(two, "response"))
+        raw.hset(two, "response", raw.hget(one, "response"))
+        answers = {operation(key=key).begin().response.omitted for key in ("k", "other")}
+        assert Omitted.UNREADABLE in answers
+
+    def test_a_command_sent_twice_counts_once(self) -> None:
+        """Clients may be configured to retry."""
+        store = CacheStore("redis", SECRET, LEASE)
+        record = store.claim(a_claim())
+        assert record is not None
+        assert store.complete(record, CREATED, timedelta(hours=1))
+        assert store.complete(record, CREATED, timedelta(hours=1))
+        assert not store.complete(record, StoredResponse(404), timedelta(hours=1))
+
+
+class TestOutage:
+    @pytest.mark.parametrize("fail", ["stop", "pause"])
+    def test_a_claim_says_so(self, fragile_redis: RedisServer, fail: str) -> None:
+        getattr(fragile_redis, fail)()
+        with pytest.raises(Outage):
+            operation().begin()
+
+    def test_what_cannot_be_stored_is_lost(self, fragile_redis: RedisServer) -> None:
+        first = operation()
+        first.begin()
+        fragile_redis.stop()
+        with pytest.raises(LostRecord):
+            first.finish(CREATED)
+        first.fail(LostRecord())
+
+    def test_renewals_go_on_when_it_is_back(
+        self, fragile_redis: RedisServer, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(breaker, "PAUSE", 0)
+        first, hold = leased("redis", a_claim())
+        first.begin()
+        fragile_redis.pause()
+        assert hold.renew() == 1.0
+        fragile_redis.resume()
+        assert hold.renew() == pytest.approx(LEASE.total_seconds() / 3)
+        assert first.finish(CREATED)
