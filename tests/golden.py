@@ -11,4 +11,5 @@ def expect(file: Path, text: str) -> None:
     if os.environ.get("IDEMPOTENCY_TEST_REGENERATE"):
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    assert file.read_text(encoding="utf-8") == text
+    hint = f"{file.name} is not current. IDEMPOTENCY_TEST_REGENERATE=1 writes it anew; look at it."
+    assert file.read_text(encoding="utf-8") == text, hint
