@@ -3,6 +3,7 @@ from rest_framework.routers import SimpleRouter
 
 from django_idempotency.views import RetryGuideView
 
+from .views.compute import CarefulMachines, Machines
 from .views.cvms import Apps, Cvms
 from .views.economy import Entry, adjust, ledger
 from .views.public import PublicMachines
@@ -17,6 +18,8 @@ router.register("apps", Apps, basename="app")
 urlpatterns = [
     path("api/vps/v1/virtual-machines", VirtualMachines.as_view(), name="machines"),
     path("api/billing/v1/orders", Orders.as_view(), name="orders"),
+    path("api/compute/v1/machines", Machines.as_view(), name="paid-machines"),
+    path("api/compute/v1/careful-machines", CarefulMachines.as_view(), name="careful-machines"),
     path("docs/retries", RetryGuideView.as_view(paths=["^/api/vps/", "^/api/billing/"])),
     path("api/v1/economy/adjust", adjust),
     path("api/v1/economy/ledger", ledger),

@@ -99,3 +99,9 @@ IDEMPOTENCY = {
 
 # What happens to a new row before the answer: a function of the row.
 CLOUD_PROVISIONER = os.environ.get("EXAMPLE_PROVISIONER", "cloud.provisioning.place")
+
+# The payment gateway; `python -m gateway 8001` serves one.
+CLOUD_GATEWAY = os.environ.get("EXAMPLE_GATEWAY", "http://127.0.0.1:8001")
+
+# Called where a crash would leave a purchase half done: a function of the point's name.
+CLOUD_REHEARSAL = os.environ.get("EXAMPLE_REHEARSAL", "cloud.views.compute.go_on")

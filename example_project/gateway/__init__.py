@@ -1,0 +1,1 @@
+"""A payment gateway, in a process of its own. It honours ``Idempotency-Key``."""
