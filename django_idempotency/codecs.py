@@ -138,9 +138,12 @@ def decode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
         headers, _, body = payload.partition(b"\n")
         return replace(response, headers=header_pairs(headers), body=body, codec="")
     except (TypeError, ValueError, RecursionError, zlib.error) as error:
-        locked = isinstance(error, Locked)
-        reason = "its encryption key is not available" if locked else "it is damaged"
-        raise Unreadable(reason, response.codec) from error
+        raise _unreadable(error, response.codec) from error
+
+
+def _unreadable(error: Exception, codec: str) -> Unreadable:
+    locked = isinstance(error, Locked)
+    return Unreadable("its encryption key is not available" if locked else "it is damaged", codec)
 
 
 def recode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
@@ -153,6 +156,44 @@ def recode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
     compressed = response.codec.startswith(Codec.ZLIB)
     codec = Codec.ZLIB_FERNET if compressed else Codec.FERNET
     return encode(decode(response, keyring), codec, keyring)
+
+
+LOCKED = f"{Codec.FERNET}:"
+"""What the encrypted result of a step begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """Encrypts the results of steps, if responses are encrypted. They are short: no compression.
+
+    An encrypted result is text, ``fernet:1a2b3c4d:...``, which no JSON begins with.
+    """
+
+    codec: Codec = Codec.PLAIN
+    keyring: Keyring = field(default=Keyring(), repr=False)
+
+    def lock(self, text: str) -> str:
+        """Return what is to be stored.
+
+        :raises NoKeys: if it is to be encrypted and cannot be
+        """
+        if not self.codec.encrypts:
+            return text
+        token = self.keyring.encrypt(text.encode()).decode()
+        return f"{LOCKED}{self.keyring.newest}:{token}"
+
+    def open(self, stored: str) -> str:
+        """Return what was locked.
+
+        :raises Unreadable: if its key is lost or it was changed
+        """
+        if not stored.startswith(LOCKED):
+            return stored
+        name, _, token = stored.removeprefix(LOCKED).partition(":")
+        try:
+            return self.keyring.decrypt(token.encode(), name).decode()
+        except ValueError as error:
+            raise _unreadable(error, f"{LOCKED}{name}") from error
 
 
 def up_to_date(keyring: Keyring) -> frozenset[str]:

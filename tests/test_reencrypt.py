@@ -12,11 +12,15 @@ from django.core.cache import caches
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import OperationalError, connection, transaction
+from django.http import JsonResponse
 from django.test import override_settings
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.codecs import name_of
+from django_idempotency.decorators import idempotent
 from django_idempotency.management.commands import reencrypt_idempotency_records as command
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.stores.base import Outage
 from django_idempotency.stores.writer import writer_of
 from tests.conftest import Caller, in_thread, row_locks
@@ -65,7 +69,7 @@ def test_every_response_moves_to_the_newest_key(
 ) -> None:
     use(NEW, OLD)
     assert reencrypt(batch_size=3) == (
-        f'Encrypted 7 responses in database "default" under key {name_of(NEW)} '
+        f'Encrypted 7 responses and 0 steps in database "default" under key {name_of(NEW)} '
         "(batches: 3; left because locked or new: 0).\n"
     )
     use(NEW)
@@ -91,10 +95,91 @@ def _stop(*args: Any) -> None:
 
 def test_a_dry_run_counts_and_verbosity_0_is_silent(use: Use, bought: list[Any]) -> None:
     use(NEW, OLD)
-    assert "7 responses in database" in reencrypt(dry_run=True)
+    assert "7 responses and steps in database" in reencrypt(dry_run=True)
     assert codecs() == [f"fernet:{name_of(OLD)}"] * 7
     assert reencrypt(verbosity=0) == ""
     assert codecs() == [f"fernet:{name_of(NEW)}"] * 7
+
+
+class TestSteps:
+    @pytest.fixture(autouse=True)
+    def interrupted(self, caller: Caller, use: Use, settings: Any, monkeypatch: Any) -> None:
+        """An attempt that took a step and then failed."""
+        settings.ROOT_URLCONF = __name__
+        use(OLD)
+        monkeypatch.setattr(steps_done, "fails", True)
+        monkeypatch.setattr(steps_done, "taken", 0)
+        caller.post("/steps/")
+
+    @staticmethod
+    def stored() -> str:
+        return IdempotencyStep.objects.exclude(result="").get().result
+
+    def test_results_are_encrypted_and_move_to_the_newest_key(
+        self, caller: Caller, use: Use, monkeypatch: Any
+    ) -> None:
+        assert "tok-secret" not in self.stored()
+        use(NEW, OLD)
+        assert "1 responses and steps" in reencrypt(dry_run=True)
+        assert "Encrypted 0 responses and 1 steps" in reencrypt()
+        use(NEW)
+        monkeypatch.setattr(steps_done, "fails", False)
+        assert caller.post("/steps/").json() == {"charge": "tok-secret", "taken": 1}
+
+    def test_a_lost_key_takes_no_step_twice(
+        self, caller: Caller, use: Use, monkeypatch: Any
+    ) -> None:
+        use(NEW)
+        with pytest.raises(CommandError, match=f"fernet:{name_of(OLD)}: 1"):
+            reencrypt()
+        monkeypatch.setattr(steps_done, "fails", False)
+        assert caller.post("/steps/").status_code == 500
+        assert steps_done.taken == 1
+        use(OLD)
+        assert caller.post("/steps/").json() == {"charge": "tok-secret", "taken": 1}
+
+    def test_a_changed_result_is_damaged(self, use: Use) -> None:
+        IdempotencyStep.objects.exclude(result="").update(result=f"fernet:{name_of(OLD)}:AAAA")
+        use(NEW, OLD)
+        with pytest.raises(CommandError, match="Unreadable"):
+            reencrypt()
+
+    def test_unencrypted_results_only_if_asked(
+        self, caller: Caller, use: Use, monkeypatch: Any
+    ) -> None:
+        use(codec="plain")
+        caller.post("/steps/", key="plain")
+        use(NEW, OLD)
+        assert "and 1 steps" in reencrypt()
+        assert "and 1 steps" in reencrypt(unencrypted=True)
+        results = IdempotencyStep.objects.exclude(result="").values_list("result", flat=True)
+        assert "tok-secret" not in "".join(results)
+
+
+class Done:
+    """What the view has done, and whether it fails afterwards."""
+
+    fails = False
+    taken = 0
+
+
+steps_done = Done()
+
+
+@csrf_exempt
+@idempotent(atomic=False, on_interrupted="run")
+def stepwise(request: Any) -> JsonResponse:
+    def take() -> str:
+        steps_done.taken += 1
+        return "tok-secret"
+
+    charge = request.idempotency.step("charge", take)
+    if steps_done.fails:
+        raise RuntimeError
+    return JsonResponse({"charge": charge, "taken": steps_done.taken})
+
+
+urlpatterns = [path("steps/", stepwise)]
 
 
 class TestCache:
@@ -201,7 +286,7 @@ class TestOptions:
         use(NEW, OLD)
         screen = Terminal()
         call_command("reencrypt_idempotency_records", stdout=StringIO(), stderr=screen)
-        assert "\r7 responses encrypted" in screen.getvalue()
+        assert "\r7 responses and steps encrypted" in screen.getvalue()
 
 
 @row_locks

@@ -5,6 +5,8 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
+from ..codecs import Vault
+from ..conf import configuration
 from ..lifecycle.atomic import AtomicOperation
 from ..lifecycle.lease import LeaseHold
 from ..lifecycle.non_atomic import NonAtomicOperation, Resolve, run_again, still_unknown
@@ -44,7 +46,7 @@ def operation_of(policy: Policy, claim: Claim, view: Any) -> Operation:
 
 def _non_atomic(policy: Policy, claim: Claim, using: str) -> Operation:
     store = store_of(policy, using, is_durable=True)
-    journal = Journal(using)
+    journal = Journal(using, Vault(policy.codec, configuration().keyring))
     hold = RowLockHold(store, journal, session_of(using, policy.hold_limit))
     return NonAtomicOperation(store, claim, hold, _resolve(policy), _patience(policy), journal)
 

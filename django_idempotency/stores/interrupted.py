@@ -59,7 +59,7 @@ def interrupted(using: str, limit: int, key: str | None = None) -> Iterator[Inte
             continue
         record = IdempotencyRecord._base_manager.using(using).filter(pk=attempt.record_id)
         for method, path in record.values_list("method", "path"):
-            steps = tuple(name for name, _ in Journal(using).steps(attempt.record_id))
+            steps = Journal(using).step_names(attempt.record_id)
             yield Interrupted(
                 attempt.record_id, attempt.attempt, method, path, attempt.started_at, steps
             )

@@ -6,6 +6,7 @@ from datetime import datetime
 from django.db import IntegrityError
 from django.db.models import Exists, OuterRef, QuerySet
 
+from ..codecs import Vault
 from ..models import IdempotencyRecord, IdempotencyStep
 from .clock import StoreTime
 from .contention import contention_is_busy
@@ -14,6 +15,8 @@ from .transactions import write_transaction
 BEGINNING = 0
 """Position of the row that says which attempt runs; steps follow from 1."""
 
+PLAIN = Vault()
+
 
 class Journal:
     """Rows beside the records of a database, written on the view's own connection.
@@ -21,10 +24,12 @@ class Journal:
     Beside, not in them: whoever holds a record has locked its row for as long as the view runs.
 
     :param using: alias of the database
+    :param vault: encrypts the results of steps
     """
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, vault: Vault = PLAIN) -> None:
         self.using = using
+        self._vault = vault
 
     def is_open(self, record_id: int) -> bool:
         """Whether an attempt has started and has not ended."""
@@ -82,15 +87,22 @@ class Journal:
             position=position,
             attempt=attempt,
             name=name,
-            result=result,
+            result=self._vault.lock(result),
             started_at=started_at,
             finished_at=StoreTime(),
         )
 
     def steps(self, record_id: int) -> list[tuple[str, str]]:
-        """Return names and results of the steps that are done, in order."""
-        done = self._rows().filter(record_id=record_id, position__gt=BEGINNING)
-        return list(done.order_by("position").values_list("name", "result"))
+        """Return names and results of the steps that are done, in order.
+
+        :raises Unreadable: if a result is encrypted and its key is lost
+        """
+        done = self._done(record_id).values_list("name", "result")
+        return [(name, self._vault.open(result)) for name, result in done]
+
+    def step_names(self, record_id: int) -> tuple[str, ...]:
+        """Return the names of the steps that are done, in order."""
+        return tuple(self._done(record_id).values_list("name", flat=True))
 
     def forget(self, record_ids: Collection[int]) -> None:
         """Remove the rows of those of these records that are gone."""
@@ -108,6 +120,10 @@ class Journal:
             return False
         row.update(attempt=attempt, started_at=StoreTime(), finished_at=None)
         return True
+
+    def _done(self, record_id: int) -> QuerySet[IdempotencyStep]:
+        done = self._rows().filter(record_id=record_id, position__gt=BEGINNING)
+        return done.order_by("position")
 
     def _beginning(self, record_id: int) -> QuerySet[IdempotencyStep]:
         return self._rows().filter(record_id=record_id, position=BEGINNING)

@@ -5,13 +5,16 @@ from collections.abc import Callable, Collection, Iterator
 from django.db import connections
 from django.db.models import QuerySet
 
-from ..models import IdempotencyRecord
+from ..models import IdempotencyRecord, IdempotencyStep
 from ..protocol.record import Snapshot, State, StoredResponse
 from .rows import COLUMNS, columns, snapshot
 from .transactions import write_transaction
 
 Recode = Callable[[StoredResponse], StoredResponse | None]
 """Returns what to store instead, or ``None`` if a response cannot be read."""
+
+RecodeText = Callable[[str], str | None]
+"""The same for results of steps."""
 
 Forget = Callable[[str, str], None]
 """Removes a record from a cache, by its scope and key."""
@@ -71,3 +74,35 @@ def _recode_group(
 def _rewrite(using: str, record: Snapshot, fresh: StoredResponse) -> int:
     ours = IdempotencyRecord._base_manager.using(using).filter(pk=record.id, attempt=record.attempt)
     return ours.filter(state=State.COMPLETED).update(**columns(fresh))
+
+
+def recode_steps(
+    using: str, recode: RecodeText, prefix: str, settled: str, size: int
+) -> Iterator[int]:
+    """Write results of steps down anew, in the same way.
+
+    :param prefix: only results that begin so
+    :param settled: but not those that begin so
+    """
+    steps = unsettled_steps(using, prefix, settled)
+    last = 0
+    while page := list(
+        steps.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:size]
+    ):
+        with write_transaction(using):
+            recoded = sum(_recode_step(steps, recode, pk) for pk in page)
+        yield recoded
+        last = page[-1]
+
+
+def unsettled_steps(using: str, prefix: str, settled: str) -> QuerySet[IdempotencyStep]:
+    """Return the steps whose results are to be written down anew."""
+    steps = IdempotencyStep._base_manager.using(using).filter(result__startswith=prefix)
+    return steps.exclude(result="").exclude(result__startswith=settled)
+
+
+def _recode_step(steps: QuerySet[IdempotencyStep], recode: RecodeText, pk: int) -> int:
+    row = steps.filter(pk=pk)
+    found = list(row.select_for_update(skip_locked=True).values_list("result", flat=True))
+    fresh = recode(found[0]) if found else None
+    return 0 if fresh is None else row.update(result=fresh)

@@ -1,18 +1,19 @@
 """``manage.py reencrypt_idempotency_records``: after a new encryption key."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections, router
 
-from ...codecs import Codec, Keyring, NoKeys, Unreadable, recode, up_to_date
+from ...codecs import LOCKED, Codec, Keyring, NoKeys, Unreadable, Vault, recode, up_to_date
 from ...conf import configuration
 from ...models import IdempotencyRecord
 from ...protocol.record import StoredResponse
 from ...stores.base import Outage
 from ...stores.cached_db import forget
-from ...stores.recode import recode_responses, unsettled
+from ...stores.recode import recode_responses, recode_steps, unsettled, unsettled_steps
 
 _LARGEST_BATCH = 10_000
 _UNENCRYPTED = frozenset({"", str(Codec.ZLIB)})
@@ -53,9 +54,8 @@ class Command(BaseCommand):
             raise CommandError(f"--batch-size: give a number from 1 to {_LARGEST_BATCH}.")
         self._using = _alias(options["database"])
         self._keyring = _usable_keyring()
-        self._settled = up_to_date(self._keyring)
-        if not options["unencrypted"]:
-            self._settled |= _UNENCRYPTED
+        self._vault = Vault(Codec.FERNET, self._keyring)
+        self._choose(options["unencrypted"])
         try:
             summary = self._count() if options["dry_run"] else self._run(options["batch_size"])
         except (Error, Outage) as error:
@@ -66,32 +66,45 @@ class Command(BaseCommand):
         if options["verbosity"]:
             self.stdout.write(summary)
 
+    def _choose(self, unencrypted: bool) -> None:
+        """Decide which responses and which steps stay as they are."""
+        self._settled = up_to_date(self._keyring) | (frozenset() if unencrypted else _UNENCRYPTED)
+        self._steps = ("" if unencrypted else LOCKED, f"{LOCKED}{self._keyring.newest}:")
+
+    def _left(self) -> int:
+        responses = unsettled(self._using, self._settled).count()
+        return responses + unsettled_steps(self._using, *self._steps).count()
+
     def _count(self) -> str:
-        stale = unsettled(self._using, self._settled).count()
         return (
-            f'{stale} responses in database "{self._using}" would be encrypted under key '
-            f"{self._keyring.newest}."
+            f'{self._left()} responses and steps in database "{self._using}" would be encrypted '
+            f"under key {self._keyring.newest}."
         )
 
     def _run(self, size: int) -> str:
-        done = batches = 0
+        self._done = self._batches = 0
         self._unreadable: Counter[str] = Counter()
-        for recoded in recode_responses(self._using, self._recode, _forget, self._settled, size):
-            batches += 1
-            done += recoded
-            self._show(done)
-        left = unsettled(self._using, self._settled).count() - self._unreadable.total()
+        using, settled = self._using, self._settled
+        self._follow(recode_responses(using, self._recode, _forget, settled, size))
+        responses = self._done
+        self._follow(recode_steps(using, self._recode_step, *self._steps, size))
         summary = (
-            f'Encrypted {done} responses in database "{self._using}" under key '
-            f"{self._keyring.newest} (batches: {batches}; left because locked or new: "
-            f"{max(left, 0)})."
+            f"Encrypted {responses} responses and {self._done - responses} steps in database "
+            f'"{using}" under key {self._keyring.newest} (batches: {self._batches}; left because '
+            f"locked or new: {max(self._left() - self._unreadable.total(), 0)})."
         )
         if self._unreadable:
             raise CommandError(f"{summary} Unreadable, and left as they were: {self._lost()}.")
         return summary
 
+    def _follow(self, batches: Iterator[int]) -> None:
+        for recoded in batches:
+            self._batches += 1
+            self._done += recoded
+            self._show()
+
     def _lost(self) -> str:
-        """How many responses cannot be read, by the name of their key."""
+        """How many cannot be read, by the name of their key."""
         return ", ".join(f"{codec}: {count}" for codec, count in sorted(self._unreadable.items()))
 
     def _recode(self, response: StoredResponse) -> StoredResponse | None:
@@ -101,10 +114,17 @@ class Command(BaseCommand):
             self._unreadable[error.codec or "of another version"] += 1
             return None
 
-    def _show(self, done: int) -> None:
+    def _recode_step(self, result: str) -> str | None:
+        try:
+            return self._vault.lock(self._vault.open(result))
+        except Unreadable as error:
+            self._unreadable[error.codec] += 1
+            return None
+
+    def _show(self) -> None:
         """Progress is for people: cron gets the summary alone."""
         if self.stderr.isatty():
-            self.stderr.write(f"\r{done} responses encrypted", str, ending="")
+            self.stderr.write(f"\r{self._done} responses and steps encrypted", str, ending="")
             self.stderr.flush()
 
 
