@@ -158,8 +158,11 @@ class TestEviction:
 
     def test_w012_redis_does_not_answer(self, settings: Any) -> None:
         """The other checks go on."""
+        running = settings.CACHES
         options(settings)
         only("W012", deploy=True)
+        settings.CACHES = running
+        silent("W012", deploy=True)
 
     def test_memory_is_not_asked(self, settings: Any) -> None:
         settings.DEBUG = True
