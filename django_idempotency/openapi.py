@@ -87,6 +87,7 @@ def paragraph(policy: Policy) -> str:
         f"After {unknown} or a crash, a retry is refused until its outcome is known."
         if unknown
         else "",
+        f"While keys cannot be kept, a request with a key {words.outage(policy)}.",
         f"[More]({policy.docs_url})",
     ]
     return " ".join(filter(None, sentences))
