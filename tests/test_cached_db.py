@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
 from django_redis import get_redis_connection
 
 from django_idempotency.conf import configuration
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.envelope import record_name
-from django_idempotency.stores import breaker
+from django_idempotency.stores import breaker, writer
 from django_idempotency.stores.base import Outage
 from django_idempotency.stores.db import DatabaseStore
+from django_idempotency.stores.shelf import RedisShelf
 from django_idempotency.stores.writer import writer_of
 from tests.conftest import Caller
 from tests.counting import COUNTING, Count, counted, trips
@@ -194,6 +196,80 @@ class TestDeletion:
         IdempotencyRecord.objects.update(expires_at="2020-01-01T00:00Z")
         fragile_redis.stop()
         assert sum(DatabaseStore("default").purge(10)) == 1
+
+    def test_without_a_cache_there_is_nothing_to_forget(
+        self, caller: Caller, settings: Any
+    ) -> None:
+        settings.IDEMPOTENCY = {}
+        caller.post(PATH)
+        IdempotencyRecord.objects.get().delete()
+        assert not IdempotencyRecord.objects.exists()
+
+    def test_for_a_while_nothing_is_copied_there(self, redis: RedisServer, caller: Caller) -> None:
+        caller.post(PATH)
+        IdempotencyRecord.objects.get().delete()
+        second = caller.post(PATH)
+        flush()
+        with counted() as count:
+            assert caller.post(PATH).content == second.content
+        assert count.statements == 2  # the caller's token, and the record
+
+
+class TestLocalMemory:
+    """For development: the same, within one process."""
+
+    @pytest.fixture(autouse=True)
+    def _local(self, settings: Any) -> Iterator[None]:
+        settings.IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "local"}
+        settings.CACHES = caches_of("redis://127.0.0.1:1/0")
+        caches["local"].clear()
+        yield
+        writer_of("local").flush()
+
+    def test_a_replay_costs_no_sql(self, caller: Caller) -> None:
+        first = caller.post(PATH)
+        writer_of("local").flush()
+        with counted() as count:
+            assert caller.post(PATH).content == first.content
+        assert count.statements == 1  # the caller's token
+
+    def test_a_deleted_record_is_forgotten(self, caller: Caller) -> None:
+        first = caller.post(PATH)
+        writer_of("local").flush()
+        IdempotencyRecord.objects.get().delete()
+        assert caller.post(PATH).content != first.content
+
+    def test_other_caches_are_refused(self, caller: Caller, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "default"}
+        with pytest.raises(ImproperlyConfigured, match="not made by django-redis"):
+            RedisShelf("default").get("name")
+        assert caller.post(PATH).status_code == 500
+
+
+class TestWriter:
+    """What writes in the background."""
+
+    def test_what_does_not_fit_is_left_out(
+        self, redis: RedisServer, caller: Caller, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(writer, "LIMIT", 10)
+        first = caller.post(PATH)
+        flush()
+        assert redis.ask("DBSIZE") == "0\n"
+        assert caller.post(PATH).content == first.content
+
+    def test_a_surprise_ends_nothing_but_itself(self, redis: RedisServer, caplog: Any) -> None:
+        for _ in range(2):
+            writer_of("default").add(("name", b"value", 2**41))  # no cache for this
+            writer_of("default").flush()
+        assert caplog.text.count("Completed records could not be cached") == 2
+
+    def test_things_wait_while_it_writes(self, redis: RedisServer) -> None:
+        later = 2**41
+        for number in range(20):
+            writer_of("redis").add((f"name-{number}", b"value", later))
+        flush()
+        assert redis.ask("DBSIZE") == "20\n"
 
 
 class Bomb:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django_redis import get_redis_connection
 
+from django_idempotency.lifecycle import renewing
 from django_idempotency.lifecycle.errors import LostRecord, StepError
 from django_idempotency.lifecycle.lease import LeaseHold
 from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, run_again, still_unknown
@@ -133,16 +134,6 @@ class TestLeases:
         assert not hold.is_held()
         assert stalled.finish(CREATED)
         assert operation().begin() == Replay(CREATED)
-
-    def test_an_attempt_that_takes_over_completed_work_replays_it(self) -> None:
-        """Its predecessor was stalled, not dead, and finished between claim and takeover."""
-        stalled, hold = leased("redis", a_claim(), AT_ONCE)
-        stalled.begin()
-        renewer.drop(hold)
-        late = operation()
-        record = late._store.claim(a_claim())
-        assert stalled.finish(CREATED)
-        assert late._hold(record) == Replay(CREATED)
 
     def test_a_slow_resolver_may_lose_the_lease(self) -> None:
         """Nobody runs who was taken over while it asked what had become of its predecessor."""
@@ -294,3 +285,45 @@ class TestOutage:
         fragile_redis.resume()
         assert hold.renew() == pytest.approx(LEASE.total_seconds() / 3)
         assert first.finish(CREATED)
+
+
+class TestRenewer:
+    """One thread, for all leases of a process."""
+
+    def test_a_lease_that_ends_meanwhile_is_not_renewed_again(self) -> None:
+        lease = Scripted(lambda: renewer.drop(lease))
+        self.renewed(lease, 1)
+
+    def test_a_lost_lease_is_not_renewed_again(self) -> None:
+        self.renewed(Scripted(), 1)
+
+    def test_a_surprise_ends_no_lease(self, caplog: Any, monkeypatch: Any) -> None:
+        monkeypatch.setattr(renewing, "AGAIN", 0.0)
+
+        def surprise() -> None:
+            if lease.calls == 1:
+                raise RuntimeError("a surprise")
+
+        lease = Scripted(surprise)
+        self.renewed(lease, 2)
+        assert "A lease could not be renewed" in caplog.text
+
+    @staticmethod
+    def renewed(lease: "Scripted", times: int) -> None:
+        """Renew until the thread has nothing more to do."""
+        renewer.keep(lease, 0)
+        with renewer._changed:
+            assert renewer._changed.wait_for(lambda: not renewer._is_running, 30)
+        assert lease.calls == times
+
+
+class Scripted:
+    """A lease that is lost at last."""
+
+    def __init__(self, action: Any = lambda: None) -> None:
+        self._action = action
+        self.calls = 0
+
+    def renew(self) -> None:
+        self.calls += 1
+        self._action()

@@ -1,9 +1,15 @@
 """Leases are renewed in the background, for as long as their attempts run."""
 
+import logging
 import os
 import threading
 from time import monotonic
 from typing import Protocol
+
+logger = logging.getLogger("django_idempotency")
+
+AGAIN = 1.0
+"""Seconds until the next try, after a surprise."""
 
 
 class Renewable(Protocol):
@@ -46,7 +52,7 @@ class Renewer:
 
     def _run(self) -> None:
         while (lease := self._next()) is not None:
-            seconds = lease.renew()
+            seconds = self._renewed(lease)
             with self._changed:
                 if lease not in self._due:
                     continue  # its attempt has ended meanwhile
@@ -54,6 +60,14 @@ class Renewer:
                     del self._due[lease]
                 else:
                     self._due[lease] = monotonic() + seconds
+
+    @staticmethod
+    def _renewed(lease: Renewable) -> float | None:
+        try:
+            return lease.renew()
+        except Exception:  # the other leases must not end for it
+            logger.exception("A lease could not be renewed")
+            return AGAIN
 
     def _next(self) -> Renewable | None:
         """Wait until a lease is due; ``None`` when there are none left."""
@@ -65,6 +79,7 @@ class Renewer:
                     return lease
                 self._changed.wait(seconds)
             self._is_running = False
+            self._changed.notify_all()
             return None
 
 

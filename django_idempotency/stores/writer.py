@@ -1,5 +1,6 @@
 """Putting things on a shelf in the background: no request waits for it."""
 
+import logging
 import os
 import threading
 from contextlib import suppress
@@ -7,6 +8,8 @@ from functools import cache
 
 from .base import Outage
 from .shelf import Entry, shelf_of
+
+logger = logging.getLogger("django_idempotency")
 
 LIMIT = 16 * 1024 * 1024
 """Bytes that may wait in this process. What comes on top is left out: its replay costs a read."""
@@ -54,9 +57,14 @@ class Writer:
             while entries := self._taken():
                 with suppress(Outage):  # which is in the log already
                     shelf.add(entries)
-        except BaseException:
-            self._begin()
-            raise
+        except Exception:
+            logger.exception("Completed records could not be cached")
+            self._give_up()
+
+    def _give_up(self) -> None:
+        with self._changed:
+            self._waiting, self._size, self._is_running = [], 0, False
+            self._changed.notify_all()
 
     def _taken(self) -> list[Entry]:
         with self._changed:

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +13,10 @@ from django_idempotency.lifecycle.renewing import renewer
 from django_idempotency.protocol.envelope import record_name
 from django_idempotency.protocol.record import Claim
 from django_idempotency.stores.cache import CacheStore
+from tests.conftest import let_go
 from tests.redis_server import RedisServer
 
-from .contract import AT_ONCE, StoreContract
+from .contract import AT_ONCE, CREATED, StoreContract, a_claim
 
 pytestmark = pytest.mark.once
 
@@ -44,6 +46,30 @@ class LeaseContract(StoreContract):
     def name(self, claim: Claim) -> str:
         return record_name(SECRET, claim.scope, claim.key, "record")
 
+    def test_completed_work_is_not_taken_over(self) -> None:
+        """A predecessor was stalled, not dead, and finished between claim and takeover."""
+        stalled = self.dying(a_claim())
+        late, hold = leased(self.cache, a_claim())
+        record = late._store.claim(a_claim())
+        assert record is not None
+        assert stalled.finish(CREATED)
+        taken = hold.take(record, timedelta(0))
+        assert taken is not None
+        assert taken.response == CREATED
+
+    def test_who_comes_second_takes_nothing(self) -> None:
+        """Both saw that the lease had lapsed."""
+        self.dying(a_claim())
+        late, hold = leased(self.cache, a_claim())
+        record = late._store.claim(a_claim())
+        assert record is not None
+        assert self.begin().attempt == 2
+        assert hold.take(record, timedelta(0)) is None
+
+    def test_an_expired_record_need_not_be_evicted(self) -> None:
+        """The claim that finds it takes its place."""
+        assert CacheStore(self.cache, SECRET, LEASE).evict(1)
+
     def purged(self) -> int:
         return sum(CacheStore(self.cache, SECRET, LEASE).purge(10))
 
@@ -64,12 +90,14 @@ class TestCacheStoreInMemory(LeaseContract):
     cache = "local"
 
     @pytest.fixture(autouse=True)
-    def _empty(self, settings: Any) -> None:
+    def _empty(self, settings: Any) -> Iterator[None]:
         settings.CACHES = {
             "local": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
             "default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
         }
         caches["local"].clear()
+        yield
+        let_go()
 
     def expire(self, claim: Claim) -> None:
         name = self.name(claim)
