@@ -12,7 +12,7 @@ DRIVER_mariadb := mysqlclient
 DRIVER_mysql := mysqlclient
 INSTALLED := $(DEMO)/installed-$(or $(SCHEME),sqlite)
 
-.PHONY: demo test proof check docs extras images
+.PHONY: demo test outages proof check docs extras images
 
 # Runs the example project and checks the whole story over HTTP.
 demo: $(INSTALLED)
@@ -21,6 +21,11 @@ demo: $(INSTALLED)
 # Runs the tests on every database that answers; ARGS go to pytest.
 test: $(VENV)/installed
 	$(VENV)/bin/python -m tests $(ARGS)
+
+# Redis fails in one way after another for 30 seconds, under duplicates; prints what was seen.
+outages: $(VENV)/installed
+	IDEMPOTENCY_TEST_OUTAGES=30 $(VENV)/bin/python -m pytest --create-db -rP \
+		tests/test_redis_processes.py -k in_every_way
 
 # The documentation as a site, in docs/_build/html. Warnings are errors.
 docs: $(VENV)/writers

@@ -14,8 +14,10 @@ from django_redis import get_redis_connection
 from django_idempotency.conf import configuration
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.envelope import record_name
+from django_idempotency.protocol.record import StoredResponse
 from django_idempotency.stores import breaker, writer
 from django_idempotency.stores.base import Outage
+from django_idempotency.stores.cached_db import CachedDatabaseStore
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.shelf import RedisShelf
 from django_idempotency.stores.writer import writer_of
@@ -25,6 +27,7 @@ from tests.doors import every_door, few_doors
 from tests.redis_server import RedisServer
 from tests.redis_server import caches as caches_of
 from tests.shop.models import Order
+from tests.stores.contract import CREATED, a_claim
 from tests.test_budget import claim_lock_and_store
 
 PATH = "/decorated-rest/"
@@ -148,6 +151,20 @@ def test_an_evicted_entry_comes_back_with_the_next_replay(
     with counted() as count:
         assert caller.post(PATH).content == first.content
     assert count.statements == 1  # the caller's token
+
+
+def test_what_was_not_stored_is_not_copied(redis: RedisServer, transactional_db: None) -> None:
+    """I12: by an attempt that comes second."""
+    store = CachedDatabaseStore("default", cache="redis", secret=b"secret")
+    assert store.recall(a_claim()) is None
+    record = store.claim(a_claim())
+    assert record is not None
+    assert store.complete(record, CREATED, timedelta(hours=1))
+    assert not store.complete(record, StoredResponse(404), timedelta(hours=1))
+    flush()
+    found = store.recall(a_claim())
+    assert found is not None
+    assert found.response == CREATED
 
 
 class TestDeletion:
