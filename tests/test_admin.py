@@ -302,3 +302,18 @@ def test_records_of_another_database_are_read_there(admin_client, settings):
     settings.IDEMPOTENCY = {"USING": "default"}
     remember("one")
     assert listed(admin_client) == ["one"]
+
+
+class Replicas:
+    """Reads records somewhere else."""
+
+    def db_for_read(self, model: type, **hints: object) -> str | None:
+        return "replica" if model is IdempotencyRecord else None
+
+
+def test_replicas_are_not_asked(admin_client, settings):
+    """They know no locks, and may be late."""
+    record = remember("one")
+    settings.DATABASE_ROUTERS = [f"{__name__}.Replicas"]
+    assert listed(admin_client) == ["one"]
+    assert BODY.decode() in admin_client.get(detail(record)).content.decode()

@@ -121,7 +121,7 @@ def test_somebody_without_the_permission_sees_no_response(live_server):
         assert page.locator("select[name=action]").count() == 0
         assert page.get_by_role("link", name="Purge expired").count() == 0
         page.get_by_role("link", name="key-of-the-first").click()
-        assert page.get_by_text("you need the permission to view stored responses").is_visible()
+        page.get_by_text("you need the permission to view stored responses").wait_for()
         refuse_secrets(page)
 
 

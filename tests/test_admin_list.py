@@ -350,6 +350,23 @@ def test_the_test_of_plans_can_fail(large_table):
     assert any(map(reads_all, plan(f"SELECT id FROM {TABLE} WHERE response_status = 500")))
 
 
+@pytest.mark.parametrize("precision", [0, 1, 7, 100])
+@pytest.mark.parametrize("older", [0, 1, 20, 39, 40])
+def test_where_an_age_begins_is_known_as_well_as_wanted(monkeypatch, precision, older):
+    """However few places one statement looks at, and with gaps between the numbers."""
+    monkeypatch.setattr(extent, "PROBES", 3)
+    now = timezone.now()
+    created = [now - timedelta(days=2)] * older + [now] * (40 - older)
+    records = [remember(f"{number}", created_at=time) for number, time in enumerate(created)]
+    IdempotencyRecord.objects.filter(pk__in=[each.pk for each in records[5:15]]).delete()
+    whole = extent.extent("default")
+    low, high = extent.since("default", whole, timedelta(days=1), precision)
+    kept = [*records[:5], *records[15:]]
+    assert high - low <= max(1, precision)
+    assert all(each.pk >= low for each in kept if each.created_at == now)
+    assert all(each.pk < high for each in kept if each.created_at != now)
+
+
 def test_locks_of_nothing_are_no_question():
     with CaptureQueriesContext(connection) as queries:
         assert not locks.locked_records("default", [])

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db import transaction
+from django.db import router, transaction
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Length
 from django.http import HttpRequest, HttpResponse
@@ -112,11 +112,10 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Records of the database that guarded views use, without what is not shown."""
         records = super().get_queryset(request).defer("response_headers", "response_body")
-        using = configuration().policy.using
-        if using:
-            records = records.using(using)
+        # Where they are written: a replica knows no locks.
+        using = configuration().policy.using or router.db_for_write(IdempotencyRecord)
         expired = ExpressionWrapper(Q(expires_at__lte=StoreTime()), BooleanField())
-        annotated: QuerySet[Any] = records.annotate(expired=expired)
+        annotated: QuerySet[Any] = records.using(using).annotate(expired=expired)
         return annotated
 
     def get_search_results(

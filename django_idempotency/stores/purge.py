@@ -1,6 +1,7 @@
 """Removing expired records: in batches, each one transaction, and never one that is locked."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,7 +32,7 @@ class Batch:
     last: Any
 
 
-class PurgeStatement:
+class PurgeStatement(ABC):
     """Removes one batch; a subclass per dialect."""
 
     first: Any = datetime.min
@@ -51,9 +52,9 @@ class PurgeStatement:
             yield batch.removed
             last = batch.last
 
+    @abstractmethod
     def batch(self, size: int, start: Any) -> Batch | None:
         """Remove up to ``size`` records; ``None`` if there are no more."""
-        raise TypeError("each dialect has its own purge")
 
     def expired(self, column: str) -> tuple[str, Parameters]:
         moment, parameters = store_time(self.connection, -self.older_than)
@@ -108,9 +109,9 @@ class PagedPurge(PurgeStatement):
         Journal(self.connection.alias).forget(ours)
         return Batch(len(ours), page[-1])
 
+    @abstractmethod
     def removed(self, ids: list[int]) -> list[int]:
         """Remove these records, and return which were removed."""
-        raise TypeError("each dialect has its own purge")
 
 
 class MysqlPurge(PagedPurge):
