@@ -1,7 +1,7 @@
 """Guarding the handlers of class-based views, Django's and DRF's."""
 
 from functools import wraps
-from inspect import iscoroutinefunction, unwrap
+from inspect import unwrap
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -92,11 +92,6 @@ def _guard_instance(view: Any, request: HttpRequest) -> None:
         _refuse(view, name, key, policy)
         return
     keep_body(request)
-    if iscoroutinefunction(handler):
-        raise ImproperlyConfigured(
-            f"{type(view).__qualname__}.{name}() is async, which the guard does not support yet. "
-            "Mark the view with @idempotency_exempt."
-        )
     wrapper = guarded(handler, lambda _: policy)
     setattr(wrapper, _HOOKED, True)
     setattr(view, name, wrapper)
@@ -143,10 +138,14 @@ def _refuse(view: Any, name: str, problem: Problem, policy: Policy) -> None:
     """A malformed key is refused before anything is looked up (I7), whatever the view does."""
 
     def refusal(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return door_of(request, getattr(request, "_request", request), policy).refuse(problem)
+        return door_of(request, policy).refuse(problem)
 
-    setattr(view, name, refusal)
+    async def awaited(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return refusal(request)
+
+    refuse = awaited if getattr(view, "view_is_async", False) else refusal
+    setattr(view, name, refuse)
     if hasattr(view, "initialize_request"):
         view.initial = lambda *args, **kwargs: None
     else:
-        view.dispatch = refusal
+        view.dispatch = refuse

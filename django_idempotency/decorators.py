@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from functools import partial, wraps
-from inspect import iscoroutinefunction, isfunction
+from inspect import isfunction
 from types import FunctionType
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from django.views import View
 
 from .class_views import class_of, hook_class, watch
+from .confinement import watch_new_connections
 from .doors import EXEMPT, OPTIONS, guarded, resolve_policy
+from .ninja import guard_api, guard_operations, guard_run, operation_of
 from .policy import Policy
 
 NOT_HANDLERS = frozenset({"dispatch", "setup", "initial", "initialize_request"})
@@ -25,19 +27,30 @@ WRONG_ORDER = (
     "    def view(request): ..."
 )
 
+
+class DecoratesAll(Protocol):
+    """An API or a router of Django Ninja."""
+
+    def add_decorator(self, decorator: Any, mode: Any = ...) -> None: ...
+
+
 Target = TypeVar("Target", bound=Callable[..., Any])
+Api = TypeVar("Api", bound=DecoratesAll)
 
 
 @overload
 def idempotent(target: Target, /) -> Target: ...
+@overload
+def idempotent(target: Api, /, **options: Any) -> Api: ...
 @overload
 def idempotent(**options: Any) -> Callable[[Target], Target]: ...
 def idempotent(target: Any = None, /, **options: Any) -> Any:
     """Make a view safe to retry: one execution and one response per key.
 
     Goes on function views, class-based views, DRF ``APIView`` and ``ViewSet`` classes, single
-    handler methods, ``@action`` methods, and ``@api_view`` functions; bare or with policy
-    arguments, which override the settings. It belongs below decorators that check permissions.
+    handler methods, ``@action`` methods, and ``@api_view`` functions; on Django Ninja's operations,
+    routers and APIs; all of them sync or async. Bare or with policy arguments, which override the
+    settings. It belongs below decorators that check permissions.
 
     :param options: fields of :class:`~django_idempotency.policy.Policy`
     :raises PolicyError: at import, if an argument is unknown or has a bad value
@@ -72,6 +85,10 @@ def _idempotent(target: Any, options: dict[str, object]) -> Any:
     _refuse_misuse(target)
     if isinstance(target, type):
         return _guard_class(target, options)
+    if hasattr(target, "add_decorator"):
+        return guard_api(target, options)
+    if operation_of(target) is not None:
+        return guard_run(target, options)
     view_class = class_of(target)
     if view_class is not None:
         return _guard_class_view(target, view_class, options)
@@ -82,12 +99,8 @@ def _refuse_misuse(target: Any) -> None:
     if isinstance(target, type):
         if not issubclass(target, View):
             raise TypeError(f"@idempotent cannot guard {target!r}: it is not a view class")
-        handlers = [getattr(target, name, None) for name in target.http_method_names]
-    else:
-        handlers = [target]
-    if any(iscoroutinefunction(handler) for handler in handlers):
-        raise TypeError(f"@idempotent cannot guard {target!r}: async views are not supported yet")
-    if isinstance(target, type):
+        return
+    if hasattr(target, "add_decorator") or operation_of(target) is not None:
         return
     # method_decorator() hands a bound method over as a partial function.
     if not isfunction(target) and not isinstance(target, partial):
@@ -117,20 +130,28 @@ def _guard_class_view(target: Any, view_class: type, options: dict[str, object])
     hook_class(view_class)
 
     @wraps(target)
-    def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         watch(request, options)
-        response: HttpResponseBase = target(request, *args, **kwargs)
-        return response
+        return target(request, *args, **kwargs)
 
     # As watch() merges them: what is said further outside comes first.
     setattr(view, OPTIONS, {**getattr(target, OPTIONS, {}), **options})
-    return view
+    return _as_async_as(target, view)
+
+
+def _as_async_as(target: Any, view: Any) -> Any:
+    """Return the view, which calls the target; if that is async, somebody will await it."""
+    if not iscoroutinefunction(target):
+        return view
+    watch_new_connections()
+    return markcoroutinefunction(view)
 
 
 def _guard_function(target: Any, options: dict[str, object]) -> Any:
     def policy_of(owner: Any) -> Policy:
         return resolve_policy(owner).override(**options)
 
-    view = guarded(target, policy_of)
+    view = _as_async_as(target, guarded(target, policy_of))
     setattr(view, OPTIONS, {**getattr(target, OPTIONS, {}), **options})
+    guard_operations(view, target)
     return view

@@ -1,13 +1,16 @@
 """What both doors share: running a handler under the guard, and finding handlers of views.
 
 The middleware and the decorator differ in where they come from. Both end in :func:`run`, called
-where the handler would have been called: after authentication, permissions and throttles.
+where the handler would have been called: after authentication, permissions and throttles. Async
+handlers end in :func:`arun`, which takes the same steps, each on the request's thread.
 """
 
-from collections.abc import Callable
+from asyncio import iscoroutine
+from collections.abc import Awaitable, Callable
 from functools import cache, wraps
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.exceptions import (
     BadRequest,
@@ -22,6 +25,7 @@ from django.urls import get_resolver, get_urlconf
 from django.utils.module_loading import import_string
 
 from .conf import configuration
+from .confinement import ConfinedGuard
 from .http.guard import Answer, Guard, Status, is_running, read_key, tell
 from .http.problems import problem_response
 from .http.responses import rendered
@@ -29,9 +33,10 @@ from .permissions import passes_view_checks
 from .policy import Errors, Policy
 from .protocol.fingerprint import Payload
 from .protocol.problems import Problem
+from .request_thread import on_request_thread
 from .signals import Outcome, Reporter
 
-Handler = Callable[..., HttpResponseBase]
+Handler = Callable[..., Any]
 Options = dict[str, object]
 
 OPTIONS = "_idempotency_options"
@@ -65,9 +70,31 @@ class Bracket:
         if self.guard is not None:
             self.guard.abandon(error)
 
-    def finish(self, response: HttpResponseBase) -> None:
-        if self.guard is not None:
-            self.guard.finish(response)
+    def finish(self, response: HttpResponseBase) -> HttpResponseBase:
+        return response if self.guard is None else finish(self.guard, response)
+
+
+def finish(guard: Guard, response: HttpResponseBase) -> HttpResponseBase:
+    """Nobody changes the response after this: render it, store it, commit."""
+    try:
+        final: HttpResponseBase = rendered(_checked(response))
+    except BaseException as error:
+        guard.abandon(error)
+        raise
+    guard.finish(final)
+    return final
+
+
+def _checked(response: Any) -> HttpResponseBase:
+    if isinstance(response, HttpResponseBase):
+        return response
+    if iscoroutine(response):
+        response.close()
+    raise TypeError(
+        f"A guarded view returned {response!r}, which is not a response. A decorator around an "
+        "async view must be a coroutine function, or be marked as one; an operation of Django "
+        "Ninja is decorated below @api.post, or with its whole API: idempotent(api)."
+    )
 
 
 def open_bracket(request: HttpRequest) -> Bracket:
@@ -96,51 +123,111 @@ def run(call: Callable[[], HttpResponseBase], request: Any, policy: Policy) -> H
 
     :param request: the handler's request: Django's, or DRF's around it
     """
+    door = approach(request, policy, Guard)
+    if door is None:
+        return call()
+    try:
+        answer = door.enter()
+        response = call() if answer is None else None
+    except BaseException as error:
+        answer = door.raised(error)
+        if answer is None:
+            raise
+    return door.returned(response) if answer is None else answer
+
+
+async def arun(
+    call: Callable[[], Awaitable[HttpResponseBase]], request: Any, policy: Policy
+) -> HttpResponseBase:
+    """Await the handler under the guard: as :func:`run`, but for the awaiting."""
+    door = approach(request, policy, ConfinedGuard)
+    if door is None:
+        return await call()
+    try:
+        answer = await on_request_thread(door.enter)
+        response = await call() if answer is None else None
+    except BaseException as error:
+        answer = await on_request_thread(door.raised, error)
+        if answer is None:
+            raise
+    return await on_request_thread(door.returned, response) if answer is None else answer
+
+
+def bracketed(call: Callable[[], HttpResponseBase], bracket: Bracket) -> HttpResponseBase:
+    """Call what leads to the handler, and end the guard that was started on the way."""
+    try:
+        response = call()
+    except BaseException as error:
+        if bracket.guard is not None:
+            bracket.abandon(error)
+        raise
+    return response if bracket.guard is None else bracket.finish(response)
+
+
+async def abracketed(
+    call: Callable[[], Awaitable[HttpResponseBase]], bracket: Bracket
+) -> HttpResponseBase:
+    """As :func:`bracketed`, but for the awaiting; without a guard nothing leaves the loop."""
+    try:
+        response = await call()
+    except BaseException as error:
+        if bracket.guard is not None:
+            await on_request_thread(bracket.abandon, error)
+        raise
+    return response if bracket.guard is None else await on_request_thread(bracket.finish, response)
+
+
+def approach(request: Any, policy: Policy, guard_type: type[Guard]) -> "Door | None":
+    """Return the door to enter by, or ``None`` if the guard has no business with the request."""
     django_request: HttpRequest = getattr(request, "_request", request)
     if django_request.method not in policy.methods or is_running(django_request):
-        return call()
+        return None
     key = read_key(django_request, policy)
     if key is None:
-        return call()
-    door = door_of(request, django_request, policy)
+        return None
+    door = door_of(request, policy)
     if isinstance(key, Problem):
-        return door.refuse(key)
-    guard = Guard(django_request, policy, key)
-    answer = guard.start(request, door.parsed_payload)
-    return door.run(call, guard) if answer is None else guard.marked(door.answer(answer))
-
-
-def start(
-    request: HttpRequest, policy: Policy, bracket: Bracket, view: Any
-) -> HttpResponseBase | None:
-    """Start the guard before a function view; the bracket finishes it."""
-    if request.method not in policy.methods:
-        return None
-    key = read_key(request, policy)
-    door = Door(request, policy)
-    if not isinstance(key, str):
-        return None if key is None else door.refuse(key)
-    if not passes_view_checks(view, request):
-        return None
-    guard = Guard(request, policy, key)
-    answer = guard.start(request, door.parsed_payload, view)
-    if answer is not None:
-        return guard.marked(door.answer(answer))
-    bracket.guard = guard
-    return None
+        door.problem = key
+    else:
+        door.guard = guard_type(django_request, policy, key)
+    return door
 
 
 class Door:
-    """A plain Django view."""
+    """A plain Django view.
 
-    def __init__(self, request: HttpRequest, policy: Policy) -> None:
-        self.request = request
+    :ivar problem: what is wrong with the key
+    :ivar guard: otherwise
+    """
+
+    def __init__(self, request: Any, policy: Policy) -> None:
+        self.caller = request
+        self.request: HttpRequest = getattr(request, "_request", request)
         self.policy = policy
+        self.problem: Problem | None = None
+        self.guard: Guard | None = None
+
+    def enter(self, view: Any = None) -> HttpResponseBase | None:
+        """Start the guard. ``None``: run the handler; otherwise this is the answer.
+
+        :param view: the function view that Django calls next, if it has not yet
+        """
+        if self.guard is None:
+            return None if self.problem is None else self.refuse(self.problem)
+        if view is not None and not passes_view_checks(view, self.request):
+            return None
+        answer = self.guard.start(self.caller, self.parsed_payload, view)
+        if answer is not None:
+            return self.guard.marked(self.answer(answer))
+        bracket = bracket_of(self.request)
+        if bracket is not None:
+            bracket.guard = self.guard
+        return None
 
     def answer(self, answer: Answer) -> HttpResponseBase:
         if not isinstance(answer, Problem):
             return answer
-        response = self.problem(answer)
+        response = self.error(answer)
         tell(response, self.policy, Status.REFUSED)
         return response
 
@@ -151,7 +238,7 @@ class Door:
         )
         return self.answer(problem)
 
-    def problem(self, problem: Problem) -> HttpResponseBase:
+    def error(self, problem: Problem) -> HttpResponseBase:
         if isinstance(self.policy.errors, Errors):
             return problem_response(problem, self.policy)
         response: HttpResponseBase = self.policy.errors(problem, self.request)
@@ -160,30 +247,22 @@ class Door:
     def parsed_payload(self) -> Payload | None:
         return None
 
-    def run(self, call: Callable[[], HttpResponseBase], guard: Guard) -> HttpResponseBase:
-        bracket = bracket_of(self.request)
-        if bracket is not None:
-            bracket.guard = guard
-        try:
-            response = call()
-        except BaseException as error:
-            guard.fail(error)
-            if bracket is None:
-                self.raised(guard, error)
-            raise
-        return response if bracket is not None else self.returned(guard, response)
+    def returned(self, response: Any) -> HttpResponseBase:
+        """The handler returned: finish here, unless a bracket will see the response."""
+        if self.guard is None or bracket_of(self.request) is not None:
+            final: HttpResponseBase = response
+            return final
+        return finish(self.guard, response)
 
-    def returned(self, guard: Guard, response: HttpResponseBase) -> HttpResponseBase:
-        """Nobody else will see the rendered response: finish here."""
-        try:
-            final: HttpResponseBase = rendered(response)
-        except BaseException as error:
-            guard.abandon(error)
-            raise
-        guard.finish(final)
-        return final
+    def raised(self, error: BaseException) -> HttpResponseBase | None:
+        """The handler raised: undo its writes. ``None``: the exception goes on."""
+        if self.guard is not None and self.guard.is_open:
+            self.guard.fail(error)
+            if bracket_of(self.request) is None:
+                self._remember(self.guard, error)
+        return None
 
-    def raised(self, guard: Guard, error: BaseException) -> None:
+    def _remember(self, guard: Guard, error: BaseException) -> None:
         """Remember what Django will make of the exception; it is raised all the same, for the
         other middlewares' sake. What Django calls an error of the server is not asked for: its
         handling is logged and reported, and that must happen once."""
@@ -207,23 +286,28 @@ def _exceptions_are_handled(middlewares: tuple[str, ...]) -> bool:
     return any(hasattr(import_string(name), "process_exception") for name in middlewares)
 
 
-def door_of(request: Any, django_request: HttpRequest, policy: Policy) -> Door:
-    if request is django_request:
-        return Door(django_request, policy)
-    from .drf import RestDoor
+def door_of(request: Any, policy: Policy) -> Door:
+    if not hasattr(request, "_request"):
+        return Door(request, policy)
+    from .drf import rest_door
 
-    return RestDoor(request, policy)
+    return rest_door(request, policy)
 
 
 def guarded(handler: Handler, policy_of: Callable[[Any], Policy]) -> Handler:
-    """Wrap a function, a method or a bound method.
+    """Wrap a function, a method or a bound method, async or not.
 
     :param policy_of: gives the policy for the first argument (a view instance or a request)
     """
 
-    @wraps(handler)
-    def guarded_handler(*args: Any, **kwargs: Any) -> HttpResponseBase:
-        request = args[0] if hasattr(args[0], "META") else args[1]
-        return run(lambda: handler(*args, **kwargs), request, policy_of(args[0]))
+    def sync_handler(*args: Any, **kwargs: Any) -> Any:
+        return run(lambda: handler(*args, **kwargs), _request_in(args), policy_of(args[0]))
 
-    return guarded_handler
+    async def async_handler(*args: Any, **kwargs: Any) -> Any:
+        return await arun(lambda: handler(*args, **kwargs), _request_in(args), policy_of(args[0]))
+
+    return wraps(handler)(async_handler if iscoroutinefunction(handler) else sync_handler)
+
+
+def _request_in(args: tuple[Any, ...]) -> Any:
+    return args[0] if hasattr(args[0], "META") else args[1]

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -10,9 +9,8 @@ from django.http.response import HttpResponseBase
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
-from .doors import Door, bracket_of
+from .doors import Door, bracket_of, finish
 from .http.guard import Answer, Guard
-from .http.responses import rendered
 from .policy import Errors, Policy
 from .protocol.fingerprint import Payload, json_payload
 from .protocol.problems import Problem
@@ -40,8 +38,7 @@ class RestDoor(Door):
     responses, by the view, after the handler has ended."""
 
     def __init__(self, request: Request, policy: Policy) -> None:
-        super().__init__(request._request, policy)
-        self._rest_request = request
+        super().__init__(request, policy)
         self._view: Any = request.parser_context.get("view")
         if self._view is None:
             raise ImproperlyConfigured(
@@ -59,23 +56,27 @@ class RestDoor(Door):
     def parsed_payload(self) -> Payload | None:
         """A permission or throttle has read ``request.data`` before us."""
         try:
-            document = json.dumps(self._rest_request.data).encode()
+            document = json.dumps(self.caller.data).encode()
             media_type = (self.request.content_type or "").lower()
             return json_payload(document, media_type=media_type)
         except TypeError:
             return None
 
-    def run(self, call: Callable[[], HttpResponseBase], guard: Guard) -> HttpResponseBase:
-        if bracket_of(self.request) is None:
-            self._finish_in(self._view, guard)
-            self._end_with_request(guard)
-        return super().run(call, guard)
+    def enter(self, view: Any = None) -> HttpResponseBase | None:
+        answer = super().enter(view)
+        if answer is None and self.guard is not None and bracket_of(self.request) is None:
+            self._finish_later(self.guard)
+        return answer
 
-    def returned(self, guard: Guard, response: HttpResponseBase) -> HttpResponseBase:
+    def returned(self, response: Any) -> Any:
         return response
 
-    def raised(self, guard: Guard, error: BaseException) -> None:
+    def _remember(self, guard: Guard, error: BaseException) -> None:
         """DRF makes a response of it, or raises again."""
+
+    def _finish_later(self, guard: Guard) -> None:
+        self._finish_in(self._view, guard)
+        self._end_with_request(guard)
 
     def _end_with_request(self, guard: Guard) -> None:
         """A view that never finalizes its response must not leave its transaction open."""
@@ -96,11 +97,53 @@ class RestDoor(Door):
 
         def finalize_response(*args: Any, **kwargs: Any) -> HttpResponseBase:
             try:
-                response: HttpResponseBase = rendered(finalize(*args, **kwargs))
+                response: HttpResponseBase = finalize(*args, **kwargs)
             except BaseException as error:
                 guard.abandon(error)
                 raise
-            guard.finish(response)
-            return response
+            return finish(guard, response)
 
         view.finalize_response = finalize_response
+
+
+class AsyncRestDoor(RestDoor):
+    """A handler of an async DRF view, as adrf makes them. Such a view finalizes its response in
+    the event loop, where the guard cannot end: this is done here, and the view finds it done."""
+
+    def returned(self, response: Any) -> Any:
+        if self.guard is None or bracket_of(self.request) is not None:
+            return response
+        view, finalize = self._view, self._view.finalize_response
+        view.finalize_response = lambda request, response, *args, **kwargs: response
+        view.handle_exception = _raise
+        try:
+            final = finalize(self.caller, response, *view.args, **view.kwargs)
+        except BaseException as error:
+            self.guard.abandon(error)
+            raise
+        return finish(self.guard, final)
+
+    def raised(self, error: BaseException) -> Any:
+        super().raised(error)
+        guard, handle = self.guard, self._view.handle_exception
+        if guard is None or not guard.is_open or bracket_of(self.request) is not None:
+            return None
+        self._view.handle_exception = _raise
+        try:
+            return self.returned(handle(error)) if isinstance(error, Exception) else None
+        finally:
+            guard.abandon(error)
+
+    def _finish_later(self, guard: Guard) -> None:
+        """Not later."""
+
+
+def _raise(error: Exception) -> Any:
+    """The view has handled it once."""
+    raise error
+
+
+def rest_door(request: Request, policy: Policy) -> RestDoor:
+    """Return the door for a request of DRF's."""
+    view = request.parser_context.get("view")
+    return (AsyncRestDoor if getattr(view, "view_is_async", False) else RestDoor)(request, policy)

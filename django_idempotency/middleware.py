@@ -3,15 +3,28 @@
 from collections.abc import Callable
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from .class_views import class_of, hook_class, watch
 from .conf import configuration
-from .doors import EXEMPT, OPTIONS, bracket_of, open_bracket, start
+from .confinement import ConfinedGuard, watch_new_connections
+from .doors import (
+    EXEMPT,
+    OPTIONS,
+    Door,
+    abracketed,
+    approach,
+    bracket_of,
+    bracketed,
+    open_bracket,
+)
 from .http.body import keep_body
-from .http.guard import Status, tell
+from .http.guard import Guard, Status, tell
+from .ninja import hook_view
 from .permissions import belongs_to_admin
+from .request_thread import on_request_thread
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that need no guard (RFC 9110, section 9.2.1)."""
@@ -28,50 +41,74 @@ class IdempotencyMiddleware:
     Function views are guarded in ``process_view``, when all checks made by middlewares (login,
     CSRF) have passed. Views made from classes are guarded where they call their handler, when
     their own checks have passed, too.
+
+    Under ASGI it is async; Django then asks ``process_view`` to be, but never
+    ``process_exception``, which it always calls on the request's thread.
     """
 
     sync_capable = True
-    async_capable = False
+    async_capable = True
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self._get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+            self.process_view = self._aprocess_view  # type: ignore[method-assign]
+            watch_new_connections()
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, request: HttpRequest) -> Any:
+        if self._is_async:
+            return self._acall(request)
         if request.method in SAFE:
             return self._get_response(request)
         bracket = open_bracket(request)
-        try:
-            response = self._get_response(request)
-        except BaseException as error:
-            bracket.abandon(error)
-            raise
-        bracket.finish(response)
-        policy = configuration().policy
-        if policy.meta_key in request.META:
-            tell(response, policy, Status.IGNORED)
-        return response
+        return _told(request, bracketed(lambda: self._get_response(request), bracket))
 
-    def process_view(
-        self, request: HttpRequest, view: Any, args: Any, kwargs: Any
-    ) -> HttpResponseBase | None:
+    async def _acall(self, request: HttpRequest) -> HttpResponseBase:
+        if request.method in SAFE:
+            safe: HttpResponse = await self._get_response(request)
+            return safe
+        bracket = open_bracket(request)
+        return _told(request, await abracketed(lambda: self._get_response(request), bracket))
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
         """Claim the key, or answer instead of the view."""
-        bracket = bracket_of(request)
-        if bracket is None:
-            return None
-        settings = configuration()
-        keyed = settings.policy.meta_key in request.META or settings.policy.required
-        if not keyed or leaves_alone(view) or not settings.covers(request.path_info):
-            return None
-        view_class = class_of(view)
-        if view_class is not None:
-            hook_class(view_class)
-            watch(request, {})
-            keep_body(request)
-            return None
-        return start(request, settings.policy, bracket, view)
+        door = _door(request, view, Guard)
+        return None if door is None else door.enter(view)
+
+    async def _aprocess_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
+        door = _door(request, view, ConfinedGuard)
+        return None if door is None else await on_request_thread(door.enter, view)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> None:
         """The view raised: its writes are undone before others handle the exception."""
         bracket = bracket_of(request)
         if bracket is not None:
             bracket.fail(error)
+
+
+def _told(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    policy = configuration().policy
+    if policy.meta_key in request.META:
+        tell(response, policy, Status.IGNORED)
+    return response
+
+
+def _door(request: HttpRequest, view: Any, guard_type: type[Guard]) -> Door | None:
+    """Return the door of a function view. Views made from classes will find theirs."""
+    if bracket_of(request) is None:
+        return None
+    settings = configuration()
+    keyed = settings.policy.meta_key in request.META or settings.policy.required
+    if not keyed or leaves_alone(view) or not settings.covers(request.path_info):
+        return None
+    view_class = class_of(view)
+    if view_class is not None:
+        hook_class(view_class)
+        watch(request, {})
+        keep_body(request)
+        return None
+    if hook_view(view, request):
+        return None
+    return approach(request, settings.policy, guard_type)

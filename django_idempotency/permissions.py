@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest
 
-Test = Callable[[Any], bool]
+Test = Callable[[Any], Any]
 
 
 def passes_view_checks(view: Any, request: HttpRequest) -> bool:
@@ -26,9 +27,14 @@ def passes_view_checks(view: Any, request: HttpRequest) -> bool:
         )
     user = getattr(request, "user", None)
     try:
-        return all(test(user) for test in view_tests(view))
+        return all(_passes(test, user) for test in view_tests(view))
     except PermissionDenied:
         return False
+
+
+def _passes(test: Test, user: Any) -> bool:
+    """The test of an async view may be async, too; a coroutine would count as passed."""
+    return bool(async_to_sync(test)(user) if iscoroutinefunction(test) else test(user))
 
 
 def hides_its_check(view: Any) -> bool:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management.commands import flush
 from django.db import connection, connections
-from django.test import Client
+from django.test import AsyncClient, Client
 from rest_framework.authtoken.models import Token
 
 from django_idempotency.lifecycle.renewing import renewer
@@ -60,13 +61,17 @@ _KEPT = frozenset({"django_content_type", "auth_permission"})
 class Caller:
     """Somebody who sends requests, with a session and a token."""
 
+    asgi = False
+    """Whether requests go through the ASGI handler. Their thread is the test's all the same."""
+
     def __init__(self, name: str) -> None:
         self.user = User.objects.create_user(name)
         self.token = Token.objects.create(user=self.user)
-        self._client = self._logged_in()
+        self._client = self._logged_in(Client)
+        self._async_client = self._logged_in(AsyncClient)
 
-    def _logged_in(self) -> Client:
-        client = Client(raise_request_exception=False)
+    def _logged_in(self, client_class: Any) -> Any:
+        client = client_class(raise_request_exception=False)
         client.force_login(self.user)
         return client
 
@@ -81,10 +86,19 @@ class Caller:
         if key is not None:
             headers["idempotency-key"] = key
         extra.setdefault("content_type", "application/json")
-        return getattr(self._client, method)(path, data or {}, headers=headers, **extra)
+        client = self._async_client if self.asgi else self._client
+        send = getattr(client, method)
+        if self.asgi:
+            send = async_to_sync(send)
+        return send(path, data or {}, headers=headers, **extra)
 
     def get(self, path: str, **extra: Any) -> Any:
         return self._client.get(path, **extra)
+
+
+def request_of(response: Any) -> Any:
+    """Return Django's request of a test client's response."""
+    return getattr(response, "wsgi_request", None) or response.asgi_request
 
 
 @pytest.fixture
@@ -143,6 +157,7 @@ def use_middleware(settings: Any) -> None:
 def door(request: Any, settings: Any, monkeypatch: Any) -> str:
     """Set the project up for a door; return its path."""
     wanted: Door = request.param
+    monkeypatch.setattr(Caller, "asgi", wanted.asgi)
     if wanted.middleware:
         settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", wanted.atomic_requests)

@@ -14,11 +14,13 @@ class Door:
     path: str
     middleware: bool
     atomic_requests: bool
+    asgi: bool = False
 
     def __str__(self) -> str:
         middleware = "with" if self.middleware else "without"
         atomic = "-atomic-requests" if self.atomic_requests else ""
-        return f"{self.path.strip('/')}-{middleware}-middleware{atomic}"
+        asgi = "-asgi" if self.asgi else ""
+        return f"{self.path.strip('/').replace('/', '-')}-{middleware}-middleware{atomic}{asgi}"
 
 
 PLAIN = ["/function/", "/class/", "/rest/", "/viewset/", "/viewset-action/", "/rest-function/"]
@@ -39,12 +41,59 @@ DECORATED = [
     "/outside-decorated-rest-function/",
 ]
 
-DOORS = [
+SYNC_DOORS = [
     Door(path, middleware, atomic_requests)
     for atomic_requests in (False, True)
     for middleware, paths in ((True, PLAIN), (True, DECORATED), (False, DECORATED))
     for path in paths
 ]
+
+ASYNC_PLAIN = [
+    *("/async-function/", "/async-class/", "/async-rest/", "/async-viewset/"),
+    *("/async-rest-function/", "/ninja/sync/", "/ninja/async/"),
+]
+ASYNC_DECORATED = [
+    "/async-decorated-function/",
+    "/async-decorated-class/",
+    "/async-decorated-method/",
+    "/async-decorated-rest/",
+    "/async-decorated-rest-method/",
+    "/async-decorated-viewset/",
+    "/mixed-decorated-viewset/",
+    "/async-decorated-create/",
+    "/async-decorated-rest-function/",
+    "/async-outside-decorated-rest-function/",
+    "/ninja/async-decorated/",
+    "/ninja/decorated-above/",
+    "/ninja/async-decorated-above/",
+    "/ninja/router/async/",
+    "/ninja-guarded/sync/",
+]
+ASYNC_DOORS = [
+    # Sync views under ASGI.
+    *(Door(path, True, False, True) for path in ("/function/", "/decorated-rest/")),
+    Door("/function/", True, True, True),
+    Door("/decorated-function/", False, True, True),
+    # Async views under ASGI, where Django refuses ATOMIC_REQUESTS.
+    *(Door(path, True, False, True) for path in ASYNC_PLAIN),
+    *(Door(path, False, False, True) for path in ASYNC_DECORATED),
+    *(
+        Door(path, True, False, True)
+        for path in (
+            "/async-decorated-function/",
+            "/async-decorated-rest/",
+            "/ninja/async-decorated/",
+        )
+    ),
+    # Async views under WSGI; operations of Django Ninja, which know nothing of DRF, with sync ones.
+    Door("/async-decorated-function/", False, False),
+    Door("/async-rest/", True, False),
+    Door("/ninja/sync/", True, True),
+    Door("/ninja/decorated/", False, True),
+    Door("/ninja-guarded/async/", False, False),
+]
+
+DOORS = [*SYNC_DOORS, *ASYNC_DOORS]
 
 FEW_DOORS = [
     Door(path, middleware, atomic_requests)
@@ -56,6 +105,10 @@ FEW_DOORS = [
         ("/decorated-rest/", False),
         ("/decorated-create/", False),
     )
+] + [
+    Door("/function/", True, False, True),
+    Door("/async-function/", True, False, True),
+    Door("/async-decorated-rest/", False, False, True),
 ]
 """For tests that are about something else, but depend on where the guard stands."""
 

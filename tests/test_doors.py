@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from django_idempotency.models import IdempotencyRecord
-from tests.conftest import Caller
+from tests.conftest import Caller, request_of
 from tests.doors import every_door
 from tests.shop.models import Order
 
@@ -104,6 +104,6 @@ def test_the_view_sees_its_operation(door: str, caller: Caller, after_write: Any
     after_write(crash)
     assert caller.post(door).status_code == 500
     retry = caller.post(door)
-    operation = retry.wsgi_request.idempotency
+    operation = request_of(retry).idempotency
     assert (operation.key, operation.attempt, operation.recovered) == ("k-1", 2, True)
     assert IdempotencyRecord.objects.get().attempt == 2

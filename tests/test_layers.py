@@ -22,7 +22,8 @@ ROOMS = [
     # Django's settings and database.
     *("conf", "signals", "fields", "indexes", "migrations", "models", "stores", "lifecycle"),
     # Requests and responses, and the two doors.
-    *("http", "permissions", "doors", "drf", "class_views", "decorators", "middleware"),
+    *("http", "permissions", "request_thread", "confinement"),
+    *("doors", "drf", "class_views", "ninja", "decorators", "middleware"),
     # What is guarded how, and who is told.
     *("contract", "openapi", "metadata", "views"),
     # What people use.
@@ -44,6 +45,7 @@ OPTIONAL = {
     "opentelemetry": {"contrib"},
     "prometheus_client": {"contrib"},
     "rest_framework": {"drf", "metadata"},
+    "ninja": {"ninja"},
     "django_redis": {"stores", "checks"},
     "redis": {"stores"},
 }
@@ -165,8 +167,10 @@ def test_other_packages_are_django_and_what_is_optional() -> None:
         for each in IMPORTS
         if not each.ours and each.target not in sys.stdlib_module_names
     }
-    assert {package for _, package in others} == {"django", *OPTIONAL}
-    assert [room for room, package in others if package == "django" and room in PURE] == []
+    # Django itself needs asgiref.
+    required = {"django", "asgiref"}
+    assert {package for _, package in others} == required | set(OPTIONAL)
+    assert [room for room, package in others if package in required and room in PURE] == []
     for optional, rooms in OPTIONAL.items():
         assert {room for room, package in others if package == optional} == rooms
 

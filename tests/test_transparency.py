@@ -54,6 +54,7 @@ BARE = {
     "/decorated-function/": "/function/",
     "/decorated-rest/": "/rest/",
     "/decorated-create/": "/viewset/",
+    "/async-decorated-rest/": "/async-rest/",
     "/decorated/": "/plain/",
     "/decorated-drf/": "/drf/",
 }
@@ -885,13 +886,11 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("target", "message"),
         [
-            (awaited, r"cannot guard <function awaited .*>: async views are not supported yet"),
             (NotAView, r"cannot guard .*NotAView.*: it is not a view class"),
             (NotAView(), "it is not a view function or class"),
             ("shop.views.order", "cannot guard 'shop.views.order': it is not a view function"),
             (permission_required("shop.add_order")(nothing_special), "The right order is:"),
             (login_required(nothing_special), "above a decorator that checks permissions"),
-            (Awaited, "async views are not supported yet"),
         ],
     )
     def test_of_targets(self, target: Any, message: str) -> None:

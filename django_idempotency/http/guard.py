@@ -206,10 +206,21 @@ class Guard:
     def _name(self) -> str:
         return short_digest(self._key)
 
+    def forget(self) -> None:
+        """The attempt's transaction has ended without us."""
+        operation, self._operation = self._operation, None
+        if operation is not None:
+            self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
+
     @property
     def is_open(self) -> bool:
         """Started, and neither failed for good nor finished."""
         return self._operation is not None
+
+    @property
+    def transaction_on(self) -> str | None:
+        """Alias of the database whose transaction the attempt holds, if it holds one."""
+        return None if self._operation is None else self._operation.transaction_on
 
     def _store(self, operation: Operation, response: HttpResponseBase, memory: Memory) -> bool:
         if not is_stored(response, self._policy, memory):

@@ -31,6 +31,11 @@ class AtomicOperation(Operation):
         self._renumbered = 0
         self._transaction = AttemptTransaction(using, has_request_block)
 
+    @property
+    def transaction_on(self) -> str | None:
+        """Alias of the database whose transaction is open for the view, if one is."""
+        return self._transaction.using if self._transaction.is_open else None
+
     def _begin(self) -> Begun:
         with self._transaction.outside_request_block():
             return super()._begin()

@@ -90,6 +90,11 @@ class Operation(ABC):
             "step() needs a view with atomic=False. In atomic mode the whole view is one step."
         )
 
+    @property
+    def transaction_on(self) -> str | None:
+        """Alias of the database whose transaction is open for the view, if one is."""
+        return None
+
     def begin(self) -> Begun:
         """Claim the record and hold it, or say what stands in the way.
 

@@ -26,7 +26,7 @@ class AttemptTransaction:
     """
 
     def __init__(self, using: str, has_request_block: bool = False) -> None:
-        self._using = using
+        self.using = using
         self._request_block = _request_block(using)
         self._has_request_block = has_request_block or self._request_block is not None
         self._block: transaction.Atomic | None = None
@@ -39,7 +39,7 @@ class AttemptTransaction:
     @property
     def is_closed_to_us(self) -> bool:
         """Whether a surrounding transaction (a test case's) takes no more statements."""
-        return connections[self._using].needs_rollback
+        return connections[self.using].needs_rollback
 
     @property
     def is_undone(self) -> bool:
@@ -56,7 +56,7 @@ class AttemptTransaction:
         """Leave Django's block, if we are in it, and enter it again at the end."""
         block = self._request_block
         if block is None or not any(
-            each is block for each in connections[self._using].atomic_blocks
+            each is block for each in connections[self.using].atomic_blocks
         ):
             yield
             return
@@ -79,7 +79,7 @@ class AttemptTransaction:
 
         :raises Busy: if that takes longer than the busy timeout
         """
-        block = transaction.atomic(using=self._using)
+        block = transaction.atomic(using=self.using)
         try:
             enter(block)
         except OperationalError as error:
@@ -91,7 +91,7 @@ class AttemptTransaction:
 
     def watch(self) -> None:
         """The view runs next: see what becomes of the transaction."""
-        connection = connections[self._using]
+        connection = connections[self.using]
         self._watch = Watch(connection, self._has_request_block)
         connection.execute_wrappers.append(self._watch)
 
@@ -102,12 +102,12 @@ class AttemptTransaction:
     def rollback(self) -> None:
         """Undo everything since :meth:`begin`."""
         if self.is_open:
-            transaction.set_rollback(True, using=self._using)
+            transaction.set_rollback(True, using=self.using)
             self._end()
 
     def _end(self) -> None:
         block, self._block = self._block, None
-        wrappers = connections[self._using].execute_wrappers
+        wrappers = connections[self.using].execute_wrappers
         wrappers[:] = [each for each in wrappers if each is not getattr(self, "_watch", None)]
         if block is not None:
             block.__exit__(None, None, None)

@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from . import effects, views
+from . import async_views, effects, ninja_views, views
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -46,5 +46,26 @@ urlpatterns = [
     path("effects/rest/", effects.RestView.as_view()),
     path("effects/viewset/", effects.EffectViewSet.as_view({"post": "create"})),
     path("effects/rest-function/", effects.rest_function),
+    path("async-function/", async_views.function),
+    path("async-decorated-function/", async_views.decorated_function),
+    path("async-template-function/", async_views.template_function),
+    path("async-class/", async_views.ClassView.as_view()),
+    path("async-decorated-class/", async_views.DecoratedClassView.as_view()),
+    path("async-decorated-method/", async_views.DecoratedMethodView.as_view()),
+    path("async-rest/", async_views.RestView.as_view()),
+    path("async-decorated-rest/", async_views.DecoratedRestView.as_view()),
+    path("async-decorated-rest-method/", async_views.DecoratedMethodRestView.as_view()),
+    path("async-viewset/", async_views.OrderViewSet.as_view({"post": "acreate"})),
+    path("async-decorated-viewset/", async_views.DecoratedViewSet.as_view({"post": "acreate"})),
+    path("mixed-decorated-viewset/", async_views.DecoratedViewSet.as_view({"post": "create"})),
+    path(
+        "async-decorated-create/",
+        async_views.DecoratedMethodsViewSet.as_view({"post": "acreate"}),
+    ),
+    path("async-rest-function/", async_views.rest_function),
+    path("async-decorated-rest-function/", async_views.decorated_rest_function),
+    path("async-outside-decorated-rest-function/", async_views.outside_decorated_rest_function),
+    path("ninja/", ninja_views.api.urls),
+    path("ninja-guarded/", ninja_views.guarded_api.urls),
     path("orders/", views.OrderModelViewSet.as_view({"get": "list", "post": "create"})),
 ]

@@ -1,0 +1,168 @@
+"""Django Ninja's door. Ninja is not imported: its operations come to us.
+
+An operation is found, authenticated, throttled and validated by ``Operation.run``; then it calls
+``view_func``, whose result, or exception, it turns into a response. So the guard starts around
+``view_func``, after all checks, and ends around ``run``, which sees the response.
+"""
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from .doors import (
+    EXEMPT,
+    OPTIONS,
+    Bracket,
+    Options,
+    abracketed,
+    approach,
+    bracket_of,
+    bracketed,
+    guarded,
+    open_bracket,
+    resolve_policy,
+)
+from .http.guard import Guard
+from .request_thread import on_request_thread
+
+CONTRIBUTIONS = "_ninja_contribute_to_operation"
+"""Attribute of view functions: what is to be done with the operations made of them."""
+
+_OPERATION = "_ninja_operation"
+_HOOKED = "_idempotency_hooked"
+
+
+def guard_operations(view: Any, original: Any) -> None:
+    """Have every operation that is made of a guarded function end its guard.
+
+    :param view: the guarded function, for ``@api.post`` above it
+    :param original: what it guards; ``@api.post`` below it has made an operation of that
+    """
+    operation = getattr(original, _OPERATION, None)
+    if operation is not None:
+        operation.view_func = view
+        _decorate(operation)
+    setattr(view, CONTRIBUTIONS, [*getattr(view, CONTRIBUTIONS, ()), _decorate])
+
+
+def guard_api(api: Any, options: Options) -> Any:
+    """Guard every operation of an API or a router; options of single operations come first."""
+    api.add_decorator(lambda run: guard_run(run, options), mode="view")
+    return api
+
+
+def guard_run(run: Any, options: Options) -> Any:
+    """Guard one operation, given its ``run``: what ``decorate_view`` decorates."""
+    operation = operation_of(run)
+    _guard_view_func(operation)
+    return _with_bracket(run, operation, options)
+
+
+def operation_of(run: Any) -> Any:
+    """Return the operation whose ``run`` this is, below its decorators, or ``None``."""
+    while run is not None and not hasattr(getattr(run, "__self__", None), "view_func"):
+        run = getattr(run, "__wrapped__", None)
+    return getattr(run, "__self__", None)
+
+
+def hook_view(view: Any, request: HttpRequest) -> bool:
+    """Have the operations behind a view of Ninja's guard this request.
+
+    :return: whether the view is one of Ninja's
+    """
+    if getattr(view, "__module__", None) != "ninja.operation":
+        return False
+    for operation in _operations(view):
+        if not hasattr(operation, _HOOKED):
+            _guard_view_func(operation)
+            operation.run = _with_bracket(operation.run, operation, None)
+            # Last: two requests that do this at the same time guard it twice, which is once.
+            setattr(operation, _HOOKED, True)
+    _want(request, {})
+    return True
+
+
+def _operations(view: Any) -> list[Any]:
+    cells = [cell.cell_contents for cell in view.__closure__ or ()]
+    found = [operation for cell in cells for operation in getattr(cell, "operations", ())]
+    if not found:
+        raise ImproperlyConfigured(
+            f"IdempotencyMiddleware finds no operation behind {view!r} of Django Ninja. Use the "
+            "decorator, or exempt its path."
+        )
+    return found
+
+
+def _decorate(operation: Any) -> None:
+    from ninja.decorators import _apply_decorators
+
+    # Clones of the operation, one per API it is mounted in, are decorated in the same way.
+    _apply_decorators((_decorated,), operation)
+
+
+def _decorated(run: Any) -> Any:
+    return _with_bracket(run, operation_of(run), {})
+
+
+def _guard_view_func(operation: Any) -> None:
+    """Let requests that are wanted find a guarded function. Its own decorator comes first."""
+    view_func = operation.view_func
+    if hasattr(view_func, OPTIONS) or hasattr(view_func, EXEMPT):
+        return
+    guarded_func = guarded(view_func, resolve_policy)
+
+    @wraps(view_func)
+    def chosen(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return (guarded_func if hasattr(request, OPTIONS) else view_func)(request, *args, **kwargs)
+
+    operation.view_func = chosen
+
+
+def _want(request: HttpRequest, options: Options) -> None:
+    """What was said before, further outside, comes later: a router's word before its API's."""
+    setattr(request, OPTIONS, {**options, **getattr(request, OPTIONS, {})})
+
+
+def _with_bracket(run: Any, operation: Any, options: Options | None) -> Any:
+    """End the guard with the operation's response, unless the middleware does.
+
+    :param options: of whoever wants requests guarded; ``None``: the middleware will say
+    """
+
+    def sync_run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        refuse = _refusal(request, operation, options)
+        if refuse is not None:
+            return refuse()
+        return bracketed(lambda: run(request, *args, **kwargs), _bracket(request))
+
+    async def async_run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        refuse = _refusal(request, operation, options)
+        if refuse is not None:
+            return await on_request_thread(refuse)
+        return await abracketed(lambda: run(request, *args, **kwargs), _bracket(request))
+
+    return wraps(run)(async_run if iscoroutinefunction(run) else sync_run)
+
+
+def _refusal(
+    request: HttpRequest, operation: Any, options: Options | None
+) -> Callable[[], HttpResponseBase] | None:
+    """A malformed key is refused before anything is looked up (I7)."""
+    if options is not None:
+        _want(request, options)
+    view_func = operation.view_func
+    if hasattr(view_func, EXEMPT) or not hasattr(request, OPTIONS):
+        return None
+    door = approach(request, resolve_policy(request, view_func), Guard)
+    if door is None or door.problem is None:
+        return None
+    return partial(door.answer, door.problem)
+
+
+def _bracket(request: HttpRequest) -> Bracket:
+    return open_bracket(request) if bracket_of(request) is None else Bracket()

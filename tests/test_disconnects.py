@@ -1,0 +1,243 @@
+"""Clients that go away in the middle: the attempt ends, one way or the other."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.stores.db import DatabaseStore
+from tests.conftest import Caller
+from tests.doors import MIDDLEWARE
+from tests.exchanges import Server, serve
+from tests.sessions import open_transactions
+from tests.shop import urls
+from tests.shop.models import Order
+
+
+class Gate:
+    """Where something stops until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self._reached = threading.Event()
+        self._open = threading.Event()
+
+    def wait(self) -> None:
+        """Stop here, in a thread, the first time."""
+        if not self._reached.is_set():
+            self._reached.set()
+            assert self._open.wait(30)
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self._reached.wait, 30)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+gate = Gate()
+
+
+def by_token(request: HttpRequest) -> str:
+    return request.headers["Authorization"]
+
+
+@csrf_exempt
+@idempotent(scope=by_token)
+async def waiting(request: HttpRequest) -> HttpResponse:
+    """Writes, then waits in the event loop for what never happens if the client goes away."""
+    order = await Order.objects.acreate(item="vm")
+    if not gate._reached.is_set():
+        gate._reached.set()
+        await asyncio.Event().wait()
+    return JsonResponse({"id": order.pk}, status=201)
+
+
+@csrf_exempt
+@idempotent(scope=by_token)
+async def busy(request: HttpRequest) -> HttpResponse:
+    """Waits for its thread after the write."""
+    order = await Order.objects.acreate(item="vm")
+    await sync_to_async(gate.wait)()
+    return JsonResponse({"id": order.pk}, status=201)
+
+
+@csrf_exempt
+@idempotent(scope=by_token)
+def sync(request: HttpRequest) -> HttpResponse:
+    order = Order.objects.create(item="vm")
+    gate.wait()
+    return JsonResponse({"id": order.pk}, status=201)
+
+
+@csrf_exempt
+@idempotent(scope=by_token)
+async def quick(request: HttpRequest) -> HttpResponse:
+    order = await Order.objects.acreate(item="vm")
+    return JsonResponse({"id": order.pk}, status=201)
+
+
+@csrf_exempt
+async def plain(request: HttpRequest) -> HttpResponse:
+    return await waiting.__wrapped__(request)  # type: ignore[attr-defined]
+
+
+urlpatterns = [
+    *urls.urlpatterns,
+    path("waiting/", waiting),
+    path("busy/", busy),
+    path("sync/", sync),
+    path("quick/", quick),
+    path("plain/", plain),
+]
+
+
+@pytest.fixture(autouse=True)
+def _project(settings: Any, monkeypatch: Any, caller: Caller) -> Iterator[None]:
+    settings.ROOT_URLCONF = __name__
+    settings.IDEMPOTENCY = {"SCOPE": by_token}
+    monkeypatch.setitem(globals(), "gate", Gate())
+    yield
+    assert open_transactions() == []
+
+
+both = pytest.mark.parametrize("middleware", [False, True], ids=["decorator", "middleware"])
+
+
+def set_up(settings: Any, middleware: bool) -> None:
+    if middleware:
+        settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
+
+
+async def disconnected(server: Server, path: str) -> None:
+    first = server.post(path)
+    await gate.reached()
+    first.disconnect()
+    gate.open()
+    await first.end()
+    assert first.status is None
+
+
+@both
+@pytest.mark.parametrize("path", ["/waiting/", "/busy/"])
+def test_in_the_middle_of_the_view_nothing_stays_and_the_retry_runs(
+    path: str, middleware: bool, settings: Any, caller: Caller
+) -> None:
+    set_up(settings, middleware)
+
+    async def script(server: Server) -> Any:
+        await disconnected(server, path)
+        return await server.post(path).end()
+
+    retry = serve(caller.token.key, script)
+    assert (retry.status, retry.replayed) == (201, False)
+    assert_one_order(attempt=2)
+
+
+def test_behind_the_middleware_alone(settings: Any, caller: Caller) -> None:
+    set_up(settings, True)
+
+    async def script(server: Server) -> Any:
+        await disconnected(server, "/plain/")
+        return await server.post("/plain/").end()
+
+    assert serve(caller.token.key, script).status == 201
+    assert_one_order(attempt=2)
+
+
+@both
+def test_during_the_claim(
+    middleware: bool, settings: Any, caller: Caller, monkeypatch: Any
+) -> None:
+    """The claim goes on in its thread; the lock that it leads to is given back."""
+    set_up(settings, middleware)
+    claim = DatabaseStore.claim
+
+    def slowly(*args: Any) -> Any:
+        found = claim(*args)
+        gate.wait()
+        return found
+
+    monkeypatch.setattr(DatabaseStore, "claim", slowly)
+
+    async def script(server: Server) -> Any:
+        await disconnected(server, "/quick/")
+        return await server.post("/quick/").end()
+
+    retry = serve(caller.token.key, script)
+    assert (retry.status, retry.replayed) == (201, False)
+    assert_one_order(attempt=2)
+
+
+@both
+def test_during_the_store_and_commit_the_response_is_kept(
+    middleware: bool, settings: Any, caller: Caller, monkeypatch: Any
+) -> None:
+    set_up(settings, middleware)
+    complete = DatabaseStore.complete
+
+    def slowly(*args: Any) -> Any:
+        gate.wait()
+        return complete(*args)
+
+    monkeypatch.setattr(DatabaseStore, "complete", slowly)
+
+    async def script(server: Server) -> Any:
+        await disconnected(server, "/quick/")
+        return await server.post("/quick/").end()
+
+    retry = serve(caller.token.key, script)
+    assert (retry.status, retry.replayed) == (201, True)
+    assert_one_order(attempt=1)
+
+
+def test_a_sync_view_under_the_decorator_ends_and_is_stored(caller: Caller) -> None:
+    """Nobody stops a thread."""
+
+    async def script(server: Server) -> Any:
+        await disconnected(server, "/sync/")
+        return await server.post("/sync/").end()
+
+    retry = serve(caller.token.key, script)
+    assert (retry.status, retry.replayed) == (201, True)
+    assert_one_order(attempt=1)
+
+
+@both
+@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
+def test_of_an_application_that_its_server_cancels(
+    middleware: bool, settings: Any, caller: Caller
+) -> None:
+    """Django 5.2 and 6.0 then give up the request's thread while the view still runs."""
+    set_up(settings, middleware)
+
+    async def script(server: Server) -> Any:
+        first = server.post("/waiting/")
+        await gate.reached()
+        first.cancel()
+        await first.end()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()  # as asyncio.run() does in the end
+            await asyncio.wait([task])
+        return await server.post("/waiting/").end()
+
+    retry = serve(caller.token.key, script)
+    gc.collect()  # Django leaves the body's file open
+    assert (retry.status, retry.replayed) == (201, False)
+    assert_one_order(attempt=2)
+
+
+def assert_one_order(attempt: int) -> None:
+    assert Order.objects.count() == 1
+    record = IdempotencyRecord.objects.get()
+    assert (record.state, record.attempt) == ("completed", attempt)
+    assert not connection.in_atomic_block
