@@ -67,13 +67,10 @@ class Caller:
     def __init__(self, name: str) -> None:
         self.user = User.objects.create_user(name)
         self.token = Token.objects.create(user=self.user)
-        self._client = self._logged_in(Client)
-        self._async_client = self._logged_in(AsyncClient)
-
-    def _logged_in(self, client_class: Any) -> Any:
-        client = client_class(raise_request_exception=False)
-        client.force_login(self.user)
-        return client
+        self._client = Client(raise_request_exception=False)
+        self._client.force_login(self.user)
+        self._async_client = AsyncClient(raise_request_exception=False)
+        self._async_client.cookies = self._client.cookies
 
     def post(self, path: str, data: Any = None, key: str | None = "k-1", **extra: Any) -> Any:
         """POST JSON (or what ``content_type`` says) under a key."""

@@ -32,10 +32,16 @@ class Answer:
 
 
 class Server:
-    """Gunicorn with worker processes, on the tests' database."""
+    """Gunicorn or uvicorn with worker processes, on the tests' database."""
 
     def __init__(
-        self, stage: Path, workers: int, threads: int, policy: dict[str, Any], redis: str
+        self,
+        stage: Path,
+        workers: int,
+        threads: int,
+        policy: dict[str, Any],
+        redis: str,
+        asgi: bool,
     ) -> None:
         self.stage = stage
         with socket.socket() as probe:
@@ -46,27 +52,39 @@ class Server:
             "IDEMPOTENCY_TEST_STAGE": str(stage),
             "IDEMPOTENCY_TEST_POLICY": json.dumps(policy),
             "IDEMPOTENCY_TEST_REDIS": redis,
+            "IDEMPOTENCY_TEST_CONN_MAX_AGE": "0" if asgi else "60",
             "PYTHONPATH": str(ROOT),
         }
         environment.pop("COVERAGE_PROCESS_START", None)
-        options = [
-            "--workers",
-            str(workers),
-            "--threads",
-            str(threads),
-            "--bind",
-            f"127.0.0.1:{self.port}",
-            "--timeout",
-            "0",
-        ]
+        command = self._uvicorn(workers) if asgi else self._gunicorn(workers, threads)
         self._log = (stage / "server.log").open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "tests.wsgi", *options, "--graceful-timeout", "1"],
+            [sys.executable, "-m", *command],
             cwd=ROOT,
             env=environment,
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
+
+    def _gunicorn(self, workers: int, threads: int) -> list[str]:
+        options = {
+            "--workers": workers,
+            "--threads": threads,
+            "--bind": f"127.0.0.1:{self.port}",
+            "--timeout": 0,
+            "--graceful-timeout": 1,
+        }
+        return ["gunicorn", "tests.wsgi", *_flat(options)]
+
+    def _uvicorn(self, workers: int) -> list[str]:
+        options = {"--workers": workers, "--port": self.port, "--lifespan": "off"}
+        quietly = ["--no-access-log", "--timeout-graceful-shutdown", "1"]
+        return ["uvicorn", "tests.asgi:application", *_flat(options), *quietly]
+
+    @property
+    def pid(self) -> int:
+        """The process that serves requests, if it is the only one."""
+        return self._process.pid
 
     def post(
         self, path: str, token: str, key: str, data: Any = None, timeout: float = 60
@@ -126,6 +144,10 @@ class Server:
         self._log.close()
 
 
+def _flat(options: dict[str, Any]) -> list[str]:
+    return [str(part) for option in options.items() for part in option]
+
+
 @contextmanager
 def running_server(
     stage: Path,
@@ -133,14 +155,16 @@ def running_server(
     threads: int = 1,
     policy: dict[str, Any] | None = None,
     redis: str = "",
+    asgi: bool = False,
 ) -> Iterator[Server]:
     """Run a server for as long as the block lasts.
 
     :param stage: a directory for the log and for what tests and views tell each other
     :param policy: the ``IDEMPOTENCY`` setting, as far as JSON can say it; times in seconds
     :param redis: URL of the cache ``redis``
+    :param asgi: serve the ASGI application, whose requests have a thread each
     """
-    server = Server(stage, workers, threads, policy or {}, redis)
+    server = Server(stage, workers, threads, policy or {}, redis, asgi)
     try:
         server.wait_until_up()
         yield server

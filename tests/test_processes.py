@@ -22,13 +22,16 @@ from tests.shop.models import Order
 pytestmark = pytest.mark.processes
 
 # One view that only the middleware guards, one that the decorator guards, one handler method.
-paths = pytest.mark.parametrize("path", ["/rest/", "/decorated-rest/", "/decorated-create/"])
+WSGI = ["/rest/", "/decorated-rest/", "/decorated-create/"]
+ASGI = ["/async-rest/", "/ninja/async-decorated/"]
+paths = pytest.mark.parametrize("path", [*WSGI, *ASGI])
 
 
 @pytest.fixture
-def server(transactional_db: None, tmp_path: Path) -> Iterator[Server]:
+def server(request: Any, transactional_db: None, tmp_path: Path) -> Iterator[Server]:
     connection.close()
-    with running_server(tmp_path) as running:
+    asgi = "path" in request.fixturenames and request.getfixturevalue("path") in ASGI
+    with running_server(tmp_path, asgi=asgi) as running:
         yield running
 
 

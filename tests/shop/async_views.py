@@ -1,5 +1,6 @@
 """The same purchase behind async views, Django's and adrf's."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -22,8 +23,11 @@ from .models import Order
 
 async def buy(data: Any) -> tuple[int, dict[str, Any]]:
     """As ``views.buy``, with the ORM's async methods."""
+    pause = data.get("pause", 0)  # seconds
+    await asyncio.sleep(pause)
     order = await Order.objects.acreate(item=data.get("item", "server"))
     await sync_to_async(lambda: views.after_write())()
+    await asyncio.sleep(pause)
     outcome = data.get("outcome")
     if outcome == "raise 404":
         raise Http404("no such plan")
