@@ -161,7 +161,7 @@ def _refusal(
     door = approach(request, resolve_policy(request, view_func), Guard)
     if door is None or door.problem is None:
         return None
-    return partial(door.answer, door.problem)
+    return partial(door.refuse, door.problem)
 
 
 def _bracket(request: HttpRequest) -> Bracket:
