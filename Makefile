@@ -12,11 +12,16 @@ DRIVER_mariadb := mysqlclient
 DRIVER_mysql := mysqlclient
 INSTALLED := $(DEMO)/installed-$(or $(SCHEME),sqlite)
 
-.PHONY: demo test outages proof check docs extras images
+.PHONY: demo test outages proof check docs extras images demo-async
 
 # Runs the example project and checks the whole story over HTTP.
 demo: $(INSTALLED)
 	$(DEMO)/bin/python -m example_project.demo
+
+# The same for its async views, under ASGI.
+demo-async: $(INSTALLED)
+	$(DEMO)/bin/python $(PIP) uvicorn adrf django-ninja
+	$(DEMO)/bin/python -m example_project.demo --asgi
 
 # Runs the tests on every database that answers; ARGS go to pytest.
 test: $(VENV)/installed

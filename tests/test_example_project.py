@@ -68,10 +68,11 @@ def test_a_report_is_good_if_every_statement_holds(capsys, seen, ok):
 
 
 @pytest.mark.processes
-def test_the_demo_holds_and_leaves_nothing_behind(tmp_path):
+@pytest.mark.parametrize("options", [[], ["--asgi"]], ids=["wsgi", "asgi"])
+def test_the_demo_holds_and_leaves_nothing_behind(tmp_path, options):
     environment = {name: value for name, value in os.environ.items() if name != "EXAMPLE_DATABASE"}
     done = subprocess.run(
-        [sys.executable, "-m", "example_project.demo"],
+        [sys.executable, "-m", "example_project.demo", *options],
         cwd=PROJECT.parent,
         env=environment,
         capture_output=True,

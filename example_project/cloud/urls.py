@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
@@ -30,3 +32,8 @@ urlpatterns = [
     path("tickets", tickets),
     path("", include(router.urls)),
 ]
+
+if find_spec("adrf") and find_spec("ninja"):
+    from .views.backups import Backups, api
+
+    urlpatterns += [path("adrf/backups", Backups.as_view()), path("ninja/", api.urls)]

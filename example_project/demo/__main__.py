@@ -1,4 +1,4 @@
-"""``make demo``: exit status 0 only if every statement holds."""
+"""``make demo``: exit status 0 only if every statement holds. ``--asgi``: the async views."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ from .report import Report
 from .server import PROJECT, Example
 from .stage import Stage
 from .story import CHAPTERS
+from .waiting import CHAPTERS as ASYNC_CHAPTERS
 
 FOLDER = PROJECT.parent / ".demo"
 LOG_LINES = 30
@@ -24,7 +25,8 @@ def main() -> int:
         signal.signal(number, _leave)
     FOLDER.mkdir(exist_ok=True)
     with TemporaryDirectory(prefix="run-", dir=FOLDER) as folder:
-        example = Example(Path(folder), os.environ.get("EXAMPLE_DATABASE"))
+        asgi = "--asgi" in sys.argv[1:]
+        example = Example(Path(folder), os.environ.get("EXAMPLE_DATABASE"), asgi)
         try:
             with example:
                 return _perform(example)
@@ -50,7 +52,7 @@ def _tell(example: Example) -> Report:
     alice, bob = example.accounts(f"alice-{run}", f"bob-{run}")
     stage = Stage(example, report, alice, bob)
     print(f"The example runs on {example.url}", flush=True)
-    for chapter in CHAPTERS:
+    for chapter in ASYNC_CHAPTERS if example.asgi else CHAPTERS:
         _tell_chapter(chapter, stage)
     return report
 

@@ -1,4 +1,4 @@
-"""The example under gunicorn, with a database, a folder and a port of its own."""
+"""The example under gunicorn or uvicorn, with a database, a folder and a port of its own."""
 
 import json
 import os
@@ -27,10 +27,12 @@ class Example:
 
     :param folder: for the log, the SQLite database, and what the provisioner tells the demo
     :param database: URL of another database than a new SQLite file
+    :param asgi: serve the ASGI application, with uvicorn
     """
 
-    def __init__(self, folder: Path, database: str | None = None) -> None:
+    def __init__(self, folder: Path, database: str | None = None, asgi: bool = False) -> None:
         self.folder = folder
+        self.asgi = asgi
         self.log = folder / "server.log"
         self.environment = {
             **os.environ,
@@ -77,16 +79,18 @@ class Example:
         return done.stdout.strip()
 
     def start(self) -> None:
-        """Start gunicorn on a port that the kernel chooses.
+        """Start the server on a port that the kernel chooses.
 
         The socket is opened here and handed over, so nobody can take the port in between, and
         requests that come before the workers are up wait in its queue.
         """
         with socket.create_server(("127.0.0.1", 0)) as listener, self.log.open("ab") as log:
             self._address = listener.getsockname()
-            command = ["-m", "gunicorn", "--bind", f"fd://{listener.fileno()}"]
+            number = listener.fileno()
+            gunicorn = ["gunicorn", "--bind", f"fd://{number}", "project.wsgi"]
+            uvicorn = ["uvicorn", "--fd", str(number), "project.asgi:application"]
             self._process = subprocess.Popen(  # noqa: S603  (our own command)
-                [sys.executable, *command, "project.wsgi"],
+                [sys.executable, "-m", *(uvicorn if self.asgi else gunicorn)],
                 cwd=PROJECT,
                 env=self.environment,
                 pass_fds=[listener.fileno()],
@@ -102,7 +106,7 @@ class Example:
             self._process.wait()
 
     def stop(self) -> None:
-        """Stop gunicorn and its workers."""
+        """Stop the server and its workers."""
         process, self._process, self._address = self._process, None, None
         if process is None:
             return
