@@ -19,13 +19,26 @@ PERMITTED = [
     ("/permitted-function/", True),
     ("/decorated-permitted-function/", False),
     ("/decorated-permitted-function/", True),
+    ("/async-permitted-function/", True),
+    ("/async-decorated-permitted-function/", False),
+]
+ASYNC_REST = [
+    ("/async-rest/", True),
+    ("/async-decorated-rest/", False),
+    ("/async-decorated-viewset/", False),
+    ("/ninja/sync/", True),
+    ("/ninja/async/", True),
+    ("/ninja/async-decorated/", False),
+    ("/ninja/router/async/", False),
+    ("/ninja-guarded/sync/", False),
 ]
 
 
 @pytest.fixture
-def replayable(request: Any, settings: Any, caller: Caller) -> str:
+def replayable(request: Any, settings: Any, caller: Caller, monkeypatch: Any) -> str:
     """A completed request; its path."""
     path, middleware = request.param
+    monkeypatch.setattr(Caller, "asgi", "async" in path)
     if middleware:
         settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
     caller.user.user_permissions.add(Permission.objects.get(codename="add_order"))
@@ -46,6 +59,14 @@ def assert_refused(response: Any, status: int) -> None:
     assert b"secret" not in response.content
     assert "Idempotency-Replayed" not in response
     assert Order.objects.count() == 1
+
+
+@pytest.mark.parametrize("replayable", ASYNC_REST, indirect=True)
+def test_a_revoked_token_gets_401_from_async_views_and_operations(
+    replayable: str, caller: Caller
+) -> None:
+    caller.token.delete()
+    assert_refused(caller.post(replayable, {"item": "secret"}), 401)
 
 
 @every_rest_door

@@ -8,6 +8,8 @@ from adrf.decorators import api_view
 from adrf.views import APIView
 from adrf.viewsets import ViewSet
 from asgiref.sync import sync_to_async
+from django.contrib.auth.decorators import permission_required, user_passes_test
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 from django.utils.decorators import method_decorator
@@ -56,6 +58,25 @@ async def function(request: Any) -> HttpResponse:
 @csrf_exempt
 @idempotent
 async def decorated_function(request: Any) -> HttpResponse:
+    return await answer(request)
+
+
+async def may_order(user: Any) -> bool:
+    if not await user.ahas_perm("shop.add_order"):
+        raise PermissionDenied
+    return True
+
+
+@csrf_exempt
+@user_passes_test(may_order)
+async def permitted_function(request: Any) -> HttpResponse:
+    return await answer(request)
+
+
+@csrf_exempt
+@permission_required("shop.add_order", raise_exception=True)
+@idempotent
+async def decorated_permitted_function(request: Any) -> HttpResponse:
     return await answer(request)
 
 

@@ -48,6 +48,11 @@ urlpatterns = [
     path("effects/rest-function/", effects.rest_function),
     path("async-function/", async_views.function),
     path("async-decorated-function/", async_views.decorated_function),
+    path("async-permitted-function/", async_views.permitted_function),
+    path(
+        "async-decorated-permitted-function/",
+        async_views.decorated_permitted_function,
+    ),
     path("async-template-function/", async_views.template_function),
     path("async-class/", async_views.ClassView.as_view()),
     path("async-decorated-class/", async_views.DecoratedClassView.as_view()),
