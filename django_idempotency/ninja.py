@@ -59,6 +59,8 @@ def guard_api(api: Any, options: Options) -> Any:
 def guard_run(run: Any, options: Options) -> Any:
     """Guard one operation, given its ``run``: what ``decorate_view`` decorates."""
     operation = operation_of(run)
+    # An API decorates before its routers do, and the nearest word counts.
+    setattr(operation, OPTIONS, {**getattr(operation, OPTIONS, {}), **options})
     _guard_view_func(operation)
     return _with_bracket(run, operation, options)
 
@@ -70,21 +72,26 @@ def operation_of(run: Any) -> Any:
     return getattr(run, "__self__", None)
 
 
+def operations_behind(view: Any) -> list[Any]:
+    """Return the operations that a view of Ninja's chooses from; none if it is not Ninja's."""
+    return _operations(view) if getattr(view, "__module__", None) == "ninja.operation" else []
+
+
 def hook_view(view: Any, request: HttpRequest) -> bool:
     """Have the operations behind a view of Ninja's guard this request.
 
     :return: whether the view is one of Ninja's
     """
-    if getattr(view, "__module__", None) != "ninja.operation":
-        return False
-    for operation in _operations(view):
+    operations = operations_behind(view)
+    for operation in operations:
         if not hasattr(operation, _HOOKED):
             _guard_view_func(operation)
             operation.run = _with_bracket(operation.run, operation, None)
             # Last: two requests that do this at the same time guard it twice, which is once.
             setattr(operation, _HOOKED, True)
-    _want(request, {})
-    return True
+    if operations:
+        _want(request, {})
+    return bool(operations)
 
 
 def _operations(view: Any) -> list[Any]:

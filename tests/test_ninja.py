@@ -10,6 +10,7 @@ from ninja import NinjaAPI, Router
 from ninja.decorators import decorate_view
 from ninja.throttling import AuthRateThrottle
 
+from django_idempotency.contract.endpoints import endpoints
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.ninja import hook_view
@@ -124,6 +125,19 @@ def test_the_nearest_word_counts(caller: Caller) -> None:
     first = caller.post("/nested-api/shop/")
     assert (first["Shop-Status"], "Idempotency-Status" in first) == ("stored", False)
     assert caller.post("/nested-api/shop/", {"item": "other"}).status_code == 418
+
+
+def test_what_is_guarded_how_is_known_without_a_request(settings: Any) -> None:
+    settings.MIDDLEWARE = settings.BASE_MIDDLEWARE
+    found = {(each.path, each.method): each for each in endpoints()}
+    assert found["/ninja/sync/", "POST"].verdict.state == "unguarded"
+    assert found["/ninja/exempt/", "POST"].verdict.state == "exempt"
+    assert found["/ninja/async-decorated/", "POST"].verdict.door == "decorated function"
+    assert found["/ninja-guarded/sync/", "POST"].verdict.door == "decorated view"
+    nested = found["/nested-api/shop/", "POST"].verdict.policy
+    assert nested is not None
+    assert (nested.mismatch_status, nested.status_header) == (418, "Shop-Status")
+    assert ("/ninja/sync/", "PUT") not in found
 
 
 @pytest.mark.once

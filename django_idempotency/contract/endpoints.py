@@ -13,6 +13,7 @@ from django.urls import URLResolver, get_resolver
 from ..class_views import class_of, class_policy, handler_name, mark_of
 from ..conf import configuration
 from ..doors import EXEMPT, OPTIONS, resolve_policy
+from ..ninja import operations_behind
 from ..permissions import belongs_to_admin, hides_its_check
 from ..policy import Policy
 from .middlewares import is_installed
@@ -84,7 +85,10 @@ def endpoints(resolver: URLResolver | None = None) -> list[Endpoint]:
     """
     found: list[Endpoint] = []
     for route in routes(resolver or get_resolver()):
-        new = [_endpoint(route, method) for method in write_methods(route.view)]
+        # Django Ninja has a route for each operation, and the first one takes all of them.
+        known = {(each.path, each.method) for each in found}
+        methods = [each for each in write_methods(route.view) if (route.path, each) not in known]
+        new = [_endpoint(route, method) for method in methods]
         found += [] if _is_format_suffix(route, new, found) else new
     return found
 
@@ -96,7 +100,10 @@ def judge(view: View, method: str, path: str) -> Verdict:
     :param path: ``request.path_info``
     """
     view_class = class_of(view)
-    if view_class is None:
+    operation = next((each for each in operations_behind(view) if method in each.methods), None)
+    if operation is not None:
+        verdict = _operation(operation, view, path)
+    elif view_class is None:
         verdict = _function(view, path)
     else:
         verdict = _handler(view, view_class, method, path)
@@ -127,6 +134,17 @@ def _function(view: Any, path: str) -> Verdict:
     if verdict.state is State.GUARDED and hides_its_check(view):
         return Verdict(State.FAILS, policy=verdict.policy, reason=HIDDEN)
     return verdict
+
+
+def _operation(operation: Any, view: Any, path: str) -> Verdict:
+    """What holds for an operation of Django Ninja."""
+    function = operation.view_func
+    if hasattr(function, EXEMPT):
+        return Verdict(State.EXEMPT, reason=getattr(function, EXEMPT))
+    door = Door.FUNCTION if hasattr(function, OPTIONS) else Door.VIEW
+    if hasattr(function, OPTIONS) or hasattr(operation, OPTIONS):
+        return Verdict(State.GUARDED, door, resolve_policy(operation, function))
+    return _middleware(view, path)
 
 
 def _handler(view: Any, view_class: type, method: str, path: str) -> Verdict:
@@ -186,6 +204,9 @@ def _middleware(view: Any, path: str) -> Verdict:
 
 
 def _name(view: Any, method: str) -> str:
+    for operation in operations_behind(view):
+        if method in operation.methods:
+            return f"{operation.view_func.__module__}.{operation.view_func.__qualname__}"
     view_class: Any = class_of(view)
     if view_class is None:
         return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"

@@ -8,6 +8,7 @@ from django.urls import URLResolver
 from django.utils.regex_helper import normalize
 
 from ..class_views import class_of, works_in_dispatch
+from ..ninja import operations_behind
 from ..permissions import captured
 
 View = Callable[..., Any]
@@ -41,7 +42,7 @@ def write_methods(view: View) -> tuple[str, ...]:
     A function may take any, unless ``require_http_methods`` (or ``require_POST`` ...) says which.
     """
     view_class = class_of(view)
-    taken = set(WRITES) if view_class is None else _handled(view, view_class)
+    taken = _answered(view) if view_class is None else _handled(view, view_class)
     for allowed in captured(view, "require_http_methods.", "request_method_list"):
         taken &= set(allowed)
     return tuple(method for method in WRITES if method in taken)
@@ -65,6 +66,11 @@ def _joined(above: tuple[str, str], pattern: Any) -> tuple[str, str]:
     template, parameters = normalize(pattern.pattern.regex.pattern)[0]
     named = template % {name: f"{{{name}}}" for name in parameters}
     return above[0] + named, above[1] + template % dict.fromkeys(parameters, "0")
+
+
+def _answered(view: Any) -> set[str]:
+    operations = operations_behind(view)
+    return {method for each in operations for method in each.methods} or set(WRITES)
 
 
 def _handled(view: Any, view_class: Any) -> set[str]:

@@ -94,7 +94,10 @@ LOGGING = {
 
 # The defaults guard every write that carries a key. Each contract's policy stands on its views.
 IDEMPOTENCY = {
-    "EXEMPT_PATHS": {r"^/login$": "a login makes a session, which is for one client only"},
+    "EXEMPT_PATHS": {
+        r"^/login$": "a login makes a session, which is for one client only",
+        r"^/ninja/$": "Django Ninja's own page, which is not there",
+    },
 }
 
 # What happens to a new row before the answer: a function of the row.

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.once
 COMMANDS = {module.name for module in iter_modules(commands.__path__)}
 
 
-LIFECYCLE = {"begin", "fail", "finish"}
-"""Methods of the operation that the guard calls, not the view."""
+LIFECYCLE = {"begin", "fail", "finish", "transaction_on"}
+"""Members of the operation that the guard calls, not the view."""
 
 
 def public(module: Any) -> set[str]:
