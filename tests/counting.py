@@ -42,6 +42,13 @@ class CountingConnection(Connection):
     sent: list[str] = []
     """Names of the threads that sent something."""
 
+    opened = 0
+    """How many connections were opened, or tried."""
+
+    def _connect(self) -> Any:
+        CountingConnection.opened += 1
+        return super()._connect()
+
     def send_packed_command(self, command: Any, check_health: bool = True) -> Any:
         # A connection says hello before it is asked.
         if self._sock is not None and not self._is_greeting():

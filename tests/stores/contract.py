@@ -213,6 +213,16 @@ class StoreContract:
         assert stores(stalled, OTHER) is False
         assert self.answer() == Replay(CREATED)
 
+    def test_nor_into_a_new_record_in_flight(self) -> None:
+        if self.one_writer:
+            pytest.skip("duplicates wait for the writer")
+        stalled = self.dying(a_claim())
+        self.expire(a_claim())
+        operation = self.begin()
+        assert in_thread(lambda: stores(stalled, OTHER)).result() is False
+        assert operation.finish(CREATED)
+        assert self.answer() == Replay(CREATED)
+
     def test_what_is_not_stored_runs_again(self) -> None:
         """I2."""
         for _ in range(2):
