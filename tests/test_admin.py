@@ -173,6 +173,7 @@ class TestPages:
         assert 'readonly">-<' in admin_client.get(detail(record)).content.decode()
 
 
+@pytest.mark.once
 class TestReadOnly:
     @pytest.mark.parametrize("verb", ["change", "delete"])
     def test_a_record_cannot_be_written(self, admin_client, verb):

@@ -261,6 +261,7 @@ class TestPurge:
         assert len(keys()) == 2
 
 
+@pytest.mark.once
 class TestPermissions:
     """Each action has its own."""
 
