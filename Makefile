@@ -64,7 +64,7 @@ $(VENV)/installed: setup.cfg pyproject.toml | python
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) --upgrade pip
 	$(VENV)/bin/python $(PIP) --editable ".[crypto,drf,opentelemetry,prometheus,redis]" --group test
-	-$(VENV)/bin/python $(PIP) "psycopg[binary]"
+	-$(VENV)/bin/python $(PIP) "psycopg[binary,pool]"
 	-$(VENV)/bin/python $(PIP) mysqlclient
 	touch $@
 

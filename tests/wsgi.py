@@ -3,11 +3,18 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from django.core.wsgi import get_wsgi_application
 from django.db import connection
 
 STAGE = Path(os.environ["IDEMPOTENCY_TEST_STAGE"])
+
+
+def hang_beside_the_lock(operation: Any) -> None:
+    """The same for a view in non-atomic mode: its session is the one that holds the record."""
+    with operation._holding._session.entered():
+        hang_if_told()
 
 
 def _session() -> str:
@@ -34,6 +41,7 @@ def hang_if_told() -> None:
 
 application = get_wsgi_application()
 
-from tests.shop import views  # noqa: E402  (the apps must be ready)
+from tests.shop import effects, views  # noqa: E402  (the apps must be ready)
 
 views.after_write = hang_if_told
+effects.after_charge = hang_beside_the_lock

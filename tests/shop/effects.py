@@ -134,6 +134,12 @@ class RestView(APIView):
         return rest_answer(request)
 
 
+class RunningAgainView(RestView):
+    @idempotent(atomic=False, on_interrupted="run")
+    def post(self, request: Any) -> Response:
+        return rest_answer(request)
+
+
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 @idempotent(atomic=False)
 class EffectViewSet(ViewSet):

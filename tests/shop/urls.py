@@ -38,6 +38,7 @@ urlpatterns = [
     path("effects/function/", effects.function),
     path("effects/in-request-block/", effects.in_request_block),
     path("effects/running-again/", effects.running_again),
+    path("effects/rest-running-again/", effects.RunningAgainView.as_view()),
     path("effects/resolved/", effects.resolved),
     path("effects/limited/", effects.limited),
     path("effects/waiting/", effects.waiting),
