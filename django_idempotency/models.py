@@ -60,6 +60,7 @@ class IdempotencyRecord(models.Model):
             ("view_response", _("Can view stored responses")),
             ("release_idempotencyrecord", _("Can release interrupted records")),
             ("purge_idempotencyrecord", _("Can purge expired records")),
+            ("settle_idempotencyrecord", _("Can settle operations of unknown outcome")),
         ]
 
     def __str__(self) -> str:

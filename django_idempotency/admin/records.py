@@ -8,7 +8,8 @@ from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Length
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
-from django.urls import path
+from django.urls import path, reverse
+from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
@@ -18,7 +19,8 @@ from ..models import IdempotencyRecord
 from ..protocol.record import StoredResponse
 from ..stores.clock import StoreTime
 from ..stores.db import DatabaseStore
-from . import actions, presentation
+from ..stores.journal import Journal
+from . import actions, presentation, settling
 from .filters import FILTERS
 from .listing import BoundedPaginator, RecordList
 
@@ -51,7 +53,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
     ordering = ("-id",)
     paginator = BoundedPaginator
-    readonly_fields = (*_RECORD, *_STATE, *_RESPONSE, *_STORED)
+    readonly_fields = (*_RECORD, *_STATE, "unsettled", *_RESPONSE, *_STORED)
     search_fields = ("key",)
     search_help_text = _("A whole key, as it was sent.")
     show_facets = admin.ShowFacets.NEVER
@@ -80,6 +82,9 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_purge_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.purge_idempotencyrecord")
 
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.settle_idempotencyrecord")
+
     def has_response_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.view_response")
 
@@ -105,9 +110,19 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def purge_view(self, request: HttpRequest) -> HttpResponse:
         return actions.purge(self, request)
 
+    # The decision is to commit before the request does.
+    @transaction.non_atomic_requests
+    def settle_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return settling.settle(self, request, pk)
+
     def get_urls(self) -> Any:
-        view = self.admin_site.admin_view(self.purge_view)
-        return [path("purge/", view, name=actions.PURGE), *super().get_urls()]
+        purge = self.admin_site.admin_view(self.purge_view)
+        settle = self.admin_site.admin_view(self.settle_view)
+        own = [
+            path("purge/", purge, name=actions.PURGE),
+            path("<int:pk>/settle/", settle, name=settling.SETTLE),
+        ]
+        return [*own, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Records of the database that guarded views use, without what is not shown."""
@@ -133,11 +148,22 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "fields": (*_RESPONSE, *_STORED) if may else _RESPONSE,
             "description": None if may else closed,
         }
+        state = (*_STATE, "unsettled") if self._may_settle(request, obj) else _STATE
         return (
             (None, {"fields": _RECORD}),
-            (_("State"), {"fields": _STATE}),
+            (_("State"), {"fields": state}),
             (_("Response"), response),
         )
+
+    def _may_settle(self, request: HttpRequest, record: Any) -> bool:
+        if record is None or not self.has_settle_permission(request):
+            return False
+        return bool(Journal(record._state.db).unsettled([record.pk]))
+
+    @admin.display(description=_("unknown outcome"))
+    def unsettled(self, record: Any) -> Any:
+        url = reverse(f"{self.admin_site.name}:{settling.SETTLE}", args=[record.pk])
+        return format_html('<a href="{}">{}</a>', url, _("Say what became of it"))
 
     @admin.display(description=_("key"))
     def short_key(self, record: Any) -> str:

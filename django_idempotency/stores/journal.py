@@ -8,6 +8,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from ..codecs import Vault
 from ..models import IdempotencyRecord, IdempotencyStep
+from ..protocol.record import State
 from .clock import StoreTime
 from .contention import contention_is_busy
 from .transactions import write_transaction
@@ -36,11 +37,12 @@ class Journal:
         return self._beginning(record_id).filter(finished_at=None).exists()
 
     def unsettled(self, record_ids: Collection[int]) -> set[int]:
-        """Return which of these records have an attempt that has started and has not ended."""
+        """Return which of these records have no result, and an attempt that has not ended."""
+        records = IdempotencyRecord._base_manager.using(self.using)
+        claimed = records.filter(pk__in=record_ids, state=State.CLAIMED)
         open_attempts = self._rows().filter(position=BEGINNING, finished_at=None)
-        return set(
-            open_attempts.filter(record_id__in=record_ids).values_list("record_id", flat=True)
-        )
+        found = open_attempts.filter(record_id__in=claimed.values("pk"))
+        return set(found.values_list("record_id", flat=True))
 
     def is_free(self, record_id: int) -> bool:
         """Whether no step is being written; keeps them away until this transaction ends."""

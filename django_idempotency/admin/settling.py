@@ -1,0 +1,116 @@
+"""The page on which people say what became of an interrupted operation of non-atomic mode."""
+
+from datetime import timedelta
+from typing import Any, cast
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from ..conf import configuration
+from ..lifecycle.operators import Desk, Settled
+from ..models import IdempotencyRecord, IdempotencyStep
+from ..protocol.record import StoredResponse
+from ..stores.journal import Journal
+
+SETTLE = "django_idempotency_idempotencyrecord_settle"
+CHANGED = "django_idempotency_idempotencyrecord_change"
+
+_WORDS = {
+    "release": _("Released: it runs again."),
+    "answer": _("Answered with status %(status)s."),
+    "refuse": _("Refused for good."),
+}
+_LEFT = _("Nothing was changed: it is in flight, or somebody has settled it.")
+
+
+class SettleForm(forms.Form):
+    """A decision, and that it was made knowingly."""
+
+    decision = forms.ChoiceField(
+        label=_("Decision"),
+        widget=forms.RadioSelect,
+        choices=[
+            ("release", _("Let it run again, from the first step that is not done")),
+            ("answer", _("It is done: answer its retries with the response below")),
+            ("refuse", _("Never run it again, and tell its caller so")),
+        ],
+    )
+    status = forms.IntegerField(label=_("Status"), min_value=200, max_value=499, required=False)
+    body = forms.CharField(label=_("Body (JSON)"), widget=forms.Textarea, required=False)
+    confirmed = forms.BooleanField(label=_("I know what the interrupted attempt has done."))
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if given.get("decision") == "answer" and not given.get("status"):
+            self.add_error("status", _("An answer needs a status."))
+        return given
+
+
+def settle(model_admin: Any, request: HttpRequest, pk: int) -> HttpResponse:
+    """Show what is known of an operation, and carry a decision out."""
+    if not model_admin.has_settle_permission(request):
+        raise PermissionDenied
+    record = model_admin.get_queryset(request).filter(pk=pk).first()
+    if record is None or pk not in Journal(record._state.db).unsettled([pk]):
+        raise Http404
+    form = SettleForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        return _carry_out(model_admin, request, record, form.cleaned_data)
+    request.current_app = model_admin.admin_site.name
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": _("Settle an interrupted operation"),
+        "record": record,
+        "form": form,
+        "steps": steps_of(record),
+    }
+    template = "admin/django_idempotency/idempotencyrecord/settle.html"
+    return TemplateResponse(request, template, context)
+
+
+def steps_of(record: Any) -> QuerySet[IdempotencyStep]:
+    """Return what is noted about an operation: its start, then its steps in order."""
+    rows = IdempotencyStep._base_manager.using(record._state.db)
+    return rows.filter(record_id=record.pk).order_by("position")
+
+
+def _carry_out(
+    model_admin: Any, request: HttpRequest, record: Any, given: dict[str, Any]
+) -> HttpResponse:
+    if _decide(Desk(record._state.db), record.pk, given) is Settled.DONE:
+        words = str(_WORDS[given["decision"]] % given)
+        LogEntry.objects.create(
+            user_id=cast(int, request.user.pk),
+            content_type=ContentType.objects.get_for_model(IdempotencyRecord),
+            object_id=str(record.pk),
+            object_repr=str(record)[:200],
+            action_flag=CHANGE,
+            change_message=words,
+        )
+        model_admin.message_user(request, words, messages.SUCCESS)
+    else:
+        model_admin.message_user(request, _LEFT, messages.WARNING)
+    return HttpResponseRedirect(
+        reverse(f"{model_admin.admin_site.name}:{CHANGED}", args=[record.pk])
+    )
+
+
+def _decide(desk: Desk, pk: int, given: dict[str, Any]) -> Settled:
+    retention: timedelta = configuration().policy.retention
+    if given["decision"] == "release":
+        return desk.release(pk)
+    if given["decision"] == "refuse":
+        return desk.refuse(pk, retention)
+    headers = (("Content-Type", "application/json"),)
+    return desk.answer(
+        pk, StoredResponse(given["status"], headers, given["body"].encode()), retention
+    )

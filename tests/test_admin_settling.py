@@ -1,0 +1,144 @@
+"""Interrupted operations of non-atomic mode are settled in the admin."""
+
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from django_idempotency.models import IdempotencyRecord
+from tests.conftest import Caller
+from tests.shop import effects
+from tests.test_admin import grant
+from tests.test_admin_browser import browser_page, log_in
+from tests.test_non_atomic import code_of
+
+PATH = "/effects/function/"
+
+
+@pytest.fixture
+def record(caller: Caller) -> int:
+    effects.charges.clear()
+    assert retried(caller).status_code == 500
+    return int(IdempotencyRecord.objects.get().pk)
+
+
+@pytest.fixture
+def operator(transactional_db: None) -> Client:
+    user = User.objects.create_user("operator", is_staff=True)
+    grant(user, "view_idempotencyrecord")
+    grant(user, "settle_idempotencyrecord")
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def retried(caller: Caller) -> Any:
+    return caller.post(PATH, {"item": "vm", "outcome": "raise 500"})
+
+
+def page(record: int) -> str:
+    return reverse("admin:django_idempotency_idempotencyrecord_settle", args=[record])
+
+
+def settle(client: Client, record: int, **given: Any) -> Any:
+    return client.post(page(record), {"confirmed": "on", **given}, follow=True)
+
+
+def test_the_record_leads_to_what_is_known(operator: Client, record: int) -> None:
+    change = reverse("admin:django_idempotency_idempotencyrecord_change", args=[record])
+    assert page(record) in operator.get(change).content.decode()
+    shown = operator.get(page(record)).content.decode()
+    assert "Attempt 1 started" in shown
+    assert PATH in shown
+
+
+def test_a_released_operation_runs_again(operator: Client, record: int, caller: Caller) -> None:
+    assert "Released" in settle(operator, record, decision="release").content.decode()
+    assert retried(caller).status_code == 500
+    assert effects.charges == ["vm"] * 2
+
+
+def test_an_answer_replays_and_is_logged(operator: Client, record: int, caller: Caller) -> None:
+    settle(operator, record, decision="answer", status=201, body='{"id": 7}')
+    answer = retried(caller)
+    assert (answer.status_code, answer.json()) == (201, {"id": 7})
+    assert effects.charges == ["vm"]
+    (entry,) = LogEntry.objects.all()
+    assert (entry.action_flag, entry.object_id) == (CHANGE, str(record))
+    assert entry.change_message == "Answered with status 201."
+    assert operator.get(page(record)).status_code == 404
+
+
+def test_a_refusal_is_for_good(operator: Client, record: int, caller: Caller) -> None:
+    settle(operator, record, decision="refuse")
+    assert code_of(retried(caller)) == "idempotency_operation_refused"
+    assert effects.charges == ["vm"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"decision": "release", "confirmed": ""},
+        {"decision": "forget"},
+        {"decision": "answer"},
+        {"decision": "answer", "status": 500},
+    ],
+)
+def test_half_a_decision_is_none(
+    operator: Client, record: int, caller: Caller, given: dict[str, Any]
+) -> None:
+    settle(operator, record, **given)
+    assert code_of(retried(caller)) == "outcome_unknown"
+    assert not LogEntry.objects.exists()
+
+
+def test_it_needs_its_permission(record: int) -> None:
+    user = User.objects.create_user("viewer", is_staff=True)
+    grant(user, "view_idempotencyrecord")
+    client = Client()
+    client.force_login(user)
+    assert client.get(page(record)).status_code == 403
+    assert settle(client, record, decision="release").status_code == 403
+    change = reverse("admin:django_idempotency_idempotencyrecord_change", args=[record])
+    assert page(record) not in client.get(change).content.decode()
+
+
+def test_only_unknown_outcomes_are_settled(operator: Client, caller: Caller) -> None:
+    caller.post(PATH, key="completed")
+    done = IdempotencyRecord.objects.get().pk
+    assert operator.get(page(done)).status_code == 404
+    assert operator.get(page(done + 1)).status_code == 404
+
+
+def test_what_somebody_else_has_settled_meanwhile_stays(
+    operator: Client, record: int, caller: Caller, monkeypatch: Any
+) -> None:
+    from django_idempotency.lifecycle.operators import Desk, Settled
+
+    monkeypatch.setattr(Desk, "release", lambda desk, pk: Settled.NOT_INTERRUPTED)
+    assert "Nothing was changed" in settle(operator, record, decision="release").content.decode()
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.browser
+def test_in_a_browser(live_server: Any, record: int, caller: Caller) -> None:
+    User.objects.create_superuser("admin", password="secret")
+    with browser_page() as window:
+        log_in(window, live_server.url, "admin")
+        window.goto(
+            f"{live_server.url}/admin/django_idempotency/idempotencyrecord/{record}/change/"
+        )
+        window.get_by_role("link", name="Say what became of it").click()
+        assert "Attempt 1 started" in window.inner_text("#content")
+        window.get_by_label("It is done: answer its retries").check()
+        window.get_by_label("Status").fill("201")
+        window.get_by_label("Body (JSON)").fill('{"id": 7}')
+        window.get_by_label("I know what the interrupted attempt has done.").check()
+        window.get_by_role("button", name="Settle").click()
+        assert "Answered with status 201." in window.inner_text("body")
+    answer = retried(caller)
+    assert (answer.status_code, answer.json()) == (201, {"id": 7})
+    assert effects.charges == ["vm"]
