@@ -12,7 +12,6 @@ from .settings import BASE_MIDDLEWARE, DATABASES
 _default = DATABASES["default"]
 _default["NAME"] = _default.get("TEST", {}).get("NAME") or f"test_{_default['NAME']}"
 _default["CONN_MAX_AGE"] = int(os.environ.get("IDEMPOTENCY_TEST_CONN_MAX_AGE", "60"))
-_default["CONN_MAX_AGE"] = 60
 if "IDEMPOTENCY_TEST_POOL" in os.environ:
     _default["CONN_MAX_AGE"] = 0
     _size = int(os.environ["IDEMPOTENCY_TEST_POOL"])
