@@ -270,3 +270,5 @@ class TestSeveralDatabases:
         assert only("W043")
         settings.ROOT_URLCONF = URLconf(non_atomic)
         assert not {"W043", "W044"} & set(ids())
+        settings.ROOT_URLCONF = URLconf(idempotent(store="cache")(plain))
+        assert not {"W043", "W044"} & set(ids())

@@ -7,6 +7,7 @@ from django.core.checks import CheckMessage, Warning, register
 from django.db import connections, router
 
 from ..models import IdempotencyRecord
+from ..policy import Store
 from .configuration import TAG, valid_configuration
 from .databases import connection_of_records
 from .views import guarded_endpoints
@@ -21,7 +22,7 @@ def check_aliases(**kwargs: Any) -> list[CheckMessage]:
     if connection is None or valid is None:
         return []
     policies = [policy for _, policy in guarded_endpoints()] or [valid.policy]
-    if not any(policy.atomic for policy in policies):
+    if not any(policy.atomic and policy.store is not Store.CACHE for policy in policies):
         return []
     others = (each for each in apps.get_models() if each._meta.app_label != _OURS)
     written = {router.db_for_write(model) for model in others}
