@@ -16,6 +16,8 @@ from .protocol.problems import Problem
 
 _WATCHED = "_idempotency_watched"
 _HOOKED = "_idempotency_hooked"
+_API_VIEWS = {"rest_framework.decorators", "adrf.decorators"}
+"""Modules of ``@api_view``."""
 
 
 def watch(request: HttpRequest, options: Options) -> None:
@@ -57,7 +59,7 @@ def mark_of(handler: Any, mark: str) -> Any:
 
     ``@api_view`` hides the function it wraps in a closure, without its attributes.
     """
-    hides = getattr(handler, "__module__", None) == "rest_framework.decorators"
+    hides = getattr(handler, "__module__", None) in _API_VIEWS
     cells = (getattr(handler, "__closure__", None) or ()) if hides else ()
     marks = (getattr(each, mark, None) for each in (handler, *(c.cell_contents for c in cells)))
     return next((each for each in marks if each is not None), None)

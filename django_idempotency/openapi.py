@@ -10,11 +10,15 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from django.urls import get_resolver
+
 from .contract import words
 from .contract.endpoints import State, judge
 from .contract.facts import facts, response_headers
 from .contract.problems import ADVICE, MEANING, problems_of
+from .contract.routes import Route, routes
 from .http.problems import MEDIA_TYPE, document_of, link_of
+from .ninja import operations_behind
 from .policy import Errors, Policy
 from .protocol.keys import KeyFormat, value_pattern
 from .protocol.problems import Code, Problem
@@ -48,6 +52,24 @@ def spectacular_hook(result: Json, generator: Any, **kwargs: Any) -> Json:
             if verdict.policy and verdict.state is State.GUARDED and method.lower() in item:
                 describe(item[method.lower()], verdict.policy, result)
     return result
+
+
+class DescribedOperations:
+    """Describes the guarded operations of a Django Ninja API in its document.
+
+    A mixin: ``class API(DescribedOperations, NinjaAPI)``.
+    """
+
+    def get_openapi_schema(self, **options: Any) -> Any:
+        document = super().get_openapi_schema(**options)  # type: ignore[misc]
+        known = _routes_by_operation(self)
+        for item in document["paths"].values():
+            for method, operation in item.items():
+                route = known.get(operation.get("operationId"))
+                verdict = route and judge(route.view, method.upper(), route.example)
+                if verdict and verdict.policy and verdict.state is State.GUARDED:
+                    describe(operation, verdict.policy, document)
+        return document
 
 
 def describe(operation: Json, policy: Policy, document: Json) -> None:
@@ -124,6 +146,16 @@ def key_schema(policy: Policy) -> Json:
         quotes = "" if policy.key_format in {KeyFormat.BARE, KeyFormat.PRINTABLE} else '"?'
         schema["allOf"] = [{"pattern": f"^{quotes}(?:{own.pattern}){quotes}$"}]
     return schema
+
+
+def _routes_by_operation(api: Any) -> dict[str, Route]:
+    """Return the routes of an API of Django Ninja, by the ids of its operations."""
+    return {
+        operation.operation_id or api.get_openapi_operation_id(operation): route
+        for route in routes(get_resolver())
+        for operation in operations_behind(route.view)
+        if operation.api is api
+    }
 
 
 def _route_of(path: str, known: Iterable[str]) -> tuple[str, str]:

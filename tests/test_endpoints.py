@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from adrf.decorators import api_view as async_api_view_of
 from django.contrib import admin
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.http import HttpRequest, HttpResponse
@@ -31,7 +32,7 @@ from django_idempotency.contract.routes import routes, write_methods
 from django_idempotency.decorators import idempotency_exempt, idempotent
 from tests.conftest import Caller
 from tests.doors import DECORATED, MIDDLEWARE, PLAIN
-from tests.shop import urls, views
+from tests.shop import async_views, urls, views
 from tests.shop.models import Order
 from tests.test_checks import closed
 
@@ -91,6 +92,13 @@ class DispatcherBehindLogin(LoginRequiredMixin, Dispatcher):
         return super().dispatch(request, *args, **kwargs)
 
 
+@async_api_view_of(["POST"])
+@idempotent(replay_header="X-Handler")
+async def async_api_view(request: Any) -> Response:
+    status, body = await async_views.buy(request.data)
+    return Response(body, status=status)
+
+
 hidden = csrf_exempt(closed(views.function))
 twice = idempotent(replay_header="X-Outer")(
     idempotent(replay_header="X-Inner", retry_after=7)(views.ClassView.as_view())
@@ -103,6 +111,7 @@ EXTRA = [
     path("mixed/", Mixed.as_view()),
     path("exempt-but-one/", ExemptButOne.as_view()),
     path("by-method-decorator/", ByMethodDecorator.as_view()),
+    path("async-api-view/", async_api_view),
     path("exempt-view/", idempotency_exempt(reason="see the URLconf")(csrf_exempt(views.function))),
     path("exempt-view-of-class/", idempotency_exempt(views.ClassView.as_view())),
     path("exempt-view-of-guarded/", idempotency_exempt(views.DecoratedClassView.as_view())),
@@ -125,6 +134,7 @@ OTHERS = {
     *("permitted-function/", "decorated-permitted-function/", "exempt-function/"),
     *("streaming-function/", "csrf-function/", "exempt-rest-function/", "permitted-rest/"),
     *("decorated-permitted-rest/", "drf-errors/", "required/", "orders/"),
+    *("ninja/", "ninja-guarded/", "async-decorated-rest-function/"),
 }
 SHOP = {*OTHERS, *(door.lstrip("/") for door in (*PLAIN, *DECORATED))}
 urlpatterns = [
@@ -155,6 +165,7 @@ def said() -> dict[str, tuple[State, str]]:
         f"{method} {route.example}": judge(route.view, method, route.example)
         for route in ROUTES
         for method in write_methods(route.view)
+        if "ninja" not in route.path or "/async" not in route.path  # these want ASGI
     }
     return {
         name: (state_seen(verdict), verdict.policy.replay_header if verdict.policy else "")

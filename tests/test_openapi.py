@@ -15,6 +15,7 @@ from drf_spectacular.settings import spectacular_settings
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from hypothesis import given
 from hypothesis import strategies as st
+from ninja import NinjaAPI
 from openapi_spec_validator import validate
 from rest_framework.decorators import api_view
 from rest_framework.response import Response
@@ -26,6 +27,7 @@ from django_idempotency.http.problems import problem_response
 from django_idempotency.openapi import (
     COMPONENT,
     SCHEMA,
+    DescribedOperations,
     describe,
     key_schema,
     parameter,
@@ -284,11 +286,8 @@ def guarded_in(whole: dict[str, Any]) -> dict[str, Any]:
 
 class TestThePage:
     def test_its_code_runs(self, settings: Any) -> None:
-        scope, hooks, call, metadata, urls, docs_url = blocks(
-            text_of(DOCS / "openapi.md"), "python"
-        )
         namespace: dict[str, Any] = {}
-        for block in (scope, hooks, call, metadata, urls, docs_url):
+        for block in blocks(text_of(DOCS / "openapi.md"), "python"):
             exec(block, namespace)
         validate(namespace["document"])
         assert namespace["operation"]["parameters"][0]["required"] is True
@@ -298,6 +297,47 @@ class TestThePage:
         assert (
             "/" + str(namespace["urlpatterns"][0].pattern) == namespace["IDEMPOTENCY"]["DOCS_URL"]
         )
+
+
+class DescribedAPI(DescribedOperations, NinjaAPI):
+    pass
+
+
+ninja = DescribedAPI(urls_namespace="described")
+
+
+@ninja.post("/orders/{int:number}")
+@idempotent(required=True)
+def change(request: Any, number: int) -> int:
+    """Change an order."""
+    return number
+
+
+@ninja.post("/plain")
+def plain(request: Any) -> int:
+    return 1
+
+
+@ninja.get("/plain")
+def read(request: Any) -> int:
+    return 1
+
+
+urlpatterns = [path("shop/", ninja.urls)]
+
+
+@pytest.mark.urls(__name__)
+class TestNinja:
+    def described(self) -> dict[str, Any]:
+        whole = ninja.get_openapi_schema()
+        validate(json.loads(json.dumps(whole)))
+        return guarded_in(whole)
+
+    def test_guarded_operations_and_no_others_are_described(self) -> None:
+        assert self.described() == {"post /shop/orders/{number}": 24}
+
+    def test_the_middleware_counts(self, use_middleware: None) -> None:
+        assert set(self.described()) == {"post /shop/orders/{number}", "post /shop/plain"}
 
 
 class TestSpectacular:

@@ -70,7 +70,11 @@ def _joined(above: tuple[str, str], pattern: Any) -> tuple[str, str]:
 
 def _answered(view: Any) -> set[str]:
     operations = operations_behind(view)
-    return {method for each in operations for method in each.methods} or set(WRITES)
+    if operations:
+        return {method for each in operations for method in each.methods}
+    # Pages of Django Ninja's own (the document, the docs) only read.
+    page = str(getattr(getattr(view, "func", view), "__module__", "")).startswith("ninja.openapi.")
+    return set() if page else set(WRITES)
 
 
 def _handled(view: Any, view_class: Any) -> set[str]:

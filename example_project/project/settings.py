@@ -96,7 +96,6 @@ LOGGING = {
 IDEMPOTENCY = {
     "EXEMPT_PATHS": {
         r"^/login$": "a login makes a session, which is for one client only",
-        r"^/ninja/$": "Django Ninja's own page, which is not there",
     },
 }
 
