@@ -23,7 +23,7 @@ from django_idempotency.stores.shelf import RedisShelf
 from django_idempotency.stores.writer import writer_of
 from tests.conftest import Caller
 from tests.counting import COUNTING, Count, CountingConnection, counted, trips
-from tests.doors import every_door, few_doors
+from tests.doors import few_doors
 from tests.redis_server import RedisServer
 from tests.redis_server import caches as caches_of
 from tests.shop.models import Order
@@ -56,7 +56,7 @@ def cost(caller: Caller, path: str, **arguments: Any) -> tuple[Count, int]:
     return count, len(sent)
 
 
-@every_door
+@few_doors
 def test_a_replay_costs_no_sql_and_one_round_trip(
     door: str, redis: RedisServer, caller: Caller
 ) -> None:
