@@ -12,6 +12,7 @@ from django.db import connection, connections, transaction
 from django.http import JsonResponse
 from django.test import TestCase
 
+from django_idempotency.lifecycle import session
 from django_idempotency.lifecycle.errors import LostRecord
 from django_idempotency.lifecycle.non_atomic import run_again
 from django_idempotency.lifecycle.operation import (
@@ -24,8 +25,10 @@ from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.protocol.decision import Replay
 from django_idempotency.protocol.record import StoredResponse
 from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN
+from django_idempotency.stores.base import Busy
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.journal import Journal
+from django_idempotency.stores.own_connections import OwnConnections
 from tests.conftest import Caller, in_thread, row_locks
 from tests.doors import effect_doors, few_effect_doors
 from tests.holding import CREATED, a_claim, an_operation, kill, terminate
@@ -376,6 +379,40 @@ class TestFencing:
         assert slow_hold.start() is None
         assert fast.finish(CREATED)
 
+    def test_a_lock_lost_while_taking_over_starts_nothing(self, monkeypatch: Any) -> None:
+        """Another is faster between the new number's commit and the lock."""
+        claimed = DatabaseStore("default").claim(a_claim())
+        assert claimed is not None
+        _, hold = an_operation()
+        assert hold.take(replace(claimed, fresh=False), timedelta(0)) is not None
+        rival, _ = an_operation(run_again)
+        commit = hold._session.commit
+
+        def overtaken() -> None:
+            commit()
+            assert rival.begin() == Started()
+
+        monkeypatch.setattr(hold._session, "commit", overtaken)
+        assert hold.start() is None
+        assert rival.finish(CREATED)
+
+    def test_a_released_attempt_cannot_store_after_its_successor(self) -> None:
+        loser, hold = an_operation()
+        assert loser.begin() == Started()
+        hold.release()
+        winner, _ = an_operation(run_again)
+        assert winner.begin() == Started()
+        assert winner.finish(CREATED)
+        with pytest.raises(LostRecord):
+            loser.finish(StoredResponse(200))
+
+    def test_of_two_first_starts_one_counts(self, monkeypatch: Any) -> None:
+        """The unique index decides, not the look before it."""
+        journal = Journal("default")
+        assert journal.start(7, 1)
+        monkeypatch.setattr(Journal, "_beginning", lambda self, pk: self._rows().none())
+        assert not journal.start(7, 1)
+
     def test_one_of_two_takes_an_interruption_over(self) -> None:
         first, _ = an_operation()
         assert first.begin() == Started()
@@ -432,6 +469,26 @@ class TestConnections:
         operation, _ = an_operation()
         assert operation.begin() == Started()
         assert operation.finish(CREATED)
+
+    def test_a_transaction_that_cannot_begin_gives_its_connection_back(
+        self, monkeypatch: Any
+    ) -> None:
+        def busy(*args: Any) -> None:
+            raise Busy
+
+        with monkeypatch.context() as patch:
+            patch.setattr(session, "never_ends", busy)
+            assert an_operation(limit=1)[0].begin() == Unavailable()
+        operation, _ = an_operation(limit=1)
+        assert operation.begin() == Started()
+        assert operation.finish(CREATED)
+
+    def test_they_do_not_come_from_djangos_pool(self, monkeypatch: Any) -> None:
+        settings = connections.settings["default"]
+        monkeypatch.setitem(settings, "OPTIONS", {**settings["OPTIONS"], "pool": True})
+        own = OwnConnections("default")._create().settings_dict
+        assert "pool" not in own["OPTIONS"]
+        assert own["CONN_MAX_AGE"] == 60
 
     def test_an_idle_one_serves_the_next_request(self, caller: Caller, monkeypatch: Any) -> None:
         """As long as CONN_MAX_AGE says; one that died meanwhile is replaced."""

@@ -12,8 +12,11 @@ from django_idempotency.lifecycle.atomic import AtomicOperation
 from django_idempotency.lifecycle.errors import ChangedRecipe, LostRecord, StepError
 from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, run_again
 from django_idempotency.lifecycle.operation import InFlight, Started
+from django_idempotency.lifecycle.row_lock import RowLockHold
+from django_idempotency.lifecycle.session import session_of
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.stores.db import DatabaseStore
+from django_idempotency.stores.journal import Journal
 from tests.conftest import in_thread, row_locks
 from tests.holding import CREATED, a_claim, an_operation, kill
 from tests.shop.models import Order
@@ -231,6 +234,15 @@ class TestElsewhere(TestCase):
         again = begun()
         assert again.step("order", world.order, "vm") == Order.objects.get().pk
         assert again.finish(CREATED)
+
+    def test_nor_have_records_outside_of_a_database(self) -> None:
+        store = DatabaseStore("default")
+        hold = RowLockHold(store, Journal("default"), session_of("default", 1))
+        operation = NonAtomicOperation(store, a_claim(), hold)
+        assert operation.begin() == Started()
+        with pytest.raises(StepError, match="records in a database"):
+            operation.step("charge", World().do, "charge")
+        assert operation.finish(CREATED)
 
     def test_atomic_mode_has_no_steps(self) -> None:
         operation = AtomicOperation(DatabaseStore("default"), a_claim(), "default")

@@ -86,8 +86,7 @@ class OwnSession(Session):
             self._connection = own_connections(self.using).lend(self._limit)
             with self.entered():
                 self._transaction = AttemptTransaction(self.using)
-        if not self._transaction.is_open:
-            self._begin()
+        self._begin()
 
     def _begin(self) -> None:
         try:

@@ -88,7 +88,7 @@ def own_connections(using: str) -> OwnConnections:
         return _pools.setdefault(using, OwnConnections(using))
 
 
-def _forget() -> None:
+def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage does not follow)
     """A forked process must not speak on its parent's connections, nor close them."""
     global _pools, _pools_lock
     _inherited.append(_pools)
