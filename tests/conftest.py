@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from django.core.management.commands import flush
 from django.db import connection, connections
 from django.test import AsyncClient, Client
+from hypothesis import settings as hypothesis_settings
 from rest_framework.authtoken.models import Token
 
 from django_idempotency.lifecycle.renewing import renewer
@@ -22,6 +23,10 @@ from tests.databases import DATABASE
 from tests.doors import MIDDLEWARE, Door
 from tests.redis_server import RedisServer, caches, running_redis
 from tests.shop import views
+
+# A busy machine is no bug: no test depends on how long it takes.
+hypothesis_settings.register_profile("tests", deadline=None)
+hypothesis_settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
