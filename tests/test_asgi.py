@@ -21,7 +21,7 @@ from django_idempotency.request_thread import on_request_thread
 from tests.conftest import Caller
 from tests.doors import MIDDLEWARE
 from tests.exchanges import Server, serve
-from tests.shop import urls, views
+from tests.shop import async_views, urls, views
 from tests.shop.models import Order
 
 threads: list[int] = []
@@ -186,6 +186,21 @@ def test_a_decorator_that_hides_an_async_view_gets_a_clear_error(
     assert post(caller, "/hidden/").status == 500
     (record,) = [each for each in caplog.records if each.name == "django.request"]
     assert "must be a coroutine function, or be marked as one" in str(record.exc_info[1])
+    assert IdempotencyRecord.objects.get().state == "claimed"
+
+
+@pytest.mark.parametrize("outcome", ["raise 404", "201"])
+def test_an_adrf_view_whose_response_cannot_be_finalized_leaves_nothing(
+    outcome: str, caller: Caller, settings: Any, monkeypatch: Any
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise views.Broken
+
+    settings.MIDDLEWARE = settings.BASE_MIDDLEWARE
+    monkeypatch.setattr(async_views.DecoratedRestView, "finalize_response", broken)
+    monkeypatch.setattr(Caller, "asgi", True)
+    assert caller.post("/async-decorated-rest/", {"outcome": outcome}).status_code == 500
+    assert not Order.objects.exists()
     assert IdempotencyRecord.objects.get().state == "claimed"
 
 

@@ -78,7 +78,12 @@ async def nested() -> None:
 
 async def reads_elsewhere() -> None:
     """Sees what was there before; breaks nothing."""
-    assert await asyncio.to_thread(lambda: close_after(Order.objects.count)) == 0
+
+    def read() -> int:
+        with transaction.atomic(), transaction.atomic():
+            return Order.objects.count()
+
+    assert await asyncio.to_thread(lambda: close_after(read)) == 0
 
 
 async def after_the_commit() -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import gc
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from adrf.views import APIView
 from asgiref.sync import sync_to_async
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -16,7 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.stores.db import DatabaseStore
-from tests.conftest import Caller
+from tests.conftest import Caller, row_locks
 from tests.doors import MIDDLEWARE
 from tests.exchanges import Server, serve
 from tests.sessions import open_transactions
@@ -87,6 +89,21 @@ async def quick(request: HttpRequest) -> HttpResponse:
 
 
 @csrf_exempt
+@idempotent(scope=by_token, atomic=False)
+async def charging(request: HttpRequest) -> HttpResponse:
+    """Its writes are its own, and so is what it asks of others."""
+    return await waiting.__wrapped__(request)  # type: ignore[attr-defined]
+
+
+@idempotent(scope=by_token)
+class Waiting(APIView):
+    view_is_async = True
+
+    async def post(self, request: Any) -> HttpResponse:
+        return await waiting.__wrapped__(request)  # type: ignore[attr-defined]
+
+
+@csrf_exempt
 async def plain(request: HttpRequest) -> HttpResponse:
     return await waiting.__wrapped__(request)  # type: ignore[attr-defined]
 
@@ -98,6 +115,8 @@ urlpatterns = [
     path("sync/", sync),
     path("quick/", quick),
     path("plain/", plain),
+    path("charging/", charging),
+    path("adrf-waiting/", Waiting.as_view()),
 ]
 
 
@@ -128,7 +147,7 @@ async def disconnected(server: Server, path: str) -> None:
 
 
 @both
-@pytest.mark.parametrize("path", ["/waiting/", "/busy/"])
+@pytest.mark.parametrize("path", ["/waiting/", "/busy/", "/adrf-waiting/"])
 def test_in_the_middle_of_the_view_nothing_stays_and_the_retry_runs(
     path: str, middleware: bool, settings: Any, caller: Caller
 ) -> None:
@@ -141,6 +160,19 @@ def test_in_the_middle_of_the_view_nothing_stays_and_the_retry_runs(
     retry = serve(caller.token.key, script)
     assert (retry.status, retry.replayed) == (201, False)
     assert_one_order(attempt=2)
+
+
+@row_locks
+def test_in_non_atomic_mode_the_outcome_is_unknown(caller: Caller) -> None:
+    """I11: the view had written, and may have asked another system."""
+
+    async def script(server: Server) -> Any:
+        await disconnected(server, "/charging/")
+        return await server.post("/charging/").end()
+
+    retry = serve(caller.token.key, script)
+    assert (retry.status, json.loads(retry.body)["code"]) == (409, "outcome_unknown")
+    assert Order.objects.count() == 1
 
 
 def test_behind_the_middleware_alone(settings: Any, caller: Caller) -> None:
