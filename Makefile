@@ -3,6 +3,8 @@
 PYTHON ?= python3
 DEMO := .demo/venv
 VENV := .venv
+BENCH := .bench/venv
+PEERS := isik drf-idempotencykey "drf-idempotency[redis]" django-idempotency-key
 PIP := -m pip --quiet --disable-pip-version-check install
 
 # EXAMPLE_DATABASE=postgresql://... or mariadb://... needs a driver; SQLite comes with Python.
@@ -12,7 +14,7 @@ DRIVER_mariadb := mysqlclient
 DRIVER_mysql := mysqlclient
 INSTALLED := $(DEMO)/installed-$(or $(SCHEME),sqlite)
 
-.PHONY: demo test outages proof check docs extras images demo-async
+.PHONY: demo test outages proof check docs extras images demo-async bench
 
 # Runs the example project and checks the whole story over HTTP.
 demo: $(INSTALLED)
@@ -49,6 +51,11 @@ images: $(VENV)/installed
 	IDEMPOTENCY_TEST_DATABASE=postgresql IDEMPOTENCY_TEST_IMAGES=docs/images \
 		$(VENV)/bin/python -m pytest --create-db --quiet -k pictures tests/test_admin_browser.py
 
+# What the promise costs, compared with the bare view and with other packages. Needs a quiet
+# machine, wrk, PostgreSQL and Redis; ARGS=--quick for a look at the harness.
+bench: $(BENCH)/installed
+	$(BENCH)/bin/python -m benchmarks $(ARGS)
+
 # Types, lint, format.
 check: $(VENV)/checkers
 	$(VENV)/bin/ruff check .
@@ -66,6 +73,13 @@ $(VENV)/installed: setup.cfg pyproject.toml | python
 	$(VENV)/bin/python $(PIP) --editable ".[crypto,drf,opentelemetry,prometheus,redis]" --group test
 	-$(VENV)/bin/python $(PIP) "psycopg[binary,pool]"
 	-$(VENV)/bin/python $(PIP) mysqlclient
+	touch $@
+
+# A package that cannot be installed is named on the page.
+$(BENCH)/installed: setup.cfg pyproject.toml | python
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python $(PIP) --editable ".[drf,redis]" gunicorn "psycopg[binary]"
+	for peer in $(PEERS); do $(BENCH)/bin/python $(PIP) "$$peer" || true; done
 	touch $@
 
 $(VENV)/checkers: $(VENV)/installed

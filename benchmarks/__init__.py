@@ -1,0 +1,1 @@
+"""What the promise costs, measured: ``make bench``. See docs/performance.md."""

@@ -1,0 +1,204 @@
+"""Measured inside of one process: processor time of our own code, statements, the floor, memory."""
+
+import io
+import os
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import connection, transaction
+from django.test import RequestFactory
+
+from django_idempotency.lifecycle.transaction import AttemptTransaction
+from django_idempotency.protocol.record import Snapshot, State
+from django_idempotency.stores.db import DatabaseStore
+from tests.counting import counted
+
+FACTORY = RequestFactory()
+BODY = b'{"item": "a small server"}'
+
+
+def request(token: str, key: str | None) -> Any:
+    extra = {} if key is None else {"HTTP_IDEMPOTENCY_KEY": key}
+    return FACTORY.post(
+        "/buy/", BODY, "application/json", HTTP_AUTHORIZATION=f"Token {token}", **extra
+    )
+
+
+def statements(handler: Any, token: str) -> dict[str, int]:
+    """Statements of ours, counted on the server: first request, replay, no key."""
+
+    def count(key: str | None) -> int:
+        with counted() as counter:
+            response = handler.get_response(request(token, key))
+            response.close()
+        assert response.status_code == 201
+        return counter.statements
+
+    handler.get_response(request(token, None)).close()
+    bare, key = count(None), str(uuid.uuid4())
+    first = count(key) - bare
+    # A replay authenticates, and does not insert.
+    return {"first request": first, "replay": count(key) - (bare - 1), "no key": 0}
+
+
+def own_time(handler: Any, token: str, rounds: int = 9, requests: int = 200) -> dict[str, float]:
+    """Processor time of a first request without its statements, in microseconds.
+
+    The store answers from memory and the transaction does nothing, in both: what is left is what
+    we do beyond the statements. The bare dispatch is the same request without a key.
+    """
+    with _no_statements():
+        bare, guarded = [], []
+        for _ in range(rounds):
+            bare.append(_time(handler, lambda: request(token, None), requests))
+            guarded.append(_time(handler, lambda: request(token, str(uuid.uuid4())), requests))
+    ours = statistics.median(g - b for g, b in zip(guarded, bare, strict=True))
+    dispatch = statistics.median(bare)
+    return {"ours": ours, "dispatch": dispatch, "ratio": ours / dispatch}
+
+
+def _time(handler: Any, make: Callable[[], Any], requests: int) -> float:
+    prepared = [make() for _ in range(requests)]
+    started = time.process_time()
+    for each in prepared:
+        handler.get_response(each)
+    return (time.process_time() - started) / requests * 1e6
+
+
+@contextmanager
+def _no_statements() -> Iterator[None]:
+    """The store and the transaction in memory."""
+
+    fingerprints: list[str] = []
+
+    def claim(self: Any, claim: Any) -> Snapshot:
+        fingerprints[:] = [claim.fingerprint]
+        return Snapshot(1, State.CLAIMED, 1, claim.fingerprint, False, None, fresh=True)
+
+    def lock(self: Any, record_id: int, *args: Any) -> Snapshot:
+        return Snapshot(1, State.CLAIMED, 1, fingerprints[0], False, None)
+
+    changes: list[tuple[Any, str, Any]] = [
+        (DatabaseStore, "claim", claim),
+        (DatabaseStore, "lock", lock),
+        (DatabaseStore, "complete", lambda *args: True),
+        (AttemptTransaction, "begin", lambda self: setattr(self, "_block", NoBlock())),
+    ]
+    originals = [(target, name, getattr(target, name)) for target, name, _ in changes]
+    for target, name, replacement in changes:
+        setattr(target, name, replacement)
+    try:
+        yield
+    finally:
+        for target, name, original in originals:
+            setattr(target, name, original)
+
+
+class NoBlock:
+    """A transaction that is none."""
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def floor(rounds: int = 5, requests: int = 200) -> dict[str, float]:
+    """The bare statements through the driver, in ms: what a first request must at least add."""
+    from django_idempotency.models import IdempotencyRecord
+    from django_idempotency.protocol.record import Claim, StoredResponse
+    from django_idempotency.stores.claims import claim_statement
+
+    store, response = DatabaseStore("default"), StoredResponse(201, (), BODY)
+    sql: list[Any] = []
+
+    def keep(execute: Any, text: str, params: Any, many: Any, context: Any) -> Any:
+        sql.append((text, params))
+        return execute(text, params, many, context)
+
+    wanted = Claim("s", str(uuid.uuid4()), "1:a", "POST", "/", timedelta(hours=1))
+    with connection.execute_wrapper(keep):
+        record = claim_statement(connection, IdempotencyRecord).run(wanted)
+        assert record is not None
+        with transaction.atomic():
+            store.lock(record.id)
+            store.complete(record, response, timedelta(hours=1))
+    driver: Any = connection.connection
+    statements_ = [(text, params) for text, params in sql]
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        for _ in range(requests):
+            key = str(uuid.uuid4())
+            _bare_statements(driver, statements_, wanted.key, key)
+        times.append((time.perf_counter() - started) / requests * 1e3)
+    return {"ms": statistics.median(times)}
+
+
+def _bare_statements(driver: Any, statements_: list[Any], old: str, key: str) -> None:
+    (claim, claim_params), (lock, lock_params), (store, store_params) = statements_
+    renamed = tuple(key if value == old else value for value in claim_params)
+    with driver.cursor() as cursor:
+        cursor.execute(claim, renamed)
+        record = cursor.fetchone()[0]
+        cursor.execute("BEGIN")
+        cursor.execute(lock, (*lock_params[:-1], record))
+        cursor.execute(store, store_params)
+        cursor.execute("COMMIT")
+
+
+def upload_memory(token: str) -> dict[str, float]:
+    """How much more memory an upload of 50 MB takes than one of 5 MB, in MB."""
+    small, large = (_peak(token, size) for size in (5, 50))
+    return {"small": small, "large": large, "difference": large - small}
+
+
+def _peak(token: str, megabytes: int) -> float:
+    """Peak memory of a forked process that gets a raw upload."""
+    connection.close()
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            _upload(token, megabytes)
+            status = Path("/proc/self/status").read_text()
+            peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+            os.write(writer, peak.split()[1].encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        kilobytes = pipe.read()
+    os.waitpid(pid, 0)
+    return int(kilobytes) / 1024
+
+
+class Zeros(io.RawIOBase):
+    """So many bytes that nobody keeps."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = min(len(buffer), self._left)
+        buffer[:count] = bytes(count)
+        self._left -= count
+        return count
+
+
+def _upload(token: str, megabytes: int) -> None:
+    size = megabytes * 1024 * 1024
+    environ = request(token, str(uuid.uuid4())).environ | {
+        "CONTENT_TYPE": "application/octet-stream",
+        "CONTENT_LENGTH": str(size),
+        "wsgi.input": io.BufferedReader(Zeros(size)),
+    }
+    WSGIHandler()(environ, lambda status, headers, *rest: None)

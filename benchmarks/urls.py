@@ -1,0 +1,43 @@
+"""The view, guarded as the variant says."""
+
+from typing import Any
+
+from django.urls import path
+from rest_framework.generics import GenericAPIView
+from rest_framework.permissions import AllowAny
+from rest_framework.response import Response
+
+from tests.shop.models import Order
+
+from .project import VARIANT
+
+
+def mixins() -> tuple[Any, ...]:
+    """What a package wants views to inherit from."""
+    if VARIANT == "drf-idempotencykey":
+        from drf_idempotencykey.mixins import DrfIdempotencyKeyMixin
+
+        return (DrfIdempotencyKeyMixin,)
+    if VARIANT == "isik":
+        from isik.django.apps.idempotency.drf import IdempotencyMixin
+
+        return (IdempotencyMixin,)
+    return ()
+
+
+class Bought(*mixins(), GenericAPIView):
+    """One INSERT."""
+
+    queryset = Order.objects.all()
+
+    def post(self, request: Any) -> Response:
+        order = Order.objects.create(item=request.data["item"])
+        return Response({"id": order.pk, "item": order.item}, status=201)
+
+
+class Anonymous(Bought):
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+
+urlpatterns = [path("buy/", Bought.as_view()), path("anonymous/", Anonymous.as_view())]
