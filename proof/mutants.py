@@ -11,14 +11,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Q
-
 from django_idempotency.lifecycle.atomic import AtomicOperation
 from django_idempotency.lifecycle.operation import Started
 from django_idempotency.protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
 from django_idempotency.stores import rows
 from django_idempotency.stores.clock import StoreTime
 from django_idempotency.stores.db import DatabaseStore
+from django_idempotency.stores.purge import PurgeStatement
 
 
 def lock_released_early() -> list[tuple[Any, str, Any]]:
@@ -96,20 +95,19 @@ def commit_before_store() -> list[tuple[Any, str, Any]]:
 
 def purge_without_skip_locked() -> list[tuple[Any, str, Any]]:
     """The purge waits for records in flight."""
+    original = PurgeStatement.run
 
-    def delete_group(self: DatabaseStore, ids: list[int], older_than: timedelta) -> int:
-        expired = self.expired(older_than).filter(Q(pk__in=ids)).select_for_update()
-        ours = list(expired.values_list("pk", flat=True))
-        return self._records().filter(pk__in=ours).delete()[0]
+    def run(self: PurgeStatement, sql: str, parameters: Any) -> Any:
+        return original(self, sql.replace(" SKIP LOCKED", ""), parameters)
 
-    return [(DatabaseStore, "_delete_group", delete_group)]
+    return [(PurgeStatement, "run", run)]
 
 
 def stored_rows_trusted() -> list[tuple[Any, str, Any]]:
     """Whatever a row says is replayed."""
 
     def response(
-        state: str, version: int, status: int, headers: str, body: Any, omitted: Any
+        state: str, version: int, status: int, headers: str, body: Any, omitted: Any, codec: Any
     ) -> StoredResponse:
         pairs = tuple((name, value) for name, value in json.loads(headers))
         return StoredResponse(status, pairs, bytes(body or b""), Omitted(rows._text(omitted)))

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from django.db import Error, OperationalError, connections
-from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet, Value
+from django.db.models import F, QuerySet, Value
 
 from ..models import IdempotencyRecord
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
@@ -19,7 +19,8 @@ from .journal import Journal
 from .locks import locked_records
 from .patience import lock_timeout
 from .purge import purge_statement
-from .rows import COLUMNS, columns, snapshot
+from .rows import COLUMNS, snapshot
+from .statements import RecordStatements
 from .transactions import write_transaction
 
 Records = QuerySet[IdempotencyRecord]
@@ -57,14 +58,9 @@ class DatabaseStore:
 
         :param patience: how long to wait for another's lock; the database wakes us
         """
-        # SKIP LOCKED rather than NOWAIT: an error would end the transaction and fill the log.
-        # By primary key: InnoDB then leaves the unique index free for the claims of rivals.
-        # SQLite ignores the clause; there the transaction itself is the lock.
-        locked = self._records().filter(pk=record_id).select_for_update(skip_locked=not patience)
-        expired = ExpressionWrapper(Q(expires_at__lte=StoreTime()), BooleanField())
-        with contention_is_busy(), lock_timeout(connections[self.using], patience):
-            rows = list(locked.values_list(*COLUMNS, expired, Value(0), Value(0)))
-        return snapshot(rows[0]) if rows else None
+        connection = connections[self.using]
+        with contention_is_busy(), lock_timeout(connection, patience):
+            return self._statements().lock(record_id, is_patient=bool(patience))
 
     def renumber(self, record: Snapshot) -> None:
         """Count an attempt that takes a locked record over."""
@@ -72,14 +68,7 @@ class DatabaseStore:
 
     def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
-        claimed = self._records().filter(pk=record.id, attempt=record.attempt)
-        updated = claimed.filter(state=State.CLAIMED).update(
-            state=State.COMPLETED,
-            completed_at=StoreTime(),
-            expires_at=StoreTime(retention),
-            **columns(response),
-        )
-        return updated == 1
+        return self._statements().complete(record, response, retention)
 
     def exists(self, record_id: int) -> bool:
         """Whether there is such a record, whoever holds it."""
@@ -152,6 +141,9 @@ class DatabaseStore:
                 journal.forget([pk])
                 return True
         return False
+
+    def _statements(self) -> RecordStatements:
+        return RecordStatements(connections[self.using], IdempotencyRecord)
 
     def _records(self) -> Records:
         return IdempotencyRecord._base_manager.using(self.using)
