@@ -137,6 +137,15 @@ def scenarios() -> Iterator[Scenario]:
     yield Scenario("takeover, a lost session", killed, interrupted, rows=True, statuses=_with(500))
     waiting = {"a": request(view=world.patient), "b": request(view=world.patient)}
     yield Scenario("two duplicates that wait", waiting, blocks=True, rows=True, merged=False)
+    crowd = {name: request(view=world.patient) for name in "abc"}
+    yield Scenario(
+        "three that wait find an interrupted record",
+        crowd,
+        interrupted,
+        blocks=True,
+        rows=True,
+        statuses=frozenset({201}),
+    )
 
 
 def _purges() -> dict[str, Action]:

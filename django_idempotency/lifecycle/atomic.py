@@ -28,7 +28,6 @@ class AtomicOperation(Operation):
     ) -> None:
         super().__init__(store, claim, patience)
         self._locks = store
-        self._renumbered = 0
         self._transaction = AttemptTransaction(using, has_request_block)
 
     @property
@@ -72,9 +71,27 @@ class AtomicOperation(Operation):
             return response is not None and self._complete_late(response)
 
     def _hold(self, claimed: Snapshot, patience: timedelta = timedelta(0)) -> Begun | None:
+        """Lock the record, and run under a number that only this attempt has (I12)."""
+        known = claimed
+        for _ in range(TRIES):
+            begun = self._lock(known.id, patience)
+            if not isinstance(begun, Started):
+                return begun
+            if self.attempt != known.attempt:
+                # Somebody else counts, and is about to run: give way, and look again.
+                self._transaction.rollback()
+                known = replace(self._record, fresh=False)
+            elif known.fresh:
+                self._transaction.watch()
+                return begun
+            else:
+                known = self._take_over()
+        return InFlight()
+
+    def _lock(self, record_id: int, patience: timedelta) -> Begun | None:
         try:
             self._transaction.begin()
-            record = self._locks.lock(claimed.id, patience)
+            record = self._locks.lock(record_id, patience)
         except BaseException as error:
             self._transaction.rollback()
             if isinstance(error, Busy):
@@ -83,27 +100,19 @@ class AtomicOperation(Operation):
         begun = InFlight() if record is None else self._look_again(record)
         if not isinstance(begun, Started):
             self._transaction.rollback()
-        elif not claimed.fresh or claimed.attempt != self.attempt:
-            return self._take_over(patience)
-        else:
-            self._transaction.watch()
         return begun
 
-    def _take_over(self, patience: timedelta) -> Begun | None:
+    def _take_over(self) -> Snapshot:
         """Give this attempt a number of its own before it runs, in a commit of its own, so that
         its predecessor can store nothing any more, whatever becomes of this one (I12)."""
         self.recovered = True
-        self._renumbered += 1
         try:
             self._locks.renumber(self._record)
         except BaseException:
             self._transaction.rollback()
             raise
         self._transaction.commit()
-        # Others may be faster now, and count on. They do the same, so somebody runs; whoever
-        # comes back to another number than its own takes a new one.
-        ours = replace(self._record, attempt=self.attempt + 1, fresh=True)
-        return self._hold(ours, patience) if self._renumbered < TRIES else InFlight()
+        return replace(self._record, attempt=self.attempt + 1, fresh=True)
 
     def _complete(self, response: StoredResponse) -> bool:
         stored = self._store_response(response)
