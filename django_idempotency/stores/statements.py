@@ -5,7 +5,6 @@ processor time; as text they take a tenth of that.
 """
 
 from datetime import timedelta
-from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -53,9 +52,12 @@ class RecordStatements:
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
         connection, names = self._connection, self._names
         values = columns(response)
-        values["response_body"] = self._binary(values["response_body"])
-        body = connection.ops.binary_placeholder_sql(values["response_body"])
-        given = [f"{names[name]} = {body if name == 'response_body' else '%s'}" for name in values]
+        # MySQL would take the bytes for text of the connection's character set.
+        binary = connection.vendor == "mysql" and values["response_body"] is not None
+        given = [
+            f"{names[name]} = {'_binary ' if binary and name == 'response_body' else ''}%s"
+            for name in values
+        ]
         completed, completed_parameters = store_time(connection)
         expires, expires_parameters = store_time(connection, retention)
         sql = (
@@ -72,9 +74,5 @@ class RecordStatements:
         )
         with connection.cursor() as cursor:
             cursor.execute(sql, parameters)
-            return cursor.rowcount == 1
-
-    def _binary(self, content: bytes | None) -> Any:
-        """As each driver wants bytes."""
-        database: Any = self._connection.Database
-        return None if content is None else database.Binary(content)
+            updated: int = cursor.rowcount
+        return updated == 1
