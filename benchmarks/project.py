@@ -68,7 +68,7 @@ match VARIANT:
             "STORAGE": {"CLASS": "idempotency_key.storage.CacheKeyStorage"},
             "LOCK": {
                 "CLASS": "idempotency_key.locks.redis.MultiProcessRedisLock",
-                "LOCATION": REDIS.removeprefix("redis://").partition("/")[0],
+                "LOCATION": REDIS,
                 "TIMEOUT": 5,
             },
         }
