@@ -34,7 +34,10 @@ def passes_view_checks(view: Any, request: HttpRequest) -> bool:
 
 def _passes(test: Test, user: Any) -> bool:
     """The test of an async view may be async, too; a coroutine would count as passed."""
-    return bool(async_to_sync(test)(user) if iscoroutinefunction(test) else test(user))
+    if not iscoroutinefunction(test):
+        return bool(test(user))
+    bool(user)  # Django loads it when it is first used, which must not be within the event loop.
+    return bool(async_to_sync(test)(user))
 
 
 def hides_its_check(view: Any) -> bool:
@@ -44,13 +47,33 @@ def hides_its_check(view: Any) -> bool:
 
 def belongs_to_admin(view: Any) -> bool:
     """Whether a view belongs to Django's admin, which checks permissions inside its views."""
-    if hasattr(view, "admin_site") or hasattr(view, "model_admin"):
+    if hasattr(view, "admin_site") or hasattr(view, "model_admin") or _is_admin_view(view):
         return True
     # The login, the page for a user's password and the like: methods, maybe in admin_view().
     owners = (type(getattr(each, "__self__", None)) for each in _layers(view))
     # Not imported: a project need not have django.contrib.admin.
     modules = {each.__module__ for owner in owners for each in owner.__mro__}
     return not modules.isdisjoint({"django.contrib.admin.sites", "django.contrib.admin.options"})
+
+
+def _is_admin_view(view: Any) -> bool:
+    """Whether a function was wrapped with ``admin_site.admin_view()``.
+
+    Its wrapper says that it wraps the function, and hides those between: the check is one of them.
+    """
+    while view is not None:
+        code = getattr(view, "__code__", None)
+        if code is not None and code.co_qualname.startswith("AdminSite.admin_view."):
+            return True
+        view = next(_variables(view, "view_func"), None)
+    return False
+
+
+def _variables(function: Any, name: str) -> Iterator[Any]:
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        names = zip(code.co_freevars, function.__closure__ or (), strict=True)
+        yield from (cell.cell_contents for free, cell in names if free == name)
 
 
 def _layers(view: Any) -> Iterator[Any]:
@@ -73,5 +96,4 @@ def captured(view: Any, decorator: str, name: str) -> Iterator[Any]:
     for layer in _layers(view):
         code = getattr(layer, "__code__", None)
         if code is not None and code.co_qualname.startswith(decorator):
-            names = zip(code.co_freevars, layer.__closure__ or (), strict=True)
-            yield from (cell.cell_contents for free, cell in names if free == name)
+            yield from _variables(layer, name)

@@ -1,10 +1,14 @@
 """I5: nothing is replayed to somebody who could not make the request now."""
 
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import Permission
 from django.core.cache import cache
+from django.urls import path
 
 from tests.conftest import Caller
 from tests.doors import DECORATED, MIDDLEWARE, PLAIN
@@ -145,6 +149,27 @@ def test_the_admin_is_left_alone(use_middleware: None, caller: Caller, settings:
     refused = caller.post("/admin/auth/group/add/", **form)
     assert (refused.status_code, "Idempotency-Replayed" in refused) == (403, False)
     assert caller.post("/admin/logout/").status_code == 200
+
+
+def test_a_function_behind_the_check_of_the_admin_is_left_alone(
+    use_middleware: None, caller: Caller, settings: Any, monkeypatch: Any
+) -> None:
+    """I5: ``admin_view()`` hides its check between decorators that do not say what they wrap."""
+    views_of_urls = ModuleType("tests.shop.admin_report")
+    report = admin.site.admin_view(views.function)
+    vars(views_of_urls)["urlpatterns"] = [
+        path("report/", report),
+        path("admin/", admin.site.urls),
+    ]
+    monkeypatch.setitem(sys.modules, "tests.shop.admin_report", views_of_urls)
+    settings.ROOT_URLCONF = "tests.shop.admin_report"
+    caller.user.is_staff = True
+    caller.user.save()
+    assert caller.post("/report/").status_code == 201
+    caller.user.is_staff = False
+    caller.user.save()
+    refused = caller.post("/report/")
+    assert (refused.status_code, "Idempotency-Replayed" in refused) == (302, False)
 
 
 def _function_views() -> list[Any]:
