@@ -36,7 +36,15 @@ def _buy(request: Any) -> HttpResponse:
 
 
 buy = csrf_exempt(idempotent(scope=everybody, retention=RETENTION)(_buy))
-patient = csrf_exempt(idempotent(scope=everybody, retention=RETENTION, in_flight="wait")(_buy))
+patient = csrf_exempt(
+    idempotent(
+        scope=everybody,
+        retention=RETENTION,
+        in_flight="wait",
+        wait_timeout=timedelta(minutes=1),  # schedulers take their time
+        wait_limit=10,
+    )(_buy)
+)
 
 
 def _item(request: Any) -> str:
