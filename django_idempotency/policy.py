@@ -142,7 +142,7 @@ class Policy:
 
         :raises PolicyError: for an unknown name or a bad value
         """
-        return build(values, self)
+        return build(values, self) if values else self
 
 
 def build(given: Mapping[str, object], base: Policy | None = None) -> Policy:

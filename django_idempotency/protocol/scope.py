@@ -15,12 +15,10 @@ def scope_digest(secret: bytes, parts: tuple[str, ...]) -> str:
 
 def keyed_digest(secret: bytes, parts: tuple[str, ...]) -> bytes:
     """Return the HMAC-SHA256 of text parts; every part is length-delimited."""
-    digest = hmac.new(secret, digestmod=sha256)
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "big"))
-        digest.update(encoded)
-    return digest.digest()
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    delimited = b"".join(len(part).to_bytes(8, "big") + part for part in encoded)
+    # In one call: faster than an object that is fed part by part.
+    return hmac.digest(secret, delimited, "sha256")
 
 
 def short_digest(text: str) -> str:
