@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
@@ -70,6 +71,21 @@ def test_an_answer_replays_and_is_logged(operator: Client, record: int, caller: 
     assert (entry.action_flag, entry.object_id) == (CHANGE, str(record))
     assert entry.change_message == "Answered with status 201."
     assert operator.get(page(record)).status_code == 404
+
+
+def test_an_answer_is_stored_as_the_codec_says(
+    operator: Client, record: int, caller: Caller, settings: Any
+) -> None:
+    settings.IDEMPOTENCY = {"CODEC": "fernet"}
+    given = {"decision": "answer", "status": 201, "body": '{"card": "4111"}'}
+    assert "ENCRYPTION_KEYS" in settle(operator, record, **given).content.decode()
+    assert not LogEntry.objects.exists()
+    settings.IDEMPOTENCY |= {"ENCRYPTION_KEYS": [Fernet.generate_key().decode()]}
+    settle(operator, record, **given)
+    row = IdempotencyRecord.objects.get()
+    assert row.response_codec.startswith("fernet:")
+    assert b"4111" not in bytes(row.response_body)
+    assert retried(caller).json() == {"card": "4111"}
 
 
 def test_a_refusal_is_for_good(operator: Client, record: int, caller: Caller) -> None:

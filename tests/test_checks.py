@@ -11,9 +11,10 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.decorators import login_required, permission_required
 from django.core.checks.registry import registry
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path
-from django.utils.decorators import decorator_from_middleware
+from django.utils.decorators import decorator_from_middleware, method_decorator
 from django.utils.deprecation import MiddlewareMixin
 from django.views import View
 
@@ -307,3 +308,70 @@ class TestViews:
         settings.ROOT_URLCONF = URLconf()
         settings.ROOT_URLCONF.urlpatterns.append("orders/")
         assert ids() == []
+
+
+def paying():
+    """A new one each time: transaction.non_atomic_requests marks the view itself."""
+
+    @idempotent(atomic=False)
+    def pays(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("done")
+
+    return pays
+
+
+@idempotent(store="cache")
+def leased(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("done")
+
+
+class Pays(View):
+    @idempotent(atomic=False)
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse("done")
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class PaysOutside(Pays):
+    pass
+
+
+class TestRequestBlocks:
+    @pytest.fixture(autouse=True)
+    def atomic_requests(self, monkeypatch):
+        monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+
+    def test_a_function_that_owns_its_transactions(self, settings):
+        view = paying()
+        settings.ROOT_URLCONF = URLconf(ordinary, idempotent(ordinary), view, view)
+        assert "pays owns its transactions (atomic=False, " in only("E020").msg
+        settings.ROOT_URLCONF = URLconf(transaction.non_atomic_requests(view))
+        silent("E020")
+
+    def test_a_class(self, settings):
+        settings.ROOT_URLCONF = URLconf(Pays.as_view())
+        assert f"The view {MYSELF}Pays owns" in only("E020").msg
+        settings.ROOT_URLCONF = URLconf(PaysOutside.as_view())
+        silent("E020")
+
+    def test_a_view_whose_records_are_in_a_cache_alone(self, settings):
+        settings.IDEMPOTENCY = {"CACHE": "default"}
+        settings.ROOT_URLCONF = URLconf(leased)
+        assert f"{MYSELF}leased" in only("E020").msg
+
+    def test_the_settings_policy(self, settings):
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, OURS]
+        settings.IDEMPOTENCY = {"ATOMIC": False}
+        settings.ROOT_URLCONF = URLconf(ordinary)
+        assert f"{MYSELF}ordinary" in only("E020").msg
+        settings.IDEMPOTENCY = {}
+        silent("E020")
+
+    def test_the_block_of_another_database_does_not_count_as_left(self, settings):
+        settings.ROOT_URLCONF = URLconf(transaction.non_atomic_requests(using="other")(paying()))
+        assert '"default" has ATOMIC_REQUESTS' in only("E020").msg
+
+    def test_without_such_blocks_there_is_nothing_to_say(self, settings, monkeypatch):
+        monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", False)
+        settings.ROOT_URLCONF = URLconf(paying())
+        silent("E020")

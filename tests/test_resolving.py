@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
 
+from django_idempotency.decorators import idempotent
 from django_idempotency.lifecycle.non_atomic import still_unknown
 from django_idempotency.lifecycle.operators import Desk, Settled
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
@@ -22,6 +26,7 @@ from tests.test_non_atomic import code_of
 from tests.test_steps import World
 
 PATH = "/effects/function/"
+KEY = Fernet.generate_key().decode()
 
 
 def command(*arguments: Any) -> str:
@@ -103,6 +108,60 @@ class TestCommand:
             command("answer", interrupted, "--status", 200, "--content-type", "a\nb")
         with pytest.raises(CommandError, match="--body-file"):
             command("answer", interrupted, "--status", 200, "--body-file", "/nowhere")
+
+
+@csrf_exempt
+@idempotent(atomic=False, codec="fernet")
+def secret(request: Any) -> Any:
+    return effects.answer(request)
+
+
+class SecretProject:
+    """What a URLconf module is to Django."""
+
+    urlpatterns = [path("secret/", secret)]
+
+
+class TestEncryption:
+    """An answer is as secret as the view's own would have been."""
+
+    ANSWER = ("--status", 201, "--body", '{"card": "4111"}')
+
+    def test_an_answer_is_stored_as_the_setting_says(
+        self, interrupted: int, caller: Caller, settings: Any
+    ) -> None:
+        settings.IDEMPOTENCY = {"CODEC": "zlib+fernet", "ENCRYPTION_KEYS": [KEY]}
+        command("answer", interrupted, *self.ANSWER)
+        row = IdempotencyRecord.objects.get()
+        assert row.response_codec.startswith("zlib+fernet:")
+        assert b"4111" not in bytes(row.response_body)
+        assert row.response_headers == ""
+        assert retry(caller).json() == {"card": "4111"}
+
+    def test_and_as_its_view_says(self, caller: Caller, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"ENCRYPTION_KEYS": [KEY]}
+        settings.ROOT_URLCONF = SecretProject
+        assert caller.post("/secret/", {"outcome": "raise 500"}).status_code == 500
+        command("answer", IdempotencyRecord.objects.get().pk, *self.ANSWER)
+        row = IdempotencyRecord.objects.get()
+        assert row.response_codec.startswith("fernet:")
+        assert b"4111" not in bytes(row.response_body)
+        again = caller.post("/secret/", {"outcome": "raise 500"})
+        assert again.json() == {"card": "4111"}
+
+    def test_a_view_that_has_moved_counts_as_one_without_options(
+        self, interrupted: int, settings: Any
+    ) -> None:
+        settings.IDEMPOTENCY = {"CODEC": "fernet", "ENCRYPTION_KEYS": [KEY]}
+        IdempotencyRecord.objects.update(path="/moved/")
+        command("answer", interrupted, *self.ANSWER)
+        assert IdempotencyRecord.objects.get().response_codec.startswith("fernet:")
+
+    def test_without_keys_nothing_is_settled(self, interrupted: int, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"CODEC": "fernet"}
+        with pytest.raises(CommandError, match="ENCRYPTION_KEYS"):
+            command("answer", interrupted, *self.ANSWER)
+        assert command("list")
 
 
 @pytest.mark.django_db(transaction=True)

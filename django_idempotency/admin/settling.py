@@ -14,7 +14,9 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from ..codecs import NoKeys
 from ..conf import configuration
+from ..contract.answers import answered
 from ..lifecycle.operators import Desk, Settled
 from ..models import IdempotencyRecord, IdempotencyStep
 from ..protocol.record import StoredResponse
@@ -86,21 +88,30 @@ def steps_of(record: Any) -> QuerySet[IdempotencyStep]:
 def _carry_out(
     model_admin: Any, request: HttpRequest, record: Any, given: dict[str, Any]
 ) -> HttpResponse:
-    if _decide(Desk(record._state.db), record.pk, given) is Settled.DONE:
-        words = str(_WORDS[given["decision"]] % given)
-        LogEntry.objects.create(
-            user_id=cast(int, request.user.pk),
-            content_type=ContentType.objects.get_for_model(IdempotencyRecord),
-            object_id=str(record.pk),
-            object_repr=str(record)[:200],
-            action_flag=CHANGE,
-            change_message=words,
-        )
-        model_admin.message_user(request, words, messages.SUCCESS)
+    try:
+        settled = _decide(Desk(record._state.db), record.pk, given)
+    except NoKeys as error:
+        model_admin.message_user(request, str(error), messages.ERROR)
     else:
-        model_admin.message_user(request, _LEFT, messages.WARNING)
+        if settled is Settled.DONE:
+            words = str(_WORDS[given["decision"]] % given)
+            _log(request, record, words)
+            model_admin.message_user(request, words, messages.SUCCESS)
+        else:
+            model_admin.message_user(request, _LEFT, messages.WARNING)
     return HttpResponseRedirect(
         reverse(f"{model_admin.admin_site.name}:{CHANGED}", args=[record.pk])
+    )
+
+
+def _log(request: HttpRequest, record: Any, words: str) -> None:
+    LogEntry.objects.create(
+        user_id=cast(int, request.user.pk),
+        content_type=ContentType.objects.get_for_model(IdempotencyRecord),
+        object_id=str(record.pk),
+        object_repr=str(record)[:200],
+        action_flag=CHANGE,
+        change_message=words,
     )
 
 
@@ -111,6 +122,5 @@ def _decide(desk: Desk, pk: int, given: dict[str, Any]) -> Settled:
     if given["decision"] == "refuse":
         return desk.refuse(pk, retention)
     headers = (("Content-Type", "application/json"),)
-    return desk.answer(
-        pk, StoredResponse(given["status"], headers, given["body"].encode()), retention
-    )
+    response = StoredResponse(given["status"], headers, given["body"].encode())
+    return desk.answer(pk, answered(desk.using, pk, response), retention)

@@ -5,16 +5,17 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections
 from django.urls import get_resolver
 
 from ..class_views import class_of, mark_of
-from ..contract.endpoints import Endpoint, endpoints
+from ..contract.endpoints import Endpoint, State, endpoints, judge
 from ..contract.middlewares import is_installed
-from ..contract.routes import View, routes
+from ..contract.routes import Route, View, routes, write_methods
 from ..doors import OPTIONS, Options
 from ..middleware import leaves_alone
 from ..permissions import hides_its_check
-from ..policy import Policy
+from ..policy import Policy, Store
 from .configuration import TAG, valid_configuration
 
 
@@ -30,6 +31,27 @@ def check_views(**kwargs: Any) -> list[CheckMessage]:
         if _is_asked(route.view) and hides_its_check(route.view) and valid.covers(route.example)
     }
     return [_hidden(view) for view in hidden.values()]
+
+
+@register(TAG, Tags.urls)
+def check_request_blocks(**kwargs: Any) -> list[CheckMessage]:
+    """E020, once per view that owns its transactions, and that Django would run in one."""
+    aliases = {each for each in connections if connections[each].settings_dict["ATOMIC_REQUESTS"]}
+    if not aliases or valid_configuration() is None or not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    enclosed: dict[str, set[str]] = {}
+    for route in routes(get_resolver()):
+        # What Django itself looks at: BaseHandler.make_view_atomic.
+        blocks = aliases - getattr(route.view, "_non_atomic_requests", set())
+        if blocks and _owns_its_transactions(route):
+            enclosed[_name(route.view)] = blocks
+    return [_enclosed(name, min(blocks)) for name, blocks in enclosed.items()]
+
+
+def _owns_its_transactions(route: Route) -> bool:
+    verdicts = [judge(route.view, each, route.example) for each in write_methods(route.view)]
+    policies = [each.policy for each in verdicts if each.policy and each.state is State.GUARDED]
+    return any(not policy.atomic or policy.store is Store.CACHE for policy in policies)
 
 
 def guarded_endpoints() -> list[tuple[Endpoint, Policy]]:
@@ -58,10 +80,24 @@ def _is_asked(view: View) -> bool:
 
 
 def _hidden(view: View) -> CheckMessage:
-    name = getattr(view, "__qualname__", type(view).__qualname__)
     return Error(
-        f"The view {view.__module__}.{name} checks permissions in a way that "
+        f"The view {_name(view)} checks permissions in a way that "
         "IdempotencyMiddleware cannot look into; requests with a key would fail.",
         hint="Put @idempotent below the check, or @idempotency_exempt above it.",
         id="django_idempotency.E004",
     )
+
+
+def _enclosed(name: str, alias: str) -> CheckMessage:
+    return Error(
+        f'The view {name} owns its transactions (atomic=False, or store="cache"), and database '
+        f'"{alias}" has ATOMIC_REQUESTS: requests with a key would fail.',
+        hint="Put @transaction.non_atomic_requests on the view, outermost (on dispatch() of a "
+        "class).",
+        id="django_idempotency.E020",
+    )
+
+
+def _name(view: Any) -> str:
+    named = class_of(view) or view
+    return f"{named.__module__}.{getattr(named, '__qualname__', type(named).__qualname__)}"

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import URLResolver, get_resolver
+from django.urls import Resolver404, URLResolver, get_resolver, resolve
 
 from ..class_views import class_of, class_policy, handler_name, mark_of
 from ..conf import configuration
@@ -111,6 +111,18 @@ def judge(view: View, method: str, path: str) -> Verdict:
     if policy is not None and method not in policy.methods:
         return Verdict(State.EXEMPT, reason=f"its policy guards {_listed(policy.methods)} only")
     return verdict
+
+
+def policy_behind(method: str, path: str) -> Policy:
+    """Return the policy of the view that a path leads to; the settings' if it leads nowhere.
+
+    :param path: ``request.path_info``, not quoted
+    """
+    try:
+        view = resolve(path).func
+    except Resolver404:
+        return configuration().policy
+    return judge(view, method, path).policy or configuration().policy
 
 
 def _endpoint(route: Route, method: str) -> Endpoint:

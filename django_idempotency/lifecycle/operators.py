@@ -37,7 +37,7 @@ class Desk:
     """
 
     def __init__(self, using: str) -> None:
-        self._using = using
+        self.using = using
         self._store = DatabaseStore(using)
         self._journal = Journal(using)
 
@@ -48,6 +48,7 @@ class Desk:
     def answer(self, record_id: int, response: StoredResponse, retention: timedelta) -> Settled:
         """Give the operation a result, which replays.
 
+        :param response: as it is to be stored: encrypted, if its view's policy says so
         :param retention: how long, from now
         """
         return self._settle(
@@ -60,8 +61,8 @@ class Desk:
 
     def _settle(self, record_id: int, act: Callable[[Snapshot], object]) -> Settled:
         try:
-            with contention_is_busy(), write_transaction(self._using):
-                if is_held_by_file(connections[self._using], record_id):
+            with contention_is_busy(), write_transaction(self.using):
+                if is_held_by_file(connections[self.using], record_id):
                     return Settled.IN_FLIGHT
                 record = self._store.lock(record_id)
                 if record is None:

@@ -9,7 +9,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import router
 from django.utils.timezone import now
 
+from ...codecs import NoKeys
 from ...conf import configuration
+from ...contract.answers import answered
 from ...lifecycle.operators import Desk, Settled
 from ...models import IdempotencyRecord
 from ...protocol.record import StoredResponse
@@ -70,7 +72,11 @@ def _settle(desk: Desk, action: str, options: dict[str, Any]) -> Settled:
         return desk.release(record)
     if action == "refuse":
         return desk.refuse(record, retention)
-    return desk.answer(record, _response(options), retention)
+    try:
+        response = answered(desk.using, record, _response(options))
+    except NoKeys as error:
+        raise CommandError(str(error)) from error
+    return desk.answer(record, response, retention)
 
 
 def _add_answer(parser: ArgumentParser) -> None:
