@@ -25,7 +25,7 @@ ROOMS = [
     *("http", "permissions", "request_thread", "confinement"),
     *("doors", "drf", "class_views", "ninja", "decorators", "middleware"),
     # What is guarded how, and who is told.
-    *("contract", "openapi", "metadata", "views"),
+    *("contract", "openapi", "metadata", "views", "reconciliation"),
     # What people use.
     *("admin", "checks", "management", "invalidation", "apps", "contrib"),
     # What their tests use.
@@ -44,7 +44,7 @@ OPTIONAL = {
     "cryptography": {"encryption"},
     "opentelemetry": {"contrib"},
     "prometheus_client": {"contrib"},
-    "rest_framework": {"drf", "metadata"},
+    "rest_framework": {"drf", "metadata", "reconciliation"},
     "ninja": {"ninja"},
     "django_redis": {"stores", "checks"},
     "redis": {"stores"},

@@ -6,17 +6,19 @@ the fencing token: an attempt that was taken over can neither store nor release 
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from secrets import randbits
 
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 
 from ..protocol.envelope import Remembered, record_name, seal, unseal
+from ..protocol.finding import Finding, standing_of
 from ..protocol.record import (
     Claim,
     Omitted,
     Snapshot,
+    State,
     StoredResponse,
 )
 from .cells import Cells, RedisCells
@@ -60,6 +62,21 @@ class CacheStore:
             buried=cell.is_buried,
             fresh=cell.id == new,
             held=cell.is_held,
+        )
+
+    def look_up(self, scope: str, key: str) -> Finding | None:
+        """Return what is known under a key of a scope; ``None`` if nothing is."""
+        self._name = record_name(self._secret, scope, key, KIND)
+        seen = self._cells.look(self._name)
+        if seen is None:
+            return None
+        cell = seen.cell
+        response = self._response(cell.id, cell.fingerprint, cell.response)
+        return Finding(
+            standing_of(cell.state, response, cell.is_held, cell.is_expired),
+            cell.state is State.CLAIMED and seen.is_open and not cell.is_held,
+            datetime.fromtimestamp(seen.expires, UTC),
+            response=response,
         )
 
     def take(self, record: Snapshot) -> tuple[Snapshot, bool] | None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..protocol.record import Claim, State
 from . import scripts
@@ -20,6 +20,19 @@ class Cell:
     is_held: bool = False
     is_expired: bool = False
     is_buried: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A record that somebody only looked at.
+
+    :ivar is_open: an attempt has not said how it ended
+    :ivar expires: seconds since the epoch
+    """
+
+    cell: Cell
+    is_open: bool
+    expires: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,8 @@ class Cells(Protocol):
     """
 
     def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> Cell: ...
+
+    def look(self, name: str) -> Seen | None: ...
 
     def take(self, name: str, record_id: int, lease: timedelta) -> Taken | None: ...
 
@@ -69,16 +84,14 @@ class RedisCells:
     def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> Cell:
         times = (_milliseconds(each) for each in (lease, claim.retention, claim.tombstone))
         about = (claim.fingerprint, claim.method, claim.path)
-        found = self._redis.run(scripts.CLAIM, name, record_id, *times, *about)
-        found_id, state, attempt, fingerprint, response, *flags = found
-        return Cell(
-            int(found_id),
-            State(state.decode()),
-            int(attempt),
-            fingerprint.decode(),
-            response,
-            *(bool(flag) for flag in flags),
-        )
+        return _cell(self._redis.run(scripts.CLAIM, name, record_id, *times, *about))
+
+    def look(self, name: str) -> Seen | None:
+        found = self._redis.run(scripts.LOOK, name)
+        if not found:
+            return None
+        *cell, is_open, expires = found
+        return Seen(_cell(cell), is_open == b"1", int(expires) / 1000)
 
     def take(self, name: str, record_id: int, lease: timedelta) -> Taken | None:
         found = self._redis.run(scripts.TAKE, name, record_id, "", _milliseconds(lease))
@@ -99,6 +112,18 @@ class RedisCells:
 
     def release(self, name: str, record_id: int, attempt: int, is_open: bool) -> bool:
         return bool(self._redis.run(scripts.RELEASE, name, record_id, attempt, int(is_open)))
+
+
+def _cell(found: list[Any]) -> Cell:
+    found_id, state, attempt, fingerprint, response, *flags = found
+    return Cell(
+        int(found_id),
+        State(state.decode()),
+        int(attempt),
+        fingerprint.decode(),
+        response,
+        *(bool(flag) for flag in flags),
+    )
 
 
 def _milliseconds(duration: timedelta) -> int:

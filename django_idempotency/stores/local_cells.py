@@ -8,7 +8,7 @@ from typing import Any
 from django.core.cache import caches
 
 from ..protocol.record import Claim, State
-from .cells import Cell, Taken
+from .cells import Cell, Seen, Taken
 
 _lock = threading.Lock()
 
@@ -43,6 +43,12 @@ class LocalCells:
             }
             self._keep(name, new)
             return _found(new, claim.tombstone)
+
+    def look(self, name: str) -> Seen | None:
+        known: Known | None = self._cache.get(name)
+        if known is None:
+            return None
+        return Seen(_found(known, timedelta(0)), known["is_open"], known["expires"])
 
     def take(self, name: str, record_id: int, lease: timedelta) -> Taken | None:
         with _lock:

@@ -53,6 +53,22 @@ return {ARGV[1], 'claimed', '1', ARGV[5], false, 1, 0, 0}
 )
 """Return the record, created if there is none, or an expired one."""
 
+LOOK = (
+    _NOW
+    + """
+local found = redis.call(
+    'HMGET', KEYS[1],
+    'id', 'state', 'attempt', 'fingerprint', 'lease', 'expires', 'response', 'open')
+if not found[1] then return {} end
+local is_held = found[2] == 'claimed' and tonumber(found[5]) > now
+local is_expired = not is_held and tonumber(found[6]) <= now
+return {found[1], found[2], found[3], found[4], found[7],
+        is_held and 1 or 0, is_expired and 1 or 0, found[8], found[6]}
+"""
+)
+"""Return the record as CLAIM does, whether an attempt has not said how it ended, and when it
+expires; nothing if there is none. Changes nothing."""
+
 # id, attempt, lease
 TAKE = (
     _NOW

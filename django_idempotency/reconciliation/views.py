@@ -1,0 +1,138 @@
+"""The endpoint."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import connections, router, transaction
+from django.http.response import HttpResponseBase
+from rest_framework.exceptions import NotAuthenticated, NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from ..codecs import Unreadable
+from ..conf import configuration
+from ..doors import Door
+from ..drf import IdempotencyError
+from ..http.principal import principal
+from ..http.responses import thaw
+from ..http.stores import cache_store_of
+from ..models import IdempotencyRecord
+from ..policy import Errors, Policy, Store, build
+from ..protocol import problems
+from ..protocol.finding import Finding, Standing
+from ..protocol.keys import InvalidKey, parse_key
+from ..protocol.problems import Problem
+from ..protocol.record import StoredResponse
+from ..protocol.scope import scope_digest
+from ..stores.base import Outage
+from ..stores.lookup import look_up
+
+Json = dict[str, Any]
+
+UNKNOWN = "There is no operation of yours under this key."
+
+
+class OperationStatusView(APIView):
+    """Says what became of the operation under a key, to the caller whose key it is.
+
+    A key of somebody else is answered exactly like one that nobody has used. There is no list, and
+    no search: whoever asks knows the key. Asking changes nothing.
+
+    :cvar policy: options of the guarded views about which it is asked, where they differ from the
+        settings: ``scope``, ``tenant``, ``store``, ``using``, ``key_format`` ...
+    :cvar shows_response: whether the stored response is in the answer
+    """
+
+    policy: Mapping[str, object] = {}
+    shows_response = False
+    http_method_names = ["get", "head", "options"]
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        """Make the view.
+
+        :raises PolicyError: at import, if an option is wrong
+        """
+        build(initkwargs.get("policy", cls.policy))
+        view = super().as_view(**initkwargs)
+        # In a request's block some databases would show the past, and MySQL no locks.
+        for alias in connections:
+            view = transaction.non_atomic_requests(using=alias)(view)
+        return view
+
+    def get(self, request: Request, key: str) -> HttpResponseBase:
+        policy = configuration().policy.override(**self.policy)
+        try:
+            key = parse_key(key, policy.key_format, policy.key_max_length, policy.key_pattern)
+            found = _find(policy, _scope(request, policy), key)
+        except InvalidKey as error:
+            return self._refuse(problems.key_invalid(policy.header, str(error)), policy)
+        except Outage:
+            return self._refuse(problems.store_unavailable(policy.retry_after), policy)
+        if found is None:
+            raise NotFound(UNKNOWN)
+        return Response(self.document(key, found, policy))
+
+    def document(self, key: str, found: Finding, policy: Policy) -> Json:
+        """Return what is said of an operation, as plain data. For subclasses to change."""
+        status = found.response.status if found.response else None
+        answer: Json = {
+            "key": key,
+            "state": str(found.standing),
+            "outcome_unknown": found.outcome_unknown,
+            "created": found.created_at,
+            "completed": found.completed_at,
+            "expires": found.expires_at,
+            # A refusal is an operator's word, not the operation's.
+            "status": None if found.standing is Standing.REFUSED else status or None,
+        }
+        if self.shows_response:
+            completed = found.standing is Standing.COMPLETED and found.response
+            answer["response"] = _shown(completed, policy) if completed else None
+        return answer
+
+    def finalize_response(self, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(*args, **kwargs)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def _refuse(self, problem: Problem, policy: Policy) -> HttpResponseBase:
+        if policy.errors is Errors.DRF:
+            raise IdempotencyError(problem)
+        return Door(self.request, policy).error(problem)
+
+
+def _scope(request: Request, policy: Policy) -> str:
+    """Return the digest of the caller, as the guard of a view does.
+
+    :raises NotAuthenticated: for an anonymous caller: a key that is shared is nobody's own
+    """
+    parts = principal(request, policy)
+    if parts is None:
+        raise NotAuthenticated
+    return scope_digest(configuration().secret, parts)
+
+
+def _find(policy: Policy, scope: str, key: str) -> Finding | None:
+    if policy.store is Store.CACHE:
+        return cache_store_of(policy).look_up(scope, key)
+    # The database decides, and the primary: a replica may not know yet.
+    return look_up(policy.using or router.db_for_write(IdempotencyRecord), scope, key)
+
+
+def _shown(stored: StoredResponse, policy: Policy) -> Json:
+    """Return a response as its replay would be, or why there is none."""
+    if stored.omitted:
+        return {"unavailable": stored.omitted.replace("_", " ")}
+    try:
+        response = thaw(stored, policy)
+    except Unreadable as error:
+        return {"unavailable": str(error)}
+    headers = [[name, value] for name, value in response.items()]
+    try:
+        return {"headers": headers, "body": response.content.decode(), "encoding": "utf-8"}
+    except UnicodeDecodeError:
+        body = base64.b64encode(response.content).decode()
+        return {"headers": headers, "body": body, "encoding": "base64"}
