@@ -1,5 +1,6 @@
 """The how-to pages: their code runs as it stands, and does what they say."""
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,10 @@ from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.protocol.finding import Standing
 from tests.conftest import Caller, in_thread, row_locks
 from tests.doors import MIDDLEWARE
-from tests.shop import models
+from tests.shop import models, views
 from tests.shop.models import Order
 
 PAGES = Path(__file__).parent.parent / "docs/how-to"
@@ -363,3 +365,35 @@ class TestNegotiation:
         ]
         assert [answer["Content-Language"] for answer in answers] == ["de", "de"]
         assert [answer.content for answer in answers] == [b"Januar", b"Januar"]
+
+
+class TestReconciliation:
+    PAGE = "reconciliation"
+
+    @pytest.fixture(autouse=True)
+    def orders(self, page: Any) -> None:
+        page.urlpatterns.append(path("orders/", views.DecoratedRestView.as_view()))
+
+    def ask(self, caller: Caller, address: str) -> Any:
+        return caller.send("get", f"{address}{UUID}", key=None)
+
+    def test_a_client_learns_what_became_of_its_operation(
+        self, caller: Caller, stranger: Caller
+    ) -> None:
+        caller.post("/orders/", key=UUID)
+        found = self.ask(caller, "/api/idempotency-keys/").json()
+        (shown,) = re.findall(r"^\{.*?^\}", (PAGES / f"{self.PAGE}.md").read_text(), re.M | re.S)
+        assert list(found) == list(json.loads(shown))
+        assert (found["state"], found["status"]) == ("completed", 201)
+        assert self.ask(stranger, "/api/idempotency-keys/").status_code == 404
+
+    def test_views_with_options_have_one_of_their_own(self, caller: Caller, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"SCOPE": "token"}
+        first = caller.post("/orders/", key=UUID)
+        found = self.ask(caller, "/payments/keys/").json()
+        assert found["response"]["body"].encode() == first.content
+        assert caller.send("get", "/payments/keys/no-uuid", key=None).status_code == 400
+
+    def test_every_state_is_explained(self) -> None:
+        text = (PAGES / f"{self.PAGE}.md").read_text(encoding="utf-8")
+        assert re.findall(r"^\| `(\w+)` \|", text, re.M)[1:] == [str(each) for each in Standing]

@@ -134,7 +134,7 @@ class TestStates:
         assert told(caller, address="/shown/")["response"] is None
 
     def test_expired_and_not_purged(self, caller: Caller) -> None:
-        """I7: it replays no more, so its response is not shown either."""
+        """I14: it replays no more, so its response is not shown either."""
         caller.post(ORDER)
         IdempotencyRecord.objects.update(expires_at=now() - timedelta(minutes=1))
         found = told(caller, address="/shown/")
@@ -182,7 +182,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d [\d:.]+")
 
 
 class TestWhose:
-    """I3: a key belongs to its caller."""
+    """A key belongs to its caller."""
 
     def test_a_stranger_hears_what_an_unused_key_hears(
         self, caller: Caller, stranger: Caller
@@ -262,7 +262,7 @@ class TestKeys:
         caller.post(ORDER, key="k-1")
         assert told(caller, '"k-1"') == told(caller, "k-1")
 
-    @pytest.mark.parametrize("key", ["two words", "\n", "a\0b", "ключ", '"open', "k" * 256, "a,b"])
+    @pytest.mark.parametrize("key", ["two words", "a\0b", "ключ", '"open', "k" * 256, "a,b"])
     def test_what_is_no_key_is_a_problem(self, caller: Caller, key: str) -> None:
         with CaptureQueriesContext(connection) as queries:
             answer = ask(caller, key)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import connections, router, transaction
 from django.http.response import HttpResponseBase
+from rest_framework import serializers
 from rest_framework.exceptions import NotAuthenticated, NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -34,6 +35,19 @@ Json = dict[str, Any]
 UNKNOWN = "There is no operation of yours under this key."
 
 
+class OperationStatusSerializer(serializers.Serializer):  # type: ignore[type-arg]
+    """What an answer looks like, for API documents."""
+
+    key = serializers.CharField()
+    state = serializers.ChoiceField([str(each) for each in Standing])
+    outcome_unknown = serializers.BooleanField()
+    created = serializers.DateTimeField(allow_null=True)
+    completed = serializers.DateTimeField(allow_null=True)
+    expires = serializers.DateTimeField()
+    status = serializers.IntegerField(allow_null=True)
+    response = serializers.JSONField(allow_null=True, required=False)
+
+
 class OperationStatusView(APIView):
     """Says what became of the operation under a key, to the caller whose key it is.
 
@@ -47,6 +61,7 @@ class OperationStatusView(APIView):
 
     policy: Mapping[str, object] = {}
     shows_response = False
+    serializer_class = OperationStatusSerializer
     http_method_names = ["get", "head", "options"]
 
     @classmethod

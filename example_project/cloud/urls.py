@@ -22,6 +22,7 @@ urlpatterns = [
     path("api/billing/v1/orders", Orders.as_view(), name="orders"),
     path("api/compute/v1/machines", Machines.as_view(), name="paid-machines"),
     path("api/compute/v1/careful-machines", CarefulMachines.as_view(), name="careful-machines"),
+    path("api/compute/v1/", include("django_idempotency.reconciliation.urls")),
     path("docs/retries", RetryGuideView.as_view(paths=["^/api/vps/", "^/api/billing/"])),
     path("api/v1/economy/adjust", adjust),
     path("api/v1/economy/ledger", ledger),

@@ -197,9 +197,13 @@ def test_somebody_answers_in_its_place(world: World) -> None:
     world.crash.at("between the steps")
     assert world.buy(CAREFUL, key) is None
     assert world.retried(CAREFUL, key).status == 409
+    asked = world.customer.get(f"/api/compute/v1/idempotency-keys/{key}").json
+    assert (asked["state"], asked["outcome_unknown"]) == ("interrupted", True)
     (line,) = world.example.manage("resolve_idempotency_record", "list").splitlines()
     options = ("--status", "402", "--body", '{"charge": "refunded"}')
     world.example.manage("resolve_idempotency_record", "answer", line.split()[0], *options)
     answer = world.retried(CAREFUL, key)
     assert (answer.status, answer.json) == (402, {"charge": "refunded"})
+    asked = world.customer.get(f"/api/compute/v1/idempotency-keys/{key}").json
+    assert (asked["state"], asked["status"]) == ("completed", 402)
     assert (world.charges() - charges, world.machines()) == (1, 0)
