@@ -42,8 +42,10 @@ class Server:
         policy: dict[str, Any],
         redis: str,
         asgi: bool,
+        grace: int,
     ) -> None:
         self.stage = stage
+        self._grace = grace
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -72,7 +74,7 @@ class Server:
             "--threads": threads,
             "--bind": f"127.0.0.1:{self.port}",
             "--timeout": 0,
-            "--graceful-timeout": 1,
+            "--graceful-timeout": self._grace,
         }
         return ["gunicorn", "tests.wsgi", *_flat(options)]
 
@@ -156,6 +158,7 @@ def running_server(
     policy: dict[str, Any] | None = None,
     redis: str = "",
     asgi: bool = False,
+    grace: int = 1,
 ) -> Iterator[Server]:
     """Run a server for as long as the block lasts.
 
@@ -163,8 +166,9 @@ def running_server(
     :param policy: the ``IDEMPOTENCY`` setting, as far as JSON can say it; times in seconds
     :param redis: URL of the cache ``redis``
     :param asgi: serve the ASGI application, whose requests have a thread each
+    :param grace: seconds that workers have to end by themselves (gunicorn)
     """
-    server = Server(stage, workers, threads, policy or {}, redis, asgi)
+    server = Server(stage, workers, threads, policy or {}, redis, asgi, grace)
     try:
         server.wait_until_up()
         yield server

@@ -7,7 +7,7 @@ from datetime import timedelta
 from .doors import MIDDLEWARE as IDEMPOTENCY_MIDDLEWARE
 from .redis_server import caches
 from .settings import *  # noqa: F403
-from .settings import BASE_MIDDLEWARE, DATABASES
+from .settings import BASE_MIDDLEWARE, DATABASES, INSTALLED_APPS
 
 _default = DATABASES["default"]
 _default["NAME"] = _default.get("TEST", {}).get("NAME") or f"test_{_default['NAME']}"
@@ -22,5 +22,6 @@ for _name in ("WAIT_TIMEOUT", "LEASE"):
         IDEMPOTENCY[_name] = timedelta(seconds=IDEMPOTENCY[_name])
 if os.environ.get("IDEMPOTENCY_TEST_REDIS"):
     CACHES = caches(os.environ["IDEMPOTENCY_TEST_REDIS"])
+INSTALLED_APPS = [*INSTALLED_APPS, *os.environ.get("IDEMPOTENCY_TEST_APPS", "").split()]
 MIDDLEWARE = [*BASE_MIDDLEWARE, IDEMPOTENCY_MIDDLEWARE]
 LOGGING_CONFIG = None

@@ -1,11 +1,12 @@
 """What the table holds, in a few figures that cost the same whatever its size."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from django.db import connections
+from django.apps import apps
+from django.db import DatabaseError, connections
 from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -92,7 +93,8 @@ class Overview:
                 (_("Interrupted"), len(self.interrupted), "interrupted"),
             ]
         figures = [(title, self._so_far(count), name) for title, count, name in claimed]
-        return [*figures, (_("Completed"), self._completed(), "completed")]
+        completed = (_("Completed"), self._completed(), "completed")
+        return [*figures, completed, *self._replays()]
 
     def _so_far(self, count: int) -> str:
         shown = number(count)
@@ -110,6 +112,24 @@ class Overview:
             return at_most(COUNTED + 1, COUNTED)
         shown = number(max(0, count - len(self.claimed)))
         return shown if self.extent.is_exact else gettext("about %(count)s") % {"count": shown}
+
+    @staticmethod
+    def _replays() -> Iterator[tuple[Any, str, str]]:
+        """What the app that counts replays says, if it is installed."""
+        app = apps.app_configs.get("django_idempotency_replays")
+        if app is None:
+            return
+        try:
+            counts: Any = app.get_model("ReplayCount")
+            served = counts.served()
+        except DatabaseError:  # its table may be elsewhere, or not made yet
+            text = gettext("unknown")
+        else:
+            text = gettext("%(today)s today, %(total)s in all") % {
+                "today": number(served.today),
+                "total": number(served.total),
+            }
+        yield _("Replays served"), text, "replays"
 
     def tell(self, records: Iterable[Any]) -> None:
         """Set ``in_flight`` on records: true, false, or ``None`` if unknown or not claimed."""

@@ -1,16 +1,19 @@
+from typing import Any
+
 import pytest
 from django.db import connection
 
 from django_idempotency.lifecycle.atomic import AtomicOperation
 from django_idempotency.lifecycle.operation import Operation, Started
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.protocol.record import Claim
+from django_idempotency.protocol.decision import Replay
+from django_idempotency.protocol.record import Claim, State
 from django_idempotency.stores.cached_db import CachedDatabaseStore
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.writer import writer_of
 from tests.redis_server import RedisServer
 
-from .contract import StoreContract
+from .contract import CREATED, StoreContract, a_claim
 
 
 @pytest.mark.django_db(transaction=True)
@@ -35,6 +38,32 @@ class TestDatabaseStore(StoreContract):
 
     def purged(self) -> int:
         return sum(self.store().purge(10))
+
+    # What an operator removes
+
+    @pytest.mark.parametrize(
+        "since", [{"attempt": 2}, {"state": State.CLAIMED}, {"state": State.CLAIMED, "attempt": 2}]
+    )
+    def test_what_has_changed_since_it_was_looked_at_stays(self, since: dict[str, Any]) -> None:
+        """Somebody decided about another attempt, or about another state."""
+        self.complete()
+        seen = IdempotencyRecord.objects.get()
+        IdempotencyRecord.objects.update(**since)
+        assert self.store().remove(seen.pk, State(seen.state), seen.attempt) is False
+        assert IdempotencyRecord.objects.exists()
+
+    def test_what_a_retry_completed_meanwhile_stays(self) -> None:
+        self.dying(a_claim())
+        seen = IdempotencyRecord.objects.get()
+        self.complete()
+        assert self.store().remove(seen.pk, State(seen.state), seen.attempt) is False
+        assert self.answer() == Replay(CREATED)
+
+    def test_what_is_as_it_was_seen_goes(self) -> None:
+        self.complete()
+        seen = IdempotencyRecord.objects.get()
+        assert self.store().remove(seen.pk, State(seen.state), seen.attempt) is True
+        assert not IdempotencyRecord.objects.exists()
 
 
 class TestCachedDatabaseStore(TestDatabaseStore):
