@@ -111,11 +111,13 @@ class TestCost:
 
 class TestTable:
     def test_one_row_a_day_whoever_writes(self, caller: Caller, counter: Any) -> None:
+        from django_idempotency.contrib.replays import counting
+
         replay(caller, 2)
         counter.flush()
         assert (rows(), counter.waiting) == ([2], 0)
         replay(caller, 3)
-        counter.flush()
+        counting.flush_at_exit()
         assert rows() == [5]
 
     def test_writing_is_one_statement_but_for_the_first_of_a_day(self, counter: Any) -> None:
@@ -270,7 +272,13 @@ class TestProcesses:
         }
         command = [sys.executable, "-m", "tests.replays_fork"]
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert sum(rows()) == 3
