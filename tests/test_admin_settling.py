@@ -148,13 +148,13 @@ def test_in_a_browser(live_server: Any, record: int, caller: Caller) -> None:
             f"{live_server.url}/admin/django_idempotency/idempotencyrecord/{record}/change/"
         )
         window.get_by_role("link", name="Say what became of it").click()
-        assert "Attempt 1 started" in window.inner_text("#content")
+        window.get_by_text("Attempt 1 started").first.wait_for()
         window.get_by_label("It is done: answer its retries").check()
         window.get_by_label("Status").fill("201")
         window.get_by_label("Body (JSON)").fill('{"id": 7}')
         window.get_by_label("I know what the interrupted attempt has done.").check()
         window.get_by_role("button", name="Settle").click()
-        assert "Answered with status 201." in window.inner_text("body")
+        window.get_by_text("Answered with status 201.").first.wait_for()
     answer = retried(caller)
     assert (answer.status_code, answer.json()) == (201, {"id": 7})
     assert effects.charges == ["vm"]
