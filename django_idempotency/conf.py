@@ -15,7 +15,9 @@ from . import values
 from .codecs import Keyring
 from .policy import FIELDS, Policy, PolicyError, build
 
-FUNCTIONS = frozenset({"SCOPE", "TENANT", "FINGERPRINT", "ERRORS", "RESOLVER"})
+FUNCTIONS = frozenset(
+    {"SCOPE", "TENANT", "FINGERPRINT", "ERRORS", "RESOLVER", "RESUMABLE", "RESUME_DATA"}
+)
 """Settings that may name a function by its dotted path."""
 
 

@@ -127,6 +127,8 @@ class Policy:
     atomic: bool = True
     on_interrupted: Interrupted = Interrupted.REFUSE
     resolver: Callable[[Any], Any] | None = None
+    resumable: Callable[[Any, Any], Any] | None = None
+    resume_data: Callable[[Any], Any] | None = None
     hold_limit: int = 20
     store: Store = Store.DB
     outage: OnOutage = OnOutage.CLOSED
@@ -211,6 +213,8 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "atomic": values.flag,
     "on_interrupted": values.choice(Interrupted),
     "resolver": values.function,
+    "resumable": values.handler,
+    "resume_data": values.function,
     "hold_limit": values.number(1, 10_000, "connections per process"),
     "store": values.choice(Store),
     "outage": values.choice(OnOutage),

@@ -4,6 +4,9 @@ import re
 from collections.abc import Callable, Collection
 from datetime import timedelta
 from enum import StrEnum
+from inspect import isfunction
+
+from .protocol.record import MAX_STEP_NAME_LENGTH
 
 TEN_YEARS = timedelta(days=3660)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -67,6 +70,22 @@ def function(value: object) -> object:
     if value is not None and (not callable(value) or isinstance(value, type)):
         raise TypeError("must be a function, or None")
     return value
+
+
+def handler(value: object) -> object:
+    """Records name it, so it needs a name that the next process knows."""
+    if value is None:
+        return value
+    if not isfunction(value) or "<" in value.__qualname__:
+        raise TypeError("must be a function with a name, outside of other functions, or None")
+    if len(name_of(value).encode()) > MAX_STEP_NAME_LENGTH:
+        raise ValueError(f"must have a dotted path of at most {MAX_STEP_NAME_LENGTH} bytes")
+    return value
+
+
+def name_of(handler: Callable[..., object]) -> str:
+    """Return the dotted path of a handler."""
+    return f"{handler.__module__}.{handler.__qualname__}"
 
 
 def duration(lowest: timedelta, highest: timedelta, words: str) -> Callable[[object], timedelta]:

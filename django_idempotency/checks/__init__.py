@@ -15,6 +15,7 @@ from . import (
     encryption,
     keepalive,
     middleware,
+    resuming,
     retention,
     views,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "encryption",
     "keepalive",
     "middleware",
+    "resuming",
     "retention",
     "views",
 ]
@@ -60,6 +62,8 @@ CHECKS = {
     "django_idempotency.W010": "The cache is in the memory of each process.",
     "django_idempotency.W011": "A request waits long for a Redis that hangs.",
     "django_idempotency.W012": "Redis could not be asked for its eviction policy (deploy).",
+    "django_idempotency.W020": "A resumable handler belongs to no view that needs it.",
+    "django_idempotency.W021": "A resumable handler has views with different policies.",
     "django_idempotency.W040": "CORS does not allow the header with the key.",
     "django_idempotency.W041": "CORS does not expose the headers that tell of replays.",
     "django_idempotency.W042": "Nobody purges expired records (deploy).",

@@ -2,14 +2,11 @@
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
 from enum import StrEnum
-from time import time
 from typing import Any, assert_never
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.http import http_date
 
 from ..codecs import Unreadable
 from ..conf import configuration
@@ -28,7 +25,7 @@ from ..stores.base import Outage
 from .claims import claim_of
 from .modes import operation_of
 from .principal import Parts, principal
-from .responses import freeze, is_stored, says_not_now, thaw
+from .responses import date, freeze, is_stored, says_not_now, thaw
 
 logger = logging.getLogger("django_idempotency")
 
@@ -139,7 +136,7 @@ class Guard:
         if self._policy.codec.encrypts:
             configuration().keyring.check()  # or nothing runs: its response could not be stored
         claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
-        operation = operation_of(self._policy, claim, view)
+        operation = operation_of(self._policy, claim, view, caller)
         try:
             answer = self._begin(operation)
         except Outage:
@@ -227,15 +224,8 @@ class Guard:
             return operation.finish(None, nothing_done=says_not_now(response, memory))
         retention = memory.retention or self._policy.retention
         self.marked(response)
-        self._date(response, retention)
+        date(response, self._policy, retention)
         return operation.finish(freeze(response, self._policy, memory), retention)
-
-    def _date(self, response: HttpResponseBase, retention: timedelta) -> None:
-        now = time()
-        if self._policy.completed_header is not None:
-            response[self._policy.completed_header] = http_date(now)
-        if self._policy.expires_header is not None:
-            response[self._policy.expires_header] = http_date(now + retention.total_seconds())
 
     def _begin(self, operation: Operation) -> Answer | None:
         policy = self._policy

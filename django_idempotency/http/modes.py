@@ -11,21 +11,25 @@ from ..lifecycle.atomic import AtomicOperation
 from ..lifecycle.lease import LeaseHold
 from ..lifecycle.non_atomic import NonAtomicOperation, Resolve, run_again, still_unknown
 from ..lifecycle.operation import Operation
-from ..lifecycle.row_lock import RowLockHold
+from ..lifecycle.resumed import ResumedOperation, sealed
+from ..lifecycle.row_lock import NoteOf, RowLockHold, keep, nobody
 from ..lifecycle.session import IN_A_TRANSACTION, refuse_transactions, session_of
 from ..lifecycle.waiting import IMPATIENT, Patience
 from ..models import IdempotencyRecord
 from ..policy import InFlight, Interrupted, Policy
 from ..policy import Store as Stores
-from ..protocol.record import Claim
-from ..stores.journal import Journal
+from ..protocol.record import Claim, Snapshot
+from ..stores.db import DatabaseStore
+from ..stores.journal import Journal, Note
+from ..values import name_of
 from .resolving import resolve_by
 from .stores import cache_store_of, store_of
 
 
-def operation_of(policy: Policy, claim: Claim, view: Any) -> Operation:
+def operation_of(policy: Policy, claim: Claim, view: Any, caller: Any = None) -> Operation:
     """Return the operation of a claim, not begun.
 
+    :param caller: the request that policy's own functions get
     :param view: the function view that Django calls next, if it has not yet
     """
     using = policy.using or router.db_for_write(IdempotencyRecord)
@@ -34,7 +38,7 @@ def operation_of(policy: Policy, claim: Claim, view: Any) -> Operation:
         return _leased(policy, claim)
     if not policy.atomic:
         _refuse_request_blocks(view)
-        return _non_atomic(policy, claim, using)
+        return _non_atomic(policy, claim, using, caller)
     return AtomicOperation(
         store_of(policy, using),
         claim,
@@ -44,11 +48,43 @@ def operation_of(policy: Policy, claim: Claim, view: Any) -> Operation:
     )
 
 
-def _non_atomic(policy: Policy, claim: Claim, using: str) -> Operation:
+def _non_atomic(policy: Policy, claim: Claim, using: str, caller: Any) -> Operation:
+    store, journal, hold = _held(policy, using, _note_of(policy, claim, caller))
+    return NonAtomicOperation(store, claim, hold, _resolve(policy), _patience(policy), journal)
+
+
+def resumed_operation(policy: Policy, claim: Claim, using: str, attempt: int) -> ResumedOperation:
+    """Return an operation that goes on without its caller, not begun.
+
+    Without a resolver it runs: the policy has a handler for just that.
+
+    :param attempt: the one that was interrupted
+    """
+    asks = policy.resolver is not None and policy.on_interrupted is Interrupted.REFUSE
+    store, journal, hold = _held(policy, using, keep)
+    resolve = _resolve(policy) if asks else run_again
+    return ResumedOperation(store, claim, hold, resolve, journal, attempt)
+
+
+def _held(
+    policy: Policy, using: str, note_of: NoteOf
+) -> tuple[DatabaseStore, Journal, RowLockHold]:
     store = store_of(policy, using, is_durable=True)
     journal = Journal(using, Vault(policy.codec, configuration().keyring))
-    hold = RowLockHold(store, journal, session_of(using, policy.hold_limit))
-    return NonAtomicOperation(store, claim, hold, _resolve(policy), _patience(policy), journal)
+    session = session_of(using, policy.hold_limit)
+    return store, journal, RowLockHold(store, journal, session, note_of)
+
+
+def _note_of(policy: Policy, claim: Claim, caller: Any) -> NoteOf:
+    handler, ask = policy.resumable, policy.resume_data
+    if handler is None:
+        return nobody
+
+    def note_of(record: Snapshot) -> Note:
+        data = None if ask is None else ask(caller)
+        return sealed(claim, record, name_of(handler), data)
+
+    return note_of
 
 
 def _leased(policy: Policy, claim: Claim) -> Operation:

@@ -1,11 +1,14 @@
 """Responses as plain data, and back."""
 
 from collections.abc import Iterator
+from datetime import timedelta
+from time import time
 from typing import Any, cast
 
 from django.conf import settings
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.http import http_date
 from django.utils.translation import get_language
 
 from ..codecs import decode, encode
@@ -43,6 +46,15 @@ def says_not_now(response: HttpResponseBase, memory: Memory) -> bool:
     something broke: the view's word, a refusal, or 503 (RFC 9110, section 15.6.4)."""
     status = response.status_code
     return memory.stored is False or status < 500 or status == 503
+
+
+def date(response: HttpResponseBase, policy: Policy, retention: timedelta) -> None:
+    """Say when the response was made and until when it replays, where policy wants that."""
+    now = time()
+    if policy.completed_header is not None:
+        response[policy.completed_header] = http_date(now)
+    if policy.expires_header is not None:
+        response[policy.expires_header] = http_date(now + retention.total_seconds())
 
 
 def freeze(response: HttpResponseBase, policy: Policy, memory: Memory) -> StoredResponse:

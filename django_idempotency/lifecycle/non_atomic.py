@@ -113,9 +113,13 @@ class NonAtomicOperation(Operation):
         if record is None:
             return InFlight()
         begun = self._look_again(record)
-        if isinstance(begun, Started) and self._holding.interrupted:
-            begun = self._after_interruption()
+        if isinstance(begun, Started):
+            begun = self._consider()
         return self._start() if isinstance(begun, Started) else begun
+
+    def _consider(self) -> Begun | None:
+        """Decide what to do about the attempt before, if there was one."""
+        return self._after_interruption() if self._holding.interrupted else Started()
 
     def _after_interruption(self) -> Begun:
         match self._resolve(self):

@@ -1,12 +1,25 @@
 """Holding a record by its row lock, in a session of its own."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from ..protocol.record import Snapshot, State, StoredResponse
 from ..stores.db import DatabaseStore
-from ..stores.journal import Journal
+from ..stores.journal import NOBODY, Journal, Note
 from .session import Session
 from .waiting import IMPATIENT
+
+NoteOf = Callable[[Snapshot], Note | None]
+"""What to note when an attempt starts under a record; ``None`` leaves what is noted."""
+
+
+def nobody(record: Snapshot) -> Note:
+    """Only a retry can go on."""
+    return NOBODY
+
+
+def keep(record: Snapshot) -> None:
+    """This attempt was itself started from the note."""
 
 
 class RowLockHold:
@@ -15,12 +28,20 @@ class RowLockHold:
 
     :param store: where the record is
     :param journal: what attempts say about their start and end
+    :param note_of: asked when an attempt starts
     """
 
-    def __init__(self, store: DatabaseStore, journal: Journal, session: Session) -> None:
+    def __init__(
+        self,
+        store: DatabaseStore,
+        journal: Journal,
+        session: Session,
+        note_of: NoteOf = nobody,
+    ) -> None:
         self._store = store
         self._journal = journal
         self._session = session
+        self._note_of = note_of
         self._record: Snapshot
         self._is_fresh = False
         self._has_started = False
@@ -39,7 +60,8 @@ class RowLockHold:
     def start(self) -> Snapshot | None:
         if not self._is_fresh and not self._renumber():
             return None
-        if not self._journal.start(self._record.id, self._record.attempt):
+        note = self._note_of(self._record)
+        if not self._journal.start(self._record.id, self._record.attempt, note):
             self.release()
             return None
         self._has_started = True

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import connections
 
+from ..protocol.plain import plain_text
 from ..protocol.record import MAX_STEP_NAME_LENGTH
 from ..stores.journal import Journal
 from ..stores.transactions import write_transaction
@@ -85,12 +86,9 @@ def _check_name(name: str) -> None:
 
 
 def _plain(name: str, result: Any) -> str:
-    try:
-        text = json.dumps(result, allow_nan=False)
-        if json.loads(text) == result:
-            return text
-    except (TypeError, ValueError, RecursionError):
-        pass
+    text = plain_text(result)
+    if text is not None:
+        return text
     raise StepError(
         f"Step {name!r} returned {type(result).__name__} that is not plain data: use None, bool, "
         "numbers, text, lists, and dicts with text as keys. Its writes are rolled back."

@@ -1,7 +1,7 @@
 """Finding operations of non-atomic mode that ended without saying how."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.db import connections
@@ -31,6 +31,38 @@ class Interrupted:
     path: str
     started_at: datetime
     steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """An operation that somebody may finish for its caller.
+
+    :ivar handler: name of who can, as its last attempt has noted it
+    """
+
+    record_id: int
+    attempt: int
+    handler: str
+    scope: str = field(repr=False)
+    key: str = field(repr=False)
+    fingerprint: str = field(repr=False)
+    method: str
+    path: str
+
+
+def abandoned(using: str, older_than: timedelta = NOW) -> Iterator[Abandoned]:
+    """Yield operations whose last attempt has started at least so long ago and noted a handler.
+
+    Oldest first, as they were when the iteration began; each is read when its turn comes, so some
+    may be in flight, or settled by others since.
+    """
+    noted = open_attempts(using, older_than).exclude(name="")
+    records = IdempotencyRecord._base_manager.using(using).filter(state=State.CLAIMED)
+    names = ("scope", "key", "fingerprint", "method", "path")
+    for record_id, handler in list(noted.values_list("record_id", "name")):
+        living = records.filter(pk=record_id, expires_at__gt=StoreTime())
+        for attempt, *values in living.values_list("attempt", *names):
+            yield Abandoned(record_id, attempt, handler, *values)
 
 
 def open_attempts(

@@ -1,6 +1,7 @@
 """What attempts outside of a transaction leave behind: that they started, and their steps."""
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import IntegrityError
@@ -17,6 +18,21 @@ BEGINNING = 0
 """Position of the row that says which attempt runs; steps follow from 1."""
 
 PLAIN = Vault()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What an attempt leaves for somebody who may have to finish its operation.
+
+    :param handler: name of who can; empty if nobody can
+    :param text: what that handler needs
+    """
+
+    handler: str = ""
+    text: str = field(default="", repr=False)
+
+
+NOBODY = Note()
 
 
 class Journal:
@@ -49,20 +65,33 @@ class Journal:
         beginning = self._beginning(record_id).select_for_update(skip_locked=True)
         return bool(list(beginning.values_list("pk", flat=True)))
 
-    def start(self, record_id: int, attempt: int) -> bool:
+    def start(self, record_id: int, attempt: int, note: Note | None = NOBODY) -> bool:
         """Note that an attempt starts; ``False`` if a later one has, or if a step of an earlier
-        one is being written at this moment."""
+        one is being written at this moment.
+
+        :param note: committed with that; ``None`` leaves the note of the attempt before
+        :raises NoKeys: if it is to be encrypted and cannot be
+        """
+        noted = {} if note is None else self._written(note)
         try:
             with contention_is_busy(), write_transaction(self.using):
                 known = self._beginning(record_id).values_list("pk", flat=True).first()
                 if known is not None:
-                    return self._restart(known, attempt)
-                self._rows().create(
-                    record_id=record_id, position=BEGINNING, attempt=attempt, started_at=StoreTime()
-                )
+                    return self._restart(known, attempt, noted)
+                place = {"record_id": record_id, "position": BEGINNING, "attempt": attempt}
+                self._rows().create(**place, started_at=StoreTime(), **noted)
                 return True
         except IntegrityError:
             return False
+
+    def note(self, record_id: int) -> Note:
+        """Return what the last attempt has left.
+
+        :raises Unreadable: if it is encrypted and its key is lost
+        """
+        for handler, text in self._beginning(record_id).values_list("name", "result"):
+            return Note(handler, self._vault.open(text))
+        return NOBODY
 
     def end(self, record_id: int, attempt: int) -> None:
         """Note that an attempt ended without a result, and has no effect that is not noted."""
@@ -114,14 +143,19 @@ class Journal:
         for pk in list(orphans.values_list("pk", flat=True)):
             self._rows().filter(pk=pk).delete()
 
-    def _restart(self, pk: int, attempt: int) -> bool:
+    def _restart(self, pk: int, attempt: int, noted: dict[str, str]) -> bool:
         # By primary key, and without waiting, as records are locked.
         row = self._rows().filter(pk=pk)
         earlier = row.filter(attempt__lt=attempt).select_for_update(skip_locked=True)
         if not list(earlier.values_list("pk", flat=True)):
             return False
-        row.update(attempt=attempt, started_at=StoreTime(), finished_at=None)
+        row.update(attempt=attempt, started_at=StoreTime(), finished_at=None, **noted)
         return True
+
+    def _written(self, note: Note) -> dict[str, str]:
+        if not note.handler:
+            return {"name": "", "result": ""}
+        return {"name": note.handler, "result": self._vault.lock(note.text)}
 
     def _done(self, record_id: int) -> QuerySet[IdempotencyStep]:
         done = self._rows().filter(record_id=record_id, position__gt=BEGINNING)

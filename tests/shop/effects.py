@@ -99,6 +99,30 @@ def resolved(request: Any) -> HttpResponse:
     return answer(request)
 
 
+def ordered(item: str) -> int:
+    return int(Order.objects.create(item=item).pk)
+
+
+def finish(operation: Any, data: Any) -> HttpResponse:
+    """Takes the steps of a purchase, for the client or in place of it."""
+    charge = f"charge {operation.derive_key('charge')}"
+    operation.step("charge", ordered, charge)
+    after_charge(operation)
+    order = operation.step("order", ordered, data["item"])
+    return JsonResponse({"order": order, "for": data["user"]}, status=201)
+
+
+def what_to_finish(request: Any) -> Any:
+    return json.loads(request.body) | {"user": request.user.get_username()}
+
+
+@csrf_exempt
+@transaction.non_atomic_requests
+@idempotent(atomic=False, resumable=finish, resume_data=what_to_finish)
+def resumable(request: Any) -> HttpResponse:
+    return finish(request.idempotency, what_to_finish(request))
+
+
 @csrf_exempt
 @transaction.non_atomic_requests
 @idempotent(atomic=False, hold_limit=1)

@@ -3,20 +3,17 @@
 import re
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error, OperationalError, connections, router
+from django.db import Error, OperationalError
 
 from ...conf import configuration
-from ...models import IdempotencyRecord
 from ...policy import Store
 from ...stores.contention import is_contention
 from ...stores.db import DatabaseStore
+from ..options import alias, duration
 
-_UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_LONGEST = timedelta(days=3660)
 # SQLite takes 32766 parameters in one statement, PostgreSQL 65535.
 _LARGEST_BATCH = 30_000
 # What is left is counted so far: enough for a person, and cheap in a table of millions.
@@ -71,13 +68,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         limit = options["time_limit"]
-        self._older_than = _duration("--older-than", options["older_than"])
-        self._pause = _duration("--pause", options["pause"]).total_seconds()
-        self._limit = None if limit is None else _duration("--time-limit", limit).total_seconds()
+        self._older_than = duration("--older-than", options["older_than"])
+        self._pause = duration("--pause", options["pause"]).total_seconds()
+        self._limit = None if limit is None else duration("--time-limit", limit).total_seconds()
         batch_size = _batch_size(options["batch_size"])
         if options["verbosity"] and configuration().policy.store is Store.CACHE:
             self.stdout.write(_NOTHING_TO_DO.format(configuration().cache))
-        store = DatabaseStore(_alias(options["database"]))
+        store = DatabaseStore(alias(options["database"]))
         summary = self._count(store) if options["dry_run"] else self._purge(store, batch_size)
         if options["verbosity"]:
             self.stdout.write(summary)
@@ -127,19 +124,6 @@ class Command(BaseCommand):
             self.stderr.write("", str)
 
 
-def _duration(option: str, value: object) -> timedelta:
-    match = re.fullmatch(r"([0-9]{1,12})(ms|[smhd]?)", str(value), re.ASCII)
-    if match is None:
-        raise CommandError(
-            f"{option}: {value!r} is not a duration. Give seconds, or a whole number with a "
-            "unit: 90, 50ms, 30m, 12h, 7d."
-        )
-    duration = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-    if duration > _LONGEST:
-        raise CommandError(f"{option}: {value!r} is too long. Give at most {_LONGEST.days}d.")
-    return duration
-
-
 def _at_most(count: int) -> str:
     return f"more than {_COUNTED}" if count > _COUNTED else str(count)
 
@@ -152,16 +136,6 @@ def _batch_size(value: object) -> int:
         f"--batch-size: {value!r} is not a number of records. Give a whole number from 1 to "
         f"{_LARGEST_BATCH}."
     )
-
-
-def _alias(value: str | None) -> str:
-    alias = value or configuration().policy.using or router.db_for_write(IdempotencyRecord)
-    if alias not in connections:
-        known = ", ".join(connections)
-        raise CommandError(
-            f"--database: there is no database {alias!r} in DATABASES. Give one of: {known}."
-        )
-    return alias
 
 
 def _failure(error: Error, alias: str, removed: int) -> str:
