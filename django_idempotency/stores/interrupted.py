@@ -53,15 +53,17 @@ class Abandoned:
 def abandoned(using: str, older_than: timedelta = NOW) -> Iterator[Abandoned]:
     """Yield operations whose last attempt has started at least so long ago and noted a handler.
 
-    Oldest first, as they were when the iteration began; each is read when its turn comes, so some
-    may be in flight, or settled by others since.
+    Oldest first, as they were when the iteration began. Each is read when its turn comes: those
+    that others have settled or tried since are left out; some may be in flight.
     """
     noted = open_attempts(using, older_than).exclude(name="")
     records = IdempotencyRecord._base_manager.using(using).filter(state=State.CLAIMED)
     names = ("scope", "key", "fingerprint", "method", "path")
-    for record_id, handler in list(noted.values_list("record_id", "name")):
+    for row, record_id, started_at in list(noted.values_list("pk", "record_id", "started_at")):
+        handlers = noted.filter(pk=row, started_at=started_at).values_list("name", flat=True)
         living = records.filter(pk=record_id, expires_at__gt=StoreTime())
-        for attempt, *values in living.values_list("attempt", *names):
+        for handler, found in zip(handlers, living.values_list("attempt", *names), strict=False):
+            attempt, *values = found
             yield Abandoned(record_id, attempt, handler, *values)
 
 

@@ -103,7 +103,7 @@ def ordered(item: str) -> int:
     return int(Order.objects.create(item=item).pk)
 
 
-def finish(operation: Any, data: Any) -> HttpResponse:
+def take_steps(operation: Any, data: Any) -> HttpResponse:
     """Takes the steps of a purchase, for the client or in place of it."""
     charge = f"charge {operation.derive_key('charge')}"
     operation.step("charge", ordered, charge)
@@ -112,15 +112,28 @@ def finish(operation: Any, data: Any) -> HttpResponse:
     return JsonResponse({"order": order, "for": data["user"]}, status=201)
 
 
+def what_to_do(request: Any) -> Any:
+    return request.data | {"user": request.user.get_username()}
+
+
+finishing: Callable[[Any, Any], Any] = take_steps
+noting: Callable[[Any], Any] = what_to_do
+"""How operations are resumed, unless a test says otherwise."""
+
+
+def finish(operation: Any, data: Any) -> Any:
+    return finishing(operation, data)
+
+
 def what_to_finish(request: Any) -> Any:
-    return json.loads(request.body) | {"user": request.user.get_username()}
+    return noting(request)
 
 
-@csrf_exempt
-@transaction.non_atomic_requests
-@idempotent(atomic=False, resumable=finish, resume_data=what_to_finish)
-def resumable(request: Any) -> HttpResponse:
-    return finish(request.idempotency, what_to_finish(request))
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class ResumableView(APIView):
+    @idempotent(atomic=False, resumable=finish, resume_data=what_to_finish)
+    def post(self, request: Any) -> HttpResponse:
+        return take_steps(request.idempotency, what_to_do(request))
 
 
 @csrf_exempt

@@ -40,7 +40,7 @@ urlpatterns = [
     path("effects/running-again/", effects.running_again),
     path("effects/rest-running-again/", effects.RunningAgainView.as_view()),
     path("effects/resolved/", effects.resolved),
-    path("effects/resumable/", effects.resumable),
+    path("effects/resumable/", effects.ResumableView.as_view()),
     path("effects/limited/", effects.limited),
     path("effects/waiting/", effects.waiting),
     path("effects/bare/", effects.bare),
