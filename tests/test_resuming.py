@@ -56,12 +56,6 @@ def breaks(operation: Any) -> None:
     raise RuntimeError("a broken network")
 
 
-def answers(monkeypatch: Any, response: Any) -> None:
-    """Let the handler return something else, under its own name."""
-    monkeypatch.setattr(effects.finish, "__code__", (lambda operation, data: ANSWER()).__code__)
-    monkeypatch.setitem(effects.__dict__, "ANSWER", lambda: response)
-
-
 def interrupt(caller: Caller, monkeypatch: Any, key: str = "k-1") -> int:
     """A client's only attempt breaks after its charge, and nobody retries."""
     with monkeypatch.context() as patch:
@@ -188,7 +182,7 @@ class TestFailing:
         self, response: Any, interrupted: int, caller: Caller, monkeypatch: Any, heard: list[Any]
     ) -> None:
         with monkeypatch.context() as patch:
-            answers(patch, response)
+            patch.setattr(effects, "finishing", lambda operation, data: response)
             heard.clear()
             with pytest.raises(CommandError, match=rf"(?s)Record {interrupted}.*failed: 1"):
                 command()
@@ -381,9 +375,8 @@ class TestNotes:
     def test_data_that_is_not_plain_is_an_error_before_anything_runs(
         self, caller: Caller, monkeypatch: Any
     ) -> None:
-        code = (lambda request: object()).__code__
         with monkeypatch.context() as patch:
-            patch.setattr(effects.what_to_finish, "__code__", code)
+            patch.setattr(effects, "noting", lambda request: object())
             assert retry(caller).status_code == 500
         assert Order.objects.count() == 0
         assert retry(caller).status_code == 201
