@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.http import HttpResponse, JsonResponse
 from django.test import TestCase
 from django.utils.http import parse_http_date
 
 from django_idempotency import signals
+from django_idempotency.contract.handlers import resumable_handlers
 from django_idempotency.decorators import idempotent
+from django_idempotency.http.resuming import Resumed, resume
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.policy import PolicyError
 from django_idempotency.remember import do_not_remember
 from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN
+from django_idempotency.stores.interrupted import abandoned
 from tests.conftest import Caller, in_thread
 from tests.holding import an_operation
 from tests.server import running_server
@@ -265,6 +268,16 @@ class TestFailing:
         with pytest.raises(CommandError, match="no database 'nowhere'"):
             command("--database", "nowhere")
 
+    def test_so_is_one_that_is_gone(self, interrupted: int) -> None:
+        def gone(*args: Any) -> None:
+            raise OperationalError("gone away")
+
+        with (
+            connection.execute_wrapper(gone),
+            pytest.raises(CommandError, match="gone away. Resumed 0 .* Run it again"),
+        ):
+            command()
+
 
 class TestResolvers:
     @pytest.mark.parametrize(
@@ -340,6 +353,20 @@ class TestBesides:
         assert command().startswith(RESUMED)
         again = IdempotencyRecord.objects.get(key="second")
         assert (again.attempt, again.state == "completed") == (2, end == "completed")
+
+    def test_what_changed_since_it_was_read_is_left_alone(
+        self, interrupted: int, caller: Caller, monkeypatch: Any
+    ) -> None:
+        """Somebody else resumes it between the look at the record and its lock."""
+        (found,) = abandoned("default")
+        policy = resumable_handlers("default")[NAME]
+        with monkeypatch.context() as patch:
+            patch.setattr(effects, "after_charge", breaks)
+            with pytest.raises(CommandError):
+                command()
+        assert resume(found, policy, "default") is Resumed.SKIPPED
+        assert command().startswith(RESUMED)
+        assert resume(found, policy, "default") is Resumed.SKIPPED
 
     def test_an_attempt_that_has_not_noted_its_start_leaves_it_to_the_next_run(
         self, interrupted: int

@@ -57,8 +57,8 @@ def resume(found: Abandoned, policy: Policy, using: str) -> Resumed:
     except Exception:
         logger.exception("Key %s: not resumed", short_digest(found.key))
         return Resumed.FAILED
-    # The resolver has found the response out, or a retry was faster.
-    return Resumed.DONE if isinstance(begun, Replay) else Resumed.SKIPPED
+    # The resolver has found the response out; without a hold of ours a retry was faster.
+    return Resumed.DONE if isinstance(begun, Replay) and operation.attempt else Resumed.SKIPPED
 
 
 def _run(operation: ResumedOperation, found: Abandoned, policy: Policy) -> Resumed:
