@@ -89,7 +89,7 @@ class Executions(logging.Handler):
     """Counts views that ran under the guard."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.getMessage().endswith(": Started"):
+        if getattr(record, "outcome", "") in {"executed", "recovered", "interrupted"}:
             counted["guarded"] += 1
 
 
