@@ -1,6 +1,7 @@
 """Under ASGI everything runs where it would run without the guard."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.request_thread import on_request_thread
 from tests.conftest import Caller
 from tests.doors import MIDDLEWARE
@@ -48,6 +49,27 @@ def sync(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"id": order.pk}, status=201)
 
 
+async def buy(item: str) -> int:
+    """A step: its query runs in the step's transaction."""
+    here()
+    order = await Order.objects.acreate(item=item)
+    return int(order.pk)
+
+
+@csrf_exempt
+@transaction.non_atomic_requests
+@idempotent(atomic=False, on_interrupted="run")
+async def stepwise(request: Any) -> HttpResponse:
+    order = await request.idempotency.astep("buy", buy, "vm")
+    await request.idempotency.astep("tell", here)
+    tell()
+    return JsonResponse({"id": order}, status=201)
+
+
+def tell() -> None:
+    """What a test puts here happens after the steps."""
+
+
 def forgetful(view: Callable[..., Any]) -> Callable[..., Any]:
     """A decorator that does not say that it is async."""
 
@@ -69,6 +91,7 @@ urlpatterns = [
     path("awaited/", awaited),
     path("decorated-awaited/", idempotent(awaited)),
     path("sync/", sync),
+    path("stepwise/", stepwise),
     path("hidden/", hidden),
 ]
 
@@ -252,6 +275,33 @@ class TestOnRequestThread:
 
         cause = asyncio.run(script())
         assert (ended, str(cause)) == ([True], "the step failed")
+
+
+def test_steps_of_an_async_view_are_not_taken_again(caller: Caller, monkeypatch: Any) -> None:
+    """I11: the first attempt fails after its steps; the second goes on behind them."""
+
+    def crash() -> None:
+        raise KeyError
+
+    monkeypatch.setitem(globals(), "tell", crash)
+    assert post(caller, "/stepwise/").status == 500
+    taken = Order.objects.get()
+    monkeypatch.setitem(globals(), "tell", lambda: None)
+    assert json.loads(post(caller, "/stepwise/").body) == {"id": taken.pk}
+    assert Order.objects.count() == 1
+    loop, thread, *_ = threads
+    assert loop != thread
+
+
+def test_what_an_async_step_wrote_goes_if_the_step_fails(caller: Caller, monkeypatch: Any) -> None:
+    async def failing(item: str) -> int:
+        await Order.objects.acreate(item=item)
+        raise KeyError(item)
+
+    monkeypatch.setitem(globals(), "buy", failing)
+    assert post(caller, "/stepwise/").status == 500
+    assert Order.objects.count() == 0
+    assert IdempotencyStep.objects.filter(position__gt=0).count() == 0
 
 
 def test_a_view_with_an_atomic_block_in_a_function(caller: Caller, monkeypatch: Any) -> None:

@@ -20,9 +20,10 @@ ROOMS = [
     # Pure: the rules and what may be asked of them.
     *("protocol", "codecs", "encryption", "values", "remember", "resolving", "policy"),
     # Django's settings and database.
-    *("conf", "signals", "fields", "indexes", "migrations", "models", "stores", "lifecycle"),
+    *("conf", "signals", "fields", "indexes", "migrations", "models", "stores"),
+    *("request_thread", "lifecycle"),
     # Requests and responses, and the two doors.
-    *("http", "permissions", "request_thread", "confinement"),
+    *("http", "permissions", "confinement"),
     *("doors", "drf", "class_views", "ninja", "decorators", "middleware"),
     # What is guarded how, and who is told.
     *("contract", "openapi", "metadata", "views", "reconciliation"),

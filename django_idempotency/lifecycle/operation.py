@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from asgiref.sync import async_to_sync, iscoroutinefunction
+
 from ..protocol.decision import Buried, Claimed, Expired, Mismatch, Replay, decide
 from ..protocol.derived import derived_uuid
 from ..protocol.record import Claim, Snapshot, StoredResponse
+from ..request_thread import on_request_thread
 from ..stores.base import Busy, Claims
 from .errors import StepError
 from .waiting import IMPATIENT, Patience, place
@@ -89,6 +92,16 @@ class Operation(ABC):
         raise StepError(
             "step() needs a view with atomic=False. In atomic mode the whole view is one step."
         )
+
+    async def astep(
+        self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """The same for an async view. The function may be async: its queries join the step.
+
+        It is awaited to its end, also if the view is cancelled meanwhile.
+        """
+        call = async_to_sync(function) if iscoroutinefunction(function) else function
+        return await on_request_thread(self.step, name, call, *args, **kwargs)
 
     @property
     def transaction_on(self) -> str | None:
