@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -35,9 +36,12 @@ def waiting() -> set[Any]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    for _ in range(20_000):
+    """Ask again and again; workers that are only starting need the processor more than we do."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         if condition():
             return
+        time.sleep(0.01)
     raise AssertionError(f"it does not come; waiting: {waiting()}")
 
 
