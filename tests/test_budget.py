@@ -53,6 +53,7 @@ def test_a_mismatch_costs_one_statement(door: str, caller: Caller) -> None:
     assert cost(caller, door, key="k").statements == bare.statements + READ - INSERT
 
 
+@pytest.mark.once
 @every_door
 def test_without_the_header_nothing_is_spent(door: str, caller: Caller, settings: Any) -> None:
     """I9: the same statements as without the app's middleware."""

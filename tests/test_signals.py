@@ -64,6 +64,7 @@ def test_each_request_with_a_key_has_one_outcome(door: str, caller: Caller, hear
     ]
 
 
+@pytest.mark.once
 @every_door
 def test_what_is_not_stored_is_interrupted_each_time(
     door: str, caller: Caller, heard: Heard
@@ -123,6 +124,7 @@ def test_what_is_said_to_be_committed_is_committed(door: str, caller: Caller) ->
     assert seen == [(1, State.COMPLETED)]
 
 
+@pytest.mark.once
 class TestReceivers:
     @pytest.fixture
     def broken(self) -> Iterator[list[Signal]]:
@@ -217,6 +219,7 @@ class TestEvents:
         assert (heard.events[0].view, heard.events[0].route, heard.senders) == ("", "", [None])
 
 
+@pytest.mark.once
 class TestLog:
     @few_doors
     def test_lines_carry_the_same_facts(

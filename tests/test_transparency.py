@@ -324,6 +324,7 @@ class Annotator(Outer):
 OUTCOMES = ["201", "404", "429", "raise 404", "raise 500"]
 
 
+@pytest.mark.once
 class TestOtherMiddlewares:
     @every_door
     def test_see_the_same(self, door: str, caller: Caller, settings: Any) -> None:
@@ -419,6 +420,7 @@ def events(caplog: Any) -> Iterator[Callable[[], list[Any]]]:
         signal.disconnect(receivers[name])
 
 
+@pytest.mark.once
 @few_doors
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_signals_and_log_lines_are_the_same(
@@ -431,6 +433,7 @@ def test_signals_and_log_lines_are_the_same(
     assert events() == expected
 
 
+@pytest.mark.once
 @own_doors
 @pytest.mark.parametrize("name", ["missing", "forbidden"])
 def test_refusals_are_logged_once(
@@ -442,6 +445,7 @@ def test_refusals_are_logged_once(
     assert events() == expected
 
 
+@pytest.mark.once
 @own_doors
 def test_handler404_answers(door: str, caller: Caller) -> None:
     first, retry = caller.post(f"{door}missing"), caller.post(f"{door}missing")
@@ -616,6 +620,7 @@ class TestCsrf:
         assert submit("two vms").status_code == 422
 
 
+@pytest.mark.once
 class TestResponses:
     @own_doors
     @pytest.mark.parametrize(
