@@ -109,7 +109,6 @@ class NoBlock:
 
 def floor(rounds: int = 5, requests: int = 200) -> dict[str, float]:
     """The bare statements through the driver, in ms: what a first request must at least add."""
-    from django_idempotency.models import IdempotencyRecord
     from django_idempotency.protocol.record import Claim, StoredResponse
     from django_idempotency.stores.claims import claim_statement
 
@@ -122,7 +121,7 @@ def floor(rounds: int = 5, requests: int = 200) -> dict[str, float]:
 
     wanted = Claim("s", str(uuid.uuid4()), "1:a", "POST", "/", timedelta(hours=1))
     with connection.execute_wrapper(keep):
-        record = claim_statement(connection, IdempotencyRecord).run(wanted)
+        record = claim_statement(connection).run(connection, wanted)
         assert record is not None
         with transaction.atomic():
             store.lock(record.id)

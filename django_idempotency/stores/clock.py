@@ -17,10 +17,10 @@ def store_time(
     Where columns have no time zone it is UTC, whatever ``USE_TZ`` and ``TIME_ZONE`` say: an hour
     that daylight saving repeats or skips must not change a retention.
     """
+    microseconds = offset // timedelta(microseconds=1)
     if connection.vendor == "postgresql":
-        return "STATEMENT_TIMESTAMP() + make_interval(secs => %s)", (offset.total_seconds(),)
+        return "STATEMENT_TIMESTAMP() + %s::interval", (f"{microseconds} microseconds",)
     if connection.vendor == "mysql":
-        microseconds = offset // timedelta(microseconds=1)
         return "UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND", (microseconds,)
     # SQLite runs on this host: its clock is ours.
     return "%s", (str(datetime.now(UTC).replace(tzinfo=None) + offset),)

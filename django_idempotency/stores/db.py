@@ -20,7 +20,7 @@ from .locks import locked_records
 from .patience import lock_timeout
 from .purge import purge_statement
 from .rows import COLUMNS, snapshot
-from .statements import RecordStatements
+from .statements import record_statements
 from .transactions import write_transaction
 
 Records = QuerySet[IdempotencyRecord]
@@ -48,10 +48,8 @@ class DatabaseStore:
         :raises Outage: if the database is out of reach, or cannot keep records
         """
         with contention_is_busy(), _errors_are_outages(self.using):
-            statement = claim_statement(
-                connections[self.using], IdempotencyRecord, self._is_durable
-            )
-            return statement.run(claim)
+            connection = connections[self.using]
+            return claim_statement(connection).run(connection, claim, self._is_durable)
 
     def lock(self, record_id: int, patience: timedelta = NOW) -> Snapshot | None:
         """Lock the record until the transaction ends; ``None`` if it is locked or gone.
@@ -60,7 +58,7 @@ class DatabaseStore:
         """
         connection = connections[self.using]
         with contention_is_busy(), lock_timeout(connection, patience):
-            return self._statements().lock(record_id, is_patient=bool(patience))
+            return record_statements(connection).lock(connection, record_id, bool(patience))
 
     def renumber(self, record: Snapshot) -> None:
         """Count an attempt that takes a locked record over."""
@@ -68,7 +66,8 @@ class DatabaseStore:
 
     def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
-        return self._statements().complete(record, response, retention)
+        connection = connections[self.using]
+        return record_statements(connection).complete(connection, record, response, retention)
 
     def exists(self, record_id: int) -> bool:
         """Whether there is such a record, whoever holds it."""
@@ -141,9 +140,6 @@ class DatabaseStore:
                 journal.forget([pk])
                 return True
         return False
-
-    def _statements(self) -> RecordStatements:
-        return RecordStatements(connections[self.using], IdempotencyRecord)
 
     def _records(self) -> Records:
         return IdempotencyRecord._base_manager.using(self.using)

@@ -13,17 +13,22 @@ from ..protocol.record import (
     header_pairs,
 )
 
-COLUMNS = (
-    "id",
-    "state",
-    "attempt",
-    "fingerprint",
+RESPONSE_COLUMNS = (
     "response_version",
     "response_status",
     "response_headers",
     "response_body",
     "response_omitted",
     "response_codec",
+)
+"""What a response is stored in, in the order of :func:`response_values`."""
+
+COLUMNS = (
+    "id",
+    "state",
+    "attempt",
+    "fingerprint",
+    *RESPONSE_COLUMNS,
 )
 """What a snapshot is made from, in this order; ``expired``, ``buried`` and ``fresh`` follow."""
 
@@ -44,16 +49,21 @@ def snapshot(row: Sequence[Any]) -> Snapshot:
     )
 
 
+def response_values(response: StoredResponse) -> tuple[Any, ...]:
+    """Return what to store for a response."""
+    return (
+        RESPONSE_VERSION,
+        response.status,
+        "" if response.codec else json.dumps(response.headers),
+        None if response.omitted else response.body,
+        str(response.omitted),
+        response.codec,
+    )
+
+
 def columns(response: StoredResponse) -> dict[str, Any]:
-    """Return the values to store for a response."""
-    return {
-        "response_version": RESPONSE_VERSION,
-        "response_status": response.status,
-        "response_headers": "" if response.codec else json.dumps(response.headers),
-        "response_body": None if response.omitted else response.body,
-        "response_omitted": str(response.omitted),
-        "response_codec": response.codec,
-    }
+    """Return the same by the names of their columns."""
+    return dict(zip(RESPONSE_COLUMNS, response_values(response), strict=True))
 
 
 def _response(
