@@ -45,6 +45,7 @@ OPTIONAL = {
     "cryptography": {"encryption"},
     "opentelemetry": {"contrib"},
     "prometheus_client": {"contrib"},
+    "psycopg": {"stores"},
     "rest_framework": {"drf", "metadata", "reconciliation"},
     "ninja": {"ninja"},
     "django_redis": {"stores", "checks"},
