@@ -4,13 +4,15 @@ from functools import wraps
 from inspect import unwrap
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .doors import EXEMPT, OPTIONS, Options, door_of, guarded, resolve_policy
+from .doors import EXEMPT, OPTIONS, Options, arun, door_of, overridden, resolve_policy, run
 from .http.body import keep_body
 from .http.guard import is_running, read_key
+from .looks import per_function
 from .policy import Policy
 from .protocol.problems import Problem
 
@@ -25,7 +27,8 @@ def watch(request: HttpRequest, options: Options) -> None:
 
     What was said before, further outside, comes first.
     """
-    setattr(request, _WATCHED, {**options, **getattr(request, _WATCHED, {})})
+    said = getattr(request, _WATCHED, None)
+    setattr(request, _WATCHED, {**options, **said} if said else options)
 
 
 def hook_class(view_class: type) -> None:
@@ -74,7 +77,8 @@ def class_policy(view_class: type, watched: Options | None) -> Policy | None:
     mark = _nearest_mark(view_class)
     if mark == EXEMPT or (watched is None and mark is None):
         return None
-    return resolve_policy(view_class).override(**watched or {})
+    policy = resolve_policy(view_class)
+    return overridden(policy, watched) if watched else policy
 
 
 def _guard_instance(view: Any, request: HttpRequest) -> None:
@@ -87,16 +91,37 @@ def _guard_instance(view: Any, request: HttpRequest) -> None:
         return
     name = handler_name(view, (request.method or "").lower())
     handler = getattr(view, name, None)
-    marks = (mark_of(handler, mark) for mark in (EXEMPT, OPTIONS, _HOOKED))
-    if handler is None or any(mark is not None for mark in marks):
+    if handler is None:
+        return
+    looks_after_itself, is_async = _facts(getattr(handler, "__func__", handler))
+    if looks_after_itself:
         return
     if isinstance(key, Problem):
         _refuse(view, name, key, policy)
         return
     keep_body(request)
-    wrapper = guarded(handler, lambda _: policy)
+    setattr(view, name, _guarded(handler, is_async, policy, key))
+
+
+def _guarded(handler: Any, is_async: bool, policy: Policy, key: str) -> Any:
+    """Wrap a handler for one request."""
+
+    def sync_handler(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return run(lambda: handler(request, *args, **kwargs), request, policy, key)
+
+    async def async_handler(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return await arun(lambda: handler(request, *args, **kwargs), request, policy, key)
+
+    wrapper = wraps(handler)(async_handler if is_async else sync_handler)
     setattr(wrapper, _HOOKED, True)
-    setattr(view, name, wrapper)
+    return wrapper
+
+
+@per_function
+def _facts(handler: Any) -> tuple[bool, bool]:
+    """Whether a handler is guarded or exempt by itself, and whether it is async."""
+    marks = (mark_of(handler, mark) for mark in (EXEMPT, OPTIONS, _HOOKED))
+    return any(mark is not None for mark in marks), iscoroutinefunction(handler)
 
 
 def _nearest_mark(view_class: type) -> str | None:

@@ -12,7 +12,7 @@ from django.views import View
 
 from .class_views import class_of, hook_class, watch
 from .confinement import watch_new_connections
-from .doors import EXEMPT, OPTIONS, guarded, resolve_policy
+from .doors import EXEMPT, OPTIONS, guarded, overridden, resolve_policy
 from .ninja import guard_api, guard_operations, guard_run, operation_of
 from .policy import Policy
 
@@ -149,7 +149,7 @@ def _as_async_as(target: Any, view: Any) -> Any:
 
 def _guard_function(target: Any, options: dict[str, object]) -> Any:
     def policy_of(owner: Any) -> Policy:
-        return resolve_policy(owner).override(**options)
+        return overridden(resolve_policy(owner), options)
 
     view = _as_async_as(target, guarded(target, policy_of))
     setattr(view, OPTIONS, {**getattr(target, OPTIONS, {}), **options})

@@ -114,16 +114,38 @@ def resolve_policy(*sources: Any) -> Policy:
     for source in sources:
         options: Options | None = getattr(source, OPTIONS, None)
         if options:
-            policy = policy.override(**options)
+            policy = overridden(policy, options)
     return policy
 
 
-def run(call: Callable[[], HttpResponseBase], request: Any, policy: Policy) -> HttpResponseBase:
+def overridden(policy: Policy, options: Options) -> Policy:
+    """Return the policy with a decorator's options, which are parsed once.
+
+    :param options: nobody changes them any more
+    """
+    known = _overridden.get((id(policy), id(options)))
+    if known is None:
+        if len(_overridden) >= _MOST_OVERRIDDEN:
+            _overridden.clear()
+        # Kept with what they were made from, so that the numbers stay theirs.
+        known = (policy, options, policy.override(**options))
+        _overridden[id(policy), id(options)] = known
+    return known[2]
+
+
+_overridden: dict[tuple[int, int], tuple[Policy, Options, Policy]] = {}
+_MOST_OVERRIDDEN = 1024
+
+
+def run(
+    call: Callable[[], HttpResponseBase], request: Any, policy: Policy, key: str | None = None
+) -> HttpResponseBase:
     """Call the handler under the guard, or answer instead of it.
 
     :param request: the handler's request: Django's, or DRF's around it
+    :param key: what :func:`~.http.guard.read_key` found, if it was asked
     """
-    door = approach(request, policy, Guard)
+    door = approach(request, policy, Guard, key)
     if door is None:
         return call()
     try:
@@ -137,10 +159,13 @@ def run(call: Callable[[], HttpResponseBase], request: Any, policy: Policy) -> H
 
 
 async def arun(
-    call: Callable[[], Awaitable[HttpResponseBase]], request: Any, policy: Policy
+    call: Callable[[], Awaitable[HttpResponseBase]],
+    request: Any,
+    policy: Policy,
+    key: str | None = None,
 ) -> HttpResponseBase:
     """Await the handler under the guard: as :func:`run`, but for the awaiting."""
-    door = approach(request, policy, ConfinedGuard)
+    door = approach(request, policy, ConfinedGuard, key)
     if door is None:
         return await call()
     try:
@@ -177,19 +202,24 @@ async def abracketed(
     return response if bracket.guard is None else await on_request_thread(bracket.finish, response)
 
 
-def approach(request: Any, policy: Policy, guard_type: type[Guard]) -> "Door | None":
-    """Return the door to enter by, or ``None`` if the guard has no business with the request."""
+def approach(
+    request: Any, policy: Policy, guard_type: type[Guard], key: str | None = None
+) -> "Door | None":
+    """Return the door to enter by, or ``None`` if the guard has no business with the request.
+
+    :param key: what :func:`~.http.guard.read_key` found, if it was asked
+    """
     django_request: HttpRequest = getattr(request, "_request", request)
     if django_request.method not in policy.methods or is_running(django_request):
         return None
-    key = read_key(django_request, policy)
-    if key is None:
+    found = read_key(django_request, policy) if key is None else key
+    if found is None:
         return None
     door = door_of(request, policy)
-    if isinstance(key, Problem):
-        door.problem = key
+    if isinstance(found, Problem):
+        door.problem = found
     else:
-        door.guard = guard_type(django_request, policy, key)
+        door.guard = guard_type(django_request, policy, found)
     return door
 
 

@@ -7,6 +7,8 @@ from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest
 
+from .looks import per_function
+
 Test = Callable[[Any], Any]
 
 
@@ -45,6 +47,7 @@ def hides_its_check(view: Any) -> bool:
     return hasattr(view, "login_url") and next(view_tests(view), None) is None
 
 
+@per_function
 def belongs_to_admin(view: Any) -> bool:
     """Whether a view belongs to Django's admin, which checks permissions inside its views."""
     if hasattr(view, "admin_site") or hasattr(view, "model_admin") or _is_admin_view(view):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from . import values
@@ -137,7 +138,7 @@ class Policy:
     @property
     def meta_key(self) -> str:
         """The header's name in ``request.META``."""
-        return "HTTP_" + self.header.upper().replace("-", "_")
+        return _meta_key(self.header)
 
     def override(self, **values: object) -> "Policy":
         """Return this policy with some fields changed.
@@ -145,6 +146,11 @@ class Policy:
         :raises PolicyError: for an unknown name or a bad value
         """
         return build(values, self) if values else self
+
+
+@cache
+def _meta_key(header: str) -> str:
+    return "HTTP_" + header.upper().replace("-", "_")
 
 
 def build(given: Mapping[str, object], base: Policy | None = None) -> Policy:

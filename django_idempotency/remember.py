@@ -24,6 +24,9 @@ class Memory:
     retention: timedelta | None = None
 
 
+NOTHING_SAID = Memory()
+
+
 def do_not_remember(thing: Thing) -> Thing:
     """Do not store this response: its writes are undone and a retry runs again."""
     return _marked(thing, stored=False)

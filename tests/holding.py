@@ -16,7 +16,7 @@ CREATED = StoredResponse(201, (("X-Id", "1"),), b"made")
 
 
 def a_claim(key: str = "k") -> Claim:
-    return Claim("scope", key, "1:a", "POST", "/", timedelta(hours=1), seed=b"seed")
+    return Claim("scope", key, "1:a", "POST", "/", timedelta(hours=1), secret=b"secret")
 
 
 def an_operation(

@@ -1,7 +1,7 @@
 """Reading a request's body for its fingerprint, and leaving it for the view."""
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -34,16 +34,23 @@ class RereadableStream:
 
     What is read is kept in memory up to ``FILE_UPLOAD_MAX_MEMORY_SIZE`` bytes, and in a
     temporary file beyond. Nothing is read before somebody asks.
+
+    :param announced: the body's length in bytes; 0 if nobody knows
     """
 
-    def __init__(self, source: IO[bytes]) -> None:
+    def __init__(self, source: IO[bytes], announced: int = 0) -> None:
         self._source = source
         self._position = 0
         self._filled = 0
-        self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when nobody can read any more)
-            max_size=max(1, settings.FILE_UPLOAD_MAX_MEMORY_SIZE), dir=settings.FILE_UPLOAD_TEMP_DIR
-        )
-        weakref.finalize(self, self._copy.close)
+        limit = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+        self._copy: BytesIO | SpooledTemporaryFile[bytes]
+        if 0 < announced <= limit:
+            self._copy = BytesIO()
+        else:
+            self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when nobody can read it)
+                max_size=max(1, limit), dir=settings.FILE_UPLOAD_TEMP_DIR
+            )
+            weakref.finalize(self, self._copy.close)
 
     def read(self, size: int | None = -1) -> bytes:
         limit = -1 if size is None else size
@@ -92,13 +99,15 @@ class RereadableStream:
 def keep_body(request: HttpRequest) -> None:
     """See to it that the body can be read twice, unless somebody has begun to read it."""
     stream = getattr(request, "_stream", None)
-    if stream is None or hasattr(request, "_body") or cast(Any, request)._read_started:
+    if stream is None or isinstance(stream, RereadableStream):
         return
-    if not isinstance(stream, RereadableStream):
-        copy = RereadableStream(stream)
-        cast(Any, request)._stream = copy
-        if _announced(request) and "wsgi.input" in request.META:
-            request.META["wsgi.input"] = copy
+    if hasattr(request, "_body") or cast(Any, request)._read_started:
+        return
+    announced = _announced(request)
+    copy = RereadableStream(stream, announced)
+    cast(Any, request)._stream = copy
+    if announced and "wsgi.input" in request.META:
+        request.META["wsgi.input"] = copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +125,11 @@ class Selection:
 
     def wants(self, name: str) -> bool:
         return (self.fields is None or name in self.fields) and name not in self.ignored
+
+    @property
+    def wanted(self) -> Callable[[str], bool] | None:
+        """The same as a function; ``None`` if everything is wanted."""
+        return self.wants if self.fields is not None or self.ignored else None
 
 
 EVERYTHING = Selection()
@@ -156,7 +170,7 @@ def _typed(
     if media_type == FORM:
         return _urlencoded(request, body, size, selection)
     if media_type.endswith("json") and size <= LARGEST_JSON:
-        return json_payload(body.whole().read(), selection.wants, media_type)
+        return json_payload(body.whole().read(), selection.wanted, media_type)
     return None
 
 

@@ -9,7 +9,6 @@ from django.http import HttpRequest
 
 from ..conf import configuration
 from ..policy import Fingerprint, Policy
-from ..protocol.derived import seed
 from ..protocol.fingerprint import NO_PAYLOAD, Payload, custom_fingerprint, fingerprint
 from ..protocol.record import Claim
 from ..protocol.scope import scope_digest
@@ -32,9 +31,8 @@ def claim_of(
     :param parsed: digests what a framework has parsed, if it consumed the body
     """
     secret = configuration().secret
-    digest = scope_digest(secret, scope)
     return Claim(
-        scope=digest,
+        scope=scope_digest(secret, scope),
         key=key,
         fingerprint=_fingerprint(request, policy, caller, parsed),
         method=request.method or "",
@@ -42,7 +40,7 @@ def claim_of(
         path=quote(request.path)[:255],
         retention=policy.retention,
         tombstone=policy.tombstone,
-        seed=seed(secret, digest, key),
+        secret=secret,
     )
 
 
@@ -54,12 +52,7 @@ def _fingerprint(
         return fingerprint(method, request.path, "", NO_PAYLOAD)
     if not isinstance(policy.fingerprint, Fingerprint):
         return custom_fingerprint(str(policy.fingerprint(caller)))
-    selection = Selection(
-        policy.fingerprint is Fingerprint.BYTES,
-        policy.fingerprint_fields,
-        policy.fingerprint_ignored_fields,
-    )
-    content = payload(request, selection) or parsed()
+    content = payload(request, _selection(policy)) or parsed()
     if content is None:
         raise ImproperlyConfigured(
             "The request's body was read before the idempotency guard could digest it. "
@@ -67,3 +60,11 @@ def _fingerprint(
             "available, instead of request.read()."
         )
     return fingerprint(method, request.path, request.META.get("QUERY_STRING", ""), content)
+
+
+def _selection(policy: Policy) -> Selection:
+    return Selection(
+        policy.fingerprint is Fingerprint.BYTES,
+        policy.fingerprint_fields,
+        policy.fingerprint_ignored_fields,
+    )

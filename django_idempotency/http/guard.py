@@ -19,7 +19,7 @@ from ..protocol.keys import InvalidKey, parse_key
 from ..protocol.problems import Code, Problem
 from ..protocol.record import Omitted, StoredResponse
 from ..protocol.scope import short_digest
-from ..remember import Memory, memory_of
+from ..remember import NOTHING_SAID, Memory, memory_of
 from ..signals import Outcome, Reporter
 from ..stores.base import Outage
 from .claims import claim_of
@@ -99,7 +99,7 @@ class Guard:
         self._policy = policy
         self._key = key
         self._operation: Operation | None = None
-        self._memory = Memory()
+        self._memory = NOTHING_SAID
         self.has_failed = False
         self._reporter = Reporter(request, policy, key)
         self._is_unprotected = False
@@ -152,7 +152,7 @@ class Guard:
         if self._operation is None:
             return
         self.has_failed = True
-        self._memory = memory_of(error) or Memory()
+        self._memory = memory_of(error) or NOTHING_SAID
         setattr(self._request, _RUNNING, False)
         self._operation.fail(error)
         if isinstance(error, RuntimeError) and "durable" in str(error):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import lru_cache
 from time import time
 from typing import Any, cast
 
@@ -70,14 +71,16 @@ def freeze(response: HttpResponseBase, policy: Policy, memory: Memory) -> Stored
         stored = redacted(body, policy.redacted_fields)
     except Opaque:
         return StoredResponse(response.status_code, omitted=Omitted.SECRET)
-    dropped = NEVER_STORED | policy.excluded_headers
-    if stored is not body:
-        dropped |= BODY_HEADERS
-    headers = tuple(
-        (name, value) for name, value in response.items() if name.lower() not in dropped
-    )
-    plain = StoredResponse(response.status_code, (*headers, *_language(response)), stored)
+    dropped = _dropped(policy.excluded_headers, is_changed=stored is not body)
+    headers = [pair for pair in response.items() if pair[0].lower() not in dropped]
+    headers += _language(response)
+    plain = StoredResponse(response.status_code, tuple(headers), stored)
     return encode(plain, policy.codec, configuration().keyring)
+
+
+@lru_cache(maxsize=64)
+def _dropped(excluded: frozenset[str], is_changed: bool) -> frozenset[str]:
+    return NEVER_STORED | excluded | (BODY_HEADERS if is_changed else frozenset())
 
 
 def _omitted(response: HttpResponseBase, policy: Policy, memory: Memory) -> Omitted:

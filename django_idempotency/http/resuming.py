@@ -16,7 +16,6 @@ from ..lifecycle.operation import Started
 from ..lifecycle.resumed import ResumedOperation
 from ..policy import Policy
 from ..protocol.decision import Replay
-from ..protocol.derived import seed
 from ..protocol.record import Claim
 from ..protocol.scope import short_digest
 from ..remember import Memory, memory_of
@@ -109,7 +108,7 @@ def _claim(found: Abandoned, policy: Policy) -> Claim:
         path=found.path,
         retention=policy.retention,
         tombstone=policy.tombstone,
-        seed=seed(configuration().secret, found.scope, found.key),
+        secret=configuration().secret,
     )
 
 

@@ -75,7 +75,7 @@ class Operation(ABC):
         """
         if not purpose:
             raise ValueError("derive_key() needs a purpose, such as 'charge'")
-        return derived_uuid(self._claim.seed, (str(self._record.id), purpose))
+        return derived_uuid(self._claim, (str(self._record.id), purpose))
 
     def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run a step of the operation once, whatever becomes of this attempt after it.

@@ -88,4 +88,4 @@ class ResumedOperation(NonAtomicOperation):
 
 def _seal(claim: Claim, record: Snapshot, handler: str, text: str) -> str:
     """Depends on our secret: proves that we wrote the note, and that derived keys are the same."""
-    return derived_uuid(claim.seed, (str(record.id), "resume", handler, text))
+    return derived_uuid(claim, (str(record.id), "resume", handler, text))

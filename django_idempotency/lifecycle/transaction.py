@@ -1,7 +1,7 @@
 """The transaction an attempt runs in, and its place among Django's own."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -51,15 +51,19 @@ class AttemptTransaction:
         """Whether an error undid them, rather than the view's wish."""
         return self._watch.is_accident
 
-    @contextmanager
-    def outside_request_block(self, failure: BaseException | None = None) -> Iterator[None]:
+    def outside_request_block(
+        self, failure: BaseException | None = None
+    ) -> AbstractContextManager[None]:
         """Leave Django's block, if we are in it, and enter it again at the end."""
         block = self._request_block
         if block is None or not any(
             each is block for each in connections[self.using].atomic_blocks
         ):
-            yield
-            return
+            return nullcontext()
+        return self._outside(block, failure)
+
+    @contextmanager
+    def _outside(self, block: transaction.Atomic, failure: BaseException | None) -> Iterator[None]:
         try:
             self._leave(block, failure)
             yield
@@ -120,6 +124,8 @@ def _request_block(using: str) -> transaction.Atomic | None:
     """
     connection = connections[using]
     entered: list[Any] = connection.atomic_blocks
+    if not entered:
+        return None
     blocks = [block for block in entered if not block._from_testcase]
     if not blocks:
         return None

@@ -16,15 +16,10 @@ def canonical_json(raw: bytes, wanted: Callable[[str], bool] | None = None) -> b
     :param wanted: whether a member of the outermost object counts
     """
     try:
-        document = json.loads(
-            raw.decode(),
-            parse_float=_real,
-            parse_constant=_refuse,
-            object_pairs_hook=_object,
-        )
+        document = _DECODER.decode(raw.decode())
         if wanted is not None and isinstance(document, dict) and "f" not in document:
             document = {name: value for name, value in document.items() if wanted(name[1:])}
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        text = _ENCODER.encode(document)
     except (ValueError, ArithmeticError, RecursionError):
         return None
     return text.encode("ascii")
@@ -50,3 +45,8 @@ def _real(token: str) -> dict[str, str]:
 
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+# Made once: :func:`json.loads` and :func:`json.dumps` would make them for every document.
+_DECODER = json.JSONDecoder(parse_float=_real, parse_constant=_refuse, object_pairs_hook=_object)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))

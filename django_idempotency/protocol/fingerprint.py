@@ -28,11 +28,10 @@ NO_PAYLOAD = Payload("none", b"")
 
 def fingerprint(method: str, path: str, query: str, payload: Payload) -> str:
     """Return the digest of a request, as text that fits the record's column."""
-    digest = sha256()
-    for part in (method, path, query, payload.kind):
-        _add(digest, part.encode("utf-8", "surrogatepass"))
-    _add(digest, payload.digest)
-    return f"{VERSION}:{digest.hexdigest()}"
+    parts = [part.encode("utf-8", "surrogatepass") for part in (method, path, query, payload.kind)]
+    parts.append(payload.digest)
+    delimited = b"".join([len(part).to_bytes(8, "big") + part for part in parts])
+    return f"{VERSION}:{sha256(delimited).hexdigest()}"
 
 
 def custom_fingerprint(text: str) -> str:

@@ -73,8 +73,8 @@ class Claim:
     retention: timedelta
     tombstone: timedelta = timedelta(0)
     """How long an expired record is told apart from one that never was."""
-    seed: bytes = field(default=b"", repr=False)
-    """What keys for other systems are derived from."""
+    secret: bytes = field(default=b"", repr=False)
+    """What keys for other systems are derived with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,8 @@ class Breaker:
 
     def answered(self, ticket: int) -> None:
         """The question with this ticket was answered. Answers to older ones do not count."""
+        if self._closed_until is None:
+            return
         with self._lock:
             if self._closed_until is None or ticket != self._failures:
                 return

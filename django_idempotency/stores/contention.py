@@ -1,8 +1,6 @@
 """Telling "somebody else was faster" from real database errors."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from django.db import OperationalError
 
@@ -38,12 +36,11 @@ def is_contention(error: OperationalError) -> bool:
     return state in _SQLSTATES or (bool(error.args) and error.args[0] in _MYSQL_ERRORS)
 
 
-@contextmanager
-def contention_is_busy() -> Iterator[None]:
+class contention_is_busy:  # noqa: N801  (a context manager)
     """Let losing against another statement be :class:`Busy`."""
-    try:
-        yield
-    except OperationalError as error:
-        if is_contention(error):
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OperationalError) and is_contention(error):
             raise Busy(has_waited(error)) from error
-        raise

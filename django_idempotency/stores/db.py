@@ -1,7 +1,6 @@
 """Records in the database whose writes they commit with."""
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 from django.db import Error, OperationalError, connections
@@ -9,11 +8,11 @@ from django.db.models import F, QuerySet, Value
 
 from ..models import IdempotencyRecord
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
-from .base import Outage
+from .base import Busy, Outage
 from .breaker import breaker_of
 from .claims import claim_statement
 from .clock import NOW, StoreTime
-from .contention import contention_is_busy, is_contention
+from .contention import contention_is_busy, has_waited, is_contention
 from .file_locks import is_held_by_file
 from .journal import Journal
 from .locks import locked_records
@@ -47,9 +46,19 @@ class DatabaseStore:
 
         :raises Outage: if the database is out of reach, or cannot keep records
         """
-        with contention_is_busy(), _errors_are_outages(self.using):
-            connection = connections[self.using]
-            return claim_statement(connection).run(connection, claim, self._is_durable)
+        breaker = breaker_of(f'Database "{self.using}"')
+        ticket = breaker.ticket
+        connection = connections[self.using]
+        try:
+            found = claim_statement(connection).run(connection, claim, self._is_durable)
+        except Error as error:
+            if isinstance(error, OperationalError) and is_contention(error):
+                raise Busy(has_waited(error)) from error
+            # Nothing has been executed yet, so policy may decide what becomes of the request.
+            breaker.failed(error)
+            raise Outage(str(error)) from error
+        breaker.answered(ticket)
+        return found
 
     def lock(self, record_id: int, patience: timedelta = NOW) -> Snapshot | None:
         """Lock the record until the transaction ends; ``None`` if it is locked or gone.
@@ -143,18 +152,3 @@ class DatabaseStore:
 
     def _records(self) -> Records:
         return IdempotencyRecord._base_manager.using(self.using)
-
-
-@contextmanager
-def _errors_are_outages(using: str) -> Iterator[None]:
-    """Nothing has been executed yet, so policy may decide what becomes of the request."""
-    breaker = breaker_of(f'Database "{using}"')
-    ticket = breaker.ticket
-    try:
-        yield
-    except Error as error:
-        if isinstance(error, OperationalError) and is_contention(error):
-            raise
-        breaker.failed(error)
-        raise Outage(str(error)) from error
-    breaker.answered(ticket)

@@ -2,22 +2,27 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
-@contextmanager
-def lock_timeout(connection: BaseDatabaseWrapper, patience: timedelta) -> Iterator[None]:
+def lock_timeout(
+    connection: BaseDatabaseWrapper, patience: timedelta
+) -> AbstractContextManager[None]:
     """Let statements wait so long for a lock, and no longer.
 
     PostgreSQL counts milliseconds; MySQL and MariaDB whole seconds, rounded up. SQLite has waited
     for its write lock already when the transaction began, up to its busy timeout.
     """
     if not patience or connection.vendor not in _SETTINGS:
-        yield
-        return
+        return nullcontext()
+    return _limited(connection, patience)
+
+
+@contextmanager
+def _limited(connection: BaseDatabaseWrapper, patience: timedelta) -> Iterator[None]:
     read, write = _SETTINGS[connection.vendor]
     with connection.cursor() as cursor:
         cursor.execute(read)
