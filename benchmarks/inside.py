@@ -11,13 +11,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection, transaction
-from django.test import RequestFactory
+from django.test import RequestFactory, override_settings
 
 from django_idempotency.lifecycle.transaction import AttemptTransaction
 from django_idempotency.protocol.record import Snapshot, State
 from django_idempotency.stores.db import DatabaseStore
+from django_idempotency.stores.writer import writer_of
 from tests.counting import counted
 
 FACTORY = RequestFactory()
@@ -31,21 +33,33 @@ def request(token: str, key: str | None) -> Any:
     )
 
 
-def statements(handler: Any, token: str) -> dict[str, int]:
-    """Statements of ours, counted on the server: first request, replay, no key."""
+CACHED = {"STORE": "cached_db", "CACHE": "default"}
 
-    def count(key: str | None) -> int:
+
+def statements(handler: Any, token: str) -> dict[str, int]:
+    """Statements of ours, counted on the server."""
+
+    def count(key: str | None, handler: Any = handler) -> int:
         with counted() as counter:
             response = handler.get_response(request(token, key))
             response.close()
         assert response.status_code == 201
         return counter.statements
 
-    handler.get_response(request(token, None)).close()
-    bare, key = count(None), str(uuid.uuid4())
-    first = count(key) - bare
+    with override_settings(MIDDLEWARE=[]):
+        bare_handler = BaseHandler()
+        bare_handler.load_middleware()
+    count(None)
+    bare, key = count(None, bare_handler), str(uuid.uuid4())
     # A replay authenticates, and does not insert.
-    return {"first request": first, "replay": count(key) - (bare - 1), "no key": 0}
+    replayed = bare - 1
+    found = {"first request": count(key) - bare, "replay": count(key) - replayed}
+    with override_settings(IDEMPOTENCY=CACHED):
+        key = str(uuid.uuid4())
+        count(key)
+        writer_of("default").flush()
+        found["cached replay"] = count(key) - replayed
+    return found | {"no key": count(None) - bare}
 
 
 def own_time(handler: Any, token: str, rounds: int = 9, requests: int = 200) -> dict[str, float]:

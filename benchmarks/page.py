@@ -32,9 +32,14 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     def ratio(name: str) -> str:
         return f"{ratios[name]:.2f}" if name in ratios else "-"
 
-    yield "first request, throughput against the bare view", "0.85", ratio("first request")
-    yield "replay from the database", "1.30", ratio("replay, database")
+    prepared = "{}; with prepared statements {}"
+    text = prepared.format(ratio("first request"), ratio("first request, prepared"))
+    yield "first request, throughput against the bare view", "0.85", text
+    text = prepared.format(ratio("replay, database"), ratio("replay, database, prepared"))
+    yield "replay from the database", "1.30", text
     yield "replay from Redis", "1.60", ratio("replay, Redis")
+    floor = "authentication alone, no view"
+    yield "the most that a replay can reach: authentication alone", "-", ratio(floor)
     yield "no key", "0.99", ratio("no key")
     yield "first request against the best peer", "faster", _best(ratios, "first request")
     yield "replay against the best peer that authenticates", "faster", _best(ratios, "replay")
@@ -42,8 +47,8 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     text = f"{own['ours']:.0f} µs; {own['ratio']:.2f} of the bare dispatch"
     yield "own processor time of a first request beyond the statements", "150 µs", text
     counts = result["statements"]
-    text = " / ".join(str(counts[name]) for name in ("first request", "replay", "no key"))
-    yield "statements: first request / replay / no key", "3 / 1 / 0", text
+    text = " / ".join(map(str, counts.values()))
+    yield f"statements: {' / '.join(counts)}", "3 / 1 / 0 / 0", text
     grown = result["growth"]
     text = f"{grown['first request']:.2f} first, {grown['replay']:.2f} replay"
     yield f"median latency, {grown['many']:,} records against {grown['few']:,}", "1.15", text

@@ -49,12 +49,16 @@ REST_FRAMEWORK = {
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 IDEMPOTENCY: dict[str, Any] = {}
+PREPARING = {"prepare_threshold": 5}
 
 match VARIANT:
-    case "ours" | "ours without key":
+    case "bare, prepared":
+        DATABASES["default"]["OPTIONS"] = PREPARING
+    case "ours" | "ours without key" | "ours, prepared":
         MIDDLEWARE = [OURS]
         # Guarded views run in a transaction anyway; without a key it is Django's.
         DATABASES["default"]["ATOMIC_REQUESTS"] = VARIANT == "ours without key"
+        DATABASES["default"]["OPTIONS"] = PREPARING if VARIANT == "ours, prepared" else {}
     case "ours, ATOMIC_REQUESTS":
         MIDDLEWARE = [OURS]
     case "ours, cached_db":

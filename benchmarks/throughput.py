@@ -28,16 +28,27 @@ class Case:
     keys: str
     path: str = "/buy/"
 
+    @property
+    def bare(self) -> "Case":
+        """What it is compared with: the bare view under the same database options."""
+        suffix = PREPARED if self.variant.endswith(PREPARED) else ""
+        return Case("bare view", f"bare{suffix}", "none")
 
-BARE = Case("bare view", "bare", "none")
+
+PREPARED = ", prepared"
+"""Variants with ``prepare_threshold``."""
+
 CASES = [
-    BARE,
+    Case("bare view", "bare", "none"),
     Case("bare view without authentication", "bare", "none", "/anonymous/"),
+    Case("authentication alone, no view", "bare", "none", "/nothing/"),
     Case("no key", "ours without key", "none"),
     Case("first request", "ours", "unique"),
+    Case("first request, prepared", f"ours{PREPARED}", "unique"),
     Case("first request, ATOMIC_REQUESTS", "ours, ATOMIC_REQUESTS", "unique"),
     Case("first request, cached_db", "ours, cached_db", "unique"),
     Case("replay, database", "ours", "replay"),
+    Case("replay, database, prepared", f"ours{PREPARED}", "replay"),
     Case("replay, Redis", "ours, cached_db", "replay"),
 ]
 PEERS = [
@@ -152,12 +163,13 @@ def _pair(
     case: Case, seconds: float, token: str, environment: dict[str, str]
 ) -> tuple[float, float, float, float]:
     """Both servers run; halves alternate, so that a slow second slows both."""
-    with serving("bare", environment) as bare, serving(case.variant, environment) as ours:
-        for port, what in ((bare, BARE), (ours, case)):
+    beside = case.bare
+    with serving(beside.variant, environment) as bare, serving(case.variant, environment) as ours:
+        for port, what in ((bare, beside), (ours, case)):
             load(port, what, 1, token)  # connections, caches
-        first = load(bare, BARE, seconds / 2, token)
+        first = load(bare, beside, seconds / 2, token)
         measured = load(ours, case, seconds, token)
-        second = load(bare, BARE, seconds / 2, token)
+        second = load(bare, beside, seconds / 2, token)
     return ((first[0] + second[0]) / 2, *measured)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.http import HttpResponse
 from django.urls import path
 from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
@@ -40,4 +41,15 @@ class Anonymous(Bought):
     permission_classes = (AllowAny,)
 
 
-urlpatterns = [path("buy/", Bought.as_view()), path("anonymous/", Anonymous.as_view())]
+class Nothing(GenericAPIView):
+    """What a replay cannot do without, if the caller is to be checked."""
+
+    def post(self, request: Any) -> HttpResponse:
+        return HttpResponse(b"{}", "application/json", status=201)
+
+
+urlpatterns = [
+    path("buy/", Bought.as_view()),
+    path("anonymous/", Anonymous.as_view()),
+    path("nothing/", Nothing.as_view()),
+]

@@ -319,9 +319,14 @@ def _exceptions_are_handled(middlewares: tuple[str, ...]) -> bool:
 def door_of(request: Any, policy: Policy) -> Door:
     if not hasattr(request, "_request"):
         return Door(request, policy)
+    return _rest_door()(request, policy)
+
+
+@cache
+def _rest_door() -> Callable[[Any, Policy], Door]:
     from .drf import rest_door
 
-    return rest_door(request, policy)
+    return rest_door
 
 
 def guarded(handler: Handler, policy_of: Callable[[Any], Policy]) -> Handler:

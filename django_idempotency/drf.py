@@ -11,6 +11,7 @@ from rest_framework.request import Request
 
 from .doors import Door, bracket_of, finish
 from .http.guard import Answer, Guard
+from .looks import per_function
 from .policy import Errors, Policy
 from .protocol.fingerprint import Payload, json_payload
 from .protocol.problems import Problem
@@ -146,4 +147,10 @@ def _raise(error: Exception) -> Any:
 def rest_door(request: Request, policy: Policy) -> RestDoor:
     """Return the door for a request of DRF's."""
     view = request.parser_context.get("view")
-    return (AsyncRestDoor if getattr(view, "view_is_async", False) else RestDoor)(request, policy)
+    return (AsyncRestDoor if _is_async(type(view)) else RestDoor)(request, policy)
+
+
+@per_function
+def _is_async(view_class: Any) -> bool:
+    """What Django finds out by looking at every handler."""
+    return bool(getattr(view_class, "view_is_async", False))

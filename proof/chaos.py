@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
+
+from tests.redis_server import TIMEOUT as REDIS_TIMEOUT
+from tests.redis_server import RedisServer, running_redis
 
 from .report import Outcome
 from .servers import Database, free_port, private, wait_for
@@ -167,6 +171,24 @@ def cut_session() -> str:
     return "sessions not found"
 
 
+def hurt_redis(redis: RedisServer) -> str:
+    """Stop it and start it again, empty; pause it for longer than anybody waits; empty it."""
+    match random.randrange(3):
+        case 0:
+            redis.stop()
+            sleep(random.random() * 0.5)
+            redis.start()
+            return "Redis stops"
+        case 1:
+            redis.pause()
+            sleep(REDIS_TIMEOUT * 1.5)
+            redis.resume()
+            return "Redis pauses"
+        case _:
+            redis.ask("FLUSHALL")
+            return "Redis flushes"
+
+
 def purge() -> str:
     """Add expired records, and remove what is expired."""
     from datetime import timedelta
@@ -205,7 +227,7 @@ def _restarts_are_expected() -> Iterator[None]:
         connection.close()
 
 
-def storm(kind: str, database: Database, keys: int) -> Outcome:
+def storm(kind: str, database: Database, redis: RedisServer | None, keys: int) -> Outcome:
     """Run clients and monkeys; compare the ledger with the database at the end."""
     outcome, ledger, started = Outcome("chaos", "keys", kind), Ledger(), monotonic()
     with tempfile.TemporaryDirectory() as directory:
@@ -213,6 +235,8 @@ def storm(kind: str, database: Database, keys: int) -> Outcome:
         monkeys = [Monkey(lambda: hurt_worker(server), 0.3), Monkey(purge, 0.1)]
         if kind != "sqlite":
             monkeys += [Monkey(cut_session, 0.3), Monkey(lambda: _restart(database), 12)]
+        if redis is not None:
+            monkeys += [Monkey(lambda: hurt_redis(redis), 1.5)]
         names = [f"key-{number}" for number in range(keys) for _ in range(DUPLICATES)]
         try:
             with ThreadPoolExecutor(CLIENTS) as pool:
@@ -273,23 +297,33 @@ def run(kind: str, keys: int, mutant: str = "") -> Outcome:
     return Outcome(**json.loads(done.stdout.splitlines()[-1]))
 
 
+@contextmanager
+def _private_redis() -> Iterator[RedisServer | None]:
+    if shutil.which("redis-server") is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as directory, running_redis(Path(directory)) as server:
+        yield server
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Chaos on one kind of database.")
     parser.add_argument("kind", choices=["postgresql", "mariadb", "sqlite"])
     parser.add_argument("--keys", type=int, default=10_000)
     parser.add_argument("--mutant", default="")
     options = parser.parse_args()
-    with private(options.kind) as database:
+    with private(options.kind) as database, _private_redis() as redis:
         os.environ |= database.environment | {
             "IDEMPOTENCY_TEST_DATABASE": options.kind,
             "PROOF_MUTANT": options.mutant,
+            "PROOF_REDIS": redis.url if redis else "",
         }
         from . import stage
 
         stage.set_up()
         with stage.database(hurry=False) as connection:
             os.environ["PROOF_NAME"] = connection.settings_dict["NAME"]
-            print(json.dumps(asdict(storm(options.kind, database, options.keys))))
+            print(json.dumps(asdict(storm(options.kind, database, redis, options.keys))))
 
 
 if __name__ == "__main__":
