@@ -68,7 +68,7 @@ def _measure(options: Any) -> dict[str, Any]:
         "throughput": found,
         "failed": failed | {c.name: "not installed" for c in throughput.PEERS if c not in peers},
         "statements": inside.statements(handler, token),
-        "own time": inside.own_time(handler, token, requests=requests),
+        "own time": inside.own_time(handler),
         "floor": inside.floor(requests=requests),
         "memory": inside.upload_memory(token),
         "purge": volume.purge(token, ENVIRONMENT, options.rows // 50),

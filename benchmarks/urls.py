@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.urls import path
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
@@ -48,7 +50,27 @@ class Nothing(GenericAPIView):
         return HttpResponse(b"{}", "application/json", status=201)
 
 
+class Known(BaseAuthentication):
+    """Asks nobody."""
+
+    def authenticate(self, request: Any) -> Any:
+        return ADA, None
+
+
+ADA = User(pk=1, username="ada")
+
+
+class Dispatched(GenericAPIView):
+    """Everything that Django REST framework does, and no statement."""
+
+    authentication_classes = (Known,)
+
+    def post(self, request: Any) -> Response:
+        return Response({"id": 1, "item": request.data["item"]}, status=201)
+
+
 urlpatterns = [
+    path("dispatched/", Dispatched.as_view()),
     path("buy/", Bought.as_view()),
     path("anonymous/", Anonymous.as_view()),
     path("nothing/", Nothing.as_view()),

@@ -1,6 +1,6 @@
 """Guarding the handlers of class-based views, Django's and DRF's."""
 
-from functools import wraps
+from functools import update_wrapper, wraps
 from inspect import unwrap
 from typing import Any
 
@@ -112,7 +112,7 @@ def _guarded(handler: Any, is_async: bool, policy: Policy, key: str) -> Any:
     async def async_handler(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return await arun(lambda: handler(request, *args, **kwargs), request, policy, key)
 
-    wrapper = wraps(handler)(async_handler if is_async else sync_handler)
+    wrapper = update_wrapper(async_handler if is_async else sync_handler, handler)
     setattr(wrapper, _HOOKED, True)
     return wrapper
 

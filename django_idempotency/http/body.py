@@ -42,6 +42,7 @@ class RereadableStream:
         self._source = source
         self._position = 0
         self._filled = 0
+        self._has_ended = False
         limit = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
         self._copy: BytesIO | SpooledTemporaryFile[bytes]
         if 0 < announced <= limit:
@@ -86,10 +87,11 @@ class RereadableStream:
         return cast(IO[bytes], self._copy)
 
     def _fill(self, end: int | None) -> None:
-        while end is None or self._filled < end:
+        while not self._has_ended and (end is None or self._filled < end):
             wanted = CHUNK if end is None else min(CHUNK, end - self._filled)
             chunk = self._source.read(wanted)
             if not chunk:
+                self._has_ended = True
                 return
             self._copy.seek(self._filled)
             self._copy.write(chunk)

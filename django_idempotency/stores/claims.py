@@ -17,9 +17,9 @@ from .texts import Texts, texts_of
 
 Parameters = tuple[Any, ...]
 
-_PLAIN = ("scope", "key", "fingerprint", "method", "path", "state", "attempt")
-_RESPONSE = ("response_version", "response_headers", "response_omitted")
-_INSERTED = (*_PLAIN, *_RESPONSE, "created_at", "expires_at")
+_IDENTITY = ("scope", "key", "fingerprint", "method", "path")
+_CONSTANT = ("state", "attempt", "response_version", "response_headers", "response_omitted")
+_INSERTED = (*_IDENTITY, *_CONSTANT, "created_at", "expires_at")
 
 
 class ClaimStatement(Texts):
@@ -32,7 +32,9 @@ class ClaimStatement(Texts):
         self.inserted = self.list(_INSERTED)
         self.unique = f"({names['key']}, {names['scope']})"
         self.match = f"{names['key']} = %s AND {names['scope']} = %s"
-        self.values = ", ".join(["%s"] * (len(_INSERTED) - 2) + [moment, moment])
+        given = ["%s"] * len(_IDENTITY)
+        constants = [f"'{State.CLAIMED}'", "1", str(RESPONSE_VERSION), "''", "''"]
+        self.values = ", ".join([*given, *constants, moment, moment])
         self.seen = (
             f"{self.list(COLUMNS)}, {names['expires_at']} <= {moment} AS expired, "
             f"{names['expires_at']} > {moment} AS buried"
@@ -58,7 +60,7 @@ class ClaimStatement(Texts):
         _, created = store_time(connection)
         _, expires = store_time(connection, claim.retention)
         identity = (claim.scope, claim.key, claim.fingerprint, claim.method, claim.path)
-        return (*identity, str(State.CLAIMED), 1, RESPONSE_VERSION, "", "", *created, *expires)
+        return (*identity, *created, *expires)
 
 
 class PostgresqlClaim(ClaimStatement):
