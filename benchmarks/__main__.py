@@ -24,7 +24,7 @@ ENVIRONMENT = {
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny counts, no page")
-    parser.add_argument("--rounds", type=int, default=5, help="of every pair")
+    parser.add_argument("--rounds", type=int, default=3, help="of every pair")
     parser.add_argument("--seconds", type=float, default=4, help="per measurement")
     parser.add_argument("--rows", type=int, default=10_000_000, help="of the large table")
     options = parser.parse_args()

@@ -74,6 +74,10 @@ def growth(handler: Any, token: str, few: int, many: int) -> dict[str, Any]:
     return {"few": few, "many": many, **{name: values[0] for name, values in ratios.items()}}
 
 
+SECONDS, PAUSE = 6, 0.02
+"""How long the live requests are measured, and what ``--pause 20ms`` means."""
+
+
 def purge(token: str, environment: dict[str, str], rows: int) -> dict[str, float]:
     """Rows per second alone, and the p99 of live requests with and without a purge beside it."""
     empty()
@@ -83,22 +87,37 @@ def purge(token: str, environment: dict[str, str], rows: int) -> dict[str, float
     alone = removed / (time.perf_counter() - started)
     live = Case("live", "ours", "unique")
     with serving("ours", environment) as port:
+
+        def p99() -> float:
+            return load(port, live, SECONDS, token)[2]
+
         load(port, live, 2, token)
-        quiet = load(port, live, 6, token)[2]
+        before = p99()
         fill(rows * 2, "-1 hour")
-        busy, removed_beside = _beside(lambda: load(port, live, 6, token)[2])
-    return {"rows per second": alone, "quiet": quiet, "busy": busy, "beside": removed_beside}
+        fast, removed_fast = _beside(p99, 0)
+        between = p99()
+        fill(rows * 2, "-1 hour")
+        gentle, removed_gently = _beside(p99, PAUSE)
+        quiet = statistics.median([before, between, p99()])
+    return {
+        "rows per second": alone,
+        "quiet": quiet,
+        "fast": fast / quiet,
+        "rows beside, fast": removed_fast / SECONDS,
+        "gentle": gentle / quiet,
+        "rows beside, gentle": removed_gently / SECONDS,
+    }
 
 
-def _beside(measure: Any) -> tuple[float, int]:
-    """Measure while a purge runs."""
+def _beside(measure: Any, pause: float) -> tuple[float, int]:
+    """Measure while a purge runs, with a pause after each of its transactions."""
     stop, removed = threading.Event(), [0]
 
     def run() -> None:
         try:
             for count in DatabaseStore("default").purge(1000):
                 removed[0] += count
-                if stop.is_set():
+                if stop.wait(pause) if pause else stop.is_set():
                     return
         finally:
             connections.close_all()

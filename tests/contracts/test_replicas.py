@@ -1,5 +1,6 @@
 """Contract D: clients that declare how many replicas there shall be, as Terraform's do."""
 
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
@@ -42,7 +43,8 @@ class Declaring:
         return made.pop()
 
     def _retried(self, number: int, key: str) -> str:
-        for _ in range(1000):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             try:
                 answer = self._client.post(self._path, {"node_id": number}, key)
             except (HTTPException, ConnectionError):
