@@ -232,11 +232,11 @@ def storm(kind: str, database: Database, redis: RedisServer | None, keys: int) -
     outcome, ledger, started = Outcome("chaos", "keys", kind), Ledger(), monotonic()
     with tempfile.TemporaryDirectory() as directory:
         server = Gunicorn(Path(directory) / "log")
-        monkeys = [Monkey(lambda: hurt_worker(server), 0.3), Monkey(purge, 0.1)]
+        monkeys = [Monkey(lambda: hurt_worker(server), 1.0), Monkey(purge, 0.2)]
         if kind != "sqlite":
-            monkeys += [Monkey(cut_session, 0.3), Monkey(lambda: _restart(database), 12)]
+            monkeys += [Monkey(cut_session, 0.5), Monkey(lambda: _restart(database), 15)]
         if redis is not None:
-            monkeys += [Monkey(lambda: hurt_redis(redis), 1.5)]
+            monkeys += [Monkey(lambda: hurt_redis(redis), 4)]
         names = [f"key-{number}" for number in range(keys) for _ in range(DUPLICATES)]
         try:
             with ThreadPoolExecutor(CLIENTS) as pool:
