@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from django_idempotency.lifecycle.atomic import AtomicOperation
 from django_idempotency.lifecycle.operation import Operation, Started
@@ -9,6 +9,7 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.decision import Replay
 from django_idempotency.protocol.record import Claim, State
 from django_idempotency.stores.cached_db import CachedDatabaseStore
+from django_idempotency.stores.claims import PostgresqlClaim
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.writer import writer_of
 from tests.redis_server import RedisServer
@@ -76,3 +77,28 @@ class TestCachedDatabaseStore(TestDatabaseStore):
     def store(self) -> DatabaseStore:
         writer_of("redis").flush()
         return CachedDatabaseStore("default", cache="redis", secret=b"secret")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL's setting")
+@pytest.mark.parametrize(
+    ("text", "known", "setting"),
+    [("quick", False, "off"), ("quick", True, "on"), ("durable", False, "on")],
+)
+def test_only_the_commit_of_a_new_claim_does_not_wait_for_the_disk(
+    text: str, known: bool, setting: str
+) -> None:
+    """Decision 0001. As the claim commits at once, its text is run here in a longer transaction."""
+    statement, claim = PostgresqlClaim(connection), a_claim()
+    if known:
+        DatabaseStore("default").claim(claim)
+    match = (*statement.seen_parameters(connection, claim), claim.key, claim.scope)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            getattr(statement, text), (*match, *statement.value_parameters(connection, claim))
+        )
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == (setting,)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == ("on",)
