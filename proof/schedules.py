@@ -226,17 +226,17 @@ class Check(Run):
             return
         before, self.record = self.record, self._record()
         self.orders = tuple(Order.objects.order_by("pk").values_list("item", flat=True))
+        known = None not in (before, self.record) and before["id"] == self.record["id"]
+        if not known:
+            self.counted_by = ""  # attempts of a record that is gone count no more
         if self.record is None or before == self.record:
             return
-        if before is not None and self.record["attempt"] > before["attempt"]:
+        if known and self.record["attempt"] > before["attempt"]:
             self.counted_by = name
-        known = before is not None and before["id"] == self.record["id"]
         if self.record["state"] == "completed" and not (known and before["state"] == "completed"):
             self.stored[name] = len(self.steps)
             if self.counted_by not in {"", name}:
                 self.wrong(f"I12: {name} stored after {self.counted_by} had taken over")
-        if before is not None and before["id"] != self.record["id"]:
-            self.counted_by = ""
 
     def _may_have_committed(self, name: str) -> bool:
         """What is in a transaction is nobody else's business yet."""
