@@ -56,7 +56,7 @@ def _options() -> Any:
     parser.add_argument("--keys", type=int, help="chaos: so many keys")
     parser.add_argument("--database", choices=DATABASES, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.seconds = options.seconds or (1 if options.short else 9)
+    options.seconds = options.seconds or (1 if options.short else 40)
     options.keys = options.keys or (100 if options.short else 10_000)
     return options
 
@@ -77,7 +77,8 @@ def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
     stage.set_up()
     from . import crashes, hostile, machine, planting, schedules
 
-    examples = int(seconds * 25)
+    hurry = min(seconds, 9)
+    examples = int(hurry * 25)
     with stage.database():
         outcomes = [
             *schedules.run(seconds),
@@ -85,7 +86,7 @@ def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
             *_timed(partial(machine.run, examples)),
             *_timed(partial(hostile.run, examples)),
         ]
-        caught = planting.run(seconds)
+        caught = planting.run(hurry)
     if reason := servers.missing(database):
         print(f"{database}: no chaos: {reason}", file=sys.stderr)
     else:

@@ -1,6 +1,7 @@
 """Writes the figures of a run into the documentation."""
 
 import platform
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,19 @@ def write(result: dict[str, Any], seconds: float) -> None:
     PAGE.write_text(f"{before}{START}\n\n{_figures(result, seconds)}\n\n{END}{after}")
 
 
+def _in_all(result: dict[str, Any]) -> str:
+    totals = Counter[str]()
+    for outcome in result["outcomes"]:
+        totals[outcome["unit"]] += outcome["count"]
+    violations = sum(len(outcome["violations"]) for outcome in result["outcomes"])
+    return f"{', '.join(f'{n:,} {unit}' for unit, n in totals.items())}; {violations} violations"
+
+
 def _figures(result: dict[str, Any], seconds: float) -> str:
     day = datetime.now(UTC).date().isoformat()
     lines = [
         f"Last run: {day}, Python {platform.python_version()}, {seconds / 60:.0f} minutes.",
+        f"In all {_in_all(result)}.",
         "",
         "| experiment | database | tried | violations |",
         "| --- | --- | --- | --- |",

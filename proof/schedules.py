@@ -115,8 +115,8 @@ def scenarios() -> Iterator[Scenario]:
     two = {"a": request(), "b": request()}
     three = {**two, "c": request()}
     yield Scenario("two duplicates", two, merged=False)
-    yield Scenario("two duplicates find an interrupted record", two, interrupted, merged=False)
-    yield Scenario("two duplicates find an expired record", two, expired, merged=False)
+    yield Scenario("two duplicates find an interrupted record", two, interrupted)
+    yield Scenario("two duplicates find an expired record", two, expired)
     yield Scenario("three replays", three, completed, merged=False, statuses=frozenset({201}))
     yield Scenario("three duplicates", three)
     yield Scenario("three duplicates find an interrupted record", three, interrupted)
@@ -128,7 +128,7 @@ def scenarios() -> Iterator[Scenario]:
     late = {"a": request("raise 404"), "b": request("503"), "c": request()}
     yield Scenario("a raised 404, a failing attempt, a duplicate", late, statuses=_with(404, 503))
     alone = {"time": expire, "purge": purge, "a": request()}
-    yield Scenario("an attempt, expiry, purge", alone, merged=False)
+    yield Scenario("an attempt, expiry, purge", alone)
     yield Scenario("two duplicates, expiry, purge", {**two, "time": expire, "purge": purge})
     yield Scenario("a duplicate, expiry, two purges", _purges(), completed)
     yield Scenario("two duplicates, purge, expired record", {**two, "purge": purge}, expired)
@@ -136,7 +136,7 @@ def scenarios() -> Iterator[Scenario]:
     yield Scenario("two duplicates, a lost session", killed, rows=True, statuses=_with(500))
     yield Scenario("takeover, a lost session", killed, interrupted, rows=True, statuses=_with(500))
     waiting = {"a": request(view=world.patient), "b": request(view=world.patient)}
-    yield Scenario("two duplicates that wait", waiting, blocks=True, rows=True, merged=False)
+    yield Scenario("two duplicates that wait", waiting, blocks=True, rows=True)
     crowd = {name: request(view=world.patient) for name in "abc"}
     yield Scenario(
         "three that wait find an interrupted record",
