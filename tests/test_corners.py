@@ -217,16 +217,16 @@ class TestStore:
         """MySQL has no compound statements; its claim is tried on MariaDB."""
         if connection.vendor != "mysql":
             pytest.skip("in MySQL's dialect")
-        claim = MysqlClaim(connection, IdempotencyRecord)
-        first, second = claim.run(a_claim()), claim.run(a_claim())
+        claim = MysqlClaim(connection)
+        first, second = claim.run(connection, a_claim()), claim.run(connection, a_claim())
         assert first is not None
         assert second is not None
         assert (first.fresh, second.fresh, first.id) == (True, False, second.id)
-        assert claim._insert(a_claim()) is None
+        assert claim._insert(connection, a_claim()) is None
 
     def test_a_dialect_must_have_a_claim(self) -> None:
         with pytest.raises(TypeError, match="each dialect"):
-            ClaimStatement(connection, IdempotencyRecord).run(a_claim())
+            ClaimStatement(connection).run(connection, a_claim())
 
     def test_a_record_that_cannot_be_evicted_is_in_flight(self) -> None:
         class Stubborn(DatabaseStore):
