@@ -27,8 +27,8 @@ COVERAGE = [sys.executable, "-m", "coverage"]
 def main(arguments: list[str]) -> int:
     left_out = {name: reason for name, missing in NEEDS.items() if (reason := missing())}
     databases = [name for name in DATABASES if name not in left_out]
-    # All at once: a suite spends much of its time waiting, and has a database of its own.
-    with ThreadPoolExecutor(len(databases)) as pool:
+    # Two at a time: each suite keeps about one processor busy, and has a database of its own.
+    with ThreadPoolExecutor(2) as pool:
         passed = dict(zip(databases, pool.map(partial(_passes, arguments), databases), strict=True))
     failed = [name for name in databases if not passed[name]]
     subprocess.run([*COVERAGE, "combine", "--quiet"], check=True)
