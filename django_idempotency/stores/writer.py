@@ -11,9 +11,6 @@ from .shelf import Entry, shelf_of
 
 logger = logging.getLogger("django_idempotency")
 
-LINGER = 1.0
-"""Seconds for which the thread waits for more."""
-
 LIMIT = 16 * 1024 * 1024
 """Bytes that may wait in this process. What comes on top is left out: its replay costs a read."""
 
@@ -21,7 +18,7 @@ LIMIT = 16 * 1024 * 1024
 class Writer:
     """Adds entries to a shelf, as many as wait in one round trip.
 
-    Its thread lives until nothing has come for a while.
+    Its thread lives for as long as something waits.
 
     :param alias: of the cache
     """
@@ -36,7 +33,7 @@ class Writer:
         self._changed = threading.Condition()
         self._waiting: list[Entry] = []
         self._size = 0
-        self._is_running = self._is_busy = False
+        self._is_running = False
 
     def add(self, entry: Entry) -> None:
         """Have an entry added soon, or not at all."""
@@ -45,16 +42,14 @@ class Writer:
                 return
             self._size += len(entry[1])
             self._waiting.append(entry)
-            if self._is_running:
-                self._changed.notify_all()
-            else:
+            if not self._is_running:
                 self._is_running = True
                 threading.Thread(target=self._run, name="idempotency-writer", daemon=True).start()
 
     def flush(self) -> None:
         """Wait until nothing waits any more."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting and not self._is_busy)
+            self._changed.wait_for(lambda: not self._is_running)
 
     def _run(self) -> None:
         try:
@@ -68,18 +63,14 @@ class Writer:
 
     def _give_up(self) -> None:
         with self._changed:
-            self._waiting, self._size = [], 0
-            self._is_running = self._is_busy = False
+            self._waiting, self._size, self._is_running = [], 0, False
             self._changed.notify_all()
 
     def _taken(self) -> list[Entry]:
         with self._changed:
-            if not self._waiting:
-                self._is_busy = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._waiting, LINGER)
             entries, self._waiting, self._size = self._waiting, [], 0
-            self._is_running = self._is_busy = bool(entries)
+            self._is_running = bool(entries)
+            self._changed.notify_all()
         return entries
 
 
