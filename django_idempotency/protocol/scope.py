@@ -1,8 +1,7 @@
 """Who a key belongs to, stored only as a keyed digest."""
 
-from functools import lru_cache
+import hmac
 from hashlib import sha256
-from typing import Any
 
 
 def scope_digest(secret: bytes, parts: tuple[str, ...]) -> str:
@@ -16,25 +15,10 @@ def scope_digest(secret: bytes, parts: tuple[str, ...]) -> str:
 
 def keyed_digest(secret: bytes, parts: tuple[str, ...]) -> bytes:
     """Return the HMAC-SHA256 of text parts; every part is length-delimited."""
-    inner, outer = (each.copy() for each in _keyed(secret))
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        inner.update(len(encoded).to_bytes(8, "big") + encoded)
-    outer.update(inner.digest())
-    digest: bytes = outer.digest()
-    return digest
-
-
-@lru_cache(maxsize=64)
-def _keyed(secret: bytes) -> tuple[Any, Any]:
-    """The two hashes of HMAC (RFC 2104, section 2), which have read the key and nothing else.
-
-    A secret is the same in every request, and :mod:`hmac` would begin with it each time.
-    """
-    block = (sha256(secret).digest() if len(secret) > 64 else secret).ljust(64, b"\0")
-    return sha256(bytes(byte ^ 0x36 for byte in block)), sha256(
-        bytes(byte ^ 0x5C for byte in block)
-    )
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    delimited = b"".join(len(part).to_bytes(8, "big") + part for part in encoded)
+    # In one call: faster than an object that is fed part by part.
+    return hmac.digest(secret, delimited, "sha256")
 
 
 def short_digest(text: str) -> str:
