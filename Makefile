@@ -78,7 +78,7 @@ $(VENV)/installed: setup.cfg pyproject.toml | python
 # A package that cannot be installed is named on the page.
 $(BENCH)/installed: setup.cfg pyproject.toml | python
 	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/python $(PIP) --editable ".[drf,redis]" gunicorn "psycopg[binary]"
+	$(BENCH)/bin/python $(PIP) --editable ".[drf,redis]" gunicorn "psycopg[binary]" hiredis
 	for peer in $(PEERS); do $(BENCH)/bin/python $(PIP) "$$peer" || true; done
 	touch $@
 

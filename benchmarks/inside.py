@@ -7,13 +7,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler
-from django.db import connection, transaction
+from django.db import connection
 from django.test import RequestFactory, override_settings
 
 from django_idempotency.lifecycle.transaction import AttemptTransaction
@@ -21,6 +20,8 @@ from django_idempotency.protocol.record import Snapshot, State
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.writer import writer_of
 from tests.counting import counted
+
+from .statements import Statements
 
 FACTORY = RequestFactory()
 BODY = b'{"item": "a small server"}'
@@ -124,45 +125,14 @@ class NoBlock:
 
 def floor(rounds: int = 5, requests: int = 200) -> dict[str, float]:
     """The bare statements through the driver, in ms: what a first request must at least add."""
-    from django_idempotency.protocol.record import Claim, StoredResponse
-    from django_idempotency.stores.claims import claim_statement
-
-    store, response = DatabaseStore("default"), StoredResponse(201, (), BODY)
-    sql: list[Any] = []
-
-    def keep(execute: Any, text: str, params: Any, many: Any, context: Any) -> Any:
-        sql.append((text, params))
-        return execute(text, params, many, context)
-
-    wanted = Claim("s", str(uuid.uuid4()), "1:a", "POST", "/", timedelta(hours=1))
-    with connection.execute_wrapper(keep):
-        record = claim_statement(connection).run(connection, wanted)
-        assert record is not None
-        with transaction.atomic():
-            store.lock(record.id)
-            store.complete(record, response, timedelta(hours=1))
-    driver: Any = connection.connection
-    statements_ = [(text, params) for text, params in sql]
-    times = []
+    statements_, times = Statements(), []
     for _ in range(rounds):
         started = time.perf_counter()
         for _ in range(requests):
-            key = str(uuid.uuid4())
-            _bare_statements(driver, statements_, wanted.key, key)
+            with statements_.around():
+                pass
         times.append((time.perf_counter() - started) / requests * 1e3)
     return {"ms": statistics.median(times)}
-
-
-def _bare_statements(driver: Any, statements_: list[Any], old: str, key: str) -> None:
-    (claim, claim_params), (lock, lock_params), (store, store_params) = statements_
-    renamed = tuple(key if value == old else value for value in claim_params)
-    with driver.cursor() as cursor:
-        cursor.execute(claim, renamed)
-        record = cursor.fetchone()[0]
-        cursor.execute("BEGIN")
-        cursor.execute(lock, (*lock_params[:-1], record))
-        cursor.execute(store, store_params)
-        cursor.execute("COMMIT")
 
 
 def upload_memory(token: str) -> dict[str, float]:

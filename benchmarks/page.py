@@ -35,6 +35,10 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     prepared = "{}; with prepared statements {}"
     text = prepared.format(ratio("first request"), ratio("first request, prepared"))
     yield "first request, throughput against the bare view", "0.85", text
+    text = prepared.format(
+        ratio("the bare statements around the bare view"), ratio("the bare statements, prepared")
+    )
+    yield "the most that a first request can reach: its statements alone", "-", text
     text = prepared.format(ratio("replay, database"), ratio("replay, database, prepared"))
     yield "replay from the database", "1.30", text
     yield "replay from Redis", "1.60", ratio("replay, Redis")

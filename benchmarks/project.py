@@ -59,6 +59,10 @@ match VARIANT:
         # Guarded views run in a transaction anyway; without a key it is Django's.
         DATABASES["default"]["ATOMIC_REQUESTS"] = VARIANT == "ours without key"
         DATABASES["default"]["OPTIONS"] = PREPARING if VARIANT == "ours, prepared" else {}
+    case "ours, statements alone" | "ours, statements alone, prepared":
+        MIDDLEWARE = ["benchmarks.statements.Around"]
+        DATABASES["default"]["ATOMIC_REQUESTS"] = False
+        DATABASES["default"]["OPTIONS"] = PREPARING if VARIANT.endswith("prepared") else {}
     case "ours, ATOMIC_REQUESTS":
         MIDDLEWARE = [OURS]
     case "ours, cached_db":

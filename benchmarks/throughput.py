@@ -37,11 +37,14 @@ class Case:
 
 PREPARED = ", prepared"
 """Variants with ``prepare_threshold``."""
+STATEMENTS = "ours, statements alone"
 
 CASES = [
     Case("bare view", "bare", "none"),
     Case("bare view without authentication", "bare", "none", "/anonymous/"),
     Case("authentication alone, no view", "bare", "none", "/nothing/"),
+    Case("the bare statements around the bare view", STATEMENTS, "none"),
+    Case("the bare statements, prepared", f"{STATEMENTS}{PREPARED}", "none"),
     Case("no key", "ours without key", "none"),
     Case("first request", "ours", "unique"),
     Case("first request, prepared", f"ours{PREPARED}", "unique"),
