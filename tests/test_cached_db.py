@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from django_idempotency.stores.base import Outage
 from django_idempotency.stores.cached_db import CachedDatabaseStore
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.shelf import RedisShelf
-from django_idempotency.stores.writer import writer_of
+from django_idempotency.stores.writer import Writer, writer_of
 from tests.conftest import Caller
 from tests.counting import COUNTING, Count, CountingConnection, counted, trips
 from tests.doors import few_doors
@@ -287,6 +288,25 @@ class TestWriter:
             writer_of("redis").add((f"name-{number}", b"value", later))
         flush()
         assert redis.ask("DBSIZE") == "20\n"
+
+    def test_one_thread_serves_many_requests(self, redis: RedisServer, monkeypatch: Any) -> None:
+        monkeypatch.setattr(writer, "LINGER", 60)
+        others, own, found = self.threads(), Writer("redis"), []
+        for number in range(3):
+            own.add((f"name-{number}", b"value", 2**41))
+            own.flush()
+            found.append(self.threads() - others)
+        assert redis.ask("DBSIZE") == "3\n"
+        assert found == [found[0]] * 3
+        [thread] = found[0]
+        monkeypatch.setattr(writer, "LINGER", 0)
+        own.add(("last", b"value", 2**41))
+        thread.join(60)
+        assert not thread.is_alive()
+
+    def threads(self) -> set[threading.Thread]:
+        """The writers' own."""
+        return {each for each in threading.enumerate() if each.name == "idempotency-writer"}
 
 
 class Bomb:

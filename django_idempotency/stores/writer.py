@@ -11,6 +11,10 @@ from .shelf import Entry, shelf_of
 
 logger = logging.getLogger("django_idempotency")
 
+LINGER = 1.0
+"""Seconds that the thread waits for more to do: starting one for each request costs a worker a tenth
+of its first requests."""
+
 LIMIT = 16 * 1024 * 1024
 """Bytes that may wait in this process. What comes on top is left out: its replay costs a read."""
 
@@ -18,7 +22,7 @@ LIMIT = 16 * 1024 * 1024
 class Writer:
     """Adds entries to a shelf, as many as wait in one round trip.
 
-    Its thread lives for as long as something waits.
+    Its thread ends when nothing has come for a while.
 
     :param alias: of the cache
     """
@@ -33,7 +37,8 @@ class Writer:
         self._changed = threading.Condition()
         self._waiting: list[Entry] = []
         self._size = 0
-        self._is_running = False
+        self._is_busy = False
+        self._has_thread = False
 
     def add(self, entry: Entry) -> None:
         """Have an entry added soon, or not at all."""
@@ -42,35 +47,40 @@ class Writer:
                 return
             self._size += len(entry[1])
             self._waiting.append(entry)
-            if not self._is_running:
-                self._is_running = True
+            if self._has_thread:
+                self._changed.notify_all()
+            else:
+                self._has_thread = True
                 threading.Thread(target=self._run, name="idempotency-writer", daemon=True).start()
 
     def flush(self) -> None:
         """Wait until nothing waits any more."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._is_running)
+            self._changed.wait_for(lambda: not self._waiting and not self._is_busy)
 
     def _run(self) -> None:
         try:
-            shelf = shelf_of(self._alias)  # caches belong to threads: this one's is its own
             while entries := self._taken():
                 with suppress(Outage):  # which is in the log already
-                    shelf.add(entries)
+                    shelf_of(self._alias).add(entries)
         except Exception:
             logger.exception("Completed records could not be cached")
             self._give_up()
 
     def _give_up(self) -> None:
         with self._changed:
-            self._waiting, self._size, self._is_running = [], 0, False
+            self._waiting, self._size = [], 0
+            self._is_busy = self._has_thread = False
             self._changed.notify_all()
 
     def _taken(self) -> list[Entry]:
+        """Take what waits; nothing if nothing comes, and then the thread ends."""
         with self._changed:
-            entries, self._waiting, self._size = self._waiting, [], 0
-            self._is_running = bool(entries)
+            self._is_busy = False
             self._changed.notify_all()
+            self._changed.wait_for(lambda: self._waiting, LINGER)
+            entries, self._waiting, self._size = self._waiting, [], 0
+            self._is_busy = self._has_thread = bool(entries)
         return entries
 
 
