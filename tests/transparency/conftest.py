@@ -1,0 +1,36 @@
+"""The project, guarded or bare."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from rest_framework.authtoken.models import Token
+
+from tests.conftest import Caller
+from tests.doors import MIDDLEWARE
+from tests.transparency import project
+from tests.transparency.project import BARE, handled, seen
+
+
+@pytest.fixture(autouse=True)
+def _project(settings: Any) -> Iterator[None]:
+    settings.ROOT_URLCONF = project.__name__
+    yield
+    seen.clear()
+    handled.clear()
+
+
+@pytest.fixture
+def bare(settings: Any, caller: Caller) -> Callable[..., Any]:
+    """Post to the same project without the guard."""
+
+    def post(url: str, data: Any = None, **extra: Any) -> Any:
+        middlewares = settings.MIDDLEWARE
+        settings.MIDDLEWARE = [name for name in middlewares if name != MIDDLEWARE]
+        door = next((door for door in BARE if url.startswith(door)), "")
+        somebody = Caller(f"bare-{Token.objects.count()}")
+        response = somebody.post(BARE.get(door, door) + url[len(door) :], data, **extra)
+        settings.MIDDLEWARE = middlewares
+        return response
+
+    return post
