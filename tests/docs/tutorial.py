@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 import subprocess
 from dataclasses import dataclass, field
@@ -124,5 +123,5 @@ class Reader:
     def stop(self) -> None:
         server, self._server = self._server, None
         if server is not None:
-            server.send_signal(signal.SIGINT)
+            server.terminate()  # Ctrl-C is ignored by what a shell runs in the background
             server.communicate(timeout=30)
