@@ -140,6 +140,7 @@ def test_what_somebody_else_has_settled_meanwhile_stays(
 
 
 @pytest.mark.browser
+@pytest.mark.once
 def test_in_a_browser(live_server: Any, record: int, caller: Caller) -> None:
     User.objects.create_superuser("admin", password="secret")
     with browser_page() as window:

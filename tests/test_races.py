@@ -18,7 +18,7 @@ from django_idempotency.protocol.record import Claim, Snapshot, StoredResponse
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.transactions import write_transaction
 from tests.conftest import Caller, in_thread, row_locks
-from tests.doors import every_door, few_doors
+from tests.doors import every_locking_door, few_doors
 from tests.shop.models import Order
 
 
@@ -34,7 +34,7 @@ CREATED = StoredResponse(201, (("X-Id", "1"),), b"made")
 
 
 @row_locks
-@every_door
+@every_locking_door
 def test_a_duplicate_of_an_in_flight_request_gets_409_at_once(
     door: str, caller: Caller, after_write: Any
 ) -> None:
@@ -92,7 +92,7 @@ def test_a_duplicate_waits_and_replays_where_the_database_has_one_writer(
 
 
 @row_locks
-@every_door
+@every_locking_door
 def test_the_loser_of_a_race_for_the_claim_does_not_run(
     door: str, caller: Caller, monkeypatch: Any
 ) -> None:

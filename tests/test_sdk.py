@@ -23,7 +23,7 @@ from tests.server import ROOT, Server
 from tests.shop.models import Order
 from tests.test_howto import blocks
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 SETTINGS = """
 from tests.server_settings import *

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import row_locks
 from tests.contracts.transcript import Printed, Shell, alike, scenarios
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 PAGE = Path(__file__).parents[2] / "docs" / "transcripts.md"
 SCENARIOS = scenarios(PAGE.read_text(encoding="utf-8"))
