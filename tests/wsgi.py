@@ -2,9 +2,11 @@
 
 import os
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.db import connection
 
@@ -42,6 +44,10 @@ def hang_if_told() -> None:
 application = get_wsgi_application()
 
 from tests.shop import effects, views  # noqa: E402  (the apps must be ready)
+
+import_module(
+    settings.ROOT_URLCONF
+)  # once for all workers, rather than in the first request of each
 
 views.after_write = hang_if_told
 effects.after_charge = hang_beside_the_lock
