@@ -1,11 +1,12 @@
 """What is interleaved, and what must hold after every step and every schedule."""
 
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise, permutations, product
 from time import monotonic
 from typing import Any
 
@@ -23,6 +24,8 @@ from .interleavings import Action, Actor, Clock, Run, kill
 from .report import Outcome
 
 KEY = "k"
+DUPLICATES = ("anna", "bert", "carl")
+_NAMES = re.compile("|".join(DUPLICATES))
 FACTORY = RequestFactory()
 
 
@@ -47,8 +50,16 @@ def send(view: Any, item: str, outcome: str = "201", fingerprint: str = "same") 
     )
 
 
-def request(outcome: str = "201", fingerprint: str = "same", view: Any = world.buy) -> Action:
-    return lambda actor: send(view, actor.name, outcome, fingerprint)
+@dataclass(frozen=True)
+class Request:
+    """An action: one request."""
+
+    outcome: str = "201"
+    fingerprint: str = "same"
+    view: Any = world.buy
+
+    def __call__(self, actor: Actor) -> Answer:
+        return send(self.view, actor.name, self.outcome, self.fingerprint)
 
 
 def expire(actor: Actor) -> None:
@@ -109,11 +120,26 @@ class Scenario:
     rows: bool = False
     statuses: frozenset[int] = frozenset({201, 409})
 
+    @property
+    def has_requests_only(self) -> bool:
+        return all(isinstance(action, Request) for action in self.actors.values())
+
+    def renamings(self) -> Iterator[dict[str, str]]:
+        """All ways to call those who send the same request by each other's names."""
+        if not self.has_requests_only:
+            yield {}
+            return
+        alike: dict[Action, list[str]] = {}
+        for name, action in self.actors.items():
+            alike.setdefault(action, []).append(name)
+        for names in product(*map(permutations, alike.values())):
+            yield dict(zip(chain(*alike.values()), chain(*names), strict=True))
+
 
 def scenarios() -> Iterator[Scenario]:
     """In the order of their size."""
-    two = {"a": request(), "b": request()}
-    three = {**two, "c": request()}
+    two = {"anna": Request(), "bert": Request()}
+    three = {**two, "carl": Request()}
     yield Scenario("two duplicates", two, merged=False)
     yield Scenario("two duplicates find an interrupted record", two, interrupted)
     yield Scenario("two duplicates find an expired record", two, expired)
@@ -121,23 +147,23 @@ def scenarios() -> Iterator[Scenario]:
     yield Scenario("three duplicates", three)
     yield Scenario("three duplicates find an interrupted record", three, interrupted)
     yield Scenario("three duplicates find an expired record", three, expired)
-    other = {**two, "other": request(fingerprint="other")}
+    other = {**two, "other": Request(fingerprint="other")}
     yield Scenario("two duplicates, another body", other, statuses=frozenset({201, 409, 422}))
-    failing = {"a": request("503"), "b": request(), "c": request()}
+    failing = {"anna": Request("503"), "bert": Request(), "carl": Request()}
     yield Scenario("a failing attempt, two duplicates", failing, statuses=_with(503))
-    late = {"a": request("raise 404"), "b": request("503"), "c": request()}
+    late = {"anna": Request("raise 404"), "bert": Request("503"), "carl": Request()}
     yield Scenario("a raised 404, a failing attempt, a duplicate", late, statuses=_with(404, 503))
-    alone = {"time": expire, "purge": purge, "a": request()}
+    alone = {"time": expire, "purge": purge, "anna": Request()}
     yield Scenario("an attempt, expiry, purge", alone)
     yield Scenario("two duplicates, expiry, purge", {**two, "time": expire, "purge": purge})
     yield Scenario("a duplicate, expiry, two purges", _purges(), completed)
     yield Scenario("two duplicates, purge, expired record", {**two, "purge": purge}, expired)
-    killed = {**two, "killer": killer("a")}
+    killed = {**two, "killer": killer("anna")}
     yield Scenario("two duplicates, a lost session", killed, rows=True, statuses=_with(500))
     yield Scenario("takeover, a lost session", killed, interrupted, rows=True, statuses=_with(500))
-    waiting = {"a": request(view=world.patient), "b": request(view=world.patient)}
+    waiting = {"anna": Request(view=world.patient), "bert": Request(view=world.patient)}
     yield Scenario("two duplicates that wait", waiting, blocks=True, rows=True)
-    crowd = {name: request(view=world.patient) for name in "abc"}
+    crowd = {name: Request(view=world.patient) for name in DUPLICATES}
     yield Scenario(
         "three that wait find an interrupted record",
         crowd,
@@ -149,7 +175,7 @@ def scenarios() -> Iterator[Scenario]:
 
 
 def _purges() -> dict[str, Action]:
-    return {"a": request(), "time": expire, "purge": purge, "purge 2": purge}
+    return {"anna": Request(), "time": expire, "purge": purge, "purge 2": purge}
 
 
 def _with(*statuses: int) -> frozenset[int]:
@@ -174,6 +200,7 @@ def explore(scenario: Scenario, seconds: float = 3600, schedules: int = 10**9) -
     """Run every order; stop early after so many seconds or schedules, and say so."""
     outcome = Outcome(scenario.name, "schedules")
     ends, known = monotonic() + seconds, set()
+    requests_only = scenario.has_requests_only
     pending: deque[tuple[str, ...]] = deque([()])
     while pending and not outcome.violations:
         if monotonic() > ends or outcome.count >= schedules:
@@ -185,6 +212,9 @@ def explore(scenario: Scenario, seconds: float = 3600, schedules: int = 10**9) -
             for name in prefix:
                 run.step(name)
             while enabled := run.enabled():
+                if scenario.merged and (silent := run.silent(enabled, requests_only)):
+                    run.step(silent)
+                    continue
                 state = run.state() if scenario.merged else run.trace
                 if state in known:
                     outcome.note("orders merged")
@@ -243,11 +273,17 @@ class Check(Run):
         return not self.actors[name].is_in_transaction or self.steps[-1].sql == "COMMIT"
 
     def state(self) -> Any:
-        """Everything that the future depends on."""
-        seen = tuple((a.name, a.state, a.killed, tuple(a.seen)) for a in self.actors.values())
-        record = self.record and tuple(sorted(self.record.items()))
-        ghosts = (self.counted_by, tuple(sorted(self._order_of_stores())))
-        return hash((seen, record, self.orders, self.clock.epoch, ghosts))
+        """Everything that the future depends on. Which of those who do the same has done what
+        makes no difference, so names are given in the order that makes the smallest text."""
+        return hash(min(map(self._state_under, self.scenario.renamings())))
+
+    def _state_under(self, names: dict[str, str]) -> str:
+        actors = sorted(self.actors.values(), key=lambda actor: names.get(actor.name, actor.name))
+        seen = [(actor.name, actor.state, actor.killed, actor.seen) for actor in actors]
+        record = self.record and sorted(self.record.items())
+        ghosts = (self.counted_by, sorted(self._order_of_stores()))
+        text = repr((seen, record, self.orders, self.clock.epoch, ghosts))
+        return _NAMES.sub(lambda found: names.get(found[0], found[0]), text)
 
     def _order_of_stores(self) -> list[tuple[str, int]]:
         ranked = sorted(self.stored, key=lambda name: self.stored[name])
