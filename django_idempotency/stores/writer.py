@@ -12,8 +12,8 @@ from .shelf import Entry, shelf_of
 logger = logging.getLogger("django_idempotency")
 
 LINGER = 1.0
-"""Seconds that the thread waits for more to do: starting one for each request costs a worker a tenth
-of its first requests."""
+"""Seconds that the thread waits for more to do: starting one for each request costs a tenth of the
+first requests that a worker could serve."""
 
 LIMIT = 16 * 1024 * 1024
 """Bytes that may wait in this process. What comes on top is left out: its replay costs a read."""
