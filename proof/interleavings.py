@@ -231,6 +231,10 @@ class Actor(threading.Thread):
         return noted
 
 
+ACTORS: dict[str, Actor] = {}
+"""By name. They live as long as the experiment: connecting is slow."""
+
+
 def _plain(value: Any) -> Any:
     """Times differ from run to run; what they decide (``expired``) is seen apart."""
     if isinstance(value, datetime):

@@ -304,6 +304,21 @@ class TestWriter:
         thread.join(60)
         assert not thread.is_alive()
 
+    def test_each_batch_goes_where_the_settings_say_then(
+        self, redis: RedisServer, settings: Any, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(writer, "LINGER", 60)
+        own = Writer("redis")
+        own.add(("name", b"value", 2**41))
+        own.flush()
+        settings.CACHES = {**settings.CACHES, "redis": settings.CACHES["local"]}
+        own.add(("another", b"value", 2**41))
+        own.flush()
+        assert caches["redis"].get("another") == b"value"
+        monkeypatch.setattr(writer, "LINGER", 0)
+        own.add(("last", b"value", 2**41))
+        own.flush()
+
     def threads(self) -> set[threading.Thread]:
         """The writers' own."""
         return {each for each in threading.enumerate() if each.name == "idempotency-writer"}

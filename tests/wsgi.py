@@ -45,9 +45,8 @@ application = get_wsgi_application()
 
 from tests.shop import effects, views  # noqa: E402  (the apps must be ready)
 
-import_module(
-    settings.ROOT_URLCONF
-)  # once for all workers, rather than in the first request of each
+# Once for all workers, rather than in the first request of each.
+import_module(settings.ROOT_URLCONF)
 
 views.after_write = hang_if_told
 effects.after_charge = hang_beside_the_lock

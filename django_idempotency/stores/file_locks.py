@@ -31,7 +31,7 @@ class FileLocks:
     """
 
     def __init__(self, path: str | None) -> None:
-        if path is not None and fcntl is None:  # pragma: no cover
+        if path is not None and fcntl is None:  # pragma: no cover  (Windows)
             raise ImproperlyConfigured("On this system SQLite cannot hold records: no fcntl.")
         self._path = path
         self._file: int | None = None
