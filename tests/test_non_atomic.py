@@ -1,6 +1,7 @@
 """Non-atomic mode: the view owns its transactions; interrupted attempts are known unknowns."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -25,6 +26,7 @@ from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.protocol.decision import Replay
 from django_idempotency.protocol.record import StoredResponse
 from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN
+from django_idempotency.stores import own_connections
 from django_idempotency.stores.base import Busy
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.journal import Journal
@@ -493,10 +495,8 @@ class TestConnections:
     def test_an_idle_one_serves_the_next_request(self, caller: Caller, monkeypatch: Any) -> None:
         """As long as CONN_MAX_AGE says; one that died meanwhile is replaced."""
         monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
-        from django_idempotency.stores import own_connections as module
-
-        monkeypatch.setattr(module, "_pools", {})
-        pool = module.own_connections("default")
+        monkeypatch.setattr(own_connections, "_pools", {})
+        pool = own_connections.own_connections("default")
         first = pool.lend(1)
         pool.take_back(first)
         assert pool.lend(1) is first
@@ -507,6 +507,22 @@ class TestConnections:
             cursor.execute("SELECT 1")
         again.close()
         pool.take_back(again)
+
+    def test_a_forked_process_leaves_them_alone(self, caller: Caller, monkeypatch: Any) -> None:
+        monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+        monkeypatch.setattr(own_connections, "_pools", {})
+        pool = own_connections.own_connections("default")
+        idle = pool.lend(1)
+        pool.take_back(idle)
+        child = os.fork()
+        if child == 0:  # pragma: no cover  (coverage does not follow)
+            os._exit(own_connections.own_connections("default") is pool)
+        assert os.waitpid(child, 0)[1] == 0
+        assert pool.lend(1) is idle
+        with idle.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        idle.close()
+        pool.take_back(idle)
 
     def test_the_lock_stands_in_nobodys_way(self, caller: Caller, after_charge: Any) -> None:
         """The view's own statements, other keys, the purge and the reading of records go on."""

@@ -30,8 +30,9 @@ class Writer:
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self._begin()
-        # A thread does not survive a fork, and neither does what it waits for.
-        os.register_at_fork(after_in_child=self._begin)
+        if hasattr(os, "register_at_fork"):  # pragma: no branch  (Windows has no forks)
+            # A thread does not survive a fork, and neither does what it waits for.
+            os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
         self._changed = threading.Condition()
