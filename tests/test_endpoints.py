@@ -1,5 +1,6 @@
 """What is said of an endpoint is what happens there."""
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,8 @@ from django_idempotency.contract.endpoints import (
 )
 from django_idempotency.contract.routes import routes, write_methods
 from django_idempotency.decorators import idempotency_exempt, idempotent
+from django_idempotency.views import RetryGuideView
+from tests.checking import check
 from tests.conftest import Caller
 from tests.doors import DECORATED, MIDDLEWARE, PLAIN
 from tests.shop import async_views, urls, views
@@ -310,3 +313,79 @@ class TestEndpoints:
         assert {
             each.verdict.reason for each in self.found(path("admin/", admin.site.urls)).values()
         } == {ADMIN}
+
+
+class Many:
+    """A URLconf with many routes, each with a format suffix."""
+
+    def __init__(self, number: int) -> None:
+        view = views.RestView.as_view()
+        self.urlpatterns = [
+            path(f"{each}/<int:pk>{end}", view)
+            for each in range(number)
+            for end in ("/", ".<format>")
+        ]
+
+
+class TestCost:
+    """The retry guide is public, and several checks ask for the list."""
+
+    @pytest.fixture
+    def judged(self, monkeypatch: Any, settings: Any) -> list[str]:
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+        settings.ROOT_URLCONF = Many(3)
+        paths: list[str] = []
+
+        def judging(view: Any, method: str, path: str) -> Verdict:
+            paths.append(path)
+            return judge(view, method, path)
+
+        monkeypatch.setattr("django_idempotency.contract.endpoints.judge", judging)
+        return paths
+
+    def test_the_list_grows_with_the_routes_and_not_with_their_square(self, settings: Any) -> None:
+        def calls_for(number: int) -> int:
+            calls = 0
+
+            def count(frame: Any, event: str, arg: Any) -> None:
+                nonlocal calls
+                calls += event in {"call", "c_call"}
+
+            resolver = URLResolver(RegexPattern("^/"), Many(number).urlpatterns)
+            sys.setprofile(count)
+            try:
+                assert len(endpoints(resolver)) == number
+            finally:
+                sys.setprofile(None)
+            return calls
+
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+        calls_for(80)  # regular expressions are compiled once
+        assert calls_for(80) < 2.1 * calls_for(40)
+
+    def test_it_is_made_once_for_all_checks_and_pages(self, judged: list[str]) -> None:
+        check()
+        assert len(judged) == 2 * 3
+        check()
+        RetryGuideView().guide()
+        assert len(judged) == 2 * 3
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"IDEMPOTENCY": {"REQUIRED": True}},
+            {"MIDDLEWARE": []},
+            {"ROOT_URLCONF": Many(3)},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_it_follows_the_settings(
+        self, change: dict[str, Any], judged: list[str], settings: Any
+    ) -> None:
+        before = endpoints()
+        assert endpoints() == before
+        for name, value in change.items():
+            setattr(settings, name, value)
+        after = endpoints()
+        assert len(judged) == 2 * 2 * 3
+        assert (after == before) is ("ROOT_URLCONF" in change)

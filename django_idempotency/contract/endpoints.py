@@ -3,15 +3,17 @@
 The doors decide that for one request at a time. Here their own functions are asked without one.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import Resolver404, URLResolver, get_resolver, resolve
 
 from ..class_views import class_of, class_policy, handler_name, mark_of
-from ..conf import configuration
+from ..conf import Configuration, configuration
 from ..doors import EXEMPT, OPTIONS, resolve_policy
 from ..ninja import operations_behind
 from ..permissions import belongs_to_admin, hides_its_check
@@ -81,16 +83,51 @@ class Endpoint:
 def endpoints(resolver: URLResolver | None = None) -> list[Endpoint]:
     """Return every write endpoint, in the order of the URLconf.
 
+    The list is made once for a URLconf, ``IDEMPOTENCY`` and ``MIDDLEWARE``: system checks and the
+    retry guide ask for it again and again.
+
     :param resolver: where to begin; the project's URLconf if it is left out
     """
-    found: list[Endpoint] = []
-    for route in routes(resolver or get_resolver()):
+    global _latest
+    wanted = _Source(resolver or get_resolver(), configuration(), tuple(settings.MIDDLEWARE))
+    source, found = _latest
+    if source is None or not source.is_same(wanted):
+        found = tuple(_endpoints(routes(wanted.resolver)))
+        _latest = wanted, found
+    return list(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a list of endpoints is made from. The objects are kept, so identity is safe to ask."""
+
+    resolver: URLResolver
+    configuration: Configuration
+    middlewares: tuple[str, ...]
+
+    def is_same(self, other: "_Source") -> bool:
+        return (
+            self.resolver is other.resolver
+            and self.configuration is other.configuration
+            and self.middlewares == other.middlewares
+        )
+
+
+_latest: tuple[_Source | None, tuple[Endpoint, ...]] = (None, ())
+"""The list that was made last. One assignment replaces it, so threads need no lock."""
+
+
+def _endpoints(found: Iterable[Route]) -> Iterator[Endpoint]:
+    known: dict[str, list[Endpoint]] = {}
+    for route in found:
         # Django Ninja has a route for each operation, and the first one takes all of them.
-        known = {(each.path, each.method) for each in found}
-        methods = [each for each in write_methods(route.view) if (route.path, each) not in known]
+        here = known.setdefault(route.path, [])
+        taken = {each.method for each in here}
+        methods = [each for each in write_methods(route.view) if each not in taken]
         new = [_endpoint(route, method) for method in methods]
-        found += [] if _is_format_suffix(route, new, found) else new
-    return found
+        if not _is_format_suffix(route, new, known):
+            here += new
+            yield from new
 
 
 def judge(view: View, method: str, path: str) -> Verdict:
@@ -130,11 +167,15 @@ def _endpoint(route: Route, method: str) -> Endpoint:
     return Endpoint(route.path, method, _name(route.view, method), verdict)
 
 
-def _is_format_suffix(route: Route, new: list[Endpoint], found: list[Endpoint]) -> bool:
+def _is_format_suffix(route: Route, new: list[Endpoint], known: dict[str, list[Endpoint]]) -> bool:
     """Whether a route is a known one with ``.json`` at its end, and nothing else."""
     path = route.path.removesuffix(".{format}")
-    known = [(each.view, each.verdict) for each in found if each.path.rstrip("/") == path]
-    return path != route.path and [(each.view, each.verdict) for each in new] == known
+    if path == route.path:
+        return False
+    without = [*known.get(path, ()), *known.get(f"{path}/", ())]
+    return [(each.view, each.verdict) for each in new] == [
+        (each.view, each.verdict) for each in without
+    ]
 
 
 def _function(view: Any, path: str) -> Verdict:
@@ -206,12 +247,12 @@ def _middleware(view: Any, path: str) -> Verdict:
     """What the middleware does with a view that does not look after itself."""
     if belongs_to_admin(view):
         return Verdict(State.EXEMPT, reason=ADMIN)
-    settings = configuration()
-    reason = settings.exemption(path)
+    known = configuration()
+    reason = known.exemption(path)
     if reason is not None:
         return Verdict(State.EXEMPT, reason=reason)
-    if is_installed() and settings.covers(path):
-        return Verdict(State.GUARDED, Door.MIDDLEWARE, settings.policy)
+    if is_installed() and known.covers(path):
+        return Verdict(State.GUARDED, Door.MIDDLEWARE, known.policy)
     return Verdict(State.UNGUARDED)
 
 

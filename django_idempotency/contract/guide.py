@@ -72,15 +72,25 @@ def guide_to(
         for each in found
         if each.verdict.state is State.GUARDED and (policy := each.verdict.policy)
     ]
+    others = _distinct([general, *(policy for _, policy in guarded)])
+    said = [repr(facts(policy)) for policy in others]
     groups: dict[str, tuple[Policy, list[str]]] = {}
     for endpoint, policy in guarded:
         if shown(endpoint):
-            _, operations = groups.setdefault(repr(facts(policy)), (policy, []))
+            _, operations = groups.setdefault(said[others.index(policy)], (policy, []))
             operations.append(f"{endpoint.method} {endpoint.path}")
     explained = list(groups.values()) or [(general, [])]
     promises = tuple(_promise(policy, tuple(operations)) for policy, operations in explained)
-    others = [general, *(policy for _, policy in guarded)]
     return Guide(promises, _errors([policy for policy, _ in explained], others))
+
+
+def _distinct(policies: Iterable[Policy]) -> list[Policy]:
+    """Return each policy once: endpoints may be thousands, their policies are few."""
+    found: list[Policy] = []
+    for policy in policies:
+        if policy not in found:
+            found.append(policy)
+    return found
 
 
 def _promise(policy: Policy, operations: tuple[str, ...]) -> Promise:
