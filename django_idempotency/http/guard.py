@@ -24,7 +24,7 @@ from ..signals import Outcome, Reporter
 from ..stores.base import Outage
 from .claims import claim_of
 from .modes import operation_of
-from .principal import Parts, principal
+from .principal import ANONYMOUS, principal, scope_of
 from .responses import date, freeze, is_stored, says_not_now, thaw
 
 logger = logging.getLogger("django_idempotency")
@@ -42,8 +42,6 @@ DURABLE = (
 UNPROTECTED = "Idempotency-Unprotected"
 """Header field of a response whose view ran without a record, because the store was out of reach
 (``outage="open"``): a retry may run again."""
-
-ANONYMOUS: Parts = ("anonymous",)
 
 _OUTCOMES = {Code.IN_FLIGHT: Outcome.CONFLICT, Code.KEY_REUSED: Outcome.MISMATCH}
 """Error answers with an outcome of their own; the others are refusals."""
@@ -125,14 +123,15 @@ class Guard:
         return answer
 
     def _start(self, caller: Any, parsed: Callable[[], Payload | None], view: Any) -> Answer | None:
-        scope = principal(caller, self._policy)
-        if scope is None:
+        owner = principal(caller, self._policy)
+        if owner is None:
             if self._policy.anonymous is Anonymous.IGNORE:
                 logger.warning("Key %s of an anonymous caller ignored", self._name)
                 return None
             if self._policy.anonymous is Anonymous.REFUSE:
                 return problems.anonymous_refused(self._policy.header)
-            scope = ANONYMOUS
+            owner = ANONYMOUS
+        scope = scope_of(caller, self._policy, owner)
         if self._policy.codec.encrypts:
             configuration().keyring.check()  # or nothing runs: its response could not be stored
         claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)

@@ -16,7 +16,7 @@ from ..codecs import Unreadable
 from ..conf import configuration
 from ..doors import Door
 from ..drf import IdempotencyError
-from ..http.principal import principal
+from ..http.principal import principal, scope_of
 from ..http.responses import thaw
 from ..http.stores import cache_store_of
 from ..models import IdempotencyRecord
@@ -124,10 +124,10 @@ def _scope(request: Request, policy: Policy) -> str:
 
     :raises NotAuthenticated: for an anonymous caller: a key that is shared is nobody's own
     """
-    parts = principal(request, policy)
-    if parts is None:
+    owner = principal(request, policy)
+    if owner is None:
         raise NotAuthenticated
-    return scope_digest(configuration().secret, parts)
+    return scope_digest(configuration().secret, scope_of(request, policy, owner))
 
 
 def _find(policy: Policy, scope: str, key: str) -> Finding | None:
