@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections, transaction
+from django.db.backends.signals import connection_created
 from django.http import JsonResponse
 from django.test import TestCase
 
@@ -507,6 +508,61 @@ class TestConnections:
             cursor.execute("SELECT 1")
         again.close()
         pool.take_back(again)
+
+    def test_an_idle_one_is_closed_at_its_age(self, caller: Caller, monkeypatch: Any) -> None:
+        """By any request, as Django closes its own."""
+        monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+        monkeypatch.setattr(own_connections, "_pools", {})
+        pool = own_connections.own_connections("default")
+        old, young = pool.lend(2), pool.lend(2)
+        pool.take_back(old)
+        pool.take_back(young)
+        old.close_at = 0
+        caller.get("/plain/")
+        assert (old.connection, young.connection is None) == (None, False)
+        assert pool.lend(2) is young
+        young.close()
+        pool.take_back(young)
+
+    @pytest.mark.parametrize("surprise", [RuntimeError, ImproperlyConfigured, KeyboardInterrupt])
+    def test_whatever_goes_wrong_their_place_is_given_back(
+        self, surprise: type[BaseException]
+    ) -> None:
+        """Or the process would refuse every request after so many."""
+
+        def fail(**kwargs: Any) -> None:
+            raise surprise
+
+        pool = OwnConnections("default")
+        connection_created.connect(fail)
+        try:
+            with pytest.raises(surprise):
+                pool.lend(1)
+        finally:
+            connection_created.disconnect(fail)
+        lent = pool.lend(1)
+        lent.close()
+        pool.take_back(lent)
+
+    def test_one_that_cannot_be_taken_back_gives_its_place_back(self, monkeypatch: Any) -> None:
+        def fail() -> None:
+            raise RuntimeError
+
+        pool = OwnConnections("default")
+        lent = pool.lend(1)
+        with monkeypatch.context() as patch:
+            patch.setattr(lent, "close_if_unusable_or_obsolete", fail)
+            with pytest.raises(RuntimeError):
+                pool.take_back(lent)
+        assert lent.connection is None
+        pool.take_back(pool.lend(1))
+
+    def test_each_database_of_an_alias_has_its_own(self, monkeypatch: Any) -> None:
+        """Some projects send an alias to another database while they run."""
+        monkeypatch.setattr(own_connections, "_pools", {})
+        usual = own_connections.own_connections("default")
+        monkeypatch.setitem(connections.settings["default"], "NAME", "another")
+        assert own_connections.own_connections("default") is not usual
 
     def test_a_forked_process_leaves_them_alone(self, caller: Caller, monkeypatch: Any) -> None:
         monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)

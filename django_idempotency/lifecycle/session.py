@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..protocol.record import Snapshot
 from ..stores.db import DatabaseStore
 from ..stores.file_locks import file_locks
-from ..stores.own_connections import in_place_of_usual, own_connections
+from ..stores.own_connections import OwnConnections, in_place_of_usual, own_connections
 from ..stores.timeouts import never_ends
 from .transaction import AttemptTransaction
 
@@ -70,6 +70,7 @@ class OwnSession(Session):
         super().__init__(using)
         self._limit = limit
         self._connection: BaseDatabaseWrapper | None = None
+        self._pool: OwnConnections
         self._transaction: AttemptTransaction
 
     @property
@@ -83,7 +84,9 @@ class OwnSession(Session):
 
     def _open(self) -> None:
         if self._connection is None:
-            self._connection = own_connections(self.using).lend(self._limit)
+            # The pool, too, is looked up once: the view may leave other settings behind.
+            self._pool = own_connections(self.using)
+            self._connection = self._pool.lend(self._limit)
             with self.entered():
                 self._transaction = AttemptTransaction(self.using)
         self._begin()
@@ -115,7 +118,7 @@ class OwnSession(Session):
             with in_place_of_usual(connection):
                 self._transaction.rollback()
         finally:
-            own_connections(self.using).take_back(connection)
+            self._pool.take_back(connection)
 
     def is_alive(self) -> bool:
         if self._connection is None:

@@ -4,14 +4,17 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from time import monotonic
 from typing import Any, cast
 
-from django.db import DatabaseError, connections
+from django.core.signals import request_finished
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .base import Busy
+from .places import place_of
 
 logger = logging.getLogger("django_idempotency")
 
@@ -20,11 +23,13 @@ POOLED_AGE = timedelta(minutes=1)
 
 
 class OwnConnections:
-    """Lends connections of one database alias to one attempt each, and keeps them for the next as
-    long as ``CONN_MAX_AGE`` says.
+    """Lends connections of one database to one attempt each, and keeps them for the next as long as
+    ``CONN_MAX_AGE`` says.
 
     They stay outside of Django's own pool (``OPTIONS["pool"]``): an attempt that held one of its
     places while its view waits for another could wait for ever.
+
+    :param using: alias of the database
     """
 
     def __init__(self, using: str) -> None:
@@ -34,11 +39,12 @@ class OwnConnections:
         self._lent = 0
 
     def lend(self, limit: int) -> BaseDatabaseWrapper:
-        """Return a connection that works.
+        """Return a connection that works, with the tenant of this thread's usual one.
 
         :param limit: at most so many are lent at once in this process
         :raises Busy: if all of them are, or if the server takes no more connections
         """
+        self.close_obsolete()
         with self._lock:
             if self._lent >= limit:
                 raise Busy(waited=True)
@@ -47,23 +53,46 @@ class OwnConnections:
         try:
             connection = connection or self._create()
             connection.close_if_unusable_or_obsolete()
+            # Before it connects: the tenant decides what its first statements see.
+            place_of(self._using).enter(connection)
             connection.ensure_connection()
-        except DatabaseError as error:
-            self._return()
+        except BaseException as error:
+            # Whatever it was: a place that is not given back is lost until the process ends.
+            self._drop(connection)
+            if not isinstance(error, Error):
+                raise
             logger.warning("No connection to hold a record with: %s", error)
             raise Busy(waited=True) from error
         return connection
 
     def take_back(self, connection: BaseDatabaseWrapper) -> None:
         """Keep a connection for the next attempt, or close it."""
-        connection.close_if_unusable_or_obsolete()
-        self._return(connection if connection.connection is not None else None)
-
-    def _return(self, connection: BaseDatabaseWrapper | None = None) -> None:
+        try:
+            connection.close_if_unusable_or_obsolete()
+        except BaseException:
+            self._drop(connection)
+            raise
         with self._lock:
             self._lent -= 1
-            if connection is not None:
+            if connection.connection is not None:
                 self._idle.append(connection)
+        self.close_obsolete()
+
+    def close_obsolete(self) -> None:
+        """Close what has been idle for longer than ``CONN_MAX_AGE`` allows."""
+        with self._lock:
+            obsolete = [each for each in self._idle if _is_obsolete(each)]
+            self._idle = [each for each in self._idle if each not in obsolete]
+        for connection in obsolete:
+            with suppress(Exception):  # its end, if the server has ended it before
+                connection.close()
+
+    def _drop(self, connection: BaseDatabaseWrapper | None) -> None:
+        with self._lock:
+            self._lent -= 1
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
 
     def _create(self) -> BaseDatabaseWrapper:
         connection: BaseDatabaseWrapper = connections.create_connection(self._using)
@@ -78,14 +107,28 @@ class OwnConnections:
         return connection
 
 
-_pools: dict[str, OwnConnections] = {}
+def _is_obsolete(connection: BaseDatabaseWrapper) -> bool:
+    return connection.close_at is not None and connection.close_at <= monotonic()
+
+
+_pools: dict[tuple[str, ...], OwnConnections] = {}
 _pools_lock = threading.Lock()
 
 
 def own_connections(using: str) -> OwnConnections:
-    """Return this process's connections of an alias."""
+    """Return this process's connections of the database that an alias now stands for."""
+    database = (using, *place_of(using).database)
     with _pools_lock:
-        return _pools.setdefault(using, OwnConnections(using))
+        if database not in _pools:
+            _pools[database] = OwnConnections(using)
+            request_finished.connect(close_obsolete, dispatch_uid=__name__)
+        return _pools[database]
+
+
+def close_obsolete(**kwargs: Any) -> None:
+    """At the end of a request, as Django closes its own."""
+    for pool in list(_pools.values()):
+        pool.close_obsolete()
 
 
 def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage does not follow)
@@ -95,7 +138,7 @@ def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage doe
     _pools, _pools_lock = {}, threading.Lock()
 
 
-_inherited: list[dict[str, OwnConnections]] = []
+_inherited: list[dict[tuple[str, ...], OwnConnections]] = []
 if hasattr(os, "register_at_fork"):  # pragma: no branch
     os.register_at_fork(after_in_child=_forget)
 
