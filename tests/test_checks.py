@@ -17,6 +17,7 @@ from django.urls import include, path, re_path
 from django.utils.decorators import decorator_from_middleware, method_decorator
 from django.utils.deprecation import MiddlewareMixin
 from django.views import View
+from reversion.middleware import RevisionMiddleware
 
 from django_idempotency import checks
 from django_idempotency.decorators import idempotency_exempt, idempotent
@@ -59,6 +60,38 @@ class Looks(Plain):
 
 def function_middleware(get_response):
     return get_response
+
+
+class Enclosing(Plain):
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        with transaction.atomic():
+            return self.get_response(request)
+
+
+class Decorated(Plain):
+    @transaction.atomic
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+
+class Logs(Plain):
+    """Its own block ends before the view begins."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        with transaction.atomic():
+            request.session.save()
+
+
+class QuietRevisions(RevisionMiddleware):
+    atomic = False
+
+
+def enclosing_function(get_response):
+    def middleware(request: HttpRequest) -> HttpResponse:
+        with transaction.atomic(using="default"):
+            return get_response(request)
+
+    return middleware
 
 
 def ordinary(request: HttpRequest) -> HttpResponse:
@@ -157,6 +190,30 @@ def test_every_id_is_used_once_and_is_in_the_table():
     sources = Path(checks.__file__).parent.glob("*.py")
     used = [name for file in sources for name in re.findall(r'id="([^"]+)"', file.read_text())]
     assert sorted(used) == sorted(checks.CHECKS)
+
+
+class TestTransactionsAroundTheView:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "reversion.middleware.RevisionMiddleware",
+            *(f"{MYSELF}{name}" for name in ("Enclosing", "Decorated", "enclosing_function")),
+        ],
+    )
+    def test_a_middleware_that_opens_one_is_named(self, name, settings):
+        settings.MIDDLEWARE = [name, OURS]
+        assert name in only("W005").msg
+        assert "atomic = False" in only("W005").hint
+        for other in (f"{MYSELF}QuietRevisions", f"{MYSELF}Logs", f"{MYSELF}function_middleware"):
+            settings.MIDDLEWARE = [other, OURS]
+            silent("W005")
+
+    def test_only_a_project_that_guards_something_is_told(self, settings):
+        settings.MIDDLEWARE = [f"{MYSELF}Enclosing"]
+        settings.ROOT_URLCONF = URLconf(ordinary)
+        silent("W005")
+        settings.ROOT_URLCONF = URLconf(idempotent(ordinary))
+        only("W005")
 
 
 class TestSettings:

@@ -76,6 +76,22 @@ def test_what_is_not_stored_is_interrupted_each_time(
 
 
 @few_doors
+def test_a_hook_that_fails_after_the_commit_interrupts_nothing(
+    door: str, caller: Caller, heard: Heard, after_write: Any
+) -> None:
+    """The client gets 500; what is told is what is stored."""
+
+    def fail() -> None:
+        raise views.Broken
+
+    after_write(lambda: transaction.on_commit(fail))
+    assert caller.post(door, {"item": "vm"}).status_code == 500
+    assert caller.post(door, {"item": "vm"}).status_code == 201
+    assert heard.outcomes == ["executed", "replayed"]
+    assert [event.status for event in heard.events] == [201, 201]
+
+
+@few_doors
 def test_an_attempt_after_an_interrupted_one_is_recovered(
     door: str, caller: Caller, heard: Heard, monkeypatch: Any
 ) -> None:

@@ -179,7 +179,10 @@ class Guard:
             stored = self._store(operation, response, memory)
         except BaseException as error:
             operation.fail(error)
-            self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
+            # A hook that fails after the commit changes the answer, but not what is stored.
+            stored = operation.is_remembered
+            status = response.status_code if stored else None
+            self._reporter.send(_ended(operation, stored), status, operation.attempt)
             raise
         tell(response, self._policy, Status.STORED if stored else Status.NOT_STORED)
         self._reporter.send(_ended(operation, stored), response.status_code, operation.attempt)

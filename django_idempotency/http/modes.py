@@ -14,6 +14,7 @@ from ..lifecycle.operation import Operation
 from ..lifecycle.resumed import ResumedOperation, sealed
 from ..lifecycle.row_lock import NoteOf, RowLockHold, keep, nobody
 from ..lifecycle.session import IN_A_TRANSACTION, refuse_transactions, session_of
+from ..lifecycle.transaction import RequestBlock
 from ..lifecycle.waiting import IMPATIENT, Patience
 from ..models import IdempotencyRecord
 from ..policy import InFlight, Interrupted, Policy
@@ -29,7 +30,7 @@ from .stores import cache_store_of, store_of
 def operation_of(policy: Policy, claim: Claim, view: Any, caller: Any = None) -> Operation:
     """Return the operation of a claim, not begun.
 
-    :param caller: the request that policy's own functions get
+    :param caller: the request that policy's own functions get: Django's, or DRF's around it
     :param view: the function view that Django calls next, if it has not yet
     """
     using = policy.using or router.db_for_write(IdempotencyRecord)
@@ -44,7 +45,7 @@ def operation_of(policy: Policy, claim: Claim, view: Any, caller: Any = None) ->
         claim,
         using,
         _patience(policy),
-        _gets_request_block(view, using),
+        _request_block(view, getattr(caller, "_request", caller), using),
     )
 
 
@@ -111,8 +112,18 @@ def _patience(policy: Policy) -> Patience:
     return Patience(policy.wait_timeout, policy.wait_limit) if waits else IMPATIENT
 
 
+def _request_block(view: Any, request: Any, using: str) -> RequestBlock:
+    """Return where the block of ``ATOMIC_REQUESTS`` is now, as ``BaseHandler`` decides about it."""
+    if view is not None:
+        return RequestBlock.LATER if _gets_request_block(view, using) else RequestBlock.NONE
+    # A view that Django's handler has not called has no such block either.
+    match = getattr(request, "resolver_match", None)
+    gets_one = match is not None and _gets_request_block(match.func, using)
+    return RequestBlock.AROUND if gets_one else RequestBlock.NONE
+
+
 def _gets_request_block(view: Any, using: str) -> bool:
-    """Whether Django will run a function view in a block of its own, inside our transaction."""
+    """Whether Django runs a view in a block of its own on this database."""
     if view is None or not connections[using].settings_dict["ATOMIC_REQUESTS"]:
         return False
     return using not in getattr(view, "_non_atomic_requests", ())

@@ -7,7 +7,7 @@ from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
 from .errors import LostRecord
 from .operation import TRIES, Begun, InFlight, Operation, Started
-from .transaction import AttemptTransaction
+from .transaction import AttemptTransaction, RequestBlock
 from .waiting import IMPATIENT, Patience
 
 
@@ -15,7 +15,7 @@ class AtomicOperation(Operation):
     """Runs the view in the transaction that locks its record.
 
     :param using: alias of the database that holds the records and gets the view's writes
-    :param has_request_block: Django will open a block of ``ATOMIC_REQUESTS`` inside ours
+    :param request_block: where Django's block of ``ATOMIC_REQUESTS`` is
     """
 
     def __init__(
@@ -24,16 +24,21 @@ class AtomicOperation(Operation):
         claim: Claim,
         using: str,
         patience: Patience = IMPATIENT,
-        has_request_block: bool = False,
+        request_block: RequestBlock = RequestBlock.NONE,
     ) -> None:
         super().__init__(store, claim, patience)
         self._locks = store
-        self._transaction = AttemptTransaction(using, has_request_block)
+        self._transaction = AttemptTransaction(using, request_block)
+        self._has_stored = False
 
     @property
     def transaction_on(self) -> str | None:
         """Alias of the database whose transaction is open for the view, if one is."""
         return self._transaction.using if self._transaction.is_open else None
+
+    @property
+    def is_remembered(self) -> bool:
+        return self._has_stored and self._transaction.is_committed
 
     def _begin(self) -> Begun:
         with self._transaction.outside_request_block():
@@ -146,6 +151,7 @@ class AtomicOperation(Operation):
         except BaseException:
             self._transaction.rollback()
             raise
+        self._has_stored = stored
         if stored:
             self._transaction.commit()
         else:

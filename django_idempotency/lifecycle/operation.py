@@ -108,6 +108,12 @@ class Operation(ABC):
         """Alias of the database whose transaction is open for the view, if one is."""
         return None
 
+    @property
+    def is_remembered(self) -> bool:
+        """Whether :meth:`finish` has committed the response, although it raised: a hook of the
+        view's that runs after the commit can do that."""
+        return False
+
     def begin(self) -> Begun:
         """Claim the record and hold it, or say what stands in the way.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from enum import Enum, auto
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections, transaction
@@ -10,14 +10,28 @@ from django.db import OperationalError, connections, transaction
 from ..stores.base import Busy
 from ..stores.contention import has_waited, is_contention
 from ..stores.transactions import enter
+from .blocks import first_on_commit, own_blocks
 from .watch import Watch
 
 _OURS = "_idempotency_attempt"
 """Marks the blocks that this module entered."""
 
 
+class RequestBlock(Enum):
+    """Where Django's block of ``ATOMIC_REQUESTS`` is when the guard begins."""
+
+    NONE = auto()
+    """There is none, so whatever is open was opened by somebody else."""
+    AROUND = auto()
+    """Django has begun it, and called the view inside."""
+    LATER = auto()
+    """Django will begin it inside our transaction."""
+
+
 class AttemptTransaction:
     """The outermost transaction of a guarded request, although it starts inside the view.
+
+    :ivar is_committed: the last :meth:`commit` has taken place, whatever its hooks did then
 
     With ``ATOMIC_REQUESTS`` Django has begun its own block before the guard runs; a claim made
     in there would be invisible to rivals. So that block is left (its commit holds only what
@@ -25,12 +39,13 @@ class AttemptTransaction:
     Django expects, and ours decides about the commit.
     """
 
-    def __init__(self, using: str, has_request_block: bool = False) -> None:
+    def __init__(self, using: str, expected: RequestBlock = RequestBlock.NONE) -> None:
         self.using = using
-        self._request_block = _request_block(using)
-        self._has_request_block = has_request_block or self._request_block is not None
+        self._request_block = _request_block(using, expected)
+        self._has_request_block = expected is RequestBlock.LATER or self._request_block is not None
         self._block: transaction.Atomic | None = None
         self._watch: Watch
+        self.is_committed = False
 
     @property
     def is_open(self) -> bool:
@@ -100,8 +115,13 @@ class AttemptTransaction:
         connection.execute_wrappers.append(self._watch)
 
     def commit(self) -> None:
-        """Commit and run the ``on_commit`` hooks."""
+        """Commit and run the ``on_commit`` hooks, which may raise when all is committed."""
+        self.is_committed = False
+        first_on_commit(connections[self.using], self._note_commit)
         self._end()
+
+    def _note_commit(self) -> None:
+        self.is_committed = True
 
     def rollback(self) -> None:
         """Undo everything since :meth:`begin`."""
@@ -117,16 +137,15 @@ class AttemptTransaction:
             block.__exit__(None, None, None)
 
 
-def _request_block(using: str) -> transaction.Atomic | None:
+def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | None:
     """Return the block that ``ATOMIC_REQUESTS`` opened, if we are in it.
 
-    A test case's blocks do not count: everything in a test happens inside them.
+    A test case's blocks do not count: everything in a test happens inside them. Any other block
+    belongs to somebody who may still undo what it holds, such as a middleware around the view.
+
+    :raises ImproperlyConfigured: if we are in a block that is not Django's
     """
-    connection = connections[using]
-    entered: list[Any] = connection.atomic_blocks
-    if not entered:
-        return None
-    blocks = [block for block in entered if not block._from_testcase]
+    blocks = own_blocks(connections[using])
     if not blocks:
         return None
     if any(_OURS in vars(block) for block in blocks):
@@ -135,11 +154,13 @@ def _request_block(using: str) -> transaction.Atomic | None:
             "cannot be committed before the outer one's: take the key from the inner request, or "
             "the guard from the outer view."
         )
-    if len(blocks) == 1 and connection.settings_dict["ATOMIC_REQUESTS"]:
+    if len(blocks) == 1 and expected is RequestBlock.AROUND:
         block: transaction.Atomic = blocks[0]
         return block
     raise ImproperlyConfigured(
         f"An idempotent view runs inside transaction.atomic() on database {using!r}, which would "
-        "hide its record from other requests until the end. Move atomic() inside the view, below "
-        "@idempotent, or remove it: the view already runs in one transaction with its record."
+        "hide its record from other requests until the end, and could undo it. Move atomic() "
+        "inside the view, below @idempotent, or remove it: the view already runs in one "
+        "transaction with its record. If a middleware has opened it (django-reversion's does), "
+        "make that middleware do without: python manage.py check names it."
     )
