@@ -12,7 +12,7 @@ from django.views import View
 
 from .class_views import class_of, hook_class, watch
 from .confinement import watch_new_connections
-from .doors import EXEMPT, OPTIONS, guarded, overridden, resolve_policy
+from .doors import EXEMPT, OPTIONS, expect_key_in, guarded, overridden, resolve_policy
 from .ninja import guard_api, guard_operations, guard_run, operation_of
 from .policy import Policy
 
@@ -56,7 +56,7 @@ def idempotent(target: Any = None, /, **options: Any) -> Any:
     :raises PolicyError: at import, if an argument is unknown or has a bad value
     :raises TypeError: at import, if the target cannot be guarded
     """
-    Policy().override(**options)
+    expect_key_in(Policy().override(**options).meta_key)
     if target is None:
         return lambda view: _idempotent(view, options)
     return _idempotent(target, options)

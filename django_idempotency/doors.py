@@ -6,7 +6,7 @@ handlers end in :func:`arun`, which takes the same steps, each on the request's 
 """
 
 from asyncio import iscoroutine
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache, wraps
 from typing import Any
 
@@ -33,7 +33,7 @@ from .permissions import passes_view_checks
 from .policy import Errors, Policy
 from .protocol.fingerprint import Payload
 from .protocol.problems import Problem
-from .request_thread import on_request_thread
+from .request_thread import on_request_thread, to_its_end
 from .signals import Outcome, Reporter
 
 Handler = Callable[..., Any]
@@ -57,10 +57,15 @@ _RAISED: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
 
 
 class Bracket:
-    """The middleware's hold on a request: it sees the rendered response, whatever the view is."""
+    """The middleware's hold on a request: it sees the rendered response, whatever the view is.
+
+    :ivar runs_to_end: under ASGI, a cancellation would not stop the view any more: it runs in a
+        thread, or has returned. So its end is awaited, and what it did is stored.
+    """
 
     def __init__(self) -> None:
         self.guard: Guard | None = None
+        self.runs_to_end = False
 
     def fail(self, error: BaseException) -> None:
         if self.guard is not None:
@@ -108,6 +113,28 @@ def bracket_of(request: HttpRequest) -> Bracket | None:
     return getattr(request, _BRACKET, None)
 
 
+def run_to_end(request: HttpRequest) -> None:
+    """Let nothing cancel the view any more, if the middleware guards the request."""
+    bracket = bracket_of(request)
+    if bracket is not None:
+        bracket.runs_to_end = True
+
+
+def may_carry_key(request: HttpRequest) -> bool:
+    """Whether any view could find a key in the request. Costs no query."""
+    if configuration().policy.meta_key in request.META:
+        return True
+    return not _own_meta_keys.isdisjoint(request.META)
+
+
+def expect_key_in(meta_key: str) -> None:
+    """A decorator reads keys from a header of its own."""
+    _own_meta_keys.add(meta_key)
+
+
+_own_meta_keys: set[str] = set()
+
+
 def resolve_policy(*sources: Any) -> Policy:
     """Return the settings' policy, changed by the decorators of ``sources`` in turn."""
     policy = configuration().policy
@@ -148,6 +175,7 @@ def run(
     door = approach(request, policy, Guard, key)
     if door is None:
         return call()
+    run_to_end(door.request)
     try:
         answer = door.enter()
         response = call() if answer is None else None
@@ -171,6 +199,7 @@ async def arun(
     try:
         answer = await on_request_thread(door.enter)
         response = await call() if answer is None else None
+        run_to_end(door.request)
     except BaseException as error:
         answer = await on_request_thread(door.raised, error)
         if answer is None:
@@ -190,16 +219,25 @@ def bracketed(call: Callable[[], HttpResponseBase], bracket: Bracket) -> HttpRes
 
 
 async def abracketed(
-    call: Callable[[], Awaitable[HttpResponseBase]], bracket: Bracket
+    call: Callable[[], Coroutine[Any, Any, HttpResponseBase]], bracket: Bracket
 ) -> HttpResponseBase:
-    """As :func:`bracketed`, but for the awaiting; without a guard nothing leaves the loop."""
+    """As :func:`bracketed`, but for the awaiting; without a guard nothing leaves the loop.
+
+    :raises asyncio.CancelledError: if cancelled; a response that there is by then is stored
+    """
+    work, cancelled = await to_its_end(call(), lambda: not bracket.runs_to_end)
     try:
-        response = await call()
+        response = work.result()
     except BaseException as error:
-        if bracket.guard is not None:
+        # A thread that was left may start a guard yet: this comes after it.
+        if bracket.guard is not None or work.cancelled():
             await on_request_thread(bracket.abandon, error)
         raise
-    return response if bracket.guard is None else await on_request_thread(bracket.finish, response)
+    if bracket.guard is not None:
+        response = await on_request_thread(bracket.finish, response)
+    if cancelled is not None:
+        raise cancelled
+    return response
 
 
 def approach(

@@ -18,7 +18,9 @@ from .doors import (
     approach,
     bracket_of,
     bracketed,
+    may_carry_key,
     open_bracket,
+    run_to_end,
 )
 from .http.body import keep_body
 from .http.guard import Guard, Status, tell
@@ -55,6 +57,7 @@ class IdempotencyMiddleware:
         if self._is_async:
             markcoroutinefunction(self)
             self.process_view = self._aprocess_view  # type: ignore[method-assign]
+            self.process_template_response = self._aprocess_template_response
             watch_new_connections()
 
     def __call__(self, request: HttpRequest) -> Any:
@@ -70,6 +73,8 @@ class IdempotencyMiddleware:
             safe: HttpResponse = await self._get_response(request)
             return safe
         bracket = open_bracket(request)
+        if not may_carry_key(request):
+            return _told(request, await self._get_response(request))
         return _told(request, await abracketed(lambda: self._get_response(request), bracket))
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
@@ -79,7 +84,17 @@ class IdempotencyMiddleware:
 
     async def _aprocess_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
         door = _door(request, view, ConfinedGuard)
-        return None if door is None else await on_request_thread(door.enter, view)
+        answer = None if door is None else await on_request_thread(door.enter, view)
+        if not iscoroutinefunction(view):
+            run_to_end(request)  # Django calls it in a thread, which no cancellation stops
+        return answer
+
+    async def _aprocess_template_response(
+        self, request: HttpRequest, response: HttpResponse
+    ) -> HttpResponse:
+        """The view has returned; Django renders its response next, in a thread."""
+        run_to_end(request)
+        return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> None:
         """The view raised: its writes are undone before others handle the exception."""

@@ -26,6 +26,7 @@ from .doors import (
     guarded,
     open_bracket,
     resolve_policy,
+    run_to_end,
 )
 from .http.guard import Guard
 from .request_thread import on_request_thread
@@ -145,6 +146,7 @@ def _with_bracket(run: Any, operation: Any, options: Options | None) -> Any:
         refuse = _refusal(request, operation, options)
         if refuse is not None:
             return refuse()
+        run_to_end(request)  # from here on in a thread, also where the path has async operations
         return bracketed(lambda: run(request, *args, **kwargs), _bracket(request))
 
     async def async_run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

@@ -26,26 +26,39 @@ async def on_request_thread(
 
     :raises asyncio.CancelledError: if cancelled meanwhile; the function has ended
     """
-    context = copy_context()
     call: Coroutine[Any, Any, Result] = sync_to_async(function, thread_sensitive=True)(
         *args, **kwargs
     )
-    work = asyncio.get_running_loop().create_task(call, context=context)
-    cancelled = await _end_of(work)
-    _adopt(context)
+    work, cancelled = await to_its_end(call, lambda: False)
     if cancelled is not None:
         raise cancelled from (None if work.cancelled() else work.exception())
     return work.result()
 
 
-async def _end_of(work: asyncio.Task[Any]) -> asyncio.CancelledError | None:
-    cancelled = None
+async def to_its_end(
+    call: Coroutine[Any, Any, Result], may_be_cancelled: Callable[[], bool]
+) -> tuple[asyncio.Task[Result], asyncio.CancelledError | None]:
+    """Await a call in a task of its own, so that a cancellation need not reach it.
+
+    A cancellation ends the innermost ``await``, and a thread that is awaited there goes on
+    unseen: its result is lost. So it is held back for as long as that would be so.
+
+    :param may_be_cancelled: asked at each cancellation; if so, the call gets it, as without us
+    :return: the task, which is done, and a cancellation that was held back: raise it at last
+    """
+    context = copy_context()
+    work = asyncio.get_running_loop().create_task(call, context=context)
+    held_back = None
     while not work.done():
         try:
             await asyncio.wait([work])
         except asyncio.CancelledError as error:
-            cancelled = error
-    return cancelled
+            if may_be_cancelled():
+                work.cancel(*error.args)
+            else:
+                held_back = error
+    _adopt(context)
+    return work, held_back
 
 
 def _adopt(context: Context) -> None:

@@ -71,10 +71,16 @@ class Server:
         self._application = ASGIHandler()
         self._token = token
 
-    def post(self, path: str, data: Any = None, key: str | None = "k-1") -> Exchange:
+    def post(
+        self,
+        path: str,
+        data: Any = None,
+        key: str | None = "k-1",
+        header: str = "idempotency-key",
+    ) -> Exchange:
         headers = {"authorization": f"Token {self._token}", "content-type": "application/json"}
         if key is not None:
-            headers["idempotency-key"] = key
+            headers[header] = key
         body = json.dumps(data or {}).encode()
         headers["content-length"] = str(len(body))
         return Exchange(self._application, path, headers, body)

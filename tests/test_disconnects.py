@@ -9,11 +9,17 @@ from typing import Any
 
 import pytest
 from adrf.views import APIView
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.template.response import TemplateResponse
 from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views import View
 from django.views.decorators.csrf import csrf_exempt
+from ninja import NinjaAPI
+from rest_framework.response import Response
+from rest_framework.views import APIView as SyncAPIView
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
@@ -82,6 +88,96 @@ def sync(request: HttpRequest) -> HttpResponse:
 
 
 @csrf_exempt
+def undecorated(request: HttpRequest) -> HttpResponse:
+    return sync.__wrapped__(request)  # type: ignore[attr-defined,no-any-return]
+
+
+@csrf_exempt
+@idempotent(scope=by_token, header="X-Own-Key")
+def with_own_header(request: HttpRequest) -> HttpResponse:
+    return sync.__wrapped__(request)  # type: ignore[attr-defined,no-any-return]
+
+
+@csrf_exempt
+def missing(request: HttpRequest) -> HttpResponse:
+    gate.wait()
+    raise Http404
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+@idempotent(scope=by_token)
+class Sync(View):
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return sync.__wrapped__(request)  # type: ignore[attr-defined,no-any-return]
+
+
+@idempotent(scope=by_token)
+class SyncRest(SyncAPIView):
+    def post(self, request: Any) -> Response:
+        order = Order.objects.create(item="vm")
+        gate.wait()
+        return Response({"id": order.pk}, status=201)
+
+
+class SlowlyAuthenticated(SyncRest):
+    """The client goes away before the key is claimed."""
+
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        gate.wait()
+
+
+@idempotent(scope=by_token)
+class MixedRest(APIView):
+    """adrf calls this handler in a thread: the class has an async one, too."""
+
+    view_is_async = True
+
+    def post(self, request: Any) -> HttpResponse:
+        return sync.__wrapped__(request)  # type: ignore[attr-defined,no-any-return]
+
+
+class SlowTemplate(TemplateResponse):
+    @property
+    def rendered_content(self) -> str:
+        gate.wait()
+        return "{}"
+
+
+@csrf_exempt
+def slowly_rendered(request: HttpRequest) -> HttpResponse:
+    Order.objects.create(item="vm")
+    return SlowTemplate(request, "order.html", status=201)
+
+
+@csrf_exempt
+async def slowly_rendered_async(request: HttpRequest) -> HttpResponse:
+    await Order.objects.acreate(item="vm")
+    return SlowTemplate(request, "order.html", status=201)
+
+
+api = NinjaAPI(urls_namespace="disconnects")
+
+
+@api.post("/sync/")
+@idempotent(scope=by_token)
+def operation(request: HttpRequest) -> HttpResponse:
+    return sync.__wrapped__(request)  # type: ignore[attr-defined,no-any-return]
+
+
+@api.put("/sync/")
+async def beside_it(request: HttpRequest) -> HttpResponse:
+    """Makes the whole path async."""
+    raise AssertionError
+
+
+@api.post("/sync-only/")
+@idempotent(scope=by_token)
+def sync_operation(request: HttpRequest) -> HttpResponse:
+    return sync.__wrapped__(request)  # type: ignore[attr-defined,no-any-return]
+
+
+@csrf_exempt
 @idempotent(scope=by_token)
 async def quick(request: HttpRequest) -> HttpResponse:
     order = await Order.objects.acreate(item="vm")
@@ -117,6 +213,16 @@ urlpatterns = [
     path("plain/", plain),
     path("charging/", charging),
     path("adrf-waiting/", Waiting.as_view()),
+    path("undecorated/", undecorated),
+    path("with-own-header/", with_own_header),
+    path("missing/", missing),
+    path("sync-class/", Sync.as_view()),
+    path("sync-rest/", SyncRest.as_view()),
+    path("slowly-authenticated/", SlowlyAuthenticated.as_view()),
+    path("mixed-rest/", MixedRest.as_view()),
+    path("slowly-rendered/", slowly_rendered),
+    path("slowly-rendered-async/", slowly_rendered_async),
+    path("operations/", api.urls),
 ]
 
 
@@ -137,8 +243,8 @@ def set_up(settings: Any, middleware: bool) -> None:
         settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
 
 
-async def disconnected(server: Server, path: str) -> None:
-    first = server.post(path)
+async def disconnected(server: Server, path: str, header: str = "idempotency-key") -> None:
+    first = server.post(path, header=header)
     await gate.reached()
     first.disconnect()
     gate.open()
@@ -232,15 +338,83 @@ def test_during_the_store_and_commit_the_response_is_kept(
     assert_one_order(attempt=1)
 
 
-def test_a_sync_view_under_the_decorator_ends_and_is_stored(caller: Caller) -> None:
-    """Nobody stops a thread."""
+SYNC = [
+    *("/sync/", "/sync-class/", "/sync-rest/", "/slowly-authenticated/", "/mixed-rest/"),
+    *("/operations/sync/", "/operations/sync-only/"),
+]
+
+
+@both
+@pytest.mark.parametrize("path", SYNC)
+def test_a_sync_view_ends_and_is_stored(
+    path: str, middleware: bool, settings: Any, caller: Caller
+) -> None:
+    """I2: nothing stops a thread, and what a view has done is not undone behind its back."""
+    set_up(settings, middleware)
+    assert_stored(path, caller)
+
+
+@pytest.mark.parametrize("path", ["/undecorated/", "/slowly-rendered/", "/slowly-rendered-async/"])
+def test_what_has_returned_is_stored_behind_the_middleware_alone(
+    path: str, settings: Any, caller: Caller
+) -> None:
+    set_up(settings, True)
+    assert_stored(path, caller)
+
+
+def test_a_view_with_a_header_of_its_own(settings: Any, caller: Caller) -> None:
+    set_up(settings, True)
+    assert_stored("/with-own-header/", caller, header="x-own-key")
+
+
+def test_a_sync_view_that_raises(settings: Any, caller: Caller) -> None:
+    """What Django makes of its exception is stored."""
+    set_up(settings, True)
 
     async def script(server: Server) -> Any:
-        await disconnected(server, "/sync/")
-        return await server.post("/sync/").end()
+        await disconnected(server, "/missing/")
+        return await server.post("/missing/").end()
 
     retry = serve(caller.token.key, script)
-    assert (retry.status, retry.replayed) == (201, True)
+    assert (retry.status, retry.replayed) == (404, True)
+
+
+def test_without_a_key_nothing_is_held_back(settings: Any, caller: Caller) -> None:
+    """A sync view that waits for the loop is cancelled there, as without the guard."""
+    set_up(settings, True)
+    seen: list[str] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    def view(request: HttpRequest) -> HttpResponse:
+        gate._reached.set()
+        async_to_sync(forever)()
+        raise AssertionError
+
+    settings.ROOT_URLCONF = (path("bridge/", csrf_exempt(view)),)
+
+    async def script(server: Server) -> None:
+        first = server.post("/bridge/", key=None)
+        await gate.reached()
+        first.disconnect()
+        await first.end()
+
+    serve(caller.token.key, script)
+    assert seen == ["cancelled"]
+
+
+def assert_stored(path: str, caller: Caller, header: str = "idempotency-key") -> None:
+    async def script(server: Server) -> Any:
+        await disconnected(server, path, header)
+        return await server.post(path, header=header).end()
+
+    retry = serve(caller.token.key, script)
+    assert (retry.status, retry.replayed) == (201, True), retry.body
     assert_one_order(attempt=1)
 
 

@@ -94,3 +94,22 @@ def test_leave_no_stuck_key_no_transaction_and_no_connection(
     items = Order.objects.exclude(item="warm").values_list("item", flat=True)
     assert sorted(items) == sorted(keys)
     assert settled(server, before), (open_transactions(), sessions(), descriptors(server), before)
+
+
+@pytest.mark.parametrize("path", ["/rest/", "/ninja/sync/"])
+def test_a_sync_view_ends_all_the_same_and_its_retry_replays(
+    path: str, server: Server, caller: Caller
+) -> None:
+    """I2: the server says that the client has gone while the view runs in its thread."""
+    token = caller.token.key
+    server.hang_next()
+    with socket.create_connection(("127.0.0.1", server.port), 30) as client:
+        client.sendall(request(server, path, token, "k-1"))
+        server.hanging()
+    server.go_on()
+    retry = server.post(path, token, "k-1", {"item": "k-1", "pause": PAUSE})
+    while retry is not None and retry.status == 409:  # the first has not ended yet
+        retry = server.post(path, token, "k-1", {"item": "k-1", "pause": PAUSE})
+    assert retry is not None
+    assert (retry.status, retry.replayed) == (201, True), (retry, server.log())
+    assert Order.objects.count() == 1
