@@ -68,22 +68,23 @@ def mark_of(handler: Any, mark: str) -> Any:
     return next((each for each in marks if each is not None), None)
 
 
-def class_policy(view_class: type, watched: Options | None) -> Policy | None:
+def class_policy(view_class: type, watched: Options | None, path: str) -> Policy | None:
     """Return the policy of a class's handlers that are not marked themselves.
 
     :param watched: options from further outside; ``None`` if only the class can say it is guarded
+    :param path: ``request.path_info``
     :return: ``None`` if they are not guarded
     """
     mark = _nearest_mark(view_class)
     if mark == EXEMPT or (watched is None and mark is None):
         return None
-    policy = resolve_policy(view_class)
+    policy = resolve_policy(path, view_class)
     return overridden(policy, watched) if watched else policy
 
 
 def _guard_instance(view: Any, request: HttpRequest) -> None:
     watched: Options | None = getattr(request, _WATCHED, None)
-    policy = class_policy(type(view), watched)
+    policy = class_policy(type(view), watched, request.path_info)
     if policy is None or is_running(request):
         return
     key = read_key(request, policy) if request.method in policy.methods else None

@@ -148,8 +148,8 @@ def _as_async_as(target: Any, view: Any) -> Any:
 
 
 def _guard_function(target: Any, options: dict[str, object]) -> Any:
-    def policy_of(owner: Any) -> Policy:
-        return overridden(resolve_policy(owner), options)
+    def policy_of(path: str, owner: Any) -> Policy:
+        return overridden(resolve_policy(path, owner), options)
 
     view = _as_async_as(target, guarded(target, policy_of))
     setattr(view, OPTIONS, {**getattr(target, OPTIONS, {}), **options})

@@ -122,7 +122,7 @@ def run_to_end(request: HttpRequest) -> None:
 
 def may_carry_key(request: HttpRequest) -> bool:
     """Whether any view could find a key in the request. Costs no query."""
-    if configuration().policy.meta_key in request.META:
+    if configuration().may_carry_key(request.META):
         return True
     return not _own_meta_keys.isdisjoint(request.META)
 
@@ -135,9 +135,12 @@ def expect_key_in(meta_key: str) -> None:
 _own_meta_keys: set[str] = set()
 
 
-def resolve_policy(*sources: Any) -> Policy:
-    """Return the settings' policy, changed by the decorators of ``sources`` in turn."""
-    policy = configuration().policy
+def resolve_policy(path: str, *sources: Any) -> Policy:
+    """Return the settings' policy for a path, changed by the decorators of ``sources`` in turn.
+
+    :param path: ``request.path_info``
+    """
+    policy = configuration().policy_for(path)
     for source in sources:
         options: Options | None = getattr(source, OPTIONS, None)
         if options:
@@ -367,17 +370,22 @@ def _rest_door() -> Callable[[Any, Policy], Door]:
     return rest_door
 
 
-def guarded(handler: Handler, policy_of: Callable[[Any], Policy]) -> Handler:
+def guarded(handler: Handler, policy_of: Callable[[str, Any], Policy]) -> Handler:
     """Wrap a function, a method or a bound method, async or not.
 
-    :param policy_of: gives the policy for the first argument (a view instance or a request)
+    :param policy_of: gives the policy for a path and the first argument (a view instance or a
+        request)
     """
 
     def sync_handler(*args: Any, **kwargs: Any) -> Any:
-        return run(lambda: handler(*args, **kwargs), _request_in(args), policy_of(args[0]))
+        request = _request_in(args)
+        policy = policy_of(request.path_info, args[0])
+        return run(lambda: handler(*args, **kwargs), request, policy)
 
     async def async_handler(*args: Any, **kwargs: Any) -> Any:
-        return await arun(lambda: handler(*args, **kwargs), _request_in(args), policy_of(args[0]))
+        request = _request_in(args)
+        policy = policy_of(request.path_info, args[0])
+        return await arun(lambda: handler(*args, **kwargs), request, policy)
 
     return wraps(handler)(async_handler if iscoroutinefunction(handler) else sync_handler)
 

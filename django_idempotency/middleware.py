@@ -104,9 +104,11 @@ class IdempotencyMiddleware:
 
 
 def _told(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    policy = configuration().policy
-    if policy.meta_key in request.META:
-        tell(response, policy, Status.IGNORED)
+    settings = configuration()
+    if settings.may_concern(request.META):
+        policy = settings.policy_for(request.path_info)
+        if policy.meta_key in request.META:
+            tell(response, policy, Status.IGNORED)
     return response
 
 
@@ -115,8 +117,11 @@ def _door(request: HttpRequest, view: Any, guard_type: type[Guard]) -> Door | No
     if bracket_of(request) is None:
         return None
     settings = configuration()
-    keyed = settings.policy.meta_key in request.META or settings.policy.required
-    if not keyed or leaves_alone(view) or not settings.covers(request.path_info):
+    if not settings.may_concern(request.META) or leaves_alone(view):
+        return None
+    policy = settings.policy_for(request.path_info)
+    keyed = policy.meta_key in request.META or policy.required
+    if not keyed or not settings.covers(request.path_info):
         return None
     view_class = class_of(view)
     if view_class is not None:
@@ -126,4 +131,4 @@ def _door(request: HttpRequest, view: Any, guard_type: type[Guard]) -> Door | No
         return None
     if hook_view(view, request):
         return None
-    return approach(request, settings.policy, guard_type)
+    return approach(request, policy, guard_type)

@@ -167,7 +167,7 @@ def _refusal(
     view_func = operation.view_func
     if hasattr(view_func, EXEMPT) or not hasattr(request, OPTIONS):
         return None
-    door = approach(request, resolve_policy(request, view_func), Guard)
+    door = approach(request, resolve_policy(request.path_info, request, view_func), Guard)
     if door is None or door.problem is None:
         return None
     return partial(door.refuse, door.problem)

@@ -108,7 +108,7 @@ class Policy:
     store_body: bool = True
     redacted_fields: frozenset[str] = frozenset()
     codec: Codec = Codec.PLAIN
-    replay_header: str = "Idempotency-Replayed"
+    replay_header: str | None = "Idempotency-Replayed"
     replay_value: str = "true"
     key_header: str | None = None
     completed_header: str | None = None
@@ -199,7 +199,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "store_body": values.flag,
     "redacted_fields": values.paths,
     "codec": values.choice(Codec),
-    "replay_header": values.header,
+    "replay_header": values.optional(values.header),
     "replay_value": values.header_value,
     "key_header": values.optional(values.header),
     "completed_header": values.optional(values.header),

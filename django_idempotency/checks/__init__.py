@@ -16,6 +16,7 @@ from . import (
     encryption,
     keepalive,
     middleware,
+    paths,
     resuming,
     retention,
     views,
@@ -33,6 +34,7 @@ __all__ = [
     "encryption",
     "keepalive",
     "middleware",
+    "paths",
     "resuming",
     "retention",
     "views",
@@ -72,6 +74,7 @@ CHECKS = {
     "django_idempotency.W042": "Nobody purges expired records (deploy).",
     "django_idempotency.W043": "Records are in a database to which no model is written.",
     "django_idempotency.W044": "Another database has ATOMIC_REQUESTS.",
+    "django_idempotency.W052": "A policy by path holds for no guarded endpoint.",
     "django_idempotency.I001": "Scopes are keyed with SECRET_KEY (deploy).",
 }
 """Ids of all checks and what they mean."""

@@ -62,9 +62,10 @@ def eviction_policy(alias: str) -> str:
 
 
 def stores_in_use(configuration: Configuration) -> set[Store]:
-    """Return the stores that the setting, and the decorators of views, name."""
+    """Return the stores that the setting, its policies by path, and decorators name."""
     named = {options["store"] for options in options_of_views() if "store" in options}
-    return {configuration.policy.store, *(Store(str(name)) for name in named)}
+    by_path = {policy.store for policy in configuration.policies.values()}
+    return {configuration.policy.store, *by_path, *(Store(str(name)) for name in named)}
 
 
 def is_redis(backend: Any) -> bool:

@@ -7,13 +7,14 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, register
 from django.core.exceptions import ImproperlyConfigured
 
-from ..conf import OWN_SETTINGS, Configuration, SettingError, configuration
+from ..conf import OWN_SETTINGS, Configuration, SettingError, configuration, entry_of
 from ..policy import FIELDS
 
 TAG = "idempotency"
 """Tag of every check of this package."""
 
-_NAMES = sorted({*OWN_SETTINGS, *(name.upper() for name in FIELDS)})
+_POLICY_NAMES = sorted(name.upper() for name in FIELDS)
+_NAMES = sorted([*OWN_SETTINGS, *_POLICY_NAMES])
 
 
 def valid_configuration() -> Configuration | None:
@@ -53,14 +54,17 @@ def check_secret(**kwargs: Any) -> list[CheckMessage]:
 
 
 def _error(name: str, text: str) -> CheckMessage:
-    entry = name if name == "IDEMPOTENCY" else f'IDEMPOTENCY["{name}"]'
-    return Error(f"{entry}: {text}.", hint=_hint(name), id="django_idempotency.E001")
+    entry = entry_of(name)
+    return Error(f"{entry}: {text}.", hint=_hint(name, entry), id="django_idempotency.E001")
 
 
-def _hint(name: str) -> str:
-    if name in _NAMES:
-        return f'Correct IDEMPOTENCY["{name}"], or remove it to get its default.'
-    close = get_close_matches(name.upper(), _NAMES, n=1)
+def _hint(name: str, entry: str) -> str:
+    _, is_nested, last = name.rpartition('["')
+    known = _POLICY_NAMES if is_nested else _NAMES
+    last = last.removesuffix('"]')
+    if last in known:
+        return f"Correct {entry}, or remove it to get its default."
+    close = get_close_matches(last.upper(), known, n=1)
     if close:
         return f'Did you mean "{close[0]}"?'
-    return "The settings are " + ", ".join(_NAMES) + "."
+    return f"The settings {'of a policy ' if is_nested else ''}are {', '.join(known)}."

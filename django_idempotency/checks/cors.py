@@ -43,12 +43,13 @@ def check_cors(**kwargs: Any) -> list[CheckMessage]:
 def _told(policy: Policy) -> Iterable[str]:
     """Header fields that tell a client what became of its request."""
     optional = (
+        policy.replay_header,
         policy.key_header,
         policy.completed_header,
         policy.expires_header,
         policy.status_header,
     )
-    return [policy.replay_header, *filter(None, optional), "Retry-After"]
+    return [*filter(None, optional), "Retry-After"]
 
 
 def _missing(wanted: Iterable[str], given: Iterable[str]) -> list[str]:

@@ -64,10 +64,12 @@ class Endpoint:
     """One method of one route.
 
     :param path: parameters stand in braces
+    :param example: what ``request.path_info`` may be: each parameter is a zero
     :param view: dotted name of the function or of the handler
     """
 
     path: str
+    example: str
     method: str
     view: str
     verdict: Verdict
@@ -151,20 +153,20 @@ def judge(view: View, method: str, path: str) -> Verdict:
 
 
 def policy_behind(method: str, path: str) -> Policy:
-    """Return the policy of the view that a path leads to; the settings' if it leads nowhere.
+    """Return the policy of the view that a path leads to; the settings' if that is not guarded.
 
     :param path: ``request.path_info``, not quoted
     """
     try:
         view = resolve(path).func
     except Resolver404:
-        return configuration().policy
-    return judge(view, method, path).policy or configuration().policy
+        return configuration().policy_for(path)
+    return judge(view, method, path).policy or configuration().policy_for(path)
 
 
 def _endpoint(route: Route, method: str) -> Endpoint:
     verdict = judge(route.view, method, route.example)
-    return Endpoint(route.path, method, _name(route.view, method), verdict)
+    return Endpoint(route.path, route.example, method, _name(route.view, method), verdict)
 
 
 def _is_format_suffix(route: Route, new: list[Endpoint], known: dict[str, list[Endpoint]]) -> bool:
@@ -180,7 +182,7 @@ def _is_format_suffix(route: Route, new: list[Endpoint], known: dict[str, list[E
 
 def _function(view: Any, path: str) -> Verdict:
     if hasattr(view, OPTIONS):
-        return Verdict(State.GUARDED, Door.FUNCTION, resolve_policy(view))
+        return Verdict(State.GUARDED, Door.FUNCTION, resolve_policy(path, view))
     if hasattr(view, EXEMPT):
         return Verdict(State.EXEMPT, reason=getattr(view, EXEMPT))
     verdict = _middleware(view, path)
@@ -196,7 +198,7 @@ def _operation(operation: Any, view: Any, path: str) -> Verdict:
         return Verdict(State.EXEMPT, reason=getattr(function, EXEMPT))
     door = Door.FUNCTION if hasattr(function, OPTIONS) else Door.VIEW
     if hasattr(function, OPTIONS) or hasattr(operation, OPTIONS):
-        return Verdict(State.GUARDED, door, resolve_policy(operation, function))
+        return Verdict(State.GUARDED, door, resolve_policy(path, operation, function))
     return _middleware(view, path)
 
 
@@ -209,7 +211,7 @@ def _handler(view: Any, view_class: type, method: str, path: str) -> Verdict:
         return fails if verdict.state is State.GUARDED else verdict
     options = mark_of(handler, OPTIONS)
     if options is not None:
-        policy = resolve_policy(view_class).override(**options)
+        policy = resolve_policy(path, view_class).override(**options)
         return Verdict(State.GUARDED, Door.HANDLER, policy)
     reason = mark_of(handler, EXEMPT)
     if reason is not None:
@@ -226,7 +228,7 @@ def _unmarked(view: Any, view_class: type, path: str) -> Verdict:
     """What class, view and middleware say of a handler that says nothing itself."""
     outside = _around(view, path)
     watched = None if outside.policy is None else getattr(view, OPTIONS, {})
-    policy = class_policy(view_class, watched)
+    policy = class_policy(view_class, watched, path)
     if policy is not None:
         own = hasattr(view_class, OPTIONS)
         return Verdict(State.GUARDED, Door.CLASS if own else outside.door, policy)
@@ -237,7 +239,7 @@ def _unmarked(view: Any, view_class: type, path: str) -> Verdict:
 def _around(view: Any, path: str) -> Verdict:
     """What stands around a class-based view."""
     if hasattr(view, OPTIONS):
-        return Verdict(State.GUARDED, Door.VIEW, resolve_policy(view))
+        return Verdict(State.GUARDED, Door.VIEW, resolve_policy(path, view))
     if hasattr(view, EXEMPT):
         return Verdict(State.EXEMPT, reason=getattr(view, EXEMPT))
     return _middleware(view, path)
@@ -252,7 +254,7 @@ def _middleware(view: Any, path: str) -> Verdict:
     if reason is not None:
         return Verdict(State.EXEMPT, reason=reason)
     if is_installed() and known.covers(path):
-        return Verdict(State.GUARDED, Door.MIDDLEWARE, known.policy)
+        return Verdict(State.GUARDED, Door.MIDDLEWARE, known.policy_for(path))
     return Verdict(State.UNGUARDED)
 
 

@@ -46,8 +46,9 @@ def facts(policy: Policy) -> Facts:
 
 def response_headers(policy: Policy) -> dict[str, str]:
     """Return the names of the response headers that a policy adds, each with its meaning."""
+    marker = policy.replay_header if policy.store_body else None
     named = {
-        policy.replay_header: f"`{policy.replay_value}` on a replay, and only there.",
+        marker: f"`{policy.replay_value}` on a replay, and only there.",
         policy.key_header: "The key of the request.",
         policy.completed_header: "When the original response was made (an HTTP date).",
         policy.expires_header: "Until when the response is replayed (an HTTP date).",
@@ -55,8 +56,6 @@ def response_headers(policy: Policy) -> dict[str, str]:
     }
     if policy.outage is OnOutage.OPEN:
         named[UNPROTECTED] = "The key could not be recorded: a retry may be executed again."
-    if not policy.store_body:
-        del named[policy.replay_header]
     return {name: meaning for name, meaning in named.items() if name is not None}
 
 

@@ -139,10 +139,10 @@ def _terms(policy: Policy) -> Iterator[tuple[str, str]]:
 
 def _outcomes(policy: Policy) -> Iterator[Outcome]:
     again = "send the same request with the same key"
-    marker = f"`{policy.replay_header}: {policy.replay_value}`"
     told = "gets this answer again" if policy.store_body else "is told so"
     yield Outcome("no answer", "nobody knows whether it was executed", again)
-    if policy.store_body:
+    if policy.store_body and policy.replay_header is not None:
+        marker = f"`{policy.replay_header}: {policy.replay_value}`"
         yield Outcome(f"an answer with {marker}", "the answer of the first try", "take it as that")
     yield Outcome("a code of the errors below", "this is about the key", "see there")
     refused = _stored_errors(policy)

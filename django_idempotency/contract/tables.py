@@ -116,8 +116,11 @@ def not_stored(policy: Policy) -> str:
 
 
 def replays(policy: Policy) -> str:
-    marker = f"`{policy.replay_header}: {policy.replay_value}`"
-    return marker if policy.store_body else "no replays"
+    if not policy.store_body:
+        return "no replays"
+    if policy.replay_header is None:
+        return "no marker"
+    return f"`{policy.replay_header}: {policy.replay_value}`"
 
 
 def another_body(policy: Policy) -> str:

@@ -73,7 +73,14 @@ def replay(policy: Policy) -> str:
         return "nothing but `idempotency_response_unavailable`, because responses are not kept"
     redacted = ", ".join(sorted(policy.redacted_fields))
     instead = f", and `[redacted]` in the place of {redacted}" if redacted else ""
-    return f"the same response, with `{policy.replay_header}: {policy.replay_value}`{instead}"
+    return f"the same response{with_marker(policy)}{instead}"
+
+
+def with_marker(policy: Policy) -> str:
+    """Say how a replay is marked; nothing if it is not."""
+    if policy.replay_header is None:
+        return ""
+    return f", with `{policy.replay_header}: {policy.replay_value}`"
 
 
 def in_flight(policy: Policy) -> str:

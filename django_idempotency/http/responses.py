@@ -114,7 +114,8 @@ def thaw(stored: StoredResponse, policy: Policy) -> HttpResponse:
         response[name] = value
     if "Location" in response:
         response.url = response["Location"]  # type: ignore[attr-defined]  # as on a redirect
-    response[policy.replay_header] = policy.replay_value
+    if policy.replay_header is not None:
+        response[policy.replay_header] = policy.replay_value
     return response
 
 

@@ -1,0 +1,31 @@
+"""Checks of settings that name paths."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Tags, Warning, register
+
+from ..contract.endpoints import State, endpoints
+from .configuration import TAG, valid_configuration
+
+
+@register(TAG, Tags.urls)
+def check_policies(**kwargs: Any) -> list[CheckMessage]:
+    """W052, once per policy by path that holds for nothing."""
+    valid = valid_configuration()
+    if valid is None or not valid.policies or not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    found = [each.example for each in endpoints() if each.verdict.state is State.GUARDED]
+    used = {valid.rule_for(path) for path in found}
+    return [_unused(each.pattern) for each in valid.policies if each not in used]
+
+
+def _unused(pattern: str) -> CheckMessage:
+    return Warning(
+        f'IDEMPOTENCY["POLICIES"]["{pattern}"] holds for no guarded endpoint.',
+        hint="The first entry that matches request.path_info (which begins with a slash) holds, "
+        "and PATHS and decorators say what is guarded: manage.py idempotency_contract lists it. "
+        "Each parameter of a path is tried with 0; if that is why nothing matches, add "
+        '"django_idempotency.W052" to SILENCED_SYSTEM_CHECKS.',
+        id="django_idempotency.W052",
+    )
