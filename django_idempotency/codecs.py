@@ -1,17 +1,16 @@
 """How stored responses are written down: plain, compressed, encrypted, or both.
 
-An encoded response has no headers, and a body in which headers and body are. What was done to it
-stands beside it (``zlib``, ``fernet:1a2b3c4d``, ``zlib+fernet:1a2b3c4d``), so that reading asks
+An encoded response has a body only, in which its headers, attributes and body are. What was done to
+it stands beside it (``zlib``, ``fernet:1a2b3c4d``, ``zlib+fernet:1a2b3c4d``), so that reading asks
 for no policy. The digits stand for the key: they tell which records still need it.
 """
 
-import json
 import zlib
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
 
-from .protocol.record import StoredResponse, header_pairs
+from .protocol.record import StoredResponse, head_of, parse_head
 
 
 class Codec(StrEnum):
@@ -113,12 +112,12 @@ def encode(response: StoredResponse, codec: Codec, keyring: Keyring) -> StoredRe
     """
     if codec is Codec.PLAIN or response.omitted:
         return response
-    # JSON holds no line break, so the first one ends the headers.
-    payload = json.dumps(response.headers).encode() + b"\n" + response.body
+    # JSON holds no line break, so the first one ends the head.
+    payload = head_of(response).encode() + b"\n" + response.body
     for step in codec.split("+"):
         payload = zlib.compress(payload) if step == Codec.ZLIB else keyring.encrypt(payload)
     label = f"{codec}:{keyring.newest}" if codec.encrypts else str(codec)
-    return replace(response, headers=(), body=payload, codec=label)
+    return replace(response, headers=(), attributes={}, body=payload, codec=label)
 
 
 def decode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
@@ -135,8 +134,9 @@ def decode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
             payload = (
                 zlib.decompress(payload) if step == Codec.ZLIB else keyring.decrypt(payload, key)
             )
-        headers, _, body = payload.partition(b"\n")
-        return replace(response, headers=header_pairs(headers), body=body, codec="")
+        head, _, body = payload.partition(b"\n")
+        headers, attributes = parse_head(head)
+        return replace(response, headers=headers, attributes=attributes, body=body, codec="")
     except (TypeError, ValueError, RecursionError, zlib.error) as error:
         raise _unreadable(error, response.codec) from error
 

@@ -261,6 +261,10 @@ SCHEMA: Json = {
             "type": "boolean",
             "description": "Whether sending the same request again can help.",
         },
+        "original_status": {
+            "type": "integer",
+            "description": "Status of the first answer, where that cannot be replayed.",
+        },
     },
 }
 """Error answers, as :func:`django_idempotency.http.problems.problem_response` writes them."""

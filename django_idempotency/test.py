@@ -15,7 +15,7 @@ from django.db import router
 from django.db.models import F, QuerySet
 
 from .conf import configuration
-from .http.guard import Guard
+from .http.guard import Guard, Status
 from .invalidation import forget_in_cache
 from .models import IdempotencyRecord
 from .policy import Fingerprint, Policy
@@ -82,7 +82,7 @@ def crash() -> Iterator[None]:
     """
     with _interrupted() as seen:
 
-        def die(guard: Guard, *args: Any) -> bool:
+        def die(guard: Guard, *args: Any) -> Status:
             seen.append(True)
             raise _Interrupted
 
@@ -101,8 +101,8 @@ def lost_response() -> Iterator[None]:
     store = Guard._store
     with _interrupted() as seen:
 
-        def disconnect(guard: Guard, *args: Any) -> bool:
-            seen.append(store(guard, *args))
+        def disconnect(guard: Guard, *args: Any) -> Status:
+            seen.append(store(guard, *args) is not Status.NOT_STORED)
             raise _Interrupted
 
         with patch.object(Guard, "_store", disconnect):

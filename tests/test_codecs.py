@@ -113,7 +113,7 @@ class TestDamage:
         with pytest.raises(Unreadable):
             decode(encoded, KEYRING)
 
-    @pytest.mark.parametrize("headers", [b"null", b"[[1, 2]]", b"[" * 5000, b'[["a b", "c"]]'])
+    @pytest.mark.parametrize("headers", [b"null", b"[[1, 2]]", b"[" * 5000, b'[["a\\nb", "c"]]'])
     def test_other_headers(self, headers: bytes) -> None:
         import zlib
 

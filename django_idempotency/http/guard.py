@@ -22,10 +22,11 @@ from ..protocol.scope import short_digest
 from ..remember import NOTHING_SAID, Memory, memory_of
 from ..signals import Outcome, Reporter
 from ..stores.base import Outage
+from . import csrf
 from .claims import claim_of
 from .modes import operation_of
 from .principal import ANONYMOUS, principal, scope_of
-from .responses import date, freeze, is_stored, says_not_now, thaw
+from .responses import freeze, is_stored, says_not_now, thaw
 
 logger = logging.getLogger("django_idempotency")
 
@@ -43,6 +44,9 @@ UNPROTECTED = "Idempotency-Unprotected"
 """Header field of a response whose view ran without a record, because the store was out of reach
 (``outage="open"``): a retry may run again."""
 
+_REASONS = {Omitted.CSRF_TOKEN: "its page holds a CSRF token, which is a credential"}
+"""Why a response cannot be replayed, where the name of the reason does not say enough."""
+
 _OUTCOMES = {Code.IN_FLIGHT: Outcome.CONFLICT, Code.KEY_REUSED: Outcome.MISMATCH}
 """Error answers with an outcome of their own; the others are refusals."""
 
@@ -59,6 +63,7 @@ class Status(StrEnum):
     """What the status header says."""
 
     STORED = "stored"
+    WITHOUT_RESPONSE = "stored-without-response"
     NOT_STORED = "not-stored"
     REPLAYED = "replayed"
     REFUSED = "refused"
@@ -169,22 +174,25 @@ class Guard:
         operation, self._operation = self._operation, None
         if self._is_unprotected:
             response[UNPROTECTED] = "true"
+            self.marked(response)
             tell(response, self._policy, Status.UNPROTECTED)
         if operation is None:
             tell(response, self._policy, Status.IGNORED)
             return
         setattr(self._request, _RUNNING, False)
         memory = memory_of(response) or self._memory
+        self.marked(response)
         try:
-            stored = self._store(operation, response, memory)
+            status = self._store(operation, response, memory)
         except BaseException as error:
             operation.fail(error)
             # A hook that fails after the commit changes the answer, but not what is stored.
             stored = operation.is_remembered
-            status = response.status_code if stored else None
-            self._reporter.send(_ended(operation, stored), status, operation.attempt)
+            code = response.status_code if stored else None
+            self._reporter.send(_ended(operation, stored), code, operation.attempt)
             raise
-        tell(response, self._policy, Status.STORED if stored else Status.NOT_STORED)
+        tell(response, self._policy, status)
+        stored = status is not Status.NOT_STORED
         self._reporter.send(_ended(operation, stored), response.status_code, operation.attempt)
 
     def _without_store(self) -> Answer | None:
@@ -221,13 +229,19 @@ class Guard:
         """Alias of the database whose transaction the attempt holds, if it holds one."""
         return None if self._operation is None else self._operation.transaction_on
 
-    def _store(self, operation: Operation, response: HttpResponseBase, memory: Memory) -> bool:
-        if not is_stored(response, self._policy, memory):
-            return operation.finish(None, nothing_done=says_not_now(response, memory))
-        retention = memory.retention or self._policy.retention
-        self.marked(response)
-        date(response, self._policy, retention)
-        return operation.finish(freeze(response, self._policy, memory), retention)
+    def _store(self, operation: Operation, response: HttpResponseBase, memory: Memory) -> Status:
+        policy = self._policy
+        if not is_stored(response, policy, memory):
+            operation.finish(None, nothing_done=says_not_now(response, memory))
+            return Status.NOT_STORED
+        retention = memory.retention or policy.retention
+        secret = csrf.secret_of(self._request.META)
+        stored = freeze(response, policy, memory, retention, secret)
+        if operation.finish(stored, retention):
+            return Status.WITHOUT_RESPONSE if stored.omitted else Status.STORED
+        if policy.expires_header is not None:
+            del response[policy.expires_header]
+        return Status.NOT_STORED
 
     def _begin(self, operation: Operation) -> Answer | None:
         policy = self._policy
@@ -253,7 +267,7 @@ class Guard:
         if stored.omitted is Omitted.REFUSED:
             return problems.operation_refused()
         if stored.omitted:
-            reason = stored.omitted.replace("_", " ")
+            reason = _REASONS.get(stored.omitted, stored.omitted.replace("_", " "))
             return problems.response_unavailable(stored.status, reason)
         try:
             response = thaw(stored, self._policy)

@@ -16,7 +16,7 @@ def document_of(problem: Problem, policy: Policy, name: uuid.UUID) -> dict[str, 
 
     :param name: of this one answer
     """
-    return {
+    document: dict[str, object] = {
         "type": f"{policy.docs_url}#{problem.code}",
         "title": problem.title,
         "status": problem.status,
@@ -25,6 +25,9 @@ def document_of(problem: Problem, policy: Policy, name: uuid.UUID) -> dict[str, 
         "code": str(problem.code),
         "retryable": problem.retryable,
     }
+    if problem.original_status is not None:
+        document["original_status"] = problem.original_status
+    return document
 
 
 def link_of(policy: Policy) -> str:

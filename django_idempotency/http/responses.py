@@ -17,6 +17,8 @@ from ..conf import configuration
 from ..policy import Policy
 from ..protocol.record import Omitted, StoredResponse
 from ..remember import Memory
+from . import csrf
+from .attributes import attributes_of, restore
 from .redaction import BODY_HEADERS, Opaque, redacted
 
 LOCALE_MIDDLEWARE = "django.middleware.locale.LocaleMiddleware"
@@ -49,32 +51,47 @@ def says_not_now(response: HttpResponseBase, memory: Memory) -> bool:
     return memory.stored is False or status < 500 or status == 503
 
 
-def date(response: HttpResponseBase, policy: Policy, retention: timedelta) -> None:
-    """Say when the response was made and until when it replays, where policy wants that."""
+def _date(response: HttpResponseBase, policy: Policy, retention: timedelta | None) -> None:
+    """Say when the response was made and until when it replays, where policy wants that.
+
+    :param retention: ``None`` for a response that does not replay
+    """
     now = time()
     if policy.completed_header is not None:
         response[policy.completed_header] = http_date(now)
-    if policy.expires_header is not None:
+    if policy.expires_header is not None and retention is not None:
         response[policy.expires_header] = http_date(now + retention.total_seconds())
 
 
-def freeze(response: HttpResponseBase, policy: Policy, memory: Memory) -> StoredResponse:
+def freeze(
+    response: HttpResponseBase,
+    policy: Policy,
+    memory: Memory,
+    retention: timedelta | None = None,
+    csrf_secret: bytes = b"",
+) -> StoredResponse:
     """Return what to remember; a response that cannot be stored is remembered without body.
 
+    :param retention: how long it replays, which is written on the response where policy wants that
+    :param csrf_secret: of the request, if a token was made of it
     :raises NoKeys: if it is to be encrypted and cannot be
     """
-    omitted = _omitted(response, policy, memory)
-    if omitted:
-        return StoredResponse(response.status_code, omitted=omitted)
-    body = cast(HttpResponse, response).content
-    try:
-        stored = redacted(body, policy.redacted_fields)
-    except Opaque:
-        return StoredResponse(response.status_code, omitted=Omitted.SECRET)
-    dropped = _dropped(policy.excluded_headers, is_changed=stored is not body)
-    headers = [pair for pair in response.items() if pair[0].lower() not in dropped]
+    body = _body_to_store(response, policy, memory, csrf_secret)
+    if retention is not None:
+        _date(response, policy, None if isinstance(body, Omitted) else retention)
+    if isinstance(body, Omitted):
+        return StoredResponse(response.status_code, omitted=body)
+    is_changed = body is not cast(HttpResponse, response).content
+    dropped = _dropped(policy.excluded_headers, is_changed)
+    headers = [
+        (name, value)
+        for name, value in response.items()
+        if name.lower() not in dropped and not csrf.shows(value.encode(), csrf_secret)
+    ]
     headers += _language(response)
-    plain = StoredResponse(response.status_code, tuple(headers), stored)
+    plain = StoredResponse(
+        response.status_code, tuple(headers), body, attributes=attributes_of(response)
+    )
     return encode(plain, policy.codec, configuration().keyring)
 
 
@@ -83,14 +100,28 @@ def _dropped(excluded: frozenset[str], is_changed: bool) -> frozenset[str]:
     return NEVER_STORED | excluded | (BODY_HEADERS if is_changed else frozenset())
 
 
-def _omitted(response: HttpResponseBase, policy: Policy, memory: Memory) -> Omitted:
+def _body_to_store(
+    response: HttpResponseBase, policy: Policy, memory: Memory, csrf_secret: bytes
+) -> bytes | Omitted:
+    """Return the body, without what is redacted; or why it is not kept."""
     if not (memory.body and policy.store_body):
         return Omitted.SECRET
     if response.streaming:
         return Omitted.STREAMING
-    if len(cast(HttpResponse, response).content) > policy.max_response_size:
+    body = cast(HttpResponse, response).content
+    if len(body) > policy.max_response_size:
         return Omitted.TOO_LARGE
-    return Omitted.NOTHING
+    if csrf.shows(body, csrf_secret) or (csrf_secret and _is_coded(response)):
+        return Omitted.CSRF_TOKEN
+    try:
+        return redacted(body, policy.redacted_fields)
+    except Opaque:
+        return Omitted.SECRET
+
+
+def _is_coded(response: HttpResponseBase) -> bool:
+    """Whether something inside of the guard has compressed the body, so that nobody can look."""
+    return response.get("Content-Encoding", "identity").lower() != "identity"
 
 
 def _language(response: HttpResponseBase) -> Iterator[tuple[str, str]]:
@@ -114,6 +145,7 @@ def thaw(stored: StoredResponse, policy: Policy) -> HttpResponse:
         response[name] = value
     if "Location" in response:
         response.url = response["Location"]  # type: ignore[attr-defined]  # as on a redirect
+    restore(response, stored.attributes)
     if policy.replay_header is not None:
         response[policy.replay_header] = policy.replay_value
     return response

@@ -22,7 +22,7 @@ from ..remember import Memory, memory_of
 from ..signals import Outcome, Reporter
 from ..stores.interrupted import Abandoned
 from .modes import resumed_operation
-from .responses import date, freeze, is_stored, rendered
+from .responses import freeze, is_stored, rendered
 
 logger = logging.getLogger("django_idempotency")
 
@@ -94,8 +94,7 @@ def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Poli
     retention = memory.retention or policy.retention
     if policy.key_header is not None:
         response[policy.key_header] = operation.key
-    date(response, policy, retention)
-    return operation.finish(freeze(response, policy, memory), retention)
+    return operation.finish(freeze(response, policy, memory, retention), retention)
 
 
 def _claim(found: Abandoned, policy: Policy) -> Claim:

@@ -50,6 +50,7 @@ def seal(secret: bytes, name: str, remembered: Remembered) -> bytes:
             "fingerprint": remembered.fingerprint,
             "status": response.status,
             "headers": response.headers,
+            "attributes": response.attributes,
             "omitted": str(response.omitted),
             "codec": response.codec,
         }
@@ -66,8 +67,14 @@ def unseal(secret: bytes, name: str, sealed: bytes) -> Remembered | None:
     start = _LENGTH + int.from_bytes(content[:_LENGTH], "big")
     head = json.loads(content[_LENGTH:start])
     headers = tuple((name, value) for name, value in head["headers"])
-    omitted = Omitted(head["omitted"])
-    response = StoredResponse(head["status"], headers, content[start:], omitted, head["codec"])
+    response = StoredResponse(
+        head["status"],
+        headers,
+        content[start:],
+        Omitted(head["omitted"]),
+        head["codec"],
+        head["attributes"],
+    )
     return Remembered(head["fingerprint"], response)
 
 

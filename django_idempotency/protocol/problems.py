@@ -27,6 +27,7 @@ class Problem:
     :param status: HTTP status code
     :param retryable: whether sending the same request again can help
     :param retry_after: seconds to wait before that, if it can
+    :param original_status: of the first answer, where that is completed and cannot be replayed
     """
 
     code: Code
@@ -35,6 +36,7 @@ class Problem:
     detail: str
     retryable: bool = False
     retry_after: int | None = None
+    original_status: int | None = None
 
 
 def key_missing(header: str) -> Problem:
@@ -73,12 +75,15 @@ def in_flight(status: int, retry_after: int) -> Problem:
 
 
 def response_unavailable(original_status: int, reason: str) -> Problem:
+    """:param original_status: 0 if it is not known"""
+    known = f" with status {original_status}" if original_status else ""
     return Problem(
         Code.RESPONSE_UNAVAILABLE,
         409,
         "The operation was completed, but its response is not available",
-        f"The first request with this key was answered with status {original_status}. "
+        f"The first request with this key was answered{known}. "
         f"Its response cannot be replayed ({reason}). The operation is not executed again.",
+        original_status=original_status or None,
     )
 
 

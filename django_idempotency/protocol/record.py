@@ -2,9 +2,11 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 RESPONSE_VERSION = 1
 """Layout of stored responses. Other versions are refused, never guessed at."""
@@ -28,37 +30,56 @@ class Omitted(StrEnum):
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
     SECRET = "secret"  # noqa: S105
+    CSRF_TOKEN = "csrf_token"  # noqa: S105
     REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response as plain data: status, header pairs, body bytes."""
+    """A response as plain data: status, header pairs, body bytes.
+
+    :ivar attributes: of the response object, that a replay has, too: plain JSON values by name
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     omitted: Omitted = Omitted.NOTHING
     codec: str = ""
-    """What was done to headers and body, which are both in the body then. Stores keep it."""
+    """What was done to head and body, which are both in the body then. Stores keep it."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-# RFC 9110, section 5.1, and what would end the line.
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_VALUE = re.compile(r"[^\r\n\0]*").fullmatch
+# What django.http.ResponseHeaders accepts, which is more than RFC 9110, section 5.1, allows: a
+# replay must not fail where the first answer did not.
+_NAME = re.compile(r"[^\r\n\x80-\U0010ffff]*").fullmatch
+_VALUE = re.compile(r"[^\r\n]*").fullmatch
 
 
-def header_pairs(text: str | bytes) -> tuple[tuple[str, str], ...]:
-    """Return stored header fields.
+def head_of(response: StoredResponse) -> str:
+    """Return what :func:`parse_head` reads: headers and attributes as JSON, without line breaks."""
+    if not response.attributes:
+        return json.dumps(response.headers)
+    return json.dumps({"headers": response.headers, "attributes": response.attributes})
 
-    :param text: JSON, a list of pairs
+
+def parse_head(text: str | bytes) -> tuple[tuple[tuple[str, str], ...], dict[str, Any]]:
+    """Return stored header fields and attributes.
+
+    :param text: JSON, a list of pairs; with attributes, an object that holds it
     :raises ValueError: if it is something else
     :raises TypeError: the same
     """
-    pairs = tuple((name, value) for name, value in json.loads(text))
+    head = json.loads(text)
+    headers, attributes = head, {}
+    if isinstance(head, dict):
+        if head.keys() != {"headers", "attributes"} or not isinstance(head["attributes"], dict):
+            raise ValueError("no head of a response")
+        headers, attributes = head["headers"], head["attributes"]
+    pairs = tuple((name, value) for name, value in headers)
     if not all(_NAME(name) and _VALUE(value) for name, value in pairs):
         raise ValueError("no header fields")
-    return pairs
+    return pairs, attributes
 
 
 @dataclass(frozen=True, slots=True)

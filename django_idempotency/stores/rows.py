@@ -1,6 +1,5 @@
 """Rows of the record table as plain values, and back."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,8 @@ from ..protocol.record import (
     Snapshot,
     State,
     StoredResponse,
-    header_pairs,
+    head_of,
+    parse_head,
 )
 
 RESPONSE_COLUMNS = (
@@ -54,7 +54,7 @@ def response_values(response: StoredResponse) -> tuple[Any, ...]:
     return (
         RESPONSE_VERSION,
         response.status,
-        "" if response.codec else json.dumps(response.headers),
+        "" if response.codec else head_of(response),
         None if response.omitted else response.body,
         str(response.omitted),
         response.codec,
@@ -82,7 +82,8 @@ def _response(
         content = memoryview(body).tobytes()
         if codec:
             return StoredResponse(status, body=content, codec=_text(codec))
-        return StoredResponse(status, header_pairs(headers), content)
+        pairs, attributes = parse_head(headers)
+        return StoredResponse(status, pairs, content, attributes=attributes)
     except (TypeError, ValueError, RecursionError):
         known = status if isinstance(status, int) else 0
         return StoredResponse(known, omitted=Omitted.UNREADABLE)

@@ -111,12 +111,13 @@ class TestCatalogue:
         expected = submit(bare, "/catalogue/")
         first, retry = submit(guarded, catalogue), submit(guarded, catalogue)
         assert masked(first.content) == masked(expected.content)
-        assert (first.status_code, retry.status_code, retry[MARKER]) == (201, 201, "true")
-        assert retry.content == first.content
-        assert retry["Location"] == first["Location"]
-        assert guarded.get(first["Location"]).json()["item"] == "vm"
         for name in ("Allow", "Vary", "Content-Type"):
-            assert retry[name] == first[name] == expected[name]
+            assert first[name] == expected[name]
+        assert guarded.get(first["Location"]).json()["item"] == "vm"
+        # The page holds forms, and those a CSRF token: it is not stored.
+        assert (first.status_code, retry.status_code) == (201, 409)
+        assert retry.json()["original_status"] == 201
+        assert Order.objects.filter(item="vm").count() == 2
 
 
 @pytest.mark.parametrize("path", ["/inherits/", "/decorated-inherits/"])
