@@ -1,6 +1,7 @@
 """Guarding the handlers of class-based views, Django's and DRF's."""
 
-from functools import update_wrapper, wraps
+from dataclasses import replace
+from functools import lru_cache, partial, update_wrapper, wraps
 from inspect import unwrap
 from typing import Any
 
@@ -12,7 +13,8 @@ from django.http.response import HttpResponseBase
 from .doors import EXEMPT, OPTIONS, Options, arun, door_of, overridden, resolve_policy, run
 from .http.body import keep_body
 from .http.guard import is_running, read_key
-from .looks import per_function
+from .looks import MOST, per_function
+from .places import Place, checks_users, place_of
 from .policy import Policy
 from .protocol.problems import Problem
 
@@ -101,21 +103,49 @@ def _guard_instance(view: Any, request: HttpRequest) -> None:
         _refuse(view, name, key, policy)
         return
     keep_body(request)
-    setattr(view, name, _guarded(handler, is_async, policy, key))
+    view_class: Any = type(view)
+    place = handler_place(view_class, getattr(handler, "__func__", handler))
+    setattr(view, name, _guarded(handler, is_async, policy, key, place))
 
 
-def _guarded(handler: Any, is_async: bool, policy: Policy, key: str) -> Any:
+def _guarded(handler: Any, is_async: bool, policy: Policy, key: str, place: Place) -> Any:
     """Wrap a handler for one request."""
 
     def sync_handler(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return run(lambda: handler(request, *args, **kwargs), request, policy, key)
+        call = partial(handler, request, *args, **kwargs)
+        return run(call, request, policy, key, place)
 
     async def async_handler(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return await arun(lambda: handler(request, *args, **kwargs), request, policy, key)
+        call = partial(handler, request, *args, **kwargs)
+        return await arun(call, request, policy, key, place)
 
     wrapper = update_wrapper(async_handler if is_async else sync_handler, handler)
     setattr(wrapper, _HOOKED, True)
     return wrapper
+
+
+@lru_cache(maxsize=MOST)
+def handler_place(view_class: Any, handler: Any) -> Place:
+    """Return where the guard of a handler begins.
+
+    A handler that calls ``super()`` runs the checks of the method it overrides inside of the guard,
+    where nobody can ask them before a replay.
+
+    :param handler: the function of the method
+    """
+    place = place_of(handler)
+    name = getattr(handler, "__name__", "")
+    found = [vars(each)[name] for each in view_class.__mro__ if name in vars(each)]
+    if handler not in found or not _calls_super(place.inner):
+        return place
+    below = (each for each in found[found.index(handler) + 1 :] if checks_users(each))
+    hidden = next(below, None)
+    return place if hidden is None else replace(place, hidden=hidden)
+
+
+def _calls_super(handler: Any) -> bool:
+    """Whether a method may use ``super()``, for which the compiler keeps its class in a closure."""
+    return "__class__" in getattr(getattr(handler, "__code__", None), "co_freevars", ())
 
 
 @per_function

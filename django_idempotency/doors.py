@@ -28,8 +28,8 @@ from .conf import configuration
 from .confinement import ConfinedGuard
 from .http.guard import Answer, Guard, Status, is_running, read_key, tell
 from .http.problems import problem_response
-from .http.responses import rendered
-from .permissions import passes_view_checks
+from .http.responses import copied, rendered
+from .places import Place, arm
 from .policy import Errors, Policy
 from .protocol.fingerprint import Payload
 from .protocol.problems import Problem
@@ -66,6 +66,7 @@ class Bracket:
     def __init__(self) -> None:
         self.guard: Guard | None = None
         self.runs_to_end = False
+        self.door: Door | None = None
 
     def fail(self, error: BaseException) -> None:
         if self.guard is not None:
@@ -76,7 +77,13 @@ class Bracket:
             self.guard.abandon(error)
 
     def finish(self, response: HttpResponseBase) -> HttpResponseBase:
+        if self.door is not None and self.door.answered is not None:
+            return self.door.answered
         return response if self.guard is None else finish(self.guard, response)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.guard is None and self.door is None
 
 
 def finish(guard: Guard, response: HttpResponseBase) -> HttpResponseBase:
@@ -168,25 +175,29 @@ _MOST_OVERRIDDEN = 1024
 
 
 def run(
-    call: Callable[[], HttpResponseBase], request: Any, policy: Policy, key: str | None = None
+    call: Callable[[], HttpResponseBase],
+    request: Any,
+    policy: Policy,
+    key: str | None = None,
+    place: Place | None = None,
 ) -> HttpResponseBase:
     """Call the handler under the guard, or answer instead of it.
 
     :param request: the handler's request: Django's, or DRF's around it
     :param key: what :func:`~.http.guard.read_key` found, if it was asked
+    :param place: where the guard begins; ``None``: before the call
     """
     door = approach(request, policy, Guard, key)
     if door is None:
         return call()
     run_to_end(door.request)
     try:
-        answer = door.enter()
-        response = call() if answer is None else None
+        door.begin(place)
+        response = call() if door.answered is None else None
     except BaseException as error:
-        answer = door.raised(error)
-        if answer is None:
+        if not door.answers(error):
             raise
-    return door.returned(response) if answer is None else answer
+    return door.returned(response) if door.answered is None else door.answered
 
 
 async def arun(
@@ -194,20 +205,22 @@ async def arun(
     request: Any,
     policy: Policy,
     key: str | None = None,
+    place: Place | None = None,
 ) -> HttpResponseBase:
     """Await the handler under the guard: as :func:`run`, but for the awaiting."""
     door = approach(request, policy, ConfinedGuard, key)
     if door is None:
         return await call()
     try:
-        answer = await on_request_thread(door.enter)
-        response = await call() if answer is None else None
+        await on_request_thread(door.begin, place)
+        response = await call() if door.answered is None else None
         run_to_end(door.request)
     except BaseException as error:
-        answer = await on_request_thread(door.raised, error)
-        if answer is None:
+        if not await on_request_thread(door.answers, error):
             raise
-    return await on_request_thread(door.returned, response) if answer is None else answer
+    if door.answered is not None:
+        return door.answered
+    return await on_request_thread(door.returned, response)
 
 
 def bracketed(call: Callable[[], HttpResponseBase], bracket: Bracket) -> HttpResponseBase:
@@ -218,7 +231,7 @@ def bracketed(call: Callable[[], HttpResponseBase], bracket: Bracket) -> HttpRes
         if bracket.guard is not None:
             bracket.abandon(error)
         raise
-    return response if bracket.guard is None else bracket.finish(response)
+    return response if bracket.is_idle else bracket.finish(response)
 
 
 async def abracketed(
@@ -236,7 +249,7 @@ async def abracketed(
         if bracket.guard is not None or work.cancelled():
             await on_request_thread(bracket.abandon, error)
         raise
-    if bracket.guard is not None:
+    if not bracket.is_idle:
         response = await on_request_thread(bracket.finish, response)
     if cancelled is not None:
         raise cancelled
@@ -269,6 +282,7 @@ class Door:
 
     :ivar problem: what is wrong with the key
     :ivar guard: otherwise
+    :ivar answered: what is sent instead of what the view returned, or would have returned
     """
 
     def __init__(self, request: Any, policy: Policy) -> None:
@@ -277,16 +291,39 @@ class Door:
         self.policy = policy
         self.problem: Problem | None = None
         self.guard: Guard | None = None
+        self.answered: HttpResponseBase | None = None
+
+    def begin(self, place: Place | None = None, view: Any = None) -> HttpResponseBase | None:
+        """Start the guard, or have it started when the request comes to its place.
+
+        :param place: ``None``: here
+        :param view: the function view that Django calls next, if it has not yet
+        :return: the answer, if there is one already
+        """
+        if self.guard is None or place is None:
+            return self.enter(view)
+        place.refuse_hidden()
+        if not place.slots:
+            return self.enter(view) if place.admits(self.caller) else None
+        bracket = bracket_of(self.request)
+        if bracket is not None:
+            bracket.door = self
+        arm(self.request, place, lambda: self._pass_by() if place.admits(self.caller) else None)
+        return None
+
+    def _pass_by(self) -> HttpResponseBase | None:
+        """Start the guard below decorators, which see a copy of the answer and cannot change it."""
+        answer = self.enter()
+        return None if answer is None else copied(answer)
 
     def enter(self, view: Any = None) -> HttpResponseBase | None:
-        """Start the guard. ``None``: run the handler; otherwise this is the answer.
+        """Start the guard. ``None``: run the handler; otherwise this is the answer."""
+        self.answered = self._enter(view)
+        return self.answered
 
-        :param view: the function view that Django calls next, if it has not yet
-        """
+    def _enter(self, view: Any) -> HttpResponseBase | None:
         if self.guard is None:
             return None if self.problem is None else self.refuse(self.problem)
-        if view is not None and not passes_view_checks(view, self.request):
-            return None
         answer = self.guard.start(self.caller, self.parsed_payload, view)
         if answer is not None:
             return self.guard.marked(self.answer(answer))
@@ -294,6 +331,12 @@ class Door:
         if bracket is not None:
             bracket.guard = self.guard
         return None
+
+    def answers(self, error: BaseException) -> bool:
+        """What was called raised. Whether there is an answer instead, from before or from now."""
+        if self.answered is None:
+            self.answered = self.raised(error)
+        return self.answered is not None and isinstance(error, Exception)
 
     def answer(self, answer: Answer) -> HttpResponseBase:
         if not isinstance(answer, Problem):
@@ -370,22 +413,25 @@ def _rest_door() -> Callable[[Any, Policy], Door]:
     return rest_door
 
 
-def guarded(handler: Handler, policy_of: Callable[[str, Any], Policy]) -> Handler:
+def guarded(
+    handler: Handler, policy_of: Callable[[str, Any], Policy], place: Place | None = None
+) -> Handler:
     """Wrap a function, a method or a bound method, async or not.
 
     :param policy_of: gives the policy for a path and the first argument (a view instance or a
         request)
+    :param place: where the guard begins; ``None``: before the handler
     """
 
     def sync_handler(*args: Any, **kwargs: Any) -> Any:
         request = _request_in(args)
         policy = policy_of(request.path_info, args[0])
-        return run(lambda: handler(*args, **kwargs), request, policy)
+        return run(lambda: handler(*args, **kwargs), request, policy, place=place)
 
     async def async_handler(*args: Any, **kwargs: Any) -> Any:
         request = _request_in(args)
         policy = policy_of(request.path_info, args[0])
-        return await arun(lambda: handler(*args, **kwargs), request, policy)
+        return await arun(lambda: handler(*args, **kwargs), request, policy, place=place)
 
     return wraps(handler)(async_handler if iscoroutinefunction(handler) else sync_handler)
 

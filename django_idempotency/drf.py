@@ -63,8 +63,8 @@ class RestDoor(Door):
         except TypeError:
             return None
 
-    def enter(self, view: Any = None) -> HttpResponseBase | None:
-        answer = super().enter(view)
+    def _enter(self, view: Any) -> HttpResponseBase | None:
+        answer = super()._enter(view)
         if answer is None and self.guard is not None and bracket_of(self.request) is None:
             self._finish_later(self.guard)
         return answer

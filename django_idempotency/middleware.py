@@ -26,6 +26,7 @@ from .http.body import keep_body
 from .http.guard import Guard, Status, tell
 from .ninja import hook_view
 from .permissions import belongs_to_admin
+from .places import place_of
 from .request_thread import on_request_thread
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -41,8 +42,8 @@ class IdempotencyMiddleware:
     """Guards write requests that carry a key. It belongs last in ``MIDDLEWARE``.
 
     Function views are guarded in ``process_view``, when all checks made by middlewares (login,
-    CSRF) have passed. Views made from classes are guarded where they call their handler, when
-    their own checks have passed, too.
+    CSRF) have passed, or below those of their decorators that may check the caller, too. Views made
+    from classes are guarded where they call their handler, when their own checks have passed.
 
     Under ASGI it is async; Django then asks ``process_view`` to be, but never
     ``process_exception``, which it always calls on the request's thread.
@@ -78,13 +79,16 @@ class IdempotencyMiddleware:
         return _told(request, await abracketed(lambda: self._get_response(request), bracket))
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
-        """Claim the key, or answer instead of the view."""
+        """Claim the key, or answer instead of the view. Below decorators that may check the caller
+        that is done when they have let the request pass."""
         door = _door(request, view, Guard)
-        return None if door is None else door.enter(view)
+        return None if door is None else door.begin(place_of(view), view)
 
     async def _aprocess_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
         door = _door(request, view, ConfinedGuard)
-        answer = None if door is None else await on_request_thread(door.enter, view)
+        answer = None
+        if door is not None:
+            answer = await on_request_thread(door.begin, place_of(view), view)
         if not iscoroutinefunction(view):
             run_to_end(request)  # Django calls it in a thread, which no cancellation stops
         return answer

@@ -29,6 +29,7 @@ from .doors import (
     run_to_end,
 )
 from .http.guard import Guard
+from .places import place_of
 from .request_thread import on_request_thread
 
 CONTRIBUTIONS = "_ninja_contribute_to_operation"
@@ -122,7 +123,7 @@ def _guard_view_func(operation: Any) -> None:
     view_func = operation.view_func
     if hasattr(view_func, OPTIONS) or hasattr(view_func, EXEMPT):
         return
-    guarded_func = guarded(view_func, resolve_policy)
+    guarded_func = guarded(view_func, resolve_policy, place_of(view_func))
 
     @wraps(view_func)
     def chosen(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

@@ -109,9 +109,45 @@ def closed(view):
     return checked
 
 
+@transaction.atomic
 @closed
 def hidden(request: HttpRequest) -> HttpResponse:
     return HttpResponse("done")
+
+
+def opaque(view):
+    """A decorator that does not say what it wraps."""
+
+    def checked(request: HttpRequest) -> HttpResponse:
+        return view(request)
+
+    return checked
+
+
+class HiddenMethod(View):
+    @transaction.atomic
+    @method_decorator(closed)
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse("done")
+
+
+class CheckedMethod(View):
+    @method_decorator(login_required)
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse("done")
+
+
+class Overriding(CheckedMethod):
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return super().post(request)
+
+
+def hidden_operations():
+    from ninja import NinjaAPI
+
+    api = NinjaAPI(urls_namespace="hidden")
+    api.post("/")(transaction.atomic(closed(ordinary)))
+    return api.urls
 
 
 class ClassView(View):
@@ -139,6 +175,9 @@ GOOD_VIEWS = [
     login_required(ordinary),
     permission_required("shop.add_order", raise_exception=True)(ordinary),
     closed(idempotent(ordinary)),
+    closed(ordinary),
+    transaction.atomic(login_required(ordinary)),
+    CheckedMethod.as_view(),
     idempotency_exempt(closed(ordinary)),
     closed(ClassView.as_view()),
     admin.site.admin_view(ordinary),
@@ -332,10 +371,34 @@ class TestViews:
 
     def test_a_hidden_permission_check(self, settings):
         settings.ROOT_URLCONF = URLconf(hidden)
-        assert f"The view {MYSELF}hidden checks permissions" in only("E004").msg
+        message = f"Around the view {MYSELF}hidden stands {MYSELF}closed, which"
+        assert only("E004").msg.startswith(message)
         settings.ROOT_URLCONF = URLconf(closed(idempotent(ordinary)))
         assert ids() == []
         silent("E004")
+
+    @pytest.mark.parametrize("view", [HiddenMethod, Overriding])
+    def test_a_hidden_check_of_a_handler(self, settings, view):
+        settings.ROOT_URLCONF = URLconf(view.as_view())
+        assert f"{MYSELF}{view.__name__}.post stands" in only("E004").msg
+        settings.ROOT_URLCONF = URLconf(CheckedMethod.as_view())
+        silent("E004")
+
+    def test_a_hidden_check_of_a_class_that_is_decorated(self, settings):
+        settings.MIDDLEWARE = settings.MIDDLEWARE[:-1]
+        settings.ROOT_URLCONF = URLconf(idempotent(type("Own", (HiddenMethod,), {})).as_view())
+        assert only("E004")
+
+    def test_a_hidden_check_of_an_operation(self, settings):
+        settings.ROOT_URLCONF = URLconf()
+        settings.ROOT_URLCONF.urlpatterns = [path("hidden/", hidden_operations())]
+        assert only("E004")
+
+    def test_a_decorator_that_does_not_say_what_it_wraps(self, settings):
+        settings.ROOT_URLCONF = URLconf(opaque(ordinary))
+        assert f"{MYSELF}opaque.<locals>.checked calls another view" in only("W048").msg
+        settings.ROOT_URLCONF = URLconf(closed(ordinary), admin.site.admin_view(ordinary))
+        silent("W048")
 
     def test_it_matters_only_to_the_middleware(self, settings):
         settings.ROOT_URLCONF = URLconf(hidden)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from django.core.management import BaseCommand, CommandError, call_command
+from django.db import transaction
 from django.urls import URLResolver, path
 from django.urls.resolvers import RegexPattern
 
@@ -102,7 +103,7 @@ class TestCheck:
     def test_it_fails_for_a_view_that_cannot_be_guarded(self, run: Any, settings: Any) -> None:
         settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
         with pytest.raises(CommandError, match=r"POST /hidden/ \(its permission check cannot be"):
-            run(path("hidden/", closed(views.function)), check=True)
+            run(path("hidden/", transaction.atomic(closed(views.function))), check=True)
 
     def test_the_middleware_guards_what_nobody_mentions(self, run: Any, settings: Any) -> None:
         settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]

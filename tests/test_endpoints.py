@@ -8,6 +8,7 @@ import pytest
 from adrf.decorators import api_view as async_api_view_of
 from django.contrib import admin
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLResolver, include, path, re_path
 from django.urls.resolvers import RegexPattern
@@ -102,7 +103,7 @@ async def async_api_view(request: Any) -> Response:
     return Response(body, status=status)
 
 
-hidden = csrf_exempt(closed(views.function))
+hidden = csrf_exempt(transaction.atomic(closed(views.function)))
 twice = idempotent(replay_header="X-Outer")(
     idempotent(replay_header="X-Inner", retry_after=7)(views.ClassView.as_view())
 )

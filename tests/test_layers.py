@@ -23,7 +23,7 @@ ROOMS = [
     *("conf", "signals", "fields", "indexes", "migrations", "models", "stores"),
     *("request_thread", "lifecycle"),
     # Requests and responses, and the two doors.
-    *("http", "looks", "permissions", "confinement"),
+    *("http", "looks", "layers", "permissions", "places", "confinement"),
     *("doors", "drf", "class_views", "ninja", "decorators", "middleware"),
     # What is guarded how, and who is told.
     *("contract", "openapi", "metadata", "views", "reconciliation"),

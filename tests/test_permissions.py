@@ -125,18 +125,6 @@ def test_one_authentication_per_request(use_middleware: None, caller: Caller) ->
     assert views.CountingAuthentication.calls == 2
 
 
-def test_a_check_that_cannot_be_asked_is_an_error(rf: Any) -> None:
-    from django.core.exceptions import ImproperlyConfigured
-
-    from django_idempotency.permissions import passes_view_checks
-
-    def view(request: Any) -> None: ...
-
-    view.login_url = "/login/"  # type: ignore[attr-defined]
-    with pytest.raises(ImproperlyConfigured, match="@idempotent below the check"):
-        passes_view_checks(view, rf.post("/"))
-
-
 def test_the_admin_is_left_alone(use_middleware: None, caller: Caller, settings: Any) -> None:
     """Its views check permissions themselves, where the middleware cannot ask them."""
     settings.IDEMPOTENCY = {"REQUIRED": True}

@@ -44,7 +44,7 @@ CHECKS = {
     "django_idempotency.E001": "An entry of the IDEMPOTENCY setting is wrong.",
     "django_idempotency.E002": "IdempotencyMiddleware is listed more than once.",
     "django_idempotency.E003": "A middleware that checks the caller stands below ours.",
-    "django_idempotency.E004": "A view's permission check is hidden from the middleware.",
+    "django_idempotency.E004": "A decorator of a view cannot run before a replay.",
     "django_idempotency.E005": "The records' database is not in DATABASES.",
     "django_idempotency.E006": "The records' database is of an unsupported kind.",
     "django_idempotency.E007": "The database server has no SKIP LOCKED.",
@@ -74,6 +74,7 @@ CHECKS = {
     "django_idempotency.W042": "Nobody purges expired records (deploy).",
     "django_idempotency.W043": "Records are in a database to which no model is written.",
     "django_idempotency.W044": "Another database has ATOMIC_REQUESTS.",
+    "django_idempotency.W048": "A view may be a decorator that does not say what it wraps.",
     "django_idempotency.W052": "A policy by path holds for no guarded endpoint.",
     "django_idempotency.I001": "Scopes are keyed with SECRET_KEY (deploy).",
 }

@@ -4,33 +4,33 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 from django.urls import get_resolver
 
 from ..class_views import class_of, mark_of
 from ..contract.endpoints import Endpoint, State, endpoints, judge
-from ..contract.middlewares import is_installed
-from ..contract.routes import Route, View, routes, write_methods
+from ..contract.routes import Route, routes, write_methods
 from ..doors import OPTIONS, Options
-from ..middleware import leaves_alone
-from ..permissions import hides_its_check
 from ..policy import Policy, Store
 from .configuration import TAG, valid_configuration
 
 
 @register(TAG, Tags.urls)
 def check_views(**kwargs: Any) -> list[CheckMessage]:
-    """E004, once per view that the middleware guards."""
-    valid = valid_configuration()
-    if valid is None or not getattr(settings, "ROOT_URLCONF", None) or not is_installed():
+    """E004 and W048, once per view."""
+    if valid_configuration() is None or not getattr(settings, "ROOT_URLCONF", None):
         return []
-    hidden = {
-        id(route.view): route.view
-        for route in routes(get_resolver())
-        if _is_asked(route.view) and hides_its_check(route.view) and valid.covers(route.example)
-    }
-    return [_hidden(view) for view in hidden.values()]
+    found = endpoints()
+    failing = {each.view: each.verdict.hides for each in found if each.verdict.hides}
+    opaque = dict.fromkeys(
+        each.view
+        for each in found
+        if each.verdict.is_opaque and each.verdict.state is State.GUARDED
+    )
+    return [_hidden(view, decorator) for view, decorator in failing.items()] + [
+        _opaque(view) for view in opaque
+    ]
 
 
 @register(TAG, Tags.urls)
@@ -74,17 +74,23 @@ def options_of_views() -> Iterator[Options]:
                 yield options
 
 
-def _is_asked(view: View) -> bool:
-    """Whether the middleware starts before a view, so that it has to ask the view's checks."""
-    return class_of(view) is None and not leaves_alone(view)
-
-
-def _hidden(view: View) -> CheckMessage:
+def _hidden(view: str, decorator: str) -> CheckMessage:
     return Error(
-        f"The view {_name(view)} checks permissions in a way that "
-        "IdempotencyMiddleware cannot look into; requests with a key would fail.",
-        hint="Put @idempotent below the check, or @idempotency_exempt above it.",
+        f"Around the view {view} stands {decorator}, which the idempotency guard can neither begin "
+        "below nor ask before a replay; requests with a key fail.",
+        hint="Put @idempotent below it, @transaction.atomic below both, or @idempotency_exempt "
+        "above it.",
         id="django_idempotency.E004",
+    )
+
+
+def _opaque(view: str) -> CheckMessage:
+    return Warning(
+        f"{view} calls another view that it does not say it wraps. If it is a decorator that "
+        "checks the caller, replays come without that check.",
+        hint="Use functools.wraps in the decorator, and the guard begins below it. If it checks "
+        "nothing, add django_idempotency.W048 to SILENCED_SYSTEM_CHECKS.",
+        id="django_idempotency.W048",
     )
 
 

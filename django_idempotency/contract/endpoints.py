@@ -4,7 +4,7 @@ The doors decide that for one request at a time. Here their own functions are as
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -12,11 +12,12 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import Resolver404, URLResolver, get_resolver, resolve
 
-from ..class_views import class_of, class_policy, handler_name, mark_of
+from ..class_views import class_of, class_policy, handler_name, handler_place, mark_of
 from ..conf import Configuration, configuration
 from ..doors import EXEMPT, OPTIONS, resolve_policy
 from ..ninja import operations_behind
-from ..permissions import belongs_to_admin, hides_its_check
+from ..permissions import belongs_to_admin
+from ..places import Place, named, place_of
 from ..policy import Policy
 from .middlewares import is_installed
 from .routes import Route, View, routes, write_methods
@@ -51,12 +52,16 @@ class Verdict:
     :param door: ``None`` if it is not guarded
     :param policy: ``None`` if it is not guarded
     :param reason: why it is exempt, or fails
+    :param hides: name of a decorator that cannot be asked before a replay
+    :param is_opaque: whether it may stand inside of a decorator that does not say what it wraps
     """
 
     state: State
     door: Door | None = None
     policy: Policy | None = None
     reason: str = ""
+    hides: str = ""
+    is_opaque: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +190,7 @@ def _function(view: Any, path: str) -> Verdict:
         return Verdict(State.GUARDED, Door.FUNCTION, resolve_policy(path, view))
     if hasattr(view, EXEMPT):
         return Verdict(State.EXEMPT, reason=getattr(view, EXEMPT))
-    verdict = _middleware(view, path)
-    if verdict.state is State.GUARDED and hides_its_check(view):
-        return Verdict(State.FAILS, policy=verdict.policy, reason=HIDDEN)
-    return verdict
+    return _unless_hidden(_middleware(view, path), place_of(view))
 
 
 def _operation(operation: Any, view: Any, path: str) -> Verdict:
@@ -198,8 +200,17 @@ def _operation(operation: Any, view: Any, path: str) -> Verdict:
         return Verdict(State.EXEMPT, reason=getattr(function, EXEMPT))
     door = Door.FUNCTION if hasattr(function, OPTIONS) else Door.VIEW
     if hasattr(function, OPTIONS) or hasattr(operation, OPTIONS):
-        return Verdict(State.GUARDED, door, resolve_policy(path, operation, function))
-    return _middleware(view, path)
+        verdict = Verdict(State.GUARDED, door, resolve_policy(path, operation, function))
+    else:
+        verdict = _middleware(view, path)
+    # What is decorated itself has its guard where it says.
+    return verdict if door is Door.FUNCTION else _unless_hidden(verdict, place_of(function))
+
+
+def _unless_hidden(verdict: Verdict, place: Place) -> Verdict:
+    if verdict.state is not State.GUARDED or place.hidden is None:
+        return replace(verdict, is_opaque=place.opaque)
+    return Verdict(State.FAILS, policy=verdict.policy, reason=HIDDEN, hides=named(place.hidden))
 
 
 def _handler(view: Any, view_class: type, method: str, path: str) -> Verdict:
@@ -216,7 +227,7 @@ def _handler(view: Any, view_class: type, method: str, path: str) -> Verdict:
     reason = mark_of(handler, EXEMPT)
     if reason is not None:
         return Verdict(State.EXEMPT, reason=reason)
-    return _unmarked(view, view_class, path)
+    return _unless_hidden(_unmarked(view, view_class, path), handler_place(view_class, handler))
 
 
 def _handler_of(view: Any, view_class: type, method: str) -> Any:

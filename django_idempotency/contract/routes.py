@@ -8,8 +8,8 @@ from django.urls import URLResolver
 from django.utils.regex_helper import normalize
 
 from ..class_views import class_of, works_in_dispatch
+from ..layers import captured
 from ..ninja import operations_behind
-from ..permissions import captured
 
 View = Callable[..., Any]
 
