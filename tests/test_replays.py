@@ -28,6 +28,7 @@ from tests.server import ROOT, running_server
 from tests.test_admin_list import figures
 from tests.test_metrics import install
 from tests.test_outage import rename
+from tests.threads import no_more_threads
 
 APP = "django_idempotency.contrib.replays"
 LABEL, TABLE = "django_idempotency_replays", "django_idempotency_replays_replaycount"
@@ -206,6 +207,18 @@ class TestThread:
         counter.add()
         counter.flush()
         assert (rows(), counter.waiting) == ([5], 0)
+
+    def test_one_that_could_not_start_is_started_by_the_next_replay(
+        self, caller: Caller, counter: Any, caplog: Any
+    ) -> None:
+        with no_more_threads():
+            replay(caller, 2)
+            counter.flush()
+        assert counter.waiting == 2
+        replay(caller, 1)
+        counter.flush()
+        assert (rows(), counter.waiting) == ([3], 0)
+        assert "Thread idempotency-replays: can't start new thread" in caplog.text
 
     def test_it_goes_on_by_itself_after_an_outage(self, counter: Any, monkeypatch: Any) -> None:
         from django_idempotency.contrib.replays import counting

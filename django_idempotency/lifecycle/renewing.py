@@ -1,10 +1,10 @@
 """Leases are renewed in the background, for as long as their attempts run."""
 
 import logging
-import os
-import threading
 from time import monotonic
 from typing import Protocol
+
+from ..background import Background
 
 logger = logging.getLogger("django_idempotency")
 
@@ -19,18 +19,15 @@ class Renewable(Protocol):
         """Prolong it; return in how many seconds to do so again, or ``None`` if it is lost."""
 
 
-class Renewer:
+class Renewer(Background):
     """One thread per process, for all leases; it lives for as long as there are any."""
 
     def __init__(self) -> None:
-        self._begin()
-        # A thread does not survive a fork, and neither does an attempt.
-        os.register_at_fork(after_in_child=self._begin)
+        super().__init__("idempotency-leases")
 
-    def _begin(self) -> None:
-        self._changed = threading.Condition()
+    def _forget(self) -> None:
+        """An attempt does not survive a fork."""
         self._due: dict[Renewable, float] = {}
-        self._is_running = False
 
     def keep(self, lease: Renewable, seconds: float) -> None:
         """Renew a lease from now on.
@@ -39,9 +36,7 @@ class Renewer:
         """
         with self._changed:
             self._due[lease] = monotonic() + seconds
-            if not self._is_running:
-                self._is_running = True
-                threading.Thread(target=self._run, name="idempotency-leases", daemon=True).start()
+            self._start()
             self._changed.notify_all()
 
     def drop(self, lease: Renewable) -> None:
@@ -78,8 +73,7 @@ class Renewer:
                 if seconds <= 0:
                     return lease
                 self._changed.wait(seconds)
-            self._is_running = False
-            self._changed.notify_all()
+            self._end()
             return None
 
 

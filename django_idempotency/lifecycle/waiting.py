@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from ..background import after_fork
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -37,3 +39,12 @@ def place(limit: int) -> Iterator[bool]:
     finally:
         with _lock:
             _waiting -= free
+
+
+def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage does not follow)
+    """Who waits in the parent takes no place in a forked process."""
+    global _lock, _waiting
+    _lock, _waiting = threading.Lock(), 0
+
+
+after_fork(_forget)

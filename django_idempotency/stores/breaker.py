@@ -5,6 +5,7 @@ import threading
 from functools import cache
 from time import monotonic
 
+from ..background import after_fork
 from .base import Outage
 
 logger = logging.getLogger("django_idempotency")
@@ -68,3 +69,6 @@ class Breaker:
 def breaker_of(name: str) -> Breaker:
     """Return this process's breaker for a server."""
     return Breaker(name)
+
+
+after_fork(breaker_of.cache_clear)

@@ -6,7 +6,6 @@ missing: by eviction, by an outage, or because an operator deleted the record.
 
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 
 from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F
@@ -81,8 +80,9 @@ class CachedDatabaseStore(DatabaseStore):
         value = seal(self._secret, place.name, Remembered(record.fingerprint, response))
         expires = place.now + lifetime // timedelta(milliseconds=1) * (MARGIN - 1) // MARGIN
         entry = (place.name, value, expires)
-        add = partial(writer_of(self._cache).add, entry)
-        transaction.on_commit(add, using=self.using, robust=True)
+        writer = writer_of(self._cache)
+        # No partial(): if it raised, Django would look for its name, and raise for not finding it.
+        transaction.on_commit(lambda: writer.add(entry), using=self.using, robust=True)
 
     def _remaining(self, record: Snapshot) -> timedelta:
         remaining = ExpressionWrapper(F("expires_at") - StoreTime(), DurationField())

@@ -27,6 +27,8 @@ except ImportError:  # pragma: no cover  (Windows)
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..background import after_fork
+
 SUFFIX = "-idempotency"
 """What follows the database's name in the name of the file."""
 
@@ -178,5 +180,4 @@ def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage doe
     _all, _guard = {}, threading.Lock()
 
 
-with suppress(AttributeError):
-    os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)

@@ -7,10 +7,20 @@ from typing import Any
 
 from django.core.cache import caches
 
+from ..background import after_fork
 from ..protocol.record import Claim, State
 from .cells import Cell, Seen, Taken
 
 _lock = threading.Lock()
+
+
+def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage does not follow)
+    """A thread of the parent may hold the lock at the moment of the fork."""
+    global _lock
+    _lock = threading.Lock()
+
+
+after_fork(_forget)
 
 Known = dict[str, Any]
 

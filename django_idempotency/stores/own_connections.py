@@ -1,7 +1,6 @@
 """Connections of our own, beside the one that a view uses, bounded in number."""
 
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from django.core.signals import request_finished
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..background import after_fork
 from .base import Busy
 from .places import place_of
 
@@ -139,8 +139,7 @@ def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage doe
 
 
 _inherited: list[dict[tuple[str, ...], OwnConnections]] = []
-if hasattr(os, "register_at_fork"):  # pragma: no branch
-    os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)
 
 
 @contextmanager

@@ -1,11 +1,10 @@
 """Putting things on a shelf in the background: no request waits for it."""
 
 import logging
-import os
-import threading
 from contextlib import suppress
 from functools import cache
 
+from ..background import Background
 from .base import Outage
 from .shelf import Entry, shelf_of
 
@@ -19,7 +18,7 @@ LIMIT = 16 * 1024 * 1024
 """Bytes that may wait in this process. What comes on top is left out: its replay costs a read."""
 
 
-class Writer:
+class Writer(Background):
     """Adds entries to a shelf, as many as wait in one round trip.
 
     Its thread ends when nothing has come for a while.
@@ -29,17 +28,12 @@ class Writer:
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
-        self._begin()
-        if hasattr(os, "register_at_fork"):  # pragma: no branch  (Windows has no forks)
-            # A thread does not survive a fork, and neither does what it waits for.
-            os.register_at_fork(after_in_child=self._begin)
+        super().__init__("idempotency-writer")
 
-    def _begin(self) -> None:
-        self._changed = threading.Condition()
+    def _forget(self) -> None:
         self._waiting: list[Entry] = []
         self._size = 0
         self._is_busy = False
-        self._has_thread = False
 
     def add(self, entry: Entry) -> None:
         """Have an entry added soon, or not at all."""
@@ -48,16 +42,19 @@ class Writer:
                 return
             self._size += len(entry[1])
             self._waiting.append(entry)
-            if self._has_thread:
-                self._changed.notify_all()
-            else:
-                self._has_thread = True
-                threading.Thread(target=self._run, name="idempotency-writer", daemon=True).start()
+            self._start()
+            self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until nothing waits any more."""
+        """Wait until nothing waits any more, or cannot be added."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting and not self._is_busy)
+            if self._waiting:
+                self._start()
+            self._changed.wait_for(lambda: self._is_idle or not self._is_running)
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._waiting and not self._is_busy
 
     def _run(self) -> None:
         try:
@@ -66,13 +63,9 @@ class Writer:
                     shelf_of(self._alias).add(entries)
         except Exception:
             logger.exception("Completed records could not be cached")
-            self._give_up()
-
-    def _give_up(self) -> None:
-        with self._changed:
-            self._waiting, self._size = [], 0
-            self._is_busy = self._has_thread = False
-            self._changed.notify_all()
+            with self._changed:
+                self._forget()
+                self._end()
 
     def _taken(self) -> list[Entry]:
         """Take what waits; nothing if nothing comes, and then the thread ends."""
@@ -81,7 +74,9 @@ class Writer:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._waiting, LINGER)
             entries, self._waiting, self._size = self._waiting, [], 0
-            self._is_busy = self._has_thread = bool(entries)
+            self._is_busy = bool(entries)
+            if not entries:
+                self._end()
         return entries
 
 

@@ -1,13 +1,12 @@
 """Counting in the memory of each process; a thread adds the sums to the table."""
 
 import logging
-import os
-import threading
 from typing import Any
 
 from django.core import mail
 from django.db import connections
 
+from ...background import Background
 from .models import ReplayCount
 
 logger = logging.getLogger("django_idempotency")
@@ -19,22 +18,17 @@ PATIENCE = 3
 """Seconds that the end of a process waits for that statement."""
 
 
-class Counter:
+class Counter(Background):
     """A number that waits to be written. A request adds to it, and waits for nothing.
 
     Its thread lives for as long as something waits.
     """
 
     def __init__(self) -> None:
-        self._begin()
-        if hasattr(os, "register_at_fork"):  # pragma: no branch
-            # A thread does not survive a fork; what waits is written by the parent.
-            os.register_at_fork(after_in_child=self._begin)
+        super().__init__("idempotency-replays")
 
-    def _begin(self) -> None:
-        self._changed = threading.Condition()
+    def _forget(self) -> None:
         self._waiting = 0
-        self._is_running = False
         self._is_hurried = False
         self._has_failed = False
 
@@ -47,9 +41,7 @@ class Counter:
         """Count one replay."""
         with self._changed:
             self._waiting += 1
-            if not self._is_running:
-                threading.Thread(target=self._run, name="idempotency-replays", daemon=True).start()
-                self._is_running = True
+            self._start()
 
     def flush(self, patience: float | None = None) -> None:
         """Have it written now, and wait until it is, or cannot be.
@@ -57,7 +49,7 @@ class Counter:
         :param patience: wait so many seconds at most
         """
         with self._changed:
-            self._is_hurried = self._is_running
+            self._is_hurried = bool(self._waiting) and self._start()
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._is_running, patience)
 
@@ -89,8 +81,8 @@ class Counter:
         with self._changed:
             self._waiting -= written
             if not self._waiting or (self._is_hurried and not written):
-                self._is_running = self._is_hurried = False
-                self._changed.notify_all()
+                self._is_hurried = False
+                self._end()
             return self._is_running
 
 
