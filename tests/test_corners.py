@@ -24,7 +24,6 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.http.body import payload
 from django_idempotency.http.principal import principal
 from django_idempotency.lifecycle.operation import InFlight, Started
-from django_idempotency.lifecycle.watch import Watch
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.policy import Policy
 from django_idempotency.protocol.record import Omitted, Snapshot
@@ -263,18 +262,6 @@ class TestStore:
             an_operation(Broken("default")).begin()
         assert not connection.in_atomic_block
         assert in_thread(lambda: an_operation(key="other").begin()).result() == Started()
-
-    def test_a_deadlock_that_a_view_swallows_ends_the_transaction(self) -> None:
-        """MySQL rolls everything back, not only the statement, and says nothing more."""
-
-        def deadlock(*args: Any) -> None:
-            raise OperationalError(1213, "Deadlock found when trying to get lock")
-
-        watch = Watch(connection, has_request_block=False)
-        with pytest.raises(OperationalError):
-            watch(deadlock, "UPDATE orders", (), False, {})
-        assert watch.is_undone
-        assert watch.is_accident
 
 
 @pytest.mark.parametrize("path", ["/members/", "/decorated-members/"])

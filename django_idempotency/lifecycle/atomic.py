@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
-from .errors import LostRecord
+from .errors import LostRecord, LostWrites
 from .operation import TRIES, Begun, InFlight, Operation, Started
 from .transaction import AttemptTransaction, RequestBlock
 from .waiting import IMPATIENT, Patience
@@ -59,20 +59,18 @@ class AtomicOperation(Operation):
         """Store the response and commit, or undo everything if it is not to be stored."""
         self._retention = retention or self._claim.retention
         attempt = self._transaction
-        undone, accident = attempt.is_undone, attempt.is_accident
         with attempt.outside_request_block():
             if attempt.is_open:
-                # Leaving Django's block may have undone the writes, too.
-                undone, accident = undone or attempt.is_undone, accident or attempt.is_accident
-                if response is not None and not undone:
+                accident = attempt.accident()
+                if response is not None and accident and response.status < 400:
+                    attempt.rollback()
+                    raise LostWrites(
+                        f"The view answered {response.status}, but what it did cannot be "
+                        f"remembered. Nothing is stored; a retry runs again. {accident}"
+                    )
+                if response is not None and not attempt.is_undone:
                     return self._complete(response)
                 attempt.rollback()
-                if response is not None and accident and response.status < 400:
-                    raise LostWrites(
-                        f"The view answered {response.status}, but a database error had undone "
-                        "its writes. Nothing is stored; a retry runs again. Let the error out, or "
-                        "catch it outside of an atomic() block of its own."
-                    )
             return response is not None and self._complete_late(response)
 
     def _hold(self, claimed: Snapshot, patience: timedelta = timedelta(0)) -> Begun | None:
@@ -97,12 +95,12 @@ class AtomicOperation(Operation):
         try:
             self._transaction.begin()
             record = self._locks.lock(record_id, patience)
+            begun = InFlight() if record is None else self._look_again(record)
         except BaseException as error:
             self._transaction.rollback()
             if isinstance(error, Busy):
                 return InFlight()
             raise
-        begun = InFlight() if record is None else self._look_again(record)
         if not isinstance(begun, Started):
             self._transaction.rollback()
         return begun
@@ -123,8 +121,8 @@ class AtomicOperation(Operation):
         stored = self._store_response(response)
         if not stored:
             raise LostRecord(
-                "The record of this attempt was removed or changed while it ran; "
-                "its writes are rolled back."
+                "The record of this attempt was removed or changed while it ran, or is not locked "
+                "by this transaction any more; its writes are rolled back."
             )
         return stored
 
@@ -143,6 +141,7 @@ class AtomicOperation(Operation):
         if record is None or record.state is not State.CLAIMED:
             self._transaction.rollback()
             return False
+        self._record = replace(self._record, transaction=record.transaction)
         return self._store_response(response)
 
     def _store_response(self, response: StoredResponse) -> bool:
@@ -157,7 +156,3 @@ class AtomicOperation(Operation):
         else:
             self._transaction.rollback()
         return stored
-
-
-class LostWrites(RuntimeError):
-    """A view said that it succeeded after a database error had undone what it wrote."""

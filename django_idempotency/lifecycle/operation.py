@@ -13,7 +13,7 @@ from ..protocol.derived import derived_uuid
 from ..protocol.record import Claim, Snapshot, StoredResponse
 from ..request_thread import on_request_thread
 from ..stores.base import Busy, Claims
-from .errors import StepError
+from .errors import LostRecord, StepError
 from .waiting import IMPATIENT, Patience, place
 
 TRIES = 5
@@ -190,6 +190,11 @@ class Operation(ABC):
 
     def _look_again(self, record: Snapshot) -> Begun | None:
         """Decide again, now that nobody else can change the record."""
+        if record.key and (record.scope, record.key) != (self._claim.scope, self._claim.key):
+            raise LostRecord(
+                "The number of the claimed record belongs to another one where it was locked. Is "
+                "a router or a search_path another one than a moment before?"
+            )
         match decide(record, self._claim.fingerprint):
             case Claimed():
                 self._record = record

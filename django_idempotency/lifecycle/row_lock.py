@@ -115,6 +115,7 @@ class RowLockHold:
         if locked is None:
             return False
         if (locked.state, locked.attempt) == (State.CLAIMED, self._record.attempt):
+            self._record = locked
             return True
         self._session.close()
         return False

@@ -11,10 +11,7 @@ from ..stores.base import Busy
 from ..stores.contention import has_waited, is_contention
 from ..stores.transactions import enter
 from .blocks import first_on_commit, own_blocks
-from .watch import Watch
-
-_OURS = "_idempotency_attempt"
-"""Marks the blocks that this module entered."""
+from .watch import AttemptBlock, Watch
 
 
 class RequestBlock(Enum):
@@ -43,8 +40,8 @@ class AttemptTransaction:
         self.using = using
         self._request_block = _request_block(using, expected)
         self._has_request_block = expected is RequestBlock.LATER or self._request_block is not None
-        self._block: transaction.Atomic | None = None
-        self._watch: Watch
+        self._block: AttemptBlock | None = None
+        self._watch: Watch | None = None
         self.is_committed = False
 
     @property
@@ -54,17 +51,21 @@ class AttemptTransaction:
     @property
     def is_closed_to_us(self) -> bool:
         """Whether a surrounding transaction (a test case's) takes no more statements."""
-        return connections[self.using].needs_rollback
+        connection = connections[self.using]
+        return connection.in_atomic_block and connection.needs_rollback
 
     @property
     def is_undone(self) -> bool:
         """Whether the view's writes are gone, or will be."""
-        return self._watch.is_undone
+        return self._watch is not None and self._watch.is_undone
 
-    @property
-    def is_accident(self) -> bool:
-        """Whether an error undid them, rather than the view's wish."""
-        return self._watch.is_accident
+    def accident(self) -> str:
+        """Return why a success must not be stored; empty if nothing happened that the view did not
+        wish. The view has ended, and Django's block is left."""
+        if self._watch is None:
+            return ""
+        self._watch.ask()
+        return self._watch.reason if self._watch.is_accident else ""
 
     def outside_request_block(
         self, failure: BaseException | None = None
@@ -98,21 +99,20 @@ class AttemptTransaction:
 
         :raises Busy: if that takes longer than the busy timeout
         """
-        block = transaction.atomic(using=self.using)
+        block = AttemptBlock(self.using)
         try:
             enter(block)
         except OperationalError as error:
             if is_contention(error):
                 raise Busy(has_waited(error)) from error
             raise
-        vars(block)[_OURS] = True
         self._block = block
 
     def watch(self) -> None:
         """The view runs next: see what becomes of the transaction."""
-        connection = connections[self.using]
-        self._watch = Watch(connection, self._has_request_block)
-        connection.execute_wrappers.append(self._watch)
+        assert self._block is not None  # noqa: S101
+        self._watch = Watch(self._block, self._has_request_block)
+        self._watch.start()
 
     def commit(self) -> None:
         """Commit and run the ``on_commit`` hooks, which may raise when all is committed."""
@@ -126,15 +126,22 @@ class AttemptTransaction:
     def rollback(self) -> None:
         """Undo everything since :meth:`begin`."""
         if self.is_open:
-            transaction.set_rollback(True, using=self.using)
+            if self._is_entered:
+                transaction.set_rollback(True, using=self.using)
             self._end()
 
     def _end(self) -> None:
-        block, self._block = self._block, None
-        wrappers = connections[self.using].execute_wrappers
-        wrappers[:] = [each for each in wrappers if each is not getattr(self, "_watch", None)]
-        if block is not None:
+        block, is_entered, self._block = self._block, self._is_entered, None
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.stop()
+        if block is not None and is_entered:
             block.__exit__(None, None, None)
+
+    @property
+    def _is_entered(self) -> bool:
+        """Whether Django still knows our block: not if the view has connected anew."""
+        return self._block in connections[self.using].atomic_blocks
 
 
 def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | None:
@@ -148,7 +155,7 @@ def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | N
     blocks = own_blocks(connections[using])
     if not blocks:
         return None
-    if any(_OURS in vars(block) for block in blocks):
+    if any(isinstance(block, AttemptBlock) for block in blocks):
         raise ImproperlyConfigured(
             "An idempotent view runs inside another one, as a request of its own. Its response "
             "cannot be committed before the outer one's: take the key from the inner request, or "

@@ -112,5 +112,9 @@ class Snapshot:
     """Expired, but not for longer than the claim's tombstone."""
     fresh: bool = False
     """This very statement created the record."""
+    scope: str = ""
+    key: str = ""
+    transaction: str | None = None
+    """Where it was locked: the server's number of that transaction, if the server tells."""
     held: bool = False
     """The store knows that an attempt holds it. Where locks say so, nobody knows beforehand."""

@@ -103,7 +103,7 @@ class PostgresqlClaim(ClaimStatement):
             created, *known = cursor.fetchone()
         if created is not None:
             return _created(created, claim)
-        return None if known[0] is None else snapshot((*known, False))
+        return None if known[0] is None else snapshot((*known, False), claim.scope, claim.key)
 
 
 class MariadbClaim(ClaimStatement):
@@ -133,7 +133,7 @@ class MariadbClaim(ClaimStatement):
             # A compound statement ends with a second, empty result that must be read.
             while cast(Any, cursor).nextset():
                 pass
-        return None if row is None else snapshot(row)
+        return None if row is None else snapshot(row, claim.scope, claim.key)
 
 
 class TwoStepClaim(ClaimStatement):
@@ -159,7 +159,7 @@ class TwoStepClaim(ClaimStatement):
         with connection.cursor() as cursor:
             cursor.execute(self.reading, (*seen, claim.key, claim.scope))
             row = cursor.fetchone()
-        return None if row is None else snapshot(row)
+        return None if row is None else snapshot(row, claim.scope, claim.key)
 
     def _insert(self, connection: BaseDatabaseWrapper, claim: Claim) -> Snapshot | None:
         with connection.cursor() as cursor:
@@ -179,7 +179,17 @@ class SqliteClaim(TwoStepClaim):
 
 
 def _created(record_id: int, claim: Claim) -> Snapshot:
-    return Snapshot(record_id, State.CLAIMED, 1, claim.fingerprint, False, None, fresh=True)
+    return Snapshot(
+        record_id,
+        State.CLAIMED,
+        1,
+        claim.fingerprint,
+        expired=False,
+        response=None,
+        fresh=True,
+        scope=claim.scope,
+        key=claim.key,
+    )
 
 
 _DIALECTS: dict[str, type[ClaimStatement]] = {

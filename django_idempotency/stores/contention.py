@@ -18,14 +18,6 @@ def has_waited(error: OperationalError) -> bool:
     return isinstance(error.__cause__, sqlite3.Error)
 
 
-_MYSQL_DEADLOCK = 1213
-
-
-def ends_transaction(error: OperationalError) -> bool:
-    """Whether MySQL has rolled back the whole transaction, not only the statement."""
-    return bool(error.args) and error.args[0] == _MYSQL_DEADLOCK
-
-
 def is_contention(error: OperationalError) -> bool:
     """Whether the statement lost against another one and left nothing behind."""
     cause = error.__cause__

@@ -33,7 +33,9 @@ COLUMNS = (
 """What a snapshot is made from, in this order; ``expired``, ``buried`` and ``fresh`` follow."""
 
 
-def snapshot(row: Sequence[Any]) -> Snapshot:
+def snapshot(
+    row: Sequence[Any], scope: Any = "", key: Any = "", transaction: str | None = None
+) -> Snapshot:
     """Build a snapshot from ``COLUMNS``, ``expired``, ``buried`` and ``fresh``."""
     record_id, state, attempt, fingerprint, *response, expired, buried, fresh = row
     claimed = _text(state) == State.CLAIMED
@@ -46,6 +48,9 @@ def snapshot(row: Sequence[Any]) -> Snapshot:
         response=None if claimed else _response(_text(state), *response),
         buried=bool(buried),
         fresh=bool(fresh),
+        scope=_text(scope),
+        key=_text(key),
+        transaction=transaction,
     )
 
 

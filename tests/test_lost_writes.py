@@ -1,0 +1,253 @@
+"""A success whose writes are lost is not remembered, whoever lost them (I2)."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, connection, connections, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.lifecycle.errors import EndsTransaction, LostWrites
+from django_idempotency.models import IdempotencyRecord
+from tests import losses
+from tests.conftest import Caller, row_locks
+from tests.doors import Door
+from tests.shop import urls
+from tests.shop.models import Order
+
+
+def happens() -> None:
+    """What goes wrong in the view."""
+
+
+def work(data: Any) -> tuple[int, Any]:
+    order = Order.objects.create(item="before")
+    happens()
+    with suppress(DatabaseError):
+        Order.objects.create(item="after")
+    return int(data.get("status", 201)), {"id": order.pk}
+
+
+@csrf_exempt
+def function(request: HttpRequest) -> HttpResponse:
+    status, body = work(json.loads(request.body))
+    return JsonResponse(body, status=status)
+
+
+class Rest(APIView):
+    def post(self, request: Any) -> Response:
+        status, body = work(request.data)
+        return Response(body, status=status)
+
+
+@csrf_exempt
+async def asynchronous(request: HttpRequest) -> HttpResponse:
+    status, body = await sync_to_async(work)(json.loads(request.body))
+    await asyncio.sleep(0)
+    return JsonResponse(body, status=status)
+
+
+urlpatterns = [
+    *urls.urlpatterns,
+    path("lossy/", function),
+    path("decorated-lossy/", csrf_exempt(idempotent(function))),
+    path("decorated-rest-lossy/", idempotent(Rest.as_view())),
+    path("async-lossy/", asynchronous),
+]
+DOORS = [
+    Door("/lossy/", middleware=True, atomic_requests=True),
+    Door("/decorated-lossy/", middleware=False, atomic_requests=False),
+    Door("/decorated-rest-lossy/", middleware=False, atomic_requests=True),
+    Door("/async-lossy/", middleware=True, atomic_requests=False, asgi=True),
+]
+doors = pytest.mark.parametrize("door", DOORS, ids=str, indirect=True)
+two_doors = pytest.mark.parametrize("door", DOORS[:2], ids=str, indirect=True)
+
+
+def named(functions: list[Callable[[], None]]) -> Any:
+    return pytest.mark.parametrize("loss", functions, ids=lambda each: each.__name__)
+
+
+@pytest.fixture(autouse=True)
+def _urls(settings: Any) -> None:
+    settings.ROOT_URLCONF = __name__
+
+
+@pytest.fixture
+def let(monkeypatch: Any, transactional_db: None) -> Callable[[Callable[[], Any]], None]:
+    losses.setup()
+    return lambda loss: monkeypatch.setattr(f"{__name__}.happens", loss)
+
+
+@pytest.fixture
+def snapshots(transactional_db: None) -> Any:
+    """Transactions as MariaDB makes them by default from 11.6.2 on."""
+    if connection.vendor != "mysql":
+        yield
+        return
+    losses.run("SET SESSION innodb_snapshot_isolation = ON")
+    losses.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    yield
+    connection.close()
+
+
+def refused(caller: Caller, door: str, text: str, **data: Any) -> None:
+    """Twice the same error, nothing written and nothing stored."""
+    for _ in range(2):
+        response = caller.post(door, data)
+        assert response.status_code == 500
+        error = getattr(response, "exc_info", (None, None))[1]
+        assert isinstance(error, LostWrites | EndsTransaction)
+        assert text in str(error)
+    assert set(Order.objects.values_list("item", flat=True)) <= {"weight"}
+    assert IdempotencyRecord.objects.get().state == "claimed"
+
+
+@doors
+@named(losses.CAUGHT)
+def test_an_error_that_the_view_catches(door: str, caller: Caller, let: Any, loss: Any) -> None:
+    let(loss)
+    refused(caller, door, "inside of atomic()")
+
+
+@doors
+@named(losses.SERVER)
+def test_the_server_rolls_back(
+    door: str, caller: Caller, let: Any, loss: Any, snapshots: None
+) -> None:
+    let(loss)
+    refused(caller, door, "")
+
+
+@doors
+@named(losses.CLOSING)
+def test_the_view_closes_the_connection(door: str, caller: Caller, let: Any, loss: Any) -> None:
+    """What it writes on a new one is refused, or it would be half of the writes."""
+    let(loss)
+    refused(caller, door, "close_old_connections()")
+
+
+@row_locks
+@two_doors
+def test_the_view_forgets_the_connection(door: str, caller: Caller, let: Any) -> None:
+    """What it writes on another one is committed there; what it wrote before is not."""
+    let(losses.forget)
+    assert caller.post(door).status_code == 500
+    assert list(Order.objects.values_list("item", flat=True)) == ["after"]
+    assert IdempotencyRecord.objects.get().state == "claimed"
+
+
+@two_doors
+@named(losses.COMMITTED)
+def test_the_driver_ends_the_transaction(door: str, caller: Caller, let: Any, loss: Any) -> None:
+    """Unseen before it happens, but no success, and nothing after it is committed."""
+    let(loss)
+    assert caller.post(door).status_code == 500
+    assert not Order.objects.filter(item="after").exists()
+    assert IdempotencyRecord.objects.get().state == "claimed"
+
+
+@doors
+@pytest.mark.parametrize("is_caught", [False, True], ids=["", "caught"])
+def test_the_view_ends_the_transaction(
+    door: str, caller: Caller, let: Any, is_caught: bool
+) -> None:
+    def end() -> None:
+        with suppress(DatabaseError if is_caught else KeyError):
+            losses.run("COMMIT")
+
+    let(end)
+    response = caller.post(door)
+    assert response.status_code == 500
+    error = response.exc_info[1]
+    assert isinstance(error, LostWrites if is_caught else EndsTransaction)
+    assert "'COMMIT' would end" in str(error)
+    assert "atomic=False" in str(error)
+    assert not Order.objects.exists()
+
+
+@pytest.mark.parametrize("sql", losses.ENDINGS)
+def test_statements_that_end_it_are_not_sent(caller: Caller, let: Any, sql: str) -> None:
+    let(lambda: losses.run(sql))
+    assert caller.post("/decorated-lossy/").status_code == 500
+    assert not Order.objects.exists()
+    let(lambda: None)
+    assert caller.post("/decorated-lossy/").status_code == 201
+
+
+def test_other_statements_pass(caller: Caller, let: Any) -> None:
+    def harmless() -> None:
+        for sql in losses.HARMLESS:
+            losses.run(sql)
+
+    let(harmless)
+    assert caller.post("/decorated-lossy/").status_code == 201
+    assert Order.objects.count() == 2
+
+
+@two_doors
+def test_a_failure_is_stored_all_the_same(
+    door: str, caller: Caller, let: Any, snapshots: None
+) -> None:
+    survived = [loss for loss in losses.SERVER if loss is not losses.kill]
+    for number, loss in enumerate([*losses.CAUGHT, *survived, losses.close]):
+        let(loss)
+        key = f"k-{number}"
+        first, retry = (caller.post(door, {"status": 422}, key=key) for _ in range(2))
+        assert (first.status_code, retry["Idempotency-Replayed"]) == (422, "true")
+    assert not Order.objects.filter(item="before").exists()
+
+
+def healed_then_wished() -> None:
+    with suppress(DatabaseError), transaction.atomic():
+        losses.Coupon.objects.create(code="taken")
+    transaction.set_rollback(True)
+
+
+def wished_in_a_block() -> None:
+    with transaction.atomic(savepoint=False):
+        transaction.set_rollback(True)
+
+
+@doors
+@named([healed_then_wished, wished_in_a_block])
+def test_a_wish_is_stored(door: str, caller: Caller, let: Any, loss: Any) -> None:
+    """A dry run: the view says that it wants nothing to be kept."""
+    let(loss)
+    first, retry = caller.post(door), caller.post(door)
+    assert (first.status_code, retry.content) == (201, first.content)
+    assert retry["Idempotency-Replayed"] == "true"
+    assert not Order.objects.exists()
+
+
+def durable() -> None:
+    """As a task does that runs in the request (Celery's eager mode logs the error and goes on)."""
+    with suppress(RuntimeError), transaction.atomic(durable=True):
+        Order.objects.create(item="durable")
+
+
+@pytest.mark.parametrize("path", ["/lossy/", "/decorated-lossy/", "/async-lossy/"])
+def test_a_refused_durable_block_is_no_success(
+    path: str, caller: Caller, let: Any, use_middleware: None
+) -> None:
+    let(durable)
+    refused(caller, path, "durable=True")
+    assert caller.post(path, key=None).status_code == 201
+    assert Order.objects.filter(item="durable").exists()
+
+
+def test_nothing_of_it_is_left_behind(caller: Caller, let: Any) -> None:
+    let(lambda: None)
+    wrappers = list(connection.execute_wrappers)
+    assert caller.post("/decorated-lossy/").status_code == 201
+    assert connection.execute_wrappers == wrappers
+    assert "set_rollback" not in vars(connections["default"])
