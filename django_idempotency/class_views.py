@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 from .doors import EXEMPT, OPTIONS, Options, arun, door_of, overridden, resolve_policy, run
 from .http.body import keep_body
 from .http.guard import is_running, read_key
+from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
 from .looks import MOST, per_function
 from .places import Place, checks_users, place_of
 from .policy import Policy
@@ -87,10 +88,16 @@ def class_policy(view_class: type, watched: Options | None, path: str) -> Policy
 def _guard_instance(view: Any, request: HttpRequest) -> None:
     watched: Options | None = getattr(request, _WATCHED, None)
     policy = class_policy(type(view), watched, request.path_info)
-    if policy is None or is_running(request):
+    if is_running(request):
         return
-    key = read_key(request, policy) if request.method in policy.methods else None
+    if policy is None:
+        if watched is not None:
+            without_operation(request, LEFT_ALONE)
+        return
+    is_guarded = request.method in policy.methods
+    key = read_key(request, policy) if is_guarded else None
     if key is None:
+        without_operation(request, NO_KEY if is_guarded else LEFT_ALONE)
         return
     name = handler_name(view, (request.method or "").lower())
     handler = getattr(view, name, None)
@@ -98,6 +105,8 @@ def _guard_instance(view: Any, request: HttpRequest) -> None:
         return
     looks_after_itself, is_async = _facts(getattr(handler, "__func__", handler))
     if looks_after_itself:
+        is_exempt = mark_of(handler, EXEMPT) is not None
+        without_operation(request, LEFT_ALONE if is_exempt else NOT_BEGUN)
         return
     if isinstance(key, Problem):
         _refuse(view, name, key, policy)

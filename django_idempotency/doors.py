@@ -29,6 +29,7 @@ from .confinement import ConfinedGuard
 from .http.guard import Answer, Guard, Status, is_running, read_key, tell
 from .http.problems import problem_response
 from .http.responses import copied, rendered
+from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
 from .places import Place, arm
 from .policy import Errors, Policy
 from .protocol.fingerprint import Payload
@@ -264,11 +265,17 @@ def approach(
     :param key: what :func:`~.http.guard.read_key` found, if it was asked
     """
     django_request: HttpRequest = getattr(request, "_request", request)
-    if django_request.method not in policy.methods or is_running(django_request):
+    if is_running(django_request):
+        return None
+    if django_request.method not in policy.methods:
+        is_keyed = policy.meta_key in django_request.META
+        without_operation(django_request, LEFT_ALONE if is_keyed else NO_KEY)
         return None
     found = read_key(django_request, policy) if key is None else key
     if found is None:
+        without_operation(django_request, NO_KEY)
         return None
+    without_operation(django_request, NOT_BEGUN)
     door = door_of(request, policy)
     if isinstance(found, Problem):
         door.problem = found

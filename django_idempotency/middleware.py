@@ -23,7 +23,8 @@ from .doors import (
     run_to_end,
 )
 from .http.body import keep_body
-from .http.guard import Guard, Status, tell
+from .http.guard import UNPROTECTED, Guard, Status, tell
+from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, runs_unprotected, without_operation
 from .ninja import hook_view
 from .permissions import belongs_to_admin
 from .places import place_of
@@ -113,6 +114,8 @@ def _told(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         policy = settings.policy_for(request.path_info)
         if policy.meta_key in request.META:
             tell(response, policy, Status.IGNORED)
+            if runs_unprotected(request):
+                response[UNPROTECTED] = "true"
     return response
 
 
@@ -121,12 +124,18 @@ def _door(request: HttpRequest, view: Any, guard_type: type[Guard]) -> Door | No
     if bracket_of(request) is None:
         return None
     settings = configuration()
-    if not settings.may_concern(request.META) or leaves_alone(view):
+    if not settings.may_concern(request.META):
+        without_operation(request, NO_KEY)
         return None
     policy = settings.policy_for(request.path_info)
-    keyed = policy.meta_key in request.META or policy.required
-    if not keyed or not settings.covers(request.path_info):
+    is_keyed = policy.meta_key in request.META
+    if not is_keyed and not policy.required:
+        without_operation(request, NO_KEY)
         return None
+    if leaves_alone(view) or not settings.covers(request.path_info):
+        without_operation(request, LEFT_ALONE if is_keyed else NO_KEY)
+        return None
+    without_operation(request, NOT_BEGUN)
     view_class = class_of(view)
     if view_class is not None:
         hook_class(view_class)

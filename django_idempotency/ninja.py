@@ -29,6 +29,7 @@ from .doors import (
     run_to_end,
 )
 from .http.guard import Guard
+from .http.unguarded import LEFT_ALONE, without_operation
 from .places import place_of
 from .request_thread import on_request_thread
 
@@ -166,7 +167,10 @@ def _refusal(
     if options is not None:
         _want(request, options)
     view_func = operation.view_func
-    if hasattr(view_func, EXEMPT) or not hasattr(request, OPTIONS):
+    if hasattr(view_func, EXEMPT):
+        without_operation(request, LEFT_ALONE)
+        return None
+    if not hasattr(request, OPTIONS):
         return None
     door = approach(request, resolve_policy(request.path_info, request, view_func), Guard)
     if door is None or door.problem is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -166,13 +167,16 @@ def test_content_length_may_be_nonsense() -> None:
     assert payload(request) is not None
 
 
-def test_a_user_without_identity_is_nobody() -> None:
+def test_a_user_without_identity_is_an_error() -> None:
+    """I16."""
+
     class Ghost:
         is_authenticated = True
 
     request = RequestFactory().post("/")
     request.user = Ghost()  # type: ignore[assignment]
-    assert principal(request, Policy()) is None
+    with pytest.raises(ImproperlyConfigured, match="Ghost"):
+        principal(request, Policy())
 
 
 @pytest.mark.django_db(transaction=True)

@@ -27,6 +27,8 @@ from tests.shop.models import Order
 from tests.shop.ninja_views import ANY, copy, create
 from tests.shop.views import RestView, function
 
+pytestmark = pytest.mark.once
+
 MARKER = "Idempotency-Replayed"
 
 

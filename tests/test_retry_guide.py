@@ -66,7 +66,8 @@ def client(settings: Any) -> Client:
 
 class TestWords:
     def test_every_error_is_explained(self) -> None:
-        possible = {problem.code for problem in problems_of(Policy().override(**EVERYTHING))}
+        policies = (Policy().override(**EVERYTHING), Policy(required=True))
+        possible = {problem.code for policy in policies for problem in problems_of(policy)}
         assert possible == set(MEANING) == set(ADVICE) == set(Code)
 
     def test_the_documentation_gives_the_same_advice(self) -> None:
@@ -75,7 +76,7 @@ class TestWords:
 
     def test_errors_that_policy_rules_out_are_not_expected(self) -> None:
         impossible = {
-            *(Code.KEY_MISSING, Code.ANONYMOUS, Code.KEY_EXPIRED),
+            *(Code.KEY_MISSING, Code.ANONYMOUS, Code.CALLER_REQUIRED, Code.KEY_EXPIRED),
             *(Code.OUTCOME_UNKNOWN, Code.OPERATION_REFUSED),
         }
         assert impossible == set(Code) - {problem.code for problem in problems_of(Policy())}

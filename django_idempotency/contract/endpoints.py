@@ -18,7 +18,8 @@ from ..doors import EXEMPT, OPTIONS, resolve_policy
 from ..ninja import operations_behind
 from ..permissions import belongs_to_admin
 from ..places import Place, named, place_of
-from ..policy import Policy
+from ..policy import Anonymous, Policy, Scope
+from .admission import admits_anybody
 from .middlewares import is_installed
 from .routes import Route, View, routes, write_methods
 
@@ -71,6 +72,7 @@ class Endpoint:
     :param path: parameters stand in braces
     :param example: what ``request.path_info`` may be: each parameter is a zero
     :param view: dotted name of the function or of the handler
+    :param admits_anybody: it declares that callers need not authenticate
     """
 
     path: str
@@ -78,13 +80,22 @@ class Endpoint:
     method: str
     view: str
     verdict: Verdict
+    admits_anybody: bool = False
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is guarded, or exempt for a reason that somebody wrote down."""
+        """Whether it is guarded for everybody, or exempt for a reason that somebody wrote down."""
         verdict = self.verdict
         exempt = verdict.state is State.EXEMPT and verdict.reason != ""
-        return exempt or verdict.state is State.GUARDED
+        return exempt or (verdict.state is State.GUARDED and not self.ignores_callers)
+
+    @property
+    def ignores_callers(self) -> bool:
+        """Whether it is known to run for anonymous callers as if they had sent no key."""
+        policy = self.verdict.policy
+        if policy is None or policy.required or policy.anonymous is not Anonymous.IGNORE:
+            return False
+        return self.admits_anybody and isinstance(policy.scope, Scope)
 
 
 def endpoints(resolver: URLResolver | None = None) -> list[Endpoint]:
@@ -171,7 +182,9 @@ def policy_behind(method: str, path: str) -> Policy:
 
 def _endpoint(route: Route, method: str) -> Endpoint:
     verdict = judge(route.view, method, route.example)
-    return Endpoint(route.path, route.example, method, _name(route.view, method), verdict)
+    is_open = verdict.policy is not None and admits_anybody(route.view, method)
+    name = _name(route.view, method)
+    return Endpoint(route.path, route.example, method, name, verdict, is_open)
 
 
 def _is_format_suffix(route: Route, new: list[Endpoint], known: dict[str, list[Endpoint]]) -> bool:

@@ -15,6 +15,7 @@ ADVICE = {
     Code.IN_FLIGHT: "wait `Retry-After` seconds, then send the same again; back off",
     Code.RESPONSE_UNAVAILABLE: "read the result elsewhere; it is done and does not run again",
     Code.ANONYMOUS: "authenticate, or leave the header out",
+    Code.CALLER_REQUIRED: "authenticate, then send the same again",
     Code.KEY_EXPIRED: "look up what became of the operation; use a new key for a new one",
     Code.STORE_BUSY: "wait `Retry-After` seconds, then send the same again",
     Code.STORE_UNAVAILABLE: "wait `Retry-After` seconds, then send the same again",
@@ -31,6 +32,7 @@ MEANING = {
     Code.IN_FLIGHT: "the first request with this key is still running",
     Code.RESPONSE_UNAVAILABLE: "the operation was completed, but its response was not kept",
     Code.ANONYMOUS: "a key came without credentials",
+    Code.CALLER_REQUIRED: "the operation requires a key, and the request came without credentials",
     Code.KEY_EXPIRED: "the key was used before, and its response is no longer kept",
     Code.STORE_BUSY: "the key could not be recorded; nothing has run",
     Code.STORE_UNAVAILABLE: "keys cannot be recorded at the moment; nothing has run",
@@ -52,6 +54,8 @@ def _problems(policy: Policy) -> Iterator[Problem]:
     yield problems.key_invalid(header, words.key(policy))
     if policy.anonymous is Anonymous.REFUSE:
         yield problems.anonymous_refused(header)
+    elif policy.required and policy.anonymous is Anonymous.IGNORE:
+        yield problems.caller_required(header)
     if policy.tombstone > timedelta(0):
         yield problems.key_expired(header, policy.expired_status)
     yield problems.key_reused(header, policy.mismatch_status)

@@ -90,7 +90,9 @@ def summary(paths: dict[str, list[str]]) -> list[str]:
 
 
 def why(endpoint: Endpoint) -> str:
-    """Say why an endpoint is not guarded."""
+    """Say why an endpoint is not guarded, or not for everybody."""
+    if endpoint.ignores_callers:
+        return "guarded, but it admits anonymous callers, whose keys are ignored"
     if endpoint.verdict.state is State.EXEMPT and not endpoint.verdict.reason:
         return "exempt, but nobody says why"
     return endpoint.verdict.reason or endpoint.view

@@ -52,6 +52,8 @@ def scope(policy: Policy) -> str:
 
 
 def anonymous(policy: Policy) -> str:
+    if policy.required and policy.anonymous is Anonymous.IGNORE:
+        return _ANONYMOUS[Anonymous.REFUSE]
     return _ANONYMOUS[policy.anonymous]
 
 

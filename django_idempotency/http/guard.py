@@ -27,6 +27,7 @@ from .claims import claim_of
 from .modes import operation_of
 from .principal import ANONYMOUS, principal, scope_of
 from .responses import freeze, is_stored, says_not_now, thaw
+from .unguarded import ANONYMOUS_CALLER, NO_STORE, without_operation
 
 logger = logging.getLogger("django_idempotency")
 
@@ -41,8 +42,9 @@ DURABLE = (
 """Added to Django's error when a view asks for a durable block."""
 
 UNPROTECTED = "Idempotency-Unprotected"
-"""Header field of a response whose view ran without a record, because the store was out of reach
-(``outage="open"``): a retry may run again."""
+"""Header field of a response whose view ran without a record although a key was sent: a retry may
+run again. The store was out of reach (``outage="open"``), the caller is anonymous, or the view is
+not guarded."""
 
 _REASONS = {Omitted.CSRF_TOKEN: "its page holds a CSRF token, which is a credential"}
 """Why a response cannot be replayed, where the name of the reason does not say enough."""
@@ -105,7 +107,7 @@ class Guard:
         self._memory = NOTHING_SAID
         self.has_failed = False
         self._reporter = Reporter(request, policy, key)
-        self._is_unprotected = False
+        self._unrecorded: Status | None = None
 
     def start(
         self,
@@ -130,11 +132,8 @@ class Guard:
     def _start(self, caller: Any, parsed: Callable[[], Payload | None], view: Any) -> Answer | None:
         owner = principal(caller, self._policy)
         if owner is None:
-            if self._policy.anonymous is Anonymous.IGNORE:
-                logger.warning("Key %s of an anonymous caller ignored", self._name)
-                return None
-            if self._policy.anonymous is Anonymous.REFUSE:
-                return problems.anonymous_refused(self._policy.header)
+            if self._policy.anonymous is not Anonymous.SHARE:
+                return self._anonymous()
             owner = ANONYMOUS
         scope = scope_of(caller, self._policy, owner)
         if self._policy.codec.encrypts:
@@ -172,12 +171,11 @@ class Guard:
     def finish(self, response: HttpResponseBase) -> None:
         """The response is rendered: store it and commit, or undo the view's writes."""
         operation, self._operation = self._operation, None
-        if self._is_unprotected:
+        if self._unrecorded is not None:
             response[UNPROTECTED] = "true"
             self.marked(response)
-            tell(response, self._policy, Status.UNPROTECTED)
+            tell(response, self._policy, self._unrecorded)
         if operation is None:
-            tell(response, self._policy, Status.IGNORED)
             return
         setattr(self._request, _RUNNING, False)
         memory = memory_of(response) or self._memory
@@ -199,8 +197,21 @@ class Guard:
         """Refuse the request, or let it run without a record, as policy says."""
         if self._policy.outage is OnOutage.CLOSED:
             return problems.store_unavailable(self._policy.retry_after)
-        self._is_unprotected = True
+        self._unrecorded = Status.UNPROTECTED
+        without_operation(self._request, NO_STORE)
         self._reporter.send(Outcome.FAILED_OPEN, reason=str(Code.STORE_UNAVAILABLE))
+        return None
+
+    def _anonymous(self) -> Answer | None:
+        """Nobody owns the key: refuse it, or let the view run without a record. Where a key is
+        required, running would pretend that the key protects something."""
+        if self._policy.anonymous is Anonymous.REFUSE:
+            return problems.anonymous_refused(self._policy.header)
+        if self._policy.required:
+            return problems.caller_required(self._policy.header)
+        logger.warning("Key %s of an anonymous caller ignored", self._name)
+        self._unrecorded = Status.IGNORED
+        without_operation(self._request, ANONYMOUS_CALLER)
         return None
 
     def marked(self, response: HttpResponseBase) -> HttpResponseBase:

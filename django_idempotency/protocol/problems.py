@@ -13,6 +13,7 @@ class Code(StrEnum):
     IN_FLIGHT = "idempotency_in_flight"
     RESPONSE_UNAVAILABLE = "idempotency_response_unavailable"
     ANONYMOUS = "idempotency_anonymous_refused"
+    CALLER_REQUIRED = "idempotency_caller_required"
     KEY_EXPIRED = "idempotency_key_expired"
     STORE_BUSY = "idempotency_store_busy"
     OUTCOME_UNKNOWN = "outcome_unknown"
@@ -103,6 +104,16 @@ def anonymous_refused(header: str) -> Problem:
         403,
         f"{header} needs an authenticated caller",
         f"Keys belong to a caller. Authenticate, or leave out the {header} header.",
+    )
+
+
+def caller_required(header: str) -> Problem:
+    return Problem(
+        Code.CALLER_REQUIRED,
+        403,
+        f"{header} is required, and needs an authenticated caller",
+        f"This operation requires the {header} header, and keys belong to a caller. Authenticate, "
+        "and send the same request with the same key again.",
     )
 
 

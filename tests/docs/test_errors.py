@@ -25,6 +25,7 @@ class TestErrors:
         problems.in_flight(Policy().in_flight_status, Policy().retry_after),
         problems.response_unavailable(201, "reason"),
         problems.anonymous_refused("H"),
+        problems.caller_required("H"),
         problems.key_expired("H", Policy().expired_status),
         problems.outcome_unknown(),
         problems.operation_refused(),

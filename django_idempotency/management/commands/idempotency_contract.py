@@ -17,8 +17,12 @@ from ...contract.guide import Guide, guide_to
 from ...contract.guide_markdown import guide_as_markdown
 from ...contract.tables import for_markdown, for_terminal, why
 
-OPEN = "These endpoints are neither guarded nor exempt with a reason:"
-ADVICE = "Use @idempotent, @idempotency_exempt(reason=...), or EXEMPT_PATHS with reasons."
+OPEN = "These endpoints are neither guarded for everybody nor exempt with a reason:"
+ADVICE = (
+    "Use @idempotent, @idempotency_exempt(reason=...), or EXEMPT_PATHS with reasons. Where "
+    "anonymous callers are admitted: permissions that demand authentication, required=True, or "
+    "ANONYMOUS."
+)
 
 
 class Command(BaseCommand):
