@@ -188,7 +188,8 @@ def handler_name(view: Any, name: str) -> str:
     if any(each.__module__ == "django.contrib.auth.mixins" for each in view_class.__mro__):
         raise ImproperlyConfigured(
             f"{view_class.__qualname__} checks permissions in dispatch() and does its work there, "
-            "too, so the guard has no place between. Move the work into post()."
+            "too, so the guard has no place between. Move the work into post(), or exempt the view "
+            "(EXEMPT_PATHS, @idempotency_exempt)."
         )
     return "dispatch"
 

@@ -54,6 +54,7 @@ class IdempotencyMiddleware:
     async_capable = True
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        configuration()  # or a wrong setting would fail each request, not the start
         self._get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:

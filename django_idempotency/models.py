@@ -1,5 +1,7 @@
 """The record: one row per scope and key."""
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -7,6 +9,12 @@ from .fields import ExactCharField
 from .indexes import ClaimedIndex
 from .protocol.keys import MAX_KEY_LENGTH
 from .protocol.record import MAX_STEP_NAME_LENGTH, RESPONSE_VERSION, Omitted, State
+
+if not apps.is_installed("django_idempotency"):
+    raise ImproperlyConfigured(
+        "IdempotencyMiddleware or @idempotent is used, but the app is not installed: add "
+        '"django_idempotency" to INSTALLED_APPS, and run manage.py migrate.'
+    )
 
 
 class IdempotencyRecord(models.Model):

@@ -92,13 +92,18 @@ def test_e011_a_cache_that_cannot_keep_the_promise(project: Any, backend: str) -
     project.CACHES = {"default": {"BACKEND": backend, "LOCATION": NOWHERE}}
     project.IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "default"}
     assert backend.rpartition(".")[2] in only("E011").msg
-
-
-def test_e011_a_cache_that_is_not_there(project: Any) -> None:
-    project.IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "elsewhere"}
-    assert "doesn't exist" in only("E011").msg
-    project.IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "redis"}
+    assert "'django-idempotency[redis]'" in only("E011").hint
+    project.IDEMPOTENCY = {"STORE": "db", "CACHE": "default"}
     silent("E011")
+
+
+@pytest.mark.parametrize("store", ["cached_db", "db"])
+def test_e010_a_cache_that_is_not_there(project: Any, store: str) -> None:
+    project.IDEMPOTENCY = {"STORE": store, "CACHE": "elsewhere"}
+    assert only("E010").msg == 'IDEMPOTENCY["CACHE"] is "elsewhere", which is not in CACHES.'
+    assert all(f'"{alias}"' in only("E010").hint for alias in project.CACHES)
+    project.IDEMPOTENCY = {"STORE": store, "CACHE": "redis"}
+    silent("E010")
 
 
 def test_e012_a_cache_that_ignores_exceptions(project: Any) -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 from django.db import connection, connections
+from django.urls import path
 
+from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
 
 from .checking import check, ids, only, silent
@@ -70,6 +72,20 @@ class TestDatabaseSettings:
     def test_only_the_database_of_the_records_is_asked(self, settings, database):
         settings.IDEMPOTENCY = {"USING": database(ENGINE="django.db.backends.sqlite3")}
         assert ids("default") == ["W043"]
+
+
+@pytest.mark.once
+@pytest.mark.usefixtures("connected")
+def test_tables_of_a_database_that_only_a_view_uses(settings, database, tmp_path):
+    @idempotent(using="elsewhere")
+    def view(request):
+        """Answers nobody."""
+
+    settings.ROOT_URLCONF = type("URLconf", (), {"urlpatterns": [path("buy/", view)]})
+    database(ENGINE="django.db.backends.sqlite3", NAME=tmp_path / "x.sqlite3", HOST="", OPTIONS={})
+    found = [each.msg for each in check("elsewhere") if each.id == "django_idempotency.W051"]
+    assert len(found) == 2
+    assert all(each.startswith('In database "elsewhere" there is no') for each in found)
 
 
 class Router:

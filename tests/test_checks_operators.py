@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from corsheaders.signals import check_request_enabled
 from cryptography.fernet import Fernet
 from django.db import connection, connections
 from django.db.models import F
@@ -101,6 +102,37 @@ class TestCors:
     def project(self, settings: Any) -> None:
         settings.MIDDLEWARE = [CORS, *settings.MIDDLEWARE, OURS]
         settings.ROOT_URLCONF = URLconf(plain)
+        settings.CORS_ALLOWED_ORIGINS = ["https://shop.example"]
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("CORS_ALLOWED_ORIGINS", ["https://shop.example"]),
+            ("CORS_ALLOWED_ORIGIN_REGEXES", [r"^https://\w+\.shop\.example$"]),
+            ("CORS_ALLOW_ALL_ORIGINS", True),
+            ("CORS_ORIGIN_ALLOW_ALL", True),
+        ],
+    )
+    def test_it_matters_only_where_some_origin_is_admitted(
+        self, name: str, value: object, settings: Any
+    ) -> None:
+        """corsheaders is installed, and admits nobody: as NetBox and Nautobot come."""
+        settings.CORS_ALLOWED_ORIGINS = []
+        silent("W040")
+        silent("W041")
+        setattr(settings, name, value)
+        assert only("W040")
+        assert only("W041")
+
+    def test_a_receiver_may_admit_an_origin(self, settings: Any) -> None:
+        def admit(sender: object, request: HttpRequest, **kwargs: object) -> bool:
+            return True
+
+        settings.CORS_ALLOWED_ORIGINS = []
+        check_request_enabled.connect(admit)
+        assert only("W040")
+        check_request_enabled.disconnect(admit)
+        silent("W040")
 
     def test_browsers_must_be_allowed_to_send_keys(self, settings: Any) -> None:
         assert "CORS_ALLOW_HEADERS lacks Idempotency-Key" in only("W040").msg

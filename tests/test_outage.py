@@ -186,9 +186,9 @@ class TestDatabase:
             for _ in range(3):
                 caller.post("/decorated-rest/")
         caller.post("/decorated-rest/")
-        found = [record.message for record in caplog.records if "answer" in record.message]
+        found = [each.message for each in caplog.records if each.message.startswith("Database")]
         assert len(found) == 2
-        assert found[0].startswith('Database "default" does not answer (')
+        assert found[0].startswith('Database "default" lacks the table of the records')
         assert found[1] == 'Database "default" answers again'
 
     def test_without_a_key_nothing_is_said(self, caller: Caller, settings: Any) -> None:

@@ -23,10 +23,14 @@ _LONGEST = 5
 def check_cache(**kwargs: Any) -> list[CheckMessage]:
     """E010 to E013, W010, W011: what needs no connection."""
     valid = valid_configuration()
-    if valid is None or stores_in_use(valid) <= {Store.DB}:
+    if valid is None:
+        return []
+    if valid.cache is not None and valid.cache not in settings.CACHES:
+        return [_no_alias(valid.cache)]
+    if stores_in_use(valid) <= {Store.DB}:
         return []
     if valid.cache is None:
-        return [_no_alias()]
+        return [_no_alias(None)]
     try:
         backend = caches[valid.cache]
     except InvalidCacheBackendError as error:
@@ -115,10 +119,13 @@ def _pool_of(alias: str) -> Any:
     return get_redis_connection(alias).connection_pool
 
 
-def _no_alias() -> CheckMessage:
+def _no_alias(given: str | None) -> CheckMessage:
+    known = ", ".join(f'"{alias}"' for alias in settings.CACHES)
     return Error(
-        'A store needs a cache, and IDEMPOTENCY["CACHE"] is not set.',
-        hint='Set IDEMPOTENCY["CACHE"] to an alias in CACHES.',
+        'A store needs a cache, and IDEMPOTENCY["CACHE"] is not set.'
+        if given is None
+        else f'IDEMPOTENCY["CACHE"] is "{given}", which is not in CACHES.',
+        hint=f'Set IDEMPOTENCY["CACHE"] to an alias in CACHES, which has {known}.',
         id="django_idempotency.E010",
     )
 
@@ -126,7 +133,8 @@ def _no_alias() -> CheckMessage:
 def _unusable(alias: str, reason: str) -> CheckMessage:
     return Error(
         f'The cache "{alias}" cannot keep records: {reason}.',
-        hint='Use "django_redis.cache.RedisCache" (pip install django-redis); for development '
+        hint='Use "django_redis.cache.RedisCache" (python -m pip install '
+        "'django-idempotency[redis]'); for development "
         '"django.core.cache.backends.locmem.LocMemCache" does, too.',
         id="django_idempotency.E011",
     )

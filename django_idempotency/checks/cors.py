@@ -28,6 +28,8 @@ def check_cors(**kwargs: Any) -> list[CheckMessage]:
         from corsheaders.conf import conf
     except ImportError:  # Django fails at its start, and says so itself.
         return []
+    if not _admits_an_origin(conf):
+        return []
     policies = [
         policy
         for endpoint, policy in guarded_endpoints()
@@ -38,6 +40,14 @@ def check_cors(**kwargs: Any) -> list[CheckMessage]:
         (name for policy in policies for name in _told(policy)), conf.CORS_EXPOSE_HEADERS
     )
     return [*([_not_allowed(asked)] if asked else []), *([_not_exposed(told)] if told else [])]
+
+
+def _admits_an_origin(conf: Any) -> bool:
+    """Whether pages of any other origin may call: by the settings, or as receivers decide."""
+    from corsheaders.signals import check_request_enabled
+
+    named = conf.CORS_ALLOWED_ORIGINS or conf.CORS_ALLOWED_ORIGIN_REGEXES
+    return bool(conf.CORS_ALLOW_ALL_ORIGINS or named or check_request_enabled.has_listeners())
 
 
 def _told(policy: Policy) -> Iterable[str]:

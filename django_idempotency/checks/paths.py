@@ -3,9 +3,9 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Tags, Warning, register
+from django.core.checks import CheckMessage, Info, Tags, Warning, register
 
-from ..contract.endpoints import State, endpoints
+from ..contract.endpoints import Door, Endpoint, State, endpoints
 from .configuration import TAG, valid_configuration
 
 
@@ -18,6 +18,32 @@ def check_policies(**kwargs: Any) -> list[CheckMessage]:
     found = [each.example for each in endpoints() if each.verdict.state is State.GUARDED]
     used = {valid.rule_for(path) for path in found}
     return [_unused(each.pattern) for each in valid.policies if each not in used]
+
+
+@register(TAG, Tags.urls)
+def check_pages(**kwargs: Any) -> list[CheckMessage]:
+    """I050: nobody has said which paths are meant, and some are for browsers."""
+    if valid_configuration() is None or not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    if "PATHS" in getattr(settings, "IDEMPOTENCY", {}):
+        return []
+    pages = [
+        each for each in endpoints() if each.verdict.door is Door.MIDDLEWARE and each.takes_forms
+    ]
+    return [_pages(pages)] if pages else []
+
+
+def _pages(pages: list[Endpoint]) -> CheckMessage:
+    first = pages[0]
+    others = f" and {len(pages) - 1} more" if pages[1:] else ""
+    return Info(
+        "IdempotencyMiddleware guards every path, also what browsers send forms to: "
+        f"{first.method} {first.path}{others}. Some browsers and proxies add keys by themselves, "
+        "of which the project's own clients know nothing.",
+        hint='Name the paths of the API: IDEMPOTENCY["PATHS"] = [r"^/api/"]. If all paths are '
+        'meant, say so: [""].',
+        id="django_idempotency.I050",
+    )
 
 
 def _unused(pattern: str) -> CheckMessage:

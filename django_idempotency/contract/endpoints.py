@@ -73,6 +73,7 @@ class Endpoint:
     :param example: what ``request.path_info`` may be: each parameter is a zero
     :param view: dotted name of the function or of the handler
     :param admits_anybody: it declares that callers need not authenticate
+    :param takes_forms: whether Django's CSRF check is on, as for what browsers send
     """
 
     path: str
@@ -81,6 +82,7 @@ class Endpoint:
     view: str
     verdict: Verdict
     admits_anybody: bool = False
+    takes_forms: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -183,8 +185,9 @@ def policy_behind(method: str, path: str) -> Policy:
 def _endpoint(route: Route, method: str) -> Endpoint:
     verdict = judge(route.view, method, route.example)
     is_open = verdict.policy is not None and admits_anybody(route.view, method)
+    takes_forms = not getattr(route.view, "csrf_exempt", False)
     name = _name(route.view, method)
-    return Endpoint(route.path, route.example, method, name, verdict, is_open)
+    return Endpoint(route.path, route.example, method, name, verdict, is_open, takes_forms)
 
 
 def _is_format_suffix(route: Route, new: list[Endpoint], known: dict[str, list[Endpoint]]) -> bool:

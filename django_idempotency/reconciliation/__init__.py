@@ -1,1 +1,5 @@
 """What became of an operation: an endpoint for clients, with Django REST framework."""
+
+from ..extras import require
+
+require("rest_framework", "drf", "django_idempotency.reconciliation")

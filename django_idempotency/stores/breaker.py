@@ -46,12 +46,18 @@ class Breaker:
                 self._closed_until = monotonic() + PAUSE
             return self.ticket
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: Exception, remedy: str = "") -> None:
+        """The question was not answered.
+
+        :param remedy: what is missing and what to do about it, if waiting does not help
+        """
         with self._lock:
             first = self._closed_until is None
             self._failures += 1
             self._closed_until = monotonic() + PAUSE
-        if first:
+        if first and remedy:
+            logger.error("%s %s (%s: %s)", self._name, remedy, type(error).__name__, error)
+        elif first:
             logger.warning("%s does not answer (%s: %s)", self._name, type(error).__name__, error)
 
     def answered(self, ticket: int) -> None:

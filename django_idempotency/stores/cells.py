@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
+from ..extras import require
 from ..protocol.record import Claim, State
 from . import scripts
 
@@ -77,6 +78,7 @@ class RedisCells:
     """
 
     def __init__(self, alias: str) -> None:
+        require("django_redis", "redis", 'The store "cache"')
         from .redis import Redis
 
         self._redis = Redis(alias)

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from django.db import OperationalError
+from django.db import Error, OperationalError
 
 from .base import Busy
 
@@ -26,6 +26,20 @@ def is_contention(error: OperationalError) -> bool:
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_ERRORS
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     return state in _SQLSTATES or (bool(error.args) and error.args[0] in _MYSQL_ERRORS)
+
+
+# Undefined table, undefined column.
+_MISSING_SQLSTATES = frozenset({"42P01", "42703"})
+_MISSING_MYSQL_ERRORS = frozenset({1146, 1054})
+
+
+def is_not_migrated(error: Error) -> bool:
+    """Whether the database lacks a table or a column."""
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error):  # which has no code for it
+        return any(text in str(cause) for text in ("no such table", "no such column", "no column"))
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return state in _MISSING_SQLSTATES or error.args[:1] in {(n,) for n in _MISSING_MYSQL_ERRORS}
 
 
 class contention_is_busy:  # noqa: N801  (a context manager)

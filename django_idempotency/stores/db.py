@@ -12,7 +12,7 @@ from .base import Busy, Outage
 from .breaker import breaker_of
 from .claims import claim_statement
 from .clock import NOW, StoreTime
-from .contention import contention_is_busy, has_waited, is_contention
+from .contention import contention_is_busy, has_waited, is_contention, is_not_migrated
 from .file_locks import is_held_by_file
 from .journal import Journal
 from .locks import locked_records
@@ -21,6 +21,8 @@ from .purge import purge_statement
 from .rows import COLUMNS, snapshot
 from .statements import record_statements
 from .transactions import write_transaction
+
+NOT_MIGRATED = "lacks the table of the records, or one of its columns: run manage.py migrate"
 
 Records = QuerySet[IdempotencyRecord]
 
@@ -55,7 +57,7 @@ class DatabaseStore:
             if isinstance(error, OperationalError) and is_contention(error):
                 raise Busy(has_waited(error)) from error
             # Nothing has been executed yet, so policy may decide what becomes of the request.
-            breaker.failed(error)
+            breaker.failed(error, NOT_MIGRATED if is_not_migrated(error) else "")
             raise Outage(str(error)) from error
         breaker.answered(ticket)
         return found

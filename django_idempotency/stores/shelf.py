@@ -9,6 +9,8 @@ from typing import Protocol
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 
+from ..extras import require
+
 BURIED = b"-"
 """Lies where nothing may be put for a while: an operator has deleted the record."""
 
@@ -59,6 +61,7 @@ class RedisShelf:
     """
 
     def __init__(self, alias: str) -> None:
+        require("django_redis", "redis", 'The store "cached_db"')
         from .redis import Redis
 
         self._redis = Redis(alias)

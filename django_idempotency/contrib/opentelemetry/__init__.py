@@ -1,1 +1,5 @@
 """Puts outcomes onto the current OpenTelemetry span."""
+
+from ...extras import require
+
+require("opentelemetry", "opentelemetry", "django_idempotency.contrib.opentelemetry")

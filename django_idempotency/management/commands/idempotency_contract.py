@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ...conf import configuration
+from ...conf import SettingError, configuration
 from ...contract.endpoints import Endpoint, State, endpoints
 from ...contract.export import as_data
 from ...contract.guide import Guide, guide_to
@@ -55,7 +55,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = [each for each in endpoints() if re.search(options["path"], each.path)]
+        try:
+            found = [each for each in endpoints() if re.search(options["path"], each.path)]
+        except SettingError as error:
+            raise CommandError(str(error)) from error
         if options["check"]:
             self._check(found, options["verbosity"])
         else:
