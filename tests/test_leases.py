@@ -1,13 +1,14 @@
 """Holding a record by a lease: step by step, on a real Redis."""
 
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django_redis import get_redis_connection
 
-from django_idempotency.lifecycle import renewing
+from django_idempotency.lifecycle import lease, renewing
 from django_idempotency.lifecycle.errors import LostRecord, StepError
 from django_idempotency.lifecycle.lease import LeaseHold
 from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, run_again, still_unknown
@@ -18,7 +19,8 @@ from django_idempotency.protocol.decision import Replay
 from django_idempotency.protocol.record import Omitted, StoredResponse
 from django_idempotency.protocol.verdict import Verdict
 from django_idempotency.stores import breaker
-from django_idempotency.stores.base import Outage
+from django_idempotency.stores.base import Outage, Unusable
+from django_idempotency.stores.breaker import breaker_of
 from django_idempotency.stores.cache import CacheStore
 from tests.conftest import in_thread
 from tests.counting import trips
@@ -30,8 +32,8 @@ from .stores.test_cache import LEASE, SECRET, leased
 pytestmark = pytest.mark.once
 
 
-def operation(resolve: Any = run_again, lease: timedelta = LEASE, **claim: Any) -> Any:
-    store = CacheStore("redis", SECRET, lease)
+def operation(resolve: Any = run_again, length: timedelta = LEASE, **claim: Any) -> Any:
+    store = CacheStore("redis", SECRET, length)
     return NonAtomicOperation(store, a_claim(**claim), LeaseHold(store), resolve)
 
 
@@ -95,7 +97,7 @@ class TestCosts:
 class TestLeases:
     def test_it_is_renewed_in_the_background(self) -> None:
         """It outlives its length, while its attempt runs."""
-        first = operation(lease=timedelta(milliseconds=150))
+        first = operation(length=timedelta(milliseconds=150))
         first.begin()
         until = [int(stored()[b"lease"])]
         for _ in range(600):
@@ -266,13 +268,67 @@ class TestOutage:
         with pytest.raises(Outage):
             operation().begin()
 
-    def test_what_cannot_be_stored_is_lost(self, fragile_redis: RedisServer) -> None:
+    def test_what_cannot_be_stored_is_lost(
+        self, fragile_redis: RedisServer, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(lease, "PERSISTENCE", 0.3)
         first = operation()
         first.begin()
         fragile_redis.stop()
         with pytest.raises(LostRecord):
             first.finish(CREATED)
         first.fail(LostRecord())
+
+    def test_after_a_hiccup_of_another_request_an_answer_is_stored_at_once(
+        self, fragile_redis: RedisServer, monkeypatch: Any
+    ) -> None:
+        """Redis answers again, although this process would not ask it for an hour."""
+        monkeypatch.setattr(breaker, "PAUSE", 3600)
+        first, second = operation(), operation(key="k-2")
+        first.begin()
+        second.begin()
+        self.hiccup(fragile_redis)
+        assert first.finish(CREATED)
+        assert operation().begin() == Replay(CREATED)
+        self.hiccup(fragile_redis)
+        second.finish(None, nothing_done=True)
+        assert operation(still_unknown, key="k-2").begin() == Started()
+
+    def test_an_answer_that_does_not_get_through_is_stored_later(
+        self, fragile_redis: RedisServer, monkeypatch: Any
+    ) -> None:
+        first = operation()
+        first.begin()
+        fragile_redis.pause()
+        failed = threading.Event()
+        known = breaker_of('Redis (cache "redis")')
+        monkeypatch.setattr(known, "failed", lambda error: failed.set())
+        finishing = in_thread(lambda: first.finish(CREATED))
+        assert failed.wait(30)
+        fragile_redis.resume()
+        assert finishing.result()
+        assert operation().begin() == Replay(CREATED)
+
+    def test_a_release_that_does_not_get_through_is_said_later(
+        self, fragile_redis: RedisServer, monkeypatch: Any
+    ) -> None:
+        """Nobody waits for it; and a retry need not wait for the lease."""
+        monkeypatch.setattr(breaker, "PAUSE", 0)
+        first = operation()
+        first.begin()
+        fragile_redis.pause()
+        first.finish(None, nothing_done=True)
+        fragile_redis.resume()
+        with renewer._changed:
+            assert renewer._changed.wait_for(lambda: not renewer._is_running, 30)
+        assert operation(still_unknown).begin() == Started()
+
+    @staticmethod
+    def hiccup(server: RedisServer) -> None:
+        server.pause()
+        with pytest.raises(Outage):
+            operation(key="another").begin()
+        server.resume()
 
     def test_renewals_go_on_when_it_is_back(
         self, fragile_redis: RedisServer, monkeypatch: Any
@@ -285,6 +341,57 @@ class TestOutage:
         fragile_redis.resume()
         assert hold.renew() == pytest.approx(LEASE.total_seconds() / 3)
         assert first.finish(CREATED)
+
+
+@pytest.mark.usefixtures("redis")
+class TestOneKeyThatIsNotOurs:
+    """Something else writes where a record would be: that is no outage for the others."""
+
+    @pytest.fixture(autouse=True)
+    def _new_breakers(self) -> Iterator[None]:
+        breaker_of.cache_clear()
+        yield
+        breaker_of.cache_clear()
+
+    @pytest.mark.parametrize("command", [("SET", "text"), ("HSET", "id", "1")])
+    def test_is_an_error_for_its_own_requests(self, command: tuple[str, ...], caplog: Any) -> None:
+        operation().begin()
+        place, raw = name(), get_redis_connection("redis")
+        raw.delete(place)
+        raw.execute_command(command[0], place, *command[1:])
+        for _ in range(2):
+            with pytest.raises(Unusable):
+                operation().begin()
+            other = operation(key=f"k-{len(caplog.records)}")
+            assert other.begin() == Started()
+            assert other.finish(CREATED)
+        assert "does not answer" not in caplog.text
+        assert f"Delete the key {place}" in caplog.text
+
+    def test_loses_an_answer_without_waiting(self) -> None:
+        first = operation()
+        first.begin()
+        get_redis_connection("redis").set(name(), "text")
+        with pytest.raises(LostRecord):
+            first.finish(CREATED)
+
+    def test_a_full_memory_is_an_outage_for_what_is_new_only(self, caplog: Any) -> None:
+        raw = get_redis_connection("redis")
+        running, failing = operation(key="running"), operation(key="failing")
+        running.begin()
+        failing.begin()
+        raw.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(Outage) as raised:
+                operation().begin()
+            assert running._holding.renew() is not None
+            assert running.finish(CREATED)
+            failing.finish(None, nothing_done=True)
+        finally:
+            raw.config_set("maxmemory", 0)
+        assert operation(still_unknown, key="failing").begin() == Started()
+        assert not isinstance(raised.value, Unusable)
+        assert "does not answer" in caplog.text
 
 
 class TestRenewer:

@@ -10,6 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
+from django_idempotency.lifecycle import lease
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.signals import Event, failed_open
 from django_idempotency.stores import breaker
@@ -109,9 +110,10 @@ class TestRedis:
         assert Order.objects.count() == 1
 
     def test_a_response_that_cannot_be_stored_is_no_success(
-        self, fragile_redis: RedisServer, caller: Caller, after_write: Any
+        self, fragile_redis: RedisServer, caller: Caller, after_write: Any, monkeypatch: Any
     ) -> None:
         """What the view did is done; whether it will be remembered, nobody knows."""
+        monkeypatch.setattr(lease, "PERSISTENCE", 0.3)
         after_write(fragile_redis.stop)
         assert caller.post(PATH).status_code == 500
         assert Order.objects.count() == 1

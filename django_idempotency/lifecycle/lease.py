@@ -6,7 +6,7 @@ from datetime import timedelta
 from time import monotonic
 
 from ..protocol.record import Snapshot, State, StoredResponse
-from ..stores.base import Outage
+from ..stores.base import Outage, Unusable
 from ..stores.cache import CacheStore
 from .renewing import renewer
 
@@ -16,7 +16,12 @@ RENEWALS = 3
 """How often a lease is renewed within its length, so that it outlives two that fail."""
 
 POLL = 0.1
-"""Seconds between two looks of a duplicate that waits."""
+"""Seconds between two looks of a duplicate that waits, and between two tries to say how an attempt
+ended."""
+
+PERSISTENCE = 10.0
+"""Seconds for which an attempt tries to store its response, within its lease. Servers end workers
+that are silent for much longer (gunicorn: 30 s)."""
 
 
 class LeaseHold:
@@ -55,21 +60,29 @@ class LeaseHold:
         return monotonic() < self._until
 
     def complete(self, response: StoredResponse, retention: timedelta) -> bool:
+        """The view's effects are done, so one failed try is no reason to lose the response."""
         renewer.drop(self)
+        until = min(self._until, monotonic() + PERSISTENCE)
         self._until = 0.0
-        return self._store.complete(self._record, response, retention)
+        while True:
+            try:
+                return self._store.complete(self._record, response, retention)
+            except Outage as error:
+                if isinstance(error, Unusable) or monotonic() + POLL > until:
+                    raise
+            threading.Event().wait(POLL)
 
     def release(self, nothing_done: bool = False) -> None:
         renewer.drop(self)
         if not self._has_taken:
             return
-        self._until = 0.0
         # An attempt that has not started leaves the record as it found it.
         is_open = not nothing_done if self._has_started else self.interrupted
-        try:
-            self._store.release(self._record, is_open)
-        except Outage:
-            logger.info("A record could not be released; its lease lapses by itself")
+        release = _Release(self._store, self._record, is_open, self._until)
+        self._until = 0.0
+        again = release.renew()
+        if again is not None:
+            renewer.keep(release, again)
 
     def renew(self) -> float | None:
         """Called in the background."""
@@ -101,3 +114,23 @@ class LeaseHold:
         self._until = self._asked + self._length
         renewer.keep(self, self._length / RENEWALS)
         return record
+
+
+class _Release:
+    """How an attempt ended that stores no response: nobody waits for it, so it is said again in the
+    background, until the lease would have lapsed anyway."""
+
+    def __init__(self, store: CacheStore, record: Snapshot, is_open: bool, until: float) -> None:
+        self._store = store
+        self._record = record
+        self._is_open = is_open
+        self._until = until
+
+    def renew(self) -> float | None:
+        try:
+            self._store.release(self._record, self._is_open)
+        except Outage as error:
+            if not isinstance(error, Unusable) and monotonic() + POLL <= self._until:
+                return POLL
+            logger.info("A record could not be released; its lease lapses by itself")
+        return None

@@ -21,6 +21,10 @@ class Outage(Exception):
     """The store is out of reach, and cannot say whether anything was changed."""
 
 
+class Unusable(Outage):
+    """The store answers, and cannot use what it has under this one name. Asking again is no use."""
+
+
 class Claims(Protocol):
     """Finds and creates records.
 

@@ -110,10 +110,11 @@ class RedisCells:
         self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
     ) -> bool:
         ours = (record_id, attempt, response, _milliseconds(retention))
-        return bool(self._redis.run(scripts.COMPLETE, name, *ours))
+        return bool(self._redis.run(scripts.COMPLETE, name, *ours, at_once=True))
 
     def release(self, name: str, record_id: int, attempt: int, is_open: bool) -> bool:
-        return bool(self._redis.run(scripts.RELEASE, name, record_id, attempt, int(is_open)))
+        ours = (record_id, attempt, int(is_open))
+        return bool(self._redis.run(scripts.RELEASE, name, *ours, at_once=True))
 
 
 def _cell(found: list[Any]) -> Cell:

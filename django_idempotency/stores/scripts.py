@@ -4,6 +4,10 @@ A record is a hash. Its fields: ``id`` (random; a record that takes another's pl
 ``state``, ``attempt``, ``fingerprint``, ``open`` (an attempt has not said how it ended), ``lease``
 and ``expires`` (milliseconds of Redis's clock), ``tombstone`` (milliseconds), ``response``, and
 ``method`` and ``path`` for people. Redis removes it when nobody can want it any more.
+
+When Redis's memory is full, a claim is refused, and what a running attempt has to say is not: only
+a script whose first write needs memory is stopped, and ``PEXPIREAT`` needs none
+(https://redis.io/docs/latest/develop/programmability/eval-intro/).
 """
 
 _NOW = """
@@ -42,7 +46,7 @@ if found[1] then
                 is_held and 1 or 0, is_expired and 1 or 0, is_buried and 1 or 0}
     end
 end
-redis.call('DEL', KEYS[1])
+if found[1] then redis.call('DEL', KEYS[1]) end
 redis.call(
     'HSET', KEYS[1], 'id', ARGV[1], 'state', 'claimed', 'attempt', '1', 'open', '1',
     'lease', string.format('%.0f', now + lease), 'expires', string.format('%.0f', now + retention),
@@ -98,8 +102,8 @@ RENEW = (
     + """
 if not (is_ours and is_claimed) then return 0 end
 local lease = now + tonumber(ARGV[3])
-redis.call('HSET', KEYS[1], 'lease', string.format('%.0f', lease))
 keep(lease, tonumber(found[4]), tonumber(found[5]))
+redis.call('HSET', KEYS[1], 'lease', string.format('%.0f', lease))
 return 1
 """
 )
@@ -114,10 +118,10 @@ COMPLETE = (
 if is_ours and found[6] == ARGV[3] then return 1 end
 if not (is_ours and is_claimed) then return 0 end
 local expires = now + tonumber(ARGV[4])
+keep(0, expires, tonumber(found[5]))
 redis.call(
     'HSET', KEYS[1], 'state', 'completed', 'lease', '0', 'open', '0', 'response', ARGV[3],
     'expires', string.format('%.0f', expires))
-keep(0, expires, tonumber(found[5]))
 return 1
 """
 )
@@ -125,9 +129,11 @@ return 1
 
 # id, attempt, open
 RELEASE = (
-    _OURS
+    _KEEP
+    + _OURS
     + """
 if not (is_ours and is_claimed) then return 0 end
+keep(0, tonumber(found[4]), tonumber(found[5]))
 redis.call('HSET', KEYS[1], 'lease', '0', 'open', ARGV[3])
 return 1
 """
