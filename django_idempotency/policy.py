@@ -188,9 +188,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "fingerprint": values.choice_or_function(Fingerprint),
     "fingerprint_fields": values.optional(values.names),
     "fingerprint_ignored_fields": values.names,
-    "retention": values.duration(
-        timedelta(seconds=1), values.TEN_YEARS, "one second and ten years"
-    ),
+    "retention": values.RETENTION,
     "tombstone": values.duration(timedelta(0), values.TEN_YEARS, "nothing and ten years"),
     "expired_status": values.number(400, 499, "an HTTP client error"),
     "not_stored": values.statuses,

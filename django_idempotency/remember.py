@@ -10,9 +10,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from . import values
+
 Thing = TypeVar("Thing")
 
 _ATTRIBUTE = "_idempotency_memory"
+_retention = values.RETENTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,14 @@ def remember(thing: Thing) -> Thing:
 def remember_for(thing: Thing, retention: timedelta) -> Thing:
     """Let this response replay for another time than policy says.
 
-    :param retention: counted from completion; at least a second
-    :raises ValueError: for less
+    :param retention: counted from completion; from one second to ten years, as ``RETENTION``
+    :raises TypeError: if it is no ``timedelta``
+    :raises ValueError: if it is less or more
     """
-    if retention < timedelta(seconds=1):
-        raise ValueError(f"retention must be at least one second, not {retention!r}")
+    try:
+        _retention(retention)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"retention {error}, not {retention!r}") from None
     return _marked(thing, retention=retention)
 
 

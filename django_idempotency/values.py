@@ -99,6 +99,10 @@ def duration(lowest: timedelta, highest: timedelta, words: str) -> Callable[[obj
     return parse
 
 
+RETENTION = duration(timedelta(seconds=1), TEN_YEARS, "one second and ten years")
+"""Parses how long a response replays. Longer, and databases have no date for its end."""
+
+
 def pattern(value: object) -> re.Pattern[str] | None:
     if value is None or (isinstance(value, re.Pattern) and isinstance(value.pattern, str)):
         return value

@@ -116,9 +116,13 @@ class TestMemory:
         record = IdempotencyRecord.objects.get()
         assert (record.response_body, record.response_headers) == (None, "[]")
 
-    def test_less_than_a_second_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="at least one second"):
-            remember_for(HttpResponse(), timedelta(0))
+    def test_a_time_that_no_policy_may_name_is_refused(self) -> None:
+        """Databases have no date for the end of ten thousand years."""
+        for retention in (timedelta(0), timedelta(days=3_650_000)):
+            with pytest.raises(ValueError, match="must be between one second and ten years"):
+                remember_for(HttpResponse(), retention)
+        with pytest.raises(TypeError, match=r"must be a datetime.timedelta, not 60"):
+            remember_for(HttpResponse(), 60)  # type: ignore[arg-type]
 
 
 def use(settings: Any, **policy: Any) -> None:

@@ -30,6 +30,20 @@ def duration(option: str, value: object) -> timedelta:
     return duration
 
 
+def number(option: str, value: object, unit: str, highest: int) -> int:
+    """Return a whole number from one on.
+
+    :param unit: what it says, for people: "a number of records"
+    :raises CommandError: if it is something else
+    """
+    text = str(value)
+    if re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) and 1 <= int(text) <= highest:
+        return int(text)
+    raise CommandError(
+        f"{option}: {value!r} is not {unit}. Give a whole number from 1 to {highest}."
+    )
+
+
 def alias(value: str | None) -> str:
     """Return the alias of a database: the one given, or where guarded views keep their records.
 

@@ -1,6 +1,5 @@
 """``manage.py purge_idempotency_records``: for cron, or by hand."""
 
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +11,7 @@ from ...conf import configuration
 from ...policy import Store
 from ...stores.contention import is_contention
 from ...stores.db import DatabaseStore
-from ..options import alias, duration
+from ..options import alias, duration, number
 
 # SQLite takes 32766 parameters in one statement, PostgreSQL 65535.
 _LARGEST_BATCH = 30_000
@@ -71,7 +70,8 @@ class Command(BaseCommand):
         self._older_than = duration("--older-than", options["older_than"])
         self._pause = duration("--pause", options["pause"]).total_seconds()
         self._limit = None if limit is None else duration("--time-limit", limit).total_seconds()
-        batch_size = _batch_size(options["batch_size"])
+        given = options["batch_size"]
+        batch_size = number("--batch-size", given, "a number of records", _LARGEST_BATCH)
         if options["verbosity"] and configuration().policy.store is Store.CACHE:
             self.stdout.write(_NOTHING_TO_DO.format(configuration().cache))
         store = DatabaseStore(alias(options["database"]))
@@ -126,16 +126,6 @@ class Command(BaseCommand):
 
 def _at_most(count: int) -> str:
     return f"more than {_COUNTED}" if count > _COUNTED else str(count)
-
-
-def _batch_size(value: object) -> int:
-    text = str(value)
-    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) and 1 <= int(text) <= _LARGEST_BATCH:
-        return int(text)
-    raise CommandError(
-        f"--batch-size: {value!r} is not a number of records. Give a whole number from 1 to "
-        f"{_LARGEST_BATCH}."
-    )
 
 
 def _failure(error: Error, alias: str, removed: int) -> str:

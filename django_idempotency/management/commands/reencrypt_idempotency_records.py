@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error, connections, router
+from django.db import Error
 
 from ...codecs import LOCKED, Codec, Keyring, NoKeys, Unreadable, Vault, recode, up_to_date
 from ...conf import configuration
-from ...models import IdempotencyRecord
 from ...protocol.record import StoredResponse
 from ...stores.base import Outage
 from ...stores.cached_db import forget
 from ...stores.recode import recode_responses, recode_steps, unsettled, unsettled_steps
+from ..options import alias, number
 
 _LARGEST_BATCH = 10_000
 _UNENCRYPTED = frozenset({"", str(Codec.ZLIB)})
@@ -30,7 +30,6 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--batch-size",
-            type=int,
             default=100,
             metavar="RECORDS",
             help="Records per transaction. Default: 100.",
@@ -50,14 +49,13 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not 1 <= options["batch_size"] <= _LARGEST_BATCH:
-            raise CommandError(f"--batch-size: give a number from 1 to {_LARGEST_BATCH}.")
-        self._using = _alias(options["database"])
+        size = number("--batch-size", options["batch_size"], "a number of records", _LARGEST_BATCH)
+        self._using = alias(options["database"])
         self._keyring = _usable_keyring()
         self._vault = Vault(Codec.FERNET, self._keyring)
         self._choose(options["unencrypted"])
         try:
-            summary = self._count() if options["dry_run"] else self._run(options["batch_size"])
+            summary = self._count() if options["dry_run"] else self._run(size)
         except (Error, Outage) as error:
             reason = str(error) or "the cache does not answer"
             raise CommandError(
@@ -141,13 +139,3 @@ def _usable_keyring() -> Keyring:
     except NoKeys as error:
         raise CommandError(str(error)) from error
     return keyring
-
-
-def _alias(value: str | None) -> str:
-    alias = value or configuration().policy.using or router.db_for_write(IdempotencyRecord)
-    if alias not in connections:
-        raise CommandError(
-            f"--database: there is no database {alias!r} in DATABASES. Give one of: "
-            f"{', '.join(connections)}."
-        )
-    return alias

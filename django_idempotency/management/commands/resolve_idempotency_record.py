@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import router
+from django.db import Error
 from django.utils.timezone import now
 
 from ...codecs import NoKeys
 from ...conf import configuration
 from ...contract.answers import answered
 from ...lifecycle.operators import Desk, Settled
-from ...models import IdempotencyRecord
 from ...protocol.record import StoredResponse
 from ...stores.interrupted import Interrupted, interrupted
+from ..options import alias, number
 
 logger = logging.getLogger("django_idempotency")
+
+_MOST = 1_000_000
+_LARGEST_ID = 2**63 - 1
 
 NOT_SETTLED = {
     Settled.IN_FLIGHT: "An attempt is running, or somebody else is deciding. Nothing was changed.",
@@ -44,26 +47,37 @@ class Command(BaseCommand):
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         listed = actions.add_parser("list", help="Show interrupted operations, oldest first.")
         listed.add_argument("--key", help="Only those under this key, as it was sent.")
-        listed.add_argument("--limit", type=int, default=100, help="At most so many. Default: 100.")
+        listed.add_argument("--limit", default=100, help="At most so many. Default: 100.")
         for name, text in (
             ("release", "The next retry runs, from the first step that is not done."),
             ("refuse", "Retries get idempotency_operation_refused, and nothing runs."),
         ):
-            actions.add_parser(name, help=text).add_argument("record", type=int)
+            actions.add_parser(name, help=text).add_argument("record")
         _add_answer(actions.add_parser("answer", help="Retries get this response."))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        using = options["database"] or _alias()
+        using = alias(options["database"])
+        try:
+            if options["action"] == "list":
+                self._list(using, options)
+            else:
+                self._settle(using, options)
+        except Error as error:
+            raise CommandError(f'Database "{using}": {error}.') from error
+
+    def _list(self, using: str, options: dict[str, Any]) -> None:
+        limit = number("--limit", options["limit"], "a number of operations", _MOST)
+        for each in interrupted(using, limit, options["key"]):
+            self.stdout.write(_line(each))
+
+    def _settle(self, using: str, options: dict[str, Any]) -> None:
         action = options["action"]
-        if action == "list":
-            for each in interrupted(using, options["limit"], options["key"]):
-                self.stdout.write(_line(each))
-            return
-        settled = _settle(Desk(using), action, options)
+        record = number("RECORD", options["record"], "the number of a record", _LARGEST_ID)
+        settled = _settle(Desk(using), action, {**options, "record": record})
         if settled is not Settled.DONE:
-            raise CommandError(f"Record {options['record']}: {NOT_SETTLED[settled]}")
-        logger.info("Record %d: %s by command", options["record"], action)
-        self.stdout.write(f"Record {options['record']}: done ({action}).")
+            raise CommandError(f"Record {record}: {NOT_SETTLED[settled]}")
+        logger.info("Record %d: %s by command", record, action)
+        self.stdout.write(f"Record {record}: done ({action}).")
 
 
 def _settle(desk: Desk, action: str, options: dict[str, Any]) -> Settled:
@@ -80,7 +94,7 @@ def _settle(desk: Desk, action: str, options: dict[str, Any]) -> Settled:
 
 
 def _add_answer(parser: ArgumentParser) -> None:
-    parser.add_argument("record", type=int)
+    parser.add_argument("record")
     parser.add_argument("--status", type=int, required=True, help="HTTP status, 200 to 499.")
     body = parser.add_mutually_exclusive_group()
     body.add_argument("--body", default="", help="The body, as UTF-8.")
@@ -111,8 +125,3 @@ def _line(each: Interrupted) -> str:
         f"{each.record_id}  {each.method} {each.path}  attempt {each.attempt}, started {age} ago; "
         f"steps done: {done}"
     )
-
-
-def _alias() -> str:
-    using = configuration().policy.using
-    return using or router.db_for_write(IdempotencyRecord)

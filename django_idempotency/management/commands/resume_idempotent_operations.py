@@ -10,9 +10,10 @@ from django.db import Error, connections
 from ...contract.handlers import resumable_handlers
 from ...http.resuming import Resumed, resume
 from ...stores.interrupted import Abandoned, abandoned
-from ..options import alias, duration
+from ..options import alias, duration, number
 
 _FOUND = "found"
+_MOST = 1_000_000
 
 
 class Command(BaseCommand):
@@ -27,7 +28,6 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--limit",
-            type=int,
             default=100,
             metavar="OPERATIONS",
             help="Run at most so many; the next run goes on. Default: 100.",
@@ -49,15 +49,14 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["limit"] < 1:
-            raise CommandError(f"--limit: give a number from 1, not {options['limit']}.")
+        limit = number("--limit", options["limit"], "a number of operations", _MOST)
         self._using = alias(options["database"])
         self._handlers = resumable_handlers(self._using)
         self._counts: Counter[str] = Counter()
         self._orphans: Counter[str] = Counter()
         found = abandoned(self._using, duration("--older-than", options["older_than"]))
         try:
-            self._go_through(found, options["limit"], options["dry_run"])
+            self._go_through(found, limit, options["dry_run"])
         except Error as error:
             raise CommandError(
                 f'Database "{self._using}": {error}. {self._summary()} Run it again.'
