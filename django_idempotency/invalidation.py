@@ -9,14 +9,14 @@ from .models import IdempotencyRecord
 from .stores.cached_db import forget
 
 
-def forget_in_cache(instance: Any, **kwargs: Any) -> None:
+def forget_in_cache(instance: Any, using: str, **kwargs: Any) -> None:
     """An operator deletes a record.
 
     :raises Outage: if the cache does not answer; the record stays, or the cache would replay it
     """
     settings = configuration()
     if settings.cache is not None:
-        forget(settings.cache, settings.secret, instance.scope, instance.key)
+        forget(settings.cache, settings.secret, using, instance.scope, instance.key)
 
 
 def connect() -> None:

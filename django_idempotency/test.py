@@ -229,7 +229,7 @@ def _records(using: str | None) -> QuerySet[IdempotencyRecord]:
 
 def _change(records: QuerySet[IdempotencyRecord], **values: Any) -> int:
     for record in records:
-        forget_in_cache(record)  # whose copies would live on
+        forget_in_cache(record, records.db)  # whose copies would live on
     return records.update(**values)
 
 

@@ -16,14 +16,22 @@ TIMEOUT = 0.5
 """Seconds that a request of the tests waits for Redis."""
 
 
-class RedisServer:
-    """``redis-server`` on a port of loopback, with its data in a folder."""
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
-    def __init__(self, folder: Path) -> None:
+
+class RedisServer:
+    """``redis-server`` on a port of loopback, with its data in a folder.
+
+    :param options: of its command line
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
         self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._options = options
+        self.port = free_port()
         self.start()
 
     @property
@@ -33,7 +41,7 @@ class RedisServer:
     def start(self) -> None:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         self._process = subprocess.Popen(
-            [*command, "--dir", str(self._folder), "--logfile", "redis.log"],
+            [*command, *self._options, "--dir", str(self._folder), "--logfile", "redis.log"],
         )
         deadline = time.monotonic() + 30
         while not self._answers():

@@ -259,3 +259,26 @@ class TestVanishedHostsByTheServer:
     def test_mysql_says_that_it_is_well(self, session, name):
         session(init_command=f"SET SESSION {name}=300")
         assert "W004" not in ids("elsewhere", deploy=True)
+
+
+class TestTenants:
+    """As django-tenants' settings describe them."""
+
+    def test_one_table_for_users_of_many_schemas(self, settings):
+        settings.TENANT_MODEL = "tenants.Shop"
+        settings.TENANT_APPS = ["django.contrib.auth"]
+        assert "one could get the other's answer" in only("E015").msg
+        settings.TENANT_APPS = ["django.contrib.auth", "django_idempotency"]
+        silent("E015")
+
+    @pytest.mark.parametrize("setting", ["TENANT", "SCOPE"])
+    def test_a_scope_that_names_the_tenant(self, settings, setting):
+        settings.TENANT_MODEL = "tenants.Shop"
+        settings.TENANT_APPS = ["django.contrib.auth"]
+        settings.IDEMPOTENCY = {setting: lambda request: request.tenant}
+        silent("E015")
+
+    def test_users_are_shared_too(self, settings):
+        settings.TENANT_MODEL = "tenants.Shop"
+        settings.TENANT_APPS = ["tests.shop"]
+        silent("E015")

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.two_databases import STORIES
+from tests.two_databases import ANYWHERE, STORIES
 
-pytestmark = [pytest.mark.once, pytest.mark.processes]
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize(
+    "story", [*(pytest.param(story, marks=pytest.mark.once) for story in STORIES), *ANYWHERE]
+)
 def test_with_two_databases(story: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.two_databases", story],

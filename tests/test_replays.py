@@ -180,10 +180,10 @@ class TestThread:
 
         add = ReplayCount.add
 
-        def interrupted(number: int) -> None:
+        def interrupted(number: int, using: str) -> None:
             monkeypatch.setattr(ReplayCount, "add", add)
             counter.add()
-            add(number)
+            add(number, using)
 
         monkeypatch.setattr(ReplayCount, "add", interrupted)
         counter.add()
@@ -226,7 +226,7 @@ class TestThread:
 
         add = ReplayCount.add
 
-        def fail(number: int) -> None:
+        def fail(number: int, using: str) -> None:
             monkeypatch.setattr(ReplayCount, "add", add)
             raise OSError
 

@@ -20,6 +20,7 @@ from . import (
     paths,
     resuming,
     retention,
+    tenants,
     views,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "paths",
     "resuming",
     "retention",
+    "tenants",
     "views",
 ]
 
@@ -57,6 +59,7 @@ CHECKS = {
     "django_idempotency.E012": "The cache ignores exceptions.",
     "django_idempotency.E013": "The cache has no timeouts.",
     "django_idempotency.E014": "Redis drops records when its memory is full (deploy).",
+    "django_idempotency.E015": "Records of all tenants are in one table, without TENANT.",
     "django_idempotency.E020": "A view that owns its transactions runs in a request's block.",
     "django_idempotency.E040": "A policy encrypts, and there are no keys.",
     "django_idempotency.E041": "Responses are encrypted, and cryptography is not installed.",

@@ -1,7 +1,7 @@
-"""Completed records in a cache: plain data, sealed, so that a cache can only forget.
+"""Completed records in a cache: plain data, sealed.
 
-Whoever can write to the cache cannot make up a response, nor move one to another caller's key:
-the seal needs the secret and covers the name. Nothing is ever unpickled.
+Whoever can write to the cache cannot make up a response, nor move one to another caller's key or
+another tenant's: the seal needs the secret and covers the name. Nothing is ever unpickled.
 """
 
 import hmac
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from .record import RESPONSE_VERSION, Omitted, StoredResponse
+from .scope import keyed_digest
 
 _SEAL = sha256().digest_size
 _LENGTH = 4
@@ -28,18 +29,20 @@ RESPONSE = f"response.{RESPONSE_VERSION}"
 """Kind of the things that are sealed here; another layout has other names."""
 
 
-def record_name(secret: bytes, scope: str, key: str, kind: str = RESPONSE) -> str:
+def record_name(
+    secret: bytes, place: tuple[str, ...], scope: str, key: str, kind: str = RESPONSE
+) -> str:
     """Return the name of a record in a cache: no key appears there in clear.
 
     :param secret: without it nobody can test a guess against the names
+    :param place: what tells the database, and the tenant in it, from others: each of them may have
+        a record of this scope and key
     :param scope: the digest of the caller
     :param key: the caller's key
     :param kind: what lies there
     """
-    digest = hmac.new(b"django_idempotency.name:" + secret, digestmod=sha256)
-    # A scope has a fixed length, so nothing can move between the two.
-    digest.update(f"{len(scope)}:{scope}:{key}".encode("utf-8", "surrogatepass"))
-    return f"idempotency:{kind}:{digest.hexdigest()}"
+    digest = keyed_digest(b"django_idempotency.name:" + secret, (*place, scope, key))
+    return f"idempotency:{kind}:{digest.hex()}"
 
 
 def seal(secret: bytes, name: str, remembered: Remembered) -> bytes:

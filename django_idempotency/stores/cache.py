@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from secrets import randbits
 
-from django.core.cache import caches
-from django.core.cache.backends.locmem import LocMemCache
-
 from ..protocol.envelope import Remembered, record_name, seal, unseal
 from ..protocol.finding import Finding, standing_of
 from ..protocol.record import (
@@ -22,6 +19,7 @@ from ..protocol.record import (
     StoredResponse,
 )
 from .cells import Cells, RedisCells
+from .local_cache import is_local
 from .local_cells import LocalCells
 
 KIND = "record"
@@ -36,10 +34,14 @@ class CacheStore:
     :param cache: alias of the cache
     :param secret: key of the names and seals
     :param lease: how long a claim holds without being renewed
+    :param place: what tells tenants apart that share the cache
     """
 
-    def __init__(self, cache: str, secret: bytes, lease: timedelta) -> None:
+    def __init__(
+        self, cache: str, secret: bytes, lease: timedelta, place: tuple[str, ...] = ()
+    ) -> None:
         self.lease = lease
+        self._place = place
         self._secret = secret
         self._cells = cells_of(cache)
         self._name = ""  # until the claim
@@ -50,7 +52,8 @@ class CacheStore:
 
     def claim(self, claim: Claim) -> Snapshot | None:
         """Return the record, created if absent or expired; a fresh one is held already."""
-        self._name, new = record_name(self._secret, claim.scope, claim.key, KIND), randbits(63)
+        self._name = self._name_of(claim.scope, claim.key)
+        new = randbits(63)
         cell = self._cells.claim(self._name, new, claim, self.lease)
         return Snapshot(
             cell.id,
@@ -66,7 +69,7 @@ class CacheStore:
 
     def look_up(self, scope: str, key: str) -> Finding | None:
         """Return what is known under a key of a scope; ``None`` if nothing is."""
-        self._name = record_name(self._secret, scope, key, KIND)
+        self._name = self._name_of(scope, key)
         seen = self._cells.look(self._name)
         if seen is None:
             return None
@@ -99,7 +102,7 @@ class CacheStore:
     def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
         remembered = Remembered(record.fingerprint, response)
-        value = seal(self._secret, self._place(record.id), remembered)
+        value = seal(self._secret, self._incarnation(record.id), remembered)
         return self._cells.complete(*self._ours(record), value, retention)
 
     def release(self, record: Snapshot, is_open: bool) -> bool:
@@ -123,7 +126,7 @@ class CacheStore:
         """What this version cannot have sealed is unreadable: neither executed nor replayed."""
         if sealed is None:
             return None
-        remembered = unseal(self._secret, self._place(record_id), sealed)
+        remembered = unseal(self._secret, self._incarnation(record_id), sealed)
         if remembered is None or remembered.fingerprint != fingerprint:
             return StoredResponse(0, omitted=Omitted.UNREADABLE)
         return remembered.response
@@ -131,11 +134,14 @@ class CacheStore:
     def _ours(self, record: Snapshot) -> tuple[str, int, int]:
         return self._name, record.id, record.attempt
 
-    def _place(self, record_id: int) -> str:
+    def _name_of(self, scope: str, key: str) -> str:
+        return record_name(self._secret, self._place, scope, key, KIND)
+
+    def _incarnation(self, record_id: int) -> str:
+        """What a response is sealed to: another record of the same name is another one."""
         return f"{self._name}/{record_id}"
 
 
 def cells_of(cache: str) -> Cells:
     """Return what keeps the records in a cache."""
-    local = isinstance(caches[cache], LocMemCache)
-    return LocalCells(cache) if local else RedisCells(cache)
+    return LocalCells(cache) if is_local(cache) else RedisCells(cache)

@@ -1,7 +1,10 @@
 """Records in the database, completed ones also in a cache: a replay found there costs no SQL.
 
-The database decides. A completed record does not change, so what the cache says can only be
-missing: by eviction, by an outage, or because an operator deleted the record.
+The database decides. A completed record does not change, so as long as the database forgets
+nothing a copy can only be missing: by eviction, by an outage, or because an operator deleted the
+record. A database that was restored, or failed over to a replica that lacked the last commits, has
+forgotten records whose copies are still there: then :func:`forget_all` makes the copies forgotten,
+too (I17).
 """
 
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from .base import Outage
 from .clock import StoreTime
 from .db import DatabaseStore
+from .places import place_of_records
 from .shelf import BURIED, shelf_of
 from .writer import writer_of
 
@@ -23,11 +27,22 @@ MARGIN = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a record lies in the cache, and the cache's time when we looked (milliseconds)."""
+class _Slot:
+    """Where a copy belongs.
+
+    :ivar name: in the cache
+    :ivar now: the cache's time when we looked (milliseconds)
+    :ivar epoch: of the cache, when we looked
+    """
 
     name: str
     now: int
+    epoch: str
+
+    @property
+    def sealed_to(self) -> str:
+        """A copy is good for one name and one epoch."""
+        return f"{self.name}@{self.epoch}"
 
 
 class CachedDatabaseStore(DatabaseStore):
@@ -43,18 +58,20 @@ class CachedDatabaseStore(DatabaseStore):
         super().__init__(using, is_durable)
         self._cache = cache
         self._secret = secret
-        self._place: _Place | None = None
+        self._slot: _Slot | None = None
 
     def recall(self, claim: Claim) -> Snapshot | None:
         """Return the record if the cache knows that it is completed."""
-        name = record_name(self._secret, claim.scope, claim.key)
+        place = place_of_records(self.using).parts
+        name = record_name(self._secret, place, claim.scope, claim.key)
         try:
             found = shelf_of(self._cache).get(name)
         except Outage:
             return None
+        slot = _Slot(name, found.now, found.epoch)
         if found.value != BURIED:
-            self._place = _Place(name, found.now)
-        remembered = found.value and unseal(self._secret, name, found.value)
+            self._slot = slot
+        remembered = found.value and unseal(self._secret, slot.sealed_to, found.value)
         if not remembered:
             return None
         return Snapshot(0, State.COMPLETED, 0, remembered.fingerprint, False, remembered.response)
@@ -62,7 +79,7 @@ class CachedDatabaseStore(DatabaseStore):
     def claim(self, claim: Claim) -> Snapshot | None:
         """Return the record, created if absent. A completed one is put back into the cache."""
         record = super().claim(claim)
-        if record is not None and record.response is not None and self._place is not None:
+        if record is not None and record.response is not None and self._slot is not None:
             self._remember(record, record.response, self._remaining(record))
         return record
 
@@ -74,12 +91,12 @@ class CachedDatabaseStore(DatabaseStore):
         return completed
 
     def _remember(self, record: Snapshot, response: StoredResponse, lifetime: timedelta) -> None:
-        place = self._place
-        if place is None:
+        slot = self._slot
+        if slot is None:
             return  # the cache did not answer, or wants nothing there
-        value = seal(self._secret, place.name, Remembered(record.fingerprint, response))
-        expires = place.now + lifetime // timedelta(milliseconds=1) * (MARGIN - 1) // MARGIN
-        entry = (place.name, value, expires)
+        value = seal(self._secret, slot.sealed_to, Remembered(record.fingerprint, response))
+        expires = slot.now + lifetime // timedelta(milliseconds=1) * (MARGIN - 1) // MARGIN
+        entry = (slot.name, value, expires)
         writer = writer_of(self._cache)
         # No partial(): if it raised, Django would look for its name, and raise for not finding it.
         transaction.on_commit(lambda: writer.add(entry), using=self.using, robust=True)
@@ -90,10 +107,20 @@ class CachedDatabaseStore(DatabaseStore):
         return found or timedelta(0)
 
 
-def forget(cache: str, secret: bytes, scope: str, key: str) -> None:
+def forget(cache: str, secret: bytes, using: str, scope: str, key: str) -> None:
     """Remove a record from the cache, before it is deleted from the database.
 
+    :param using: alias of the database it is deleted from
     :raises Outage: if the cache does not answer: then the record must not be deleted, because
         the cache would go on replaying it
     """
-    shelf_of(cache).bury(record_name(secret, scope, key))
+    places = place_of_records(using).namesakes()
+    shelf_of(cache).bury([record_name(secret, each.parts, scope, key) for each in places])
+
+
+def forget_all(cache: str) -> None:
+    """Let no copy be believed that was made so far, or is being made by a request that runs now.
+
+    :raises Outage: if the cache does not answer
+    """
+    shelf_of(cache).begin_epoch()

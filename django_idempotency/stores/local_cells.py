@@ -5,11 +5,10 @@ from datetime import timedelta
 from time import time
 from typing import Any
 
-from django.core.cache import caches
-
 from ..background import after_fork
 from ..protocol.record import Claim, State
 from .cells import Cell, Seen, Taken
+from .local_cache import local_cache
 
 _lock = threading.Lock()
 
@@ -32,7 +31,7 @@ class LocalCells:
     """
 
     def __init__(self, alias: str) -> None:
-        self._cache = caches[alias]
+        self._cache = local_cache(alias)
 
     def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> Cell:
         with _lock:

@@ -6,11 +6,15 @@ package opens beside the request know nothing of that, so the place is read in t
 and taken along.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from django.apps import apps
+from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..models import IdempotencyRecord
 
 SERVER = ("HOST", "PORT", "NAME")
 """What of ``DATABASES`` tells one database from another."""
@@ -50,13 +54,59 @@ class Place:
         else:
             there.set_tenant(tenant, *options)
 
+    def namesakes(self) -> "list[Place]":
+        """Return this place as it may be named by other aliases, of a pooler for example.
+
+        Too many do no harm: a name under which nothing lies may be forgotten, too.
+        """
+        *_, name = self.database
+        named = [
+            (alias, _database_of(each))
+            for alias, each in connections.settings.items()
+            if str(each["NAME"]) == name
+        ]
+        others = [replace(self, using=alias, database=there) for alias, there in named]
+        return [self, *(each for each in others if each != self)]
+
 
 def place_of(using: str) -> Place:
     """Return the place of an alias as this thread sees it now. Asks the database nothing."""
     connection = connections[using]
     tenant = _tenant_of(connection)
-    database = tuple(str(connection.settings_dict[name]) for name in SERVER)
-    return Place(using, database, tenant[0] or "", tenant)
+    return Place(using, _database_of(connection.settings_dict), tenant[0] or "", tenant)
+
+
+def place_of_records(using: str) -> Place:
+    """Return the place of the table of records.
+
+    Where django-tenants keeps the table in the shared schema alone, that is one place for all
+    tenants, whichever of them the thread serves.
+    """
+    place = place_of(using)
+    return replace(place, schema=_public()) if place.schema and is_shared() else place
+
+
+def is_shared(label: str = IdempotencyRecord._meta.app_label) -> bool:
+    """Whether django-tenants keeps one table for all tenants.
+
+    :param label: of the app whose tables are meant; of records, if none is given
+    """
+    ours = apps.get_app_config(label).name
+    kinds = getattr(settings, "TENANT_TYPES", {})
+    if kinds:
+        own = [parts["APPS"] for kind, parts in kinds.items() if kind != _public()]
+        listed = [app for each in own for app in each]
+    else:
+        listed = getattr(settings, "TENANT_APPS", [ours])
+    return not any(ours in {app, app.rpartition(".apps.")[0]} for app in listed)
+
+
+def _public() -> str:
+    return str(getattr(settings, "PUBLIC_SCHEMA_NAME", "public"))
+
+
+def _database_of(settings_dict: Any) -> tuple[str, ...]:
+    return tuple(str(settings_dict[name]) for name in SERVER)
 
 
 def _tenant_of(connection: BaseDatabaseWrapper) -> tuple[Any, ...]:

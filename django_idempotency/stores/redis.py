@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.core.cache import caches
+from django.core.cache.backends.base import default_key_func
 from django.core.exceptions import ImproperlyConfigured
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError, ResponseError
@@ -53,6 +54,29 @@ class Redis:
             logger.error("%s. Delete the key %s there, which is not ours", error, key)
             raise
 
+    def read(self, script: str, name: str, *others: str) -> list[Any]:
+        """Run a script that reads one key, and read others after it: one round trip in all.
+
+        Each command has one key: the keys of a script would have to be in one slot of a cluster.
+
+        :return: what the script returned, and the values of the others
+        :raises Outage: if there is no answer, or an error
+        :raises Unusable: if what is under a name is not ours
+        """
+
+        def send(client: Any) -> Any:
+            pipeline = client.pipeline(transaction=False)
+            pipeline.eval(script, 1, self._key(name))
+            for other in others:
+                pipeline.get(self._key(other))
+            return pipeline.execute()
+
+        try:
+            return list(self._ask(send))
+        except Unusable as error:
+            logger.error("%s. Delete the key there, which is not ours", error)
+            raise
+
     def add(self, entries: Iterable[tuple[str, bytes, int]]) -> None:
         """Set what is absent, all in one round trip.
 
@@ -68,12 +92,34 @@ class Redis:
 
         self._ask(send)
 
-    def set(self, name: str, value: bytes, lifetime: timedelta) -> None:
-        """Set a value, whatever was there.
+    def set(self, names: Iterable[str], value: bytes, lifetime: timedelta) -> None:
+        """Set a value under each name, whatever was there.
 
         :raises Outage: if there is no answer, or an error
         """
-        self._ask(lambda client: client.set(self._key(name), value, px=lifetime))
+
+        def send(client: Any) -> None:
+            pipeline = client.pipeline(transaction=False)
+            for name in names:
+                pipeline.set(self._key(name), value, px=lifetime)
+            pipeline.execute()
+
+        self._ask(send)
+
+    def set_forever(self, name: str, value: bytes, if_absent: bool = False) -> bytes:
+        """Set a value that does not expire, and return what is there now.
+
+        :param if_absent: leave alone what is there
+        :raises Outage: if there is no answer, or an error
+        """
+
+        def send(client: Any) -> bytes:
+            pipeline = client.pipeline(transaction=False)
+            pipeline.set(self._key(name), value, nx=if_absent)
+            pipeline.get(self._key(name))
+            return bytes(pipeline.execute()[-1] or b"")
+
+        return self._ask(send)
 
     def _ask(self, question: Callable[[Any], Answer], at_once: bool = False) -> Answer:
         ticket = self._breaker.ticket if at_once else self._breaker.enter()
@@ -100,7 +146,14 @@ class Redis:
             ) from error
 
     def _key(self, name: str) -> str:
-        return str(caches[self._alias].make_key(name))
+        """Django's own function of prefix, version and name, whatever ``KEY_FUNCTION`` says.
+
+        Such a function may ask the thread for its tenant. The threads that write copies and renew
+        leases have none, and neither has the shell in which an operator deletes a record; and
+        names tell the places of records apart by themselves.
+        """
+        cache = caches[self._alias]
+        return default_key_func(name, cache.key_prefix, cache.version)
 
 
 def _is_about_one_key(error: Exception) -> bool:

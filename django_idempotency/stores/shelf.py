@@ -1,15 +1,22 @@
-"""Where completed records lie for those who replay them: a cache that may forget at any time."""
+"""Where completed records lie for those who replay them: a cache that may forget at any time.
+
+Beside them lies the epoch, a random text. A copy is believed in the epoch in which its request
+looked, and in no other: a new epoch makes all copies forgotten, those that are on their way, too.
+An epoch that the cache has lost is followed by another one, which no old copy belongs to.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from secrets import token_hex
 from time import time
 from typing import Protocol
 
-from django.core.cache import caches
-from django.core.cache.backends.locmem import LocMemCache
-
 from ..extras import require
+from .local_cache import is_local, local_cache
+
+EPOCH = "idempotency:epoch"
+"""Name of the epoch. It does not expire."""
 
 BURIED = b"-"
 """Lies where nothing may be put for a while: an operator has deleted the record."""
@@ -24,10 +31,12 @@ class Found:
 
     :ivar value: ``None`` if nothing does
     :ivar now: milliseconds by the clock that decides when things on this shelf expire
+    :ivar epoch: the present one
     """
 
     value: bytes | None
     now: int
+    epoch: str
 
 
 Entry = tuple[str, bytes, int]
@@ -42,8 +51,11 @@ class Shelf(Protocol):
     def add(self, entries: Iterable[Entry]) -> None:
         """Put things where nothing lies."""
 
-    def bury(self, name: str) -> None:
+    def bury(self, names: Iterable[str]) -> None:
         """Remove what lies there, and let nothing be added for a while."""
+
+    def begin_epoch(self) -> None:
+        """Let nobody believe what lies there now, or was on its way before."""
 
 
 # The time comes first: an entry that is added later, for as long as a record has left, must not
@@ -67,14 +79,19 @@ class RedisShelf:
         self._redis = Redis(alias)
 
     def get(self, name: str) -> Found:
-        value, now = self._redis.run(_LOOK, name)
-        return Found(value, now)
+        (value, now), epoch = self._redis.read(_LOOK, name, EPOCH)
+        if epoch is None:
+            epoch = self._redis.set_forever(EPOCH, _new_epoch(), if_absent=True)
+        return Found(value, now, epoch.decode("ascii", "replace"))
 
     def add(self, entries: Iterable[Entry]) -> None:
         self._redis.add(entries)
 
-    def bury(self, name: str) -> None:
-        self._redis.set(name, BURIED, BURIAL)
+    def bury(self, names: Iterable[str]) -> None:
+        self._redis.set(names, BURIED, BURIAL)
+
+    def begin_epoch(self) -> None:
+        self._redis.set_forever(EPOCH, _new_epoch())
 
 
 class LocalShelf:
@@ -84,23 +101,31 @@ class LocalShelf:
     """
 
     def __init__(self, alias: str) -> None:
-        self._cache = caches[alias]
+        self._cache = local_cache(alias)
 
     def get(self, name: str) -> Found:
-        return Found(self._cache.get(name), _now())
+        epoch = self._cache.get_or_set(EPOCH, _new_epoch, None)
+        return Found(self._cache.get(name), _now(), epoch.decode())
 
     def add(self, entries: Iterable[Entry]) -> None:
         for name, value, expires in entries:
             self._cache.add(name, value, (expires - _now()) / 1000)
 
-    def bury(self, name: str) -> None:
-        self._cache.set(name, BURIED, BURIAL.total_seconds())
+    def bury(self, names: Iterable[str]) -> None:
+        self._cache.set_many(dict.fromkeys(names, BURIED), BURIAL.total_seconds())
+
+    def begin_epoch(self) -> None:
+        self._cache.set(EPOCH, _new_epoch(), None)
 
 
 def shelf_of(alias: str) -> Shelf:
     """Return the shelf in a cache."""
-    local = isinstance(caches[alias], LocMemCache)
-    return LocalShelf(alias) if local else RedisShelf(alias)
+    return LocalShelf(alias) if is_local(alias) else RedisShelf(alias)
+
+
+def _new_epoch() -> bytes:
+    # Random rather than counted: after a loss, a counter would come back to where it was.
+    return token_hex(16).encode()
 
 
 def _now() -> int:

@@ -44,7 +44,7 @@ class LeaseContract(StoreContract):
         return operation
 
     def name(self, claim: Claim) -> str:
-        return record_name(SECRET, claim.scope, claim.key, "record")
+        return record_name(SECRET, (), claim.scope, claim.key, "record")
 
     def test_completed_work_is_not_taken_over(self) -> None:
         """A predecessor was stalled, not dead, and finished between claim and takeover."""

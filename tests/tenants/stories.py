@@ -1,62 +1,27 @@
-"""Each function is a story that holds or fails.
+"""Each function is a story that holds or fails, in the project with tenants."""
 
-``python -m tests.tenants.stories`` makes the database, runs all of them, and prints a line of JSON
-for each: its name, and what went wrong.
-"""
-
-import json
-import os
-import sys
-import traceback
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
-import django
+from django.conf import settings as SETTINGS  # noqa: N812
 from django.core.management import call_command
-from django.core.management.commands.migrate import Command as Migrate
+from django.db import connection
+from django.test import override_settings as settings
+from django_tenants.utils import schema_context
+
+from django_idempotency.contrib.replays.counting import counter
+from django_idempotency.contrib.replays.models import ReplayCount
+from django_idempotency.lifecycle.renewing import renewer
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.stores.places import place_of, place_of_records
+from django_idempotency.stores.writer import writer_of
+from tests.shop.models import Order
 
 SHOPS = ("t1", "t2")
 
 Clients = dict[str, Any]
 """Of one user of each tenant; they have the same primary key."""
-
-
-def set_up() -> Clients:
-    make_database()
-    from django_tenants.utils import get_tenant_model
-
-    call_command(Migrate(), run_syncdb=True, verbosity=0)
-    for name in SHOPS:
-        shop = get_tenant_model().objects.create(schema_name=name, name=name)
-        shop.domains.create(domain=host(name))
-    return {name: make_tables(name) for name in SHOPS}
-
-
-def make_database() -> None:
-    from django.db import connections
-
-    settings = connections.settings["default"]
-    name, settings["NAME"] = settings["NAME"], "postgres"
-    with connections["default"]._nodb_cursor() as cursor:
-        cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        cursor.execute(f'CREATE DATABASE "{name}"')
-    connections["default"].close()
-    settings["NAME"] = name
-
-
-def make_tables(name: str) -> Any:
-    from django.contrib.auth.models import User
-    from django.db import connection
-    from django.test import Client
-    from django_tenants.utils import schema_context
-
-    with schema_context(name):
-        with connection.cursor() as cursor:
-            cursor.execute(f"CREATE SCHEMA {name}")
-        call_command(Migrate(), run_syncdb=True, verbosity=0)
-        client = Client(raise_request_exception=False, headers={"host": host(name)})
-        client.force_login(User.objects.create_user("ada"))
-    return client
 
 
 def host(name: str) -> str:
@@ -67,6 +32,18 @@ def post(client: Any, path: str = "/buy/", key: str = "k") -> Any:
     response = client.post(path, headers={"idempotency-key": key})
     assert response.status_code == 201, response.content
     return response
+
+
+def is_replay(response: Any) -> bool:
+    return "Idempotency-Replayed" in response
+
+
+def nothing_is_asked_of_records() -> Any:
+    def refuse(execute: Any, sql: str, *rest: Any) -> Any:
+        assert "idempotencyrecord" not in sql, sql
+        return execute(sql, *rest)
+
+    return connection.execute_wrapper(refuse)
 
 
 def each_gets_its_own(
@@ -84,18 +61,11 @@ def each_gets_its_own(
         assert retry["Idempotency-Replayed"] == "true"
 
 
-def records(name: str) -> Any:
-    from django_tenants.utils import schema_context
-
-    from django_idempotency.models import IdempotencyRecord
-
-    with schema_context(name):
-        return list(IdempotencyRecord.objects.order_by("key"))
-
-
 def records_are_the_tenants(clients: Clients) -> None:
     each_gets_its_own(clients, "/buy/")
-    assert [len(records(name)) for name in SHOPS] == [1, 1]
+    for name in SHOPS:
+        with schema_context(name):
+            assert (IdempotencyRecord.objects.count(), Order.objects.count()) == (1, 1)
 
 
 def own_connections_speak_for_the_tenant(clients: Clients) -> None:
@@ -104,42 +74,108 @@ def own_connections_speak_for_the_tenant(clients: Clients) -> None:
         each_gets_its_own(clients, "/charge/", key=key)
 
 
+def copies_are_the_tenants(clients: Clients) -> None:
+    """The cache has the ``KEY_FUNCTION`` of django-tenants, and its writer a thread of its own."""
+    for cache in ("redis", "local"):
+        with settings(IDEMPOTENCY={"STORE": "cached_db", "CACHE": cache}):
+            each_gets_its_own(clients, "/buy/", writer_of(cache).flush, cache)
+            with nothing_is_asked_of_records():
+                each_gets_its_own(clients, "/buy/", key=cache)
+
+
+def deleted_records_are_forgotten(clients: Clients) -> None:
+    """By one tenant, whichever way its record is deleted."""
+    with settings(IDEMPOTENCY={"STORE": "cached_db", "CACHE": "redis"}):
+        each_gets_its_own(clients, "/buy/", writer_of("redis").flush, "deleted")
+        with schema_context("t1"):
+            IdempotencyRecord.objects.get(key="deleted").delete()
+        assert is_replay(post(clients["t2"], key="deleted"))
+        assert not is_replay(post(clients["t1"], key="deleted"))
+
+
+def copies_are_forgotten_from_anywhere(clients: Clients) -> None:
+    """One command, in whatever schema, for all tenants."""
+    with settings(IDEMPOTENCY={"STORE": "cached_db", "CACHE": "redis"}):
+        each_gets_its_own(clients, "/buy/", writer_of("redis").flush, "lost")
+        forget_records()
+        call_command("forget_idempotency_copies", verbosity=0)
+        for client in clients.values():
+            assert not is_replay(post(client, key="lost"))
+
+
+def records_in_the_cache_alone_are_the_tenants(clients: Clients) -> None:
+    for cache in ("redis", "local"):
+        with settings(IDEMPOTENCY={"STORE": "cache", "CACHE": cache}):
+            each_gets_its_own(clients, "/buy/", key=cache)
+
+
+def leases_are_renewed(clients: Clients) -> None:
+    """By a thread of ours, which has no tenant: a lease of a second outlives its attempt."""
+    from tests.tenants import urls
+
+    def renew() -> None:
+        [lease] = renewer._due
+        renewed = Thread(target=lambda: answers.append(lease.renew()))
+        renewed.start()
+        renewed.join()
+
+    answers: list[Any] = []
+    with settings(IDEMPOTENCY={"STORE": "cache", "CACHE": "redis"}):
+        urls.during_purchase = renew
+        try:
+            assert not is_replay(post(clients["t1"], key="lease"))
+        finally:
+            urls.during_purchase = urls.nothing
+        [seconds] = answers
+        assert seconds is not None
+        assert is_replay(post(clients["t1"], key="lease"))
+
+
+def replays_are_counted(clients: Clients) -> None:
+    """Each tenant's in its own table, by a thread of ours."""
+    counter.flush()
+    before = {name: served(name) for name in SHOPS}
+    post(clients["t1"])
+    for _ in range(3):
+        assert is_replay(post(clients["t1"]))
+    counter.flush()
+    assert counter.waiting == 0
+    assert {name: served(name) - before[name] for name in SHOPS} == {"t1": 3, "t2": 0}
+
+
+def served(name: str) -> int:
+    with schema_context(name):
+        return ReplayCount.served().total
+
+
+def one_table_for_all_tenants_is_one_place(clients: Clients) -> None:
+    """Where only the shared schema has it, a record is deleted from there."""
+    apps = [app for app in SETTINGS.TENANT_APPS if app != "django_idempotency"]
+    with settings(TENANT_APPS=apps), schema_context("t1"):
+        there = place_of_records("default")
+        assert place_of("default").schema == "t1"
+    with schema_context("public"):
+        assert there == place_of("default")
+
+
+def forget_records() -> None:
+    for name in SHOPS:
+        with schema_context(name):
+            Order.objects.all().delete()
+            IdempotencyRecord.objects.all()._raw_delete("default")
+
+
 STORIES: dict[str, Callable[[Clients], None]] = {
     story.__name__: story
     for story in (
         records_are_the_tenants,
         own_connections_speak_for_the_tenant,
+        copies_are_the_tenants,
+        deleted_records_are_forgotten,
+        copies_are_forgotten_from_anywhere,
+        records_in_the_cache_alone_are_the_tenants,
+        leases_are_renewed,
+        replays_are_counted,
+        one_table_for_all_tenants_is_one_place,
     )
 }
-
-
-def forget_everything() -> None:
-    from django.core.cache import caches
-    from django_tenants.utils import schema_context
-
-    from django_idempotency.models import IdempotencyRecord
-    from tests.shop.models import Order
-
-    for name in SHOPS:
-        with schema_context(name):
-            Order.objects.all().delete()
-            IdempotencyRecord.objects.all()._raw_delete("default")
-    caches["local"]._cache.clear()
-
-
-def run(story: Callable[[Clients], None], clients: Clients) -> str:
-    try:
-        story(clients)
-    except Exception:
-        return traceback.format_exc()
-    finally:
-        forget_everything()
-    return ""
-
-
-if __name__ == "__main__":
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.tenants.settings"
-    django.setup()
-    made = set_up()
-    for name in sys.argv[1:] or STORIES:
-        print(json.dumps([name, run(STORIES[name], made)]), flush=True)

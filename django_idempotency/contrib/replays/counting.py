@@ -1,12 +1,15 @@
 """Counting in the memory of each process; a thread adds the sums to the table."""
 
 import logging
+from collections import Counter as Counts
+from contextlib import suppress
 from typing import Any
 
 from django.core import mail
 from django.db import connections
 
 from ...background import Background
+from ...stores.places import Place, place_of
 from .models import ReplayCount
 
 logger = logging.getLogger("django_idempotency")
@@ -19,7 +22,8 @@ PATIENCE = 3
 
 
 class Counter(Background):
-    """A number that waits to be written. A request adds to it, and waits for nothing.
+    """Numbers that wait to be written, one for each place. A request adds to its own, and waits for
+    nothing.
 
     Its thread lives for as long as something waits.
     """
@@ -28,19 +32,20 @@ class Counter(Background):
         super().__init__("idempotency-replays")
 
     def _forget(self) -> None:
-        self._waiting = 0
+        self._waiting: Counts[Place] = Counts()
         self._is_hurried = False
-        self._has_failed = False
+        self._failing: set[Place] = set()
 
     @property
     def waiting(self) -> int:
         """How many replays are not in the table yet."""
-        return self._waiting
+        return self._waiting.total()
 
     def add(self) -> None:
-        """Count one replay."""
+        """Count one replay, where this thread is: the one that writes knows no tenant."""
+        place = place_of(ReplayCount.alias())
         with self._changed:
-            self._waiting += 1
+            self._waiting[place] += 1
             self._start()
 
     def flush(self, patience: float | None = None) -> None:
@@ -57,29 +62,35 @@ class Counter(Background):
         while self._is_running_on(self._write(self._collected())):
             pass
 
-    def _collected(self) -> int:
+    def _collected(self) -> "Counts[Place]":
         with self._changed:
             self._changed.wait_for(lambda: self._is_hurried, INTERVAL)
-            return self._waiting
+            return self._waiting.copy()
 
-    def _write(self, number: int) -> int:
-        """Return how many were written. No error is worth more than a line in the log."""
+    def _write(self, waiting: "Counts[Place]") -> "Counts[Place]":
+        """Return what was written."""
         try:
-            try:
-                ReplayCount.add(number)
-            finally:
+            return Counts({at: number for at, number in waiting.items() if self._added(at, number)})
+        finally:
+            with suppress(Exception):  # its server may be gone, and the thread goes on
                 connections.close_all()  # those of this thread
-        except Exception as error:
-            if not self._has_failed:
-                logger.warning("Replays could not be counted, and wait: %s", error)
-            self._has_failed = True
-            return 0
-        self._has_failed = False
-        return number
 
-    def _is_running_on(self, written: int) -> bool:
+    def _added(self, place: Place, number: int) -> bool:
+        """No error is worth more than a line in the log."""
+        try:
+            place.enter(connections[place.using])
+            ReplayCount.add(number, place.using)
+        except Exception as error:
+            if place not in self._failing:
+                logger.warning("Replays could not be counted, and wait: %s", error)
+            self._failing.add(place)
+            return False
+        self._failing.discard(place)
+        return True
+
+    def _is_running_on(self, written: "Counts[Place]") -> bool:
         with self._changed:
-            self._waiting -= written
+            self._waiting -= written  # which leaves out what is nothing
             if not self._waiting or (self._is_hurried and not written):
                 self._is_hurried = False
                 self._end()

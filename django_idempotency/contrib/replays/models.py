@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from django.db import models, router
-from django.db.models import F, Q, QuerySet, Sum
+from django.db.models import F, Q, Sum
 from django.utils.translation import gettext_lazy as _
 
 
@@ -30,9 +30,12 @@ class ReplayCount(models.Model):
         return f"{self.day}: {self.count}"
 
     @classmethod
-    def add(cls, number: int) -> None:
-        """Count replays for today: one statement, and two more for the first of a day."""
-        day, rows = _today(), cls._rows()
+    def add(cls, number: int, using: str | None = None) -> None:
+        """Count replays for today: one statement, and two more for the first of a day.
+
+        :param using: alias of the table's database, if the present thread need not know it
+        """
+        day, rows = _today(), cls._base_manager.using(using or cls.alias())
         if not rows.filter(day=day).update(count=F("count") + number):
             # Another process may be faster: whoever inserts, everybody adds.
             rows.bulk_create([cls(day=day)], ignore_conflicts=True)
@@ -42,17 +45,14 @@ class ReplayCount(models.Model):
     def served(cls) -> Served:
         """Return what is in the table, asked for in one statement."""
         is_today = Q(day=_today())
-        sums = cls._rows().aggregate(today=Sum("count", filter=is_today), total=Sum("count"))
+        rows = cls._base_manager.using(cls.alias())
+        sums = rows.aggregate(today=Sum("count", filter=is_today), total=Sum("count"))
         return Served(sums["today"] or 0, sums["total"] or 0)
 
     @classmethod
     def alias(cls) -> str:
         """Return the database of the table: a replica would be late."""
         return router.db_for_write(cls)
-
-    @classmethod
-    def _rows(cls) -> "QuerySet[ReplayCount]":
-        return cls._base_manager.using(cls.alias())
 
 
 def _today() -> date:

@@ -83,7 +83,7 @@ class Command(BaseCommand):
         self._done = self._batches = 0
         self._unreadable: Counter[str] = Counter()
         using, settled = self._using, self._settled
-        self._follow(recode_responses(using, self._recode, _forget, settled, size))
+        self._follow(recode_responses(using, self._recode, self._forget, settled, size))
         responses = self._done
         self._follow(recode_steps(using, self._recode_step, *self._steps, size))
         summary = (
@@ -105,6 +105,11 @@ class Command(BaseCommand):
         """How many cannot be read, by the name of their key."""
         return ", ".join(f"{codec}: {count}" for codec, count in sorted(self._unreadable.items()))
 
+    def _forget(self, scope: str, key: str) -> None:
+        settings = configuration()
+        if settings.cache is not None:
+            forget(settings.cache, settings.secret, self._using, scope, key)
+
     def _recode(self, response: StoredResponse) -> StoredResponse | None:
         try:
             return recode(response, self._keyring)
@@ -124,12 +129,6 @@ class Command(BaseCommand):
         if self.stderr.isatty():
             self.stderr.write(f"\r{self._done} responses and steps encrypted", str, ending="")
             self.stderr.flush()
-
-
-def _forget(scope: str, key: str) -> None:
-    settings = configuration()
-    if settings.cache is not None:
-        forget(settings.cache, settings.secret, scope, key)
 
 
 def _usable_keyring() -> Keyring:

@@ -1,0 +1,50 @@
+"""``manage.py forget_idempotency_copies``: after a restore, or a failover that lost commits."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from ...conf import configuration
+from ...stores.base import Outage
+from ...stores.cached_db import forget_all
+from ...stores.local_cache import is_local
+
+_NO_CACHE = (
+    'IDEMPOTENCY["CACHE"] is not set, so there are no copies: every replay comes from the '
+    "database. Nothing to do."
+)
+_FORGOTTEN = (
+    'The copies in cache "{}" are forgotten: replays come from the database, and are copied anew. '
+    'Records whose only place is that cache (STORE = "cache") are untouched.'
+)
+_LOCAL = (
+    'The cache "{}" is in the memory of each process: this command reaches none but its own. '
+    "Restart the processes that serve requests."
+)
+
+
+class Command(BaseCommand):
+    """Makes every copy of a completed record forgotten, in one step."""
+
+    help = (
+        "Makes all copies of completed records in the cache forgotten. Run it after the database "
+        "was restored, or has failed over to a replica that may have lacked the last commits, and "
+        "after every process has left the old database."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        cache = configuration().cache
+        if cache is None:
+            self.stdout.write(_NO_CACHE)
+            return
+        if is_local(cache):
+            raise CommandError(_LOCAL.format(cache))
+        try:
+            forget_all(cache)
+        except Outage as error:
+            raise CommandError(
+                f"{error}. Copies are still replayed: run the command again when the cache "
+                "answers, before requests are let in."
+            ) from error
+        if options["verbosity"]:
+            self.stdout.write(_FORGOTTEN.format(cache))
