@@ -42,7 +42,7 @@ executed = Signal()
 recovered = Signal()
 """The same, under a record that an earlier attempt had left interrupted."""
 interrupted = Signal()
-"""The view ran, and nothing is stored: a retry runs again."""
+"""The view ran, or its resolver did, and nothing is stored: a retry runs, or asks, again."""
 replayed = Signal()
 """The stored response is the answer."""
 conflict = Signal()
@@ -89,7 +89,8 @@ class Event:
     :ivar status: HTTP status of the answer; ``None`` if the view raised or has not run yet
     :ivar attempt: number of the execution under the record; 0 if the view did not run
     :ivar duration: seconds since the guard saw the request
-    :ivar reason: code of the error answer, if it is one
+    :ivar reason: code of the error answer, if it is one; name of the exception, if the guard itself
+        (a resolver, for example) raised one
     :ivar key_digest: first digits of the key's SHA-256, as in the logs; empty without a valid key
     :ivar policy: of the view
     """

@@ -33,17 +33,23 @@ def kill(hold: RowLockHold) -> None:
     held: Any = hold._session
     with held.entered():
         terminate(connections["default"])
-    while hold.is_held():
-        """The server may need a moment."""
 
 
 def terminate(doomed: Any) -> None:
+    """End a session, and return when the server has undone it and let go of its locks."""
     ask = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
     end = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}
+    there = {
+        "postgresql": "SELECT 1 FROM pg_stat_activity WHERE pid = %s",
+        "mysql": "SELECT 1 FROM information_schema.PROCESSLIST WHERE id = %s",
+    }
     with doomed.cursor() as cursor:
         cursor.execute(ask[connection.vendor])
         (session,) = cursor.fetchone()
     fresh = connections.create_connection("default")
     with fresh.cursor() as cursor:
         cursor.execute(end[connection.vendor], [session])
+        cursor.execute(there[connection.vendor], [session])
+        while cursor.fetchall():
+            cursor.execute(there[connection.vendor], [session])
     fresh.close()

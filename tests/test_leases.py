@@ -11,7 +11,12 @@ from django_redis import get_redis_connection
 from django_idempotency.lifecycle import lease, renewing
 from django_idempotency.lifecycle.errors import LostRecord, StepError
 from django_idempotency.lifecycle.lease import LeaseHold
-from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, run_again, still_unknown
+from django_idempotency.lifecycle.non_atomic import (
+    NonAtomicOperation,
+    Resolution,
+    run_again,
+    still_unknown,
+)
 from django_idempotency.lifecycle.operation import InFlight, Started, Unknown
 from django_idempotency.lifecycle.renewing import renewer
 from django_idempotency.lifecycle.waiting import Patience
@@ -189,7 +194,8 @@ class TestInterruptions:
         interrupted()
         for _ in range(2):
             assert operation(still_unknown).begin() == Unknown()
-        assert operation(lambda _: CREATED).begin() == Replay(CREATED)
+        found = Resolution(CREATED, timedelta(hours=1))
+        assert operation(lambda _: found).begin() == Replay(CREATED)
         assert operation(still_unknown).begin() == Replay(CREATED)
 
     def test_an_exception_leaves_it_unknown(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.db.backends.signals import connection_created
 from django.http import JsonResponse
 from django.test import TestCase
@@ -23,9 +23,11 @@ from django_idempotency.lifecycle.operation import (
     Unavailable,
     Unknown,
 )
+from django_idempotency.lifecycle.operators import Desk
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.protocol.decision import Replay
 from django_idempotency.protocol.record import StoredResponse
+from django_idempotency.remember import do_not_remember, remember_for
 from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN
 from django_idempotency.stores import own_connections
 from django_idempotency.stores.base import Busy
@@ -72,6 +74,10 @@ def interrupt(caller: Caller, after_charge: Any, path: str) -> None:
     after_charge(crash)
     with pytest.raises(Crash):
         caller.post(path)
+
+
+def busy(pool: OwnConnections, limit: int) -> Any:
+    raise Busy(waited=True)
 
 
 def code_of(response: Any) -> str:
@@ -249,6 +255,49 @@ class TestResolver:
         assert code_of(caller.post(self.PATH)) == "outcome_unknown"
         assert charges == ["server"]
 
+    @pytest.mark.parametrize("refusal", [503, "forgotten"])
+    def test_what_is_not_stored_is_the_answer_of_one_retry(
+        self, refusal: Any, caller: Caller, after_charge: Any, charges: list[str], monkeypatch: Any
+    ) -> None:
+        """As for a view: a 503, or what is marked, is no result."""
+        interrupt(caller, after_charge, self.PATH)
+        answer = JsonResponse({"try": "later"}, status=503 if refusal == 503 else 404)
+        marked = answer if refusal == 503 else do_not_remember(answer)
+        monkeypatch.setattr(effects, "resolver", lambda operation: marked)
+        seen = caller.post(self.PATH)
+        assert (seen.status_code, seen.json()) == (answer.status_code, {"try": "later"})
+        assert "Idempotency-Replayed" not in seen
+        monkeypatch.setattr(effects, "resolver", lambda operation: JsonResponse({}, status=201))
+        assert [caller.post(self.PATH).status_code for _ in "12"] == [201, 201]
+        assert charges == ["server"]
+
+    def test_it_says_for_how_long_its_response_replays(
+        self, caller: Caller, after_charge: Any, monkeypatch: Any
+    ) -> None:
+        interrupt(caller, after_charge, self.PATH)
+        found = remember_for(JsonResponse({}, status=201), timedelta(days=3))
+        monkeypatch.setattr(effects, "resolver", lambda operation: found)
+        assert caller.post(self.PATH).status_code == 201
+        record = IdempotencyRecord.objects.get()
+        assert record.completed_at is not None
+        replays_for = record.expires_at - record.completed_at
+        assert abs(replays_for - timedelta(days=3)) < timedelta(minutes=1)
+
+    def test_one_that_raises_is_reported(
+        self, caller: Caller, after_charge: Any, monkeypatch: Any, caplog: Any
+    ) -> None:
+        interrupt(caller, after_charge, self.PATH)
+        caplog.set_level("INFO", "django_idempotency")
+        caplog.clear()
+
+        def breaks(operation: Any) -> Any:
+            raise LookupError("the gateway is down")
+
+        monkeypatch.setattr(effects, "resolver", breaks)
+        assert caller.post(self.PATH).status_code == 500
+        (line,) = [each for each in caplog.records if each.name == "django_idempotency"]
+        assert (line.outcome, line.reason) == ("interrupted", "LookupError")
+
     def test_rivals_do_not_ask_at_the_same_time(
         self, caller: Caller, after_charge: Any, monkeypatch: Any
     ) -> None:
@@ -332,12 +381,59 @@ class TestFencing:
         assert winner.finish(CREATED)
         assert an_operation()[0].begin() == Replay(CREATED)
 
-    def test_nor_does_it_if_nobody_has_followed_yet(self) -> None:
+    def test_it_stores_if_nobody_has_followed_yet(self) -> None:
+        """Nothing else was done under the key, so its answer is the answer."""
+        attempt, hold = an_operation()
+        assert attempt.begin() == Started()
+        kill(hold)
+        assert attempt.finish(CREATED)
+        assert an_operation()[0].begin() == Replay(CREATED)
+
+    def test_nor_does_it_while_somebody_decides_what_became_of_it(self) -> None:
+        """A retry has the lock, and asks the resolver: that decision counts."""
         loser, hold = an_operation()
         assert loser.begin() == Started()
         kill(hold)
+
+        def meanwhile(operation: Any) -> Any:
+            with pytest.raises(LostRecord):
+                in_thread(lambda: loser.finish(CREATED)).result()
+            return RUN_AGAIN
+
+        winner, _ = an_operation(meanwhile)
+        assert winner.begin() == Started()
+        assert winner.finish(StoredResponse(200))
+
+    def test_a_commit_whose_confirmation_was_lost_counts(self, monkeypatch: Any) -> None:
+        attempt, hold = an_operation()
+        assert attempt.begin() == Started()
+        commit = hold._session.commit
+
+        def unconfirmed() -> None:
+            commit()
+            raise OperationalError("server closed the connection unexpectedly")
+
+        monkeypatch.setattr(hold._session, "commit", unconfirmed)
+        assert attempt.finish(CREATED)
+        assert an_operation()[0].begin() == Replay(CREATED)
+
+    def test_an_operator_was_faster_than_a_lost_attempt(self) -> None:
+        loser, hold = an_operation()
+        assert loser.begin() == Started()
+        kill(hold)
+        record = IdempotencyRecord.objects.get()
+        assert Desk("default").answer(record.pk, StoredResponse(200), timedelta(hours=1)) == "done"
         with pytest.raises(LostRecord):
             loser.finish(CREATED)
+
+    def test_a_server_that_is_gone_loses_the_answer_and_says_so(self, monkeypatch: Any) -> None:
+        loser, hold = an_operation()
+        assert loser.begin() == Started()
+        kill(hold)
+        with monkeypatch.context() as patch:
+            patch.setattr(OwnConnections, "lend", busy)
+            with pytest.raises(LostRecord):
+                loser.finish(CREATED)
         assert an_operation()[0].begin() == Unknown()
 
     def test_nor_does_it_say_that_nothing_was_done(self) -> None:

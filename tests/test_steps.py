@@ -166,15 +166,38 @@ class TestSteps:
 class TestFencing:
     """I12: steps commit beside the lock, so they have a fence of their own."""
 
-    def test_an_attempt_that_lost_its_lock_takes_no_step(self) -> None:
+    def test_an_attempt_that_was_overtaken_takes_no_step(self) -> None:
         loser, hold = an_operation()
         world = World()
         assert loser.begin() == Started()
         kill(hold)
+        winner = begun()
         with pytest.raises(LostRecord):
             loser.step("charge", world.do, "charge")
         interrupt(loser)
         assert world.done == []
+        assert winner.finish(CREATED)
+
+    def test_a_lock_that_nobody_has_taken_since_is_taken_back(self) -> None:
+        """The database failed over, or an operator ended an idle session: no reason to stop."""
+        operation, hold = an_operation()
+        assert operation.begin() == Started()
+        kill(hold)
+        assert operation.step("charge", World().do, "charge", "ch_1") == "ch_1"
+        assert an_operation(run_again)[0].begin() == InFlight()
+        assert operation.finish(CREATED)
+
+    def test_threads_of_a_view_do_not_disturb_each_other(self) -> None:
+        """They share the connection that holds the lock, which takes one question at a time."""
+        operation, hold = an_operation()
+        assert operation.begin() == Started()
+
+        def ask() -> bool:
+            return all(hold.is_held() for _ in range(50))
+
+        rivals = [in_thread(ask) for _ in range(4)]
+        assert all(each.result() for each in rivals)
+        assert operation.finish(CREATED)
 
     def test_nor_if_it_does_not_know(self, monkeypatch: Any) -> None:
         """The successor starts between the look at the lock and the step's transaction."""

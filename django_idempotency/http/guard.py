@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from ..codecs import Unreadable
 from ..conf import configuration
-from ..lifecycle.operation import InFlight, Operation, Started, Unavailable, Unknown
+from ..lifecycle.operation import Answered, InFlight, Operation, Started, Unavailable, Unknown
 from ..policy import Anonymous, OnOutage, Policy
 from ..protocol import problems
 from ..protocol.decision import Buried, Mismatch, Replay
@@ -125,8 +125,6 @@ class Guard:
         if isinstance(answer, Problem):
             outcome = _OUTCOMES.get(answer.code, Outcome.REFUSED)
             self._reporter.send(outcome, answer.status, reason=str(answer.code))
-        elif answer is not None:
-            self._reporter.send(Outcome.REPLAYED, answer.status_code)
         return answer
 
     def _start(self, caller: Any, parsed: Callable[[], Payload | None], view: Any) -> Answer | None:
@@ -144,6 +142,10 @@ class Guard:
             answer = self._begin(operation)
         except Outage:
             return self._without_store()
+        except Exception as error:
+            # A resolver, for example. Django logs the exception; this says which key it was.
+            self._reporter.send(Outcome.INTERRUPTED, reason=type(error).__qualname__)
+            raise
         if answer is None:
             self._operation = operation
             self._request.idempotency = operation  # type: ignore[attr-defined]
@@ -255,24 +257,17 @@ class Guard:
         return Status.NOT_STORED
 
     def _begin(self, operation: Operation) -> Answer | None:
-        policy = self._policy
-        begun = operation.begin()
-        match begun:
+        match operation.begin():
             case Started():
                 return None
             case Replay(response):
                 return self._replay(response)
-            case Mismatch():
-                return problems.key_reused(policy.header, policy.mismatch_status)
-            case Buried():
-                return problems.key_expired(policy.header, policy.expired_status)
-            case InFlight():
-                return problems.in_flight(policy.in_flight_status, policy.retry_after)
-            case Unknown():
-                return problems.outcome_unknown()
-            case Unavailable():
-                return problems.store_busy(policy.retry_after)
-        assert_never(begun)
+            case Answered(response):
+                tell(response, self._policy, Status.NOT_STORED)
+                self._reporter.send(Outcome.INTERRUPTED, response.status_code)
+                return cast(HttpResponse, response)
+            case obstacle:
+                return _problem_of(obstacle, self._policy)
 
     def _replay(self, stored: StoredResponse) -> Answer:
         if stored.omitted is Omitted.REFUSED:
@@ -288,7 +283,25 @@ class Guard:
             )
             return problems.response_unavailable(stored.status, str(error))
         tell(response, self._policy, Status.REPLAYED)
+        self._reporter.send(Outcome.REPLAYED, response.status_code)
         return response
+
+
+def _problem_of(
+    obstacle: Mismatch | Buried | InFlight | Unknown | Unavailable, policy: Policy
+) -> Problem:
+    match obstacle:
+        case Mismatch():
+            return problems.key_reused(policy.header, policy.mismatch_status)
+        case Buried():
+            return problems.key_expired(policy.header, policy.expired_status)
+        case InFlight():
+            return problems.in_flight(policy.in_flight_status, policy.retry_after)
+        case Unknown():
+            return problems.outcome_unknown()
+        case Unavailable():
+            return problems.store_busy(policy.retry_after)
+    assert_never(obstacle)
 
 
 def _ended(operation: Operation, stored: bool) -> Outcome:

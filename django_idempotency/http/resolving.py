@@ -5,25 +5,31 @@ from typing import Any
 
 from django.http.response import HttpResponseBase
 
-from ..lifecycle.non_atomic import Resolve
+from ..lifecycle.non_atomic import Resolution, Resolve
+from ..lifecycle.operation import Answered
 from ..policy import Policy
-from ..protocol.record import StoredResponse
 from ..protocol.verdict import Verdict
-from ..remember import Memory, memory_of
-from .responses import freeze, rendered
+from ..remember import NOTHING_SAID, memory_of
+from .responses import freeze, is_stored, rendered
 
 
 def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
     """Return what the lifecycle asks.
 
-    :param resolver: returns a response, which is stored; ``RUN_AGAIN`` or ``STILL_UNKNOWN``
+    :param resolver: returns ``RUN_AGAIN``, ``STILL_UNKNOWN``, or a response, which is stored as
+        the view's would be: a 503, or what is marked with ``do_not_remember``, leaves the
+        operation interrupted
     """
 
-    def resolve(operation: Any) -> StoredResponse | Verdict:
+    def resolve(operation: Any) -> Resolution | Answered | Verdict:
         answer = resolver(operation)
         if isinstance(answer, HttpResponseBase):
             response = rendered(answer)
-            return freeze(response, policy, memory_of(response) or Memory())
+            memory = memory_of(response) or NOTHING_SAID
+            if not is_stored(response, policy, memory):
+                return Answered(response)
+            retention = memory.retention or policy.retention
+            return Resolution(freeze(response, policy, memory), retention)
         try:
             return Verdict(answer)
         except ValueError:

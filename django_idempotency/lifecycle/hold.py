@@ -35,12 +35,16 @@ class Hold(Protocol):
         """
 
     def is_held(self) -> bool:
-        """Whether the record is still held. It may be lost the moment after."""
+        """Whether the record is still held. It may be lost the moment after.
+
+        What was lost is taken back, if no other attempt has started since.
+        """
 
     def complete(self, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response and let go; ``False`` if the record is not this attempt's now.
 
-        After :meth:`release` the record is taken again, unless another attempt has started.
+        After :meth:`release`, or if the record was lost, it is taken again, unless another attempt
+        has started.
         """
 
     def release(self, nothing_done: bool = False) -> None:

@@ -1,6 +1,7 @@
 """Non-atomic mode: the view has effects that no transaction of ours can hold."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from ..stores.base import Busy, Claims, Outage
 from ..stores.journal import Journal
 from .errors import LostRecord, StepError
 from .hold import Hold
-from .operation import Begun, InFlight, Operation, Started, Unavailable, Unknown
+from .operation import Answered, Begun, InFlight, Operation, Started, Unavailable, Unknown
 from .steps import Steps
 from .waiting import IMPATIENT, Patience
 
@@ -24,7 +25,19 @@ LOST = (
 )
 
 
-Resolve = Callable[["NonAtomicOperation"], StoredResponse | Verdict]
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The result that a resolver has found for an interrupted attempt.
+
+    :ivar response: what to store
+    :ivar retention: how long it replays
+    """
+
+    response: StoredResponse
+    retention: timedelta
+
+
+Resolve = Callable[["NonAtomicOperation"], Resolution | Answered | Verdict]
 
 
 def still_unknown(operation: "NonAtomicOperation") -> Verdict:
@@ -127,8 +140,10 @@ class NonAtomicOperation(Operation):
                 return Started()
             case Verdict.STILL_UNKNOWN:
                 return Unknown()
-            case response:
-                stored = self._holding.complete(response, self._retention)
+            case Answered() as answered:
+                return answered
+            case Resolution(response, retention):
+                stored = self._holding.complete(response, retention)
                 return Replay(response) if stored else InFlight()
 
     def _start(self) -> Begun:

@@ -40,7 +40,17 @@ class Unknown:
     """An attempt was interrupted, and nobody knows what it did."""
 
 
-Begun = Unknown | Started | Replay | Mismatch | Buried | InFlight | Unavailable
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The view's resolver has an answer that is not stored: the record stays as it is.
+
+    :ivar response: the resolver's response, for this caller alone
+    """
+
+    response: Any
+
+
+Begun = Unknown | Answered | Started | Replay | Mismatch | Buried | InFlight | Unavailable
 
 
 class Operation(ABC):

@@ -1,13 +1,20 @@
 """Holding a record by its row lock, in a session of its own."""
 
+import logging
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
+from django.db import Error
+
 from ..protocol.record import Snapshot, State, StoredResponse
+from ..stores.base import Busy
 from ..stores.db import DatabaseStore
 from ..stores.journal import NOBODY, Journal, Note
 from .session import Session
 from .waiting import IMPATIENT
+
+logger = logging.getLogger("django_idempotency")
 
 NoteOf = Callable[[Snapshot], Note | None]
 """What to note when an attempt starts under a record; ``None`` leaves what is noted."""
@@ -43,8 +50,10 @@ class RowLockHold:
         self._session = session
         self._note_of = note_of
         self._record: Snapshot
+        self._asking = threading.Lock()
         self._is_fresh = False
         self._has_started = False
+        self._has_ended = False
         self.interrupted = False
 
     def take(self, record: Snapshot, patience: timedelta) -> Snapshot | None:
@@ -68,11 +77,29 @@ class RowLockHold:
         return self._record
 
     def is_held(self) -> bool:
-        return self._session.is_alive()
+        # Threads of the view may ask at once, and the session's connection has one user at a time.
+        with self._asking:
+            if self._has_ended:
+                return False
+            return self._session.is_alive() or self._take_back() is State.CLAIMED
 
     def complete(self, response: StoredResponse, retention: timedelta) -> bool:
-        if not self._session.is_open and not self._is_still_ours():
-            return False
+        self._has_ended = True
+        if self._session.is_open:
+            try:
+                return self._complete(response, retention)
+            except Error as error:
+                logger.warning("The lock of record %d was lost: %s", self._record.id, error)
+        match self._take_back():
+            case State.CLAIMED:
+                return self._complete(response, retention)
+            case State.COMPLETED:
+                # The session was lost while it committed: is it our response that is stored?
+                return self._store.response(self._record.id) == response
+            case None:
+                return False
+
+    def _complete(self, response: StoredResponse, retention: timedelta) -> bool:
         try:
             with self._session.entered():
                 stored = self._store.complete(self._record, response, retention)
@@ -82,6 +109,7 @@ class RowLockHold:
         return stored
 
     def release(self, nothing_done: bool = False) -> None:
+        self._has_ended = True
         try:
             if nothing_done and self._has_started:
                 self._journal.end(self._record.id, self._record.attempt)
@@ -110,12 +138,24 @@ class RowLockHold:
         self._record = locked
         return True
 
-    def _is_still_ours(self) -> bool:
-        locked = self._lock(self._record.id)
-        if locked is None:
-            return False
-        if (locked.state, locked.attempt) == (State.CLAIMED, self._record.attempt):
-            self._record = locked
-            return True
+    def _take_back(self) -> State | None:
+        """Lock the record again, in a new session, after the old one has ended.
+
+        A number is given to one attempt only. So while the record has ours, no other attempt has
+        started, and what we did is still the only thing that was done.
+
+        :return: the state of the record; ``None`` if it belongs to another attempt now, is gone, or
+            is locked by somebody. Held only if claimed.
+        """
         self._session.close()
-        return False
+        try:
+            locked = self._lock(self._record.id)
+        except (Busy, Error):
+            return None
+        if locked is not None and locked.attempt == self._record.attempt:
+            self._record = locked
+            if locked.state is not State.CLAIMED:
+                self._session.close()
+            return locked.state
+        self._session.close()
+        return None
