@@ -282,3 +282,25 @@ class TestTenants:
         settings.TENANT_MODEL = "tenants.Shop"
         settings.TENANT_APPS = ["tests.shop"]
         silent("E015")
+
+
+class TestKeptConnections:
+    """I002: they may have been cut meanwhile."""
+
+    @pytest.mark.parametrize("kept", [{"CONN_MAX_AGE": 60}, {"CONN_MAX_AGE": None}])
+    def test_are_checked_before_they_are_used(self, settings, database, kept) -> None:
+        settings.IDEMPOTENCY = {"USING": database(ENGINE=POSTGRESQL, OPTIONS={}, **kept)}
+        assert "CONN_HEALTH_CHECKS" in only("I002", deploy=True).hint
+        connections.settings["elsewhere"]["CONN_HEALTH_CHECKS"] = True
+        silent("I002", deploy=True)
+
+    def test_in_a_pool_too(self, settings, database) -> None:
+        settings.IDEMPOTENCY = {"USING": database(ENGINE=POSTGRESQL, OPTIONS={"pool": True})}
+        assert '"elsewhere"' in only("I002", deploy=True).msg
+
+    def test_those_of_one_request_need_no_check(self, settings, database) -> None:
+        settings.IDEMPOTENCY = {"USING": database(ENGINE=POSTGRESQL, OPTIONS={}, CONN_MAX_AGE=0)}
+        silent("I002", deploy=True)
+
+
+POSTGRESQL = "django.db.backends.postgresql"

@@ -85,6 +85,7 @@ CHECKS = {
     "django_idempotency.W051": "The records' table is missing, or lacks columns.",
     "django_idempotency.W052": "A policy by path holds for no guarded endpoint.",
     "django_idempotency.I001": "Scopes are keyed with SECRET_KEY (deploy).",
+    "django_idempotency.I002": "Kept connections are not checked before they are used (deploy).",
     "django_idempotency.I050": "Pages for browsers are guarded, too, because PATHS is not set.",
 }
 """Ids of all checks and what they mean."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.db import connections, router
 
 from ..models import IdempotencyRecord
@@ -38,6 +38,17 @@ def check_database(databases: Collection[str] | None = None, **kwargs: Any) -> l
         return []
     ask = _QUESTIONS.get(connection.vendor)
     return [] if ask is None else ask(connection)
+
+
+@register(TAG, deploy=True)
+def check_health_checks(**kwargs: Any) -> list[CheckMessage]:
+    """I002: kept connections that nobody looks at before they are used again."""
+    connection = connection_of_records()
+    if connection is None or connection.vendor not in ("postgresql", "mysql"):
+        return []
+    settings = connection.settings_dict
+    is_kept = settings["CONN_MAX_AGE"] != 0 or settings["OPTIONS"].get("pool")
+    return [_unchecked(connection)] if is_kept and not settings["CONN_HEALTH_CHECKS"] else []
 
 
 def _alias() -> str | None:
@@ -126,4 +137,14 @@ def _no_log(connection: Any, mode: str) -> CheckMessage:
         hint=f'Set DATABASES["{connection.alias}"]["OPTIONS"]["init_command"] to '
         '"PRAGMA journal_mode=WAL".',
         id="django_idempotency.W003",
+    )
+
+
+def _unchecked(connection: Any) -> CheckMessage:
+    alias = connection.alias
+    return Info(
+        f'Connections to database "{alias}" are kept, and used again without a look whether they '
+        "still work: after a restart of the server the first request on each fails in the view.",
+        hint=f'Set DATABASES["{alias}"]["CONN_HEALTH_CHECKS"] = True.',
+        id="django_idempotency.I002",
     )

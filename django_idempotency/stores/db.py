@@ -14,6 +14,7 @@ from .claims import claim_statement
 from .clock import NOW, StoreTime
 from .contention import contention_is_busy, has_waited, is_contention, is_not_migrated
 from .file_locks import is_held_by_file
+from .idle import on_live_connection
 from .journal import Journal
 from .locks import locked_records
 from .patience import lock_timeout
@@ -52,7 +53,10 @@ class DatabaseStore:
         ticket = breaker.ticket
         connection = connections[self.using]
         try:
-            found = claim_statement(connection).run(connection, claim, self._is_durable)
+            found = on_live_connection(
+                connection,
+                lambda: claim_statement(connection).run(connection, claim, self._is_durable),
+            )
         except Error as error:
             if isinstance(error, OperationalError) and is_contention(error):
                 raise Busy(has_waited(error)) from error
