@@ -78,6 +78,11 @@ def _redis() -> str:
     return "" if shutil.which("redis-server") else "redis-server is not installed"
 
 
+def _tenants() -> str:
+    missing = importlib.util.find_spec("django_tenants") is None
+    return "django-tenants is not installed" if missing else ""
+
+
 def _browser() -> str:
     if importlib.util.find_spec("playwright") is None:
         return "playwright is not installed"
@@ -89,6 +94,7 @@ NEEDS: dict[str, Callable[[], str]] = {
     "postgresql": _server("postgresql", "psycopg"),
     "mariadb": _server("mariadb", "MySQLdb"),
     "redis": _redis,
+    "tests with tenants": _tenants,
     "browser tests": _browser,
     "model of the protocol": checker.missing,
 }

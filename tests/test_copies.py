@@ -254,6 +254,22 @@ class TestPlaces:
         lose_commits()
         assert not is_replay(buy(caller))
 
+    def test_any_connection_that_knows_schemas_takes_one_over(self, monkeypatch: Any) -> None:
+        """Without the tenants of django-tenants, too."""
+
+        class Other:
+            schema_name = "public"
+
+            def set_schema(self, name: str) -> None:
+                self.schema_name = name
+
+        other: Any = Other()
+        place_of("default").enter(other)
+        assert other.schema_name == "public"
+        monkeypatch.setattr(connections["default"], "schema_name", "t1", raising=False)
+        place_of("default").enter(other)
+        assert other.schema_name == "t1"
+
     @pytest.mark.parametrize(
         ("names", "expected"),
         [

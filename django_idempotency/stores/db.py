@@ -18,6 +18,7 @@ from .idle import on_live_connection
 from .journal import Journal
 from .locks import locked_records
 from .patience import lock_timeout
+from .places import place_of
 from .purge import purge_statement
 from .rows import COLUMNS, snapshot
 from .statements import record_statements
@@ -49,7 +50,8 @@ class DatabaseStore:
 
         :raises Outage: if the database is out of reach, or cannot keep records
         """
-        breaker = breaker_of(f'Database "{self.using}"')
+        # By tenant: one whose table is missing says nothing about the others.
+        breaker = breaker_of(place_of(self.using).label)
         ticket = breaker.ticket
         connection = connections[self.using]
         try:

@@ -42,6 +42,12 @@ class Place:
         """What tells this place from others, for names of what is kept elsewhere."""
         return (self.using, *self.database, self.schema)
 
+    @property
+    def label(self) -> str:
+        """What log lines call it."""
+        schema = f', schema "{self.schema}"' if self.schema else ""
+        return f'Database "{self.using}"{schema}'
+
     def enter(self, connection: BaseDatabaseWrapper) -> None:
         """Let a connection to the same database speak for the tenant of this place."""
         if not self.schema or _tenant_of(connection) == self._tenant:

@@ -1,5 +1,6 @@
 """Each function is a story that holds or fails, in the project with tenants."""
 
+import logging
 from collections.abc import Callable
 from threading import Thread
 from typing import Any
@@ -148,6 +149,36 @@ def served(name: str) -> int:
         return ReplayCount.served().total
 
 
+def an_outage_is_the_tenants(clients: Clients) -> None:
+    """One tenant without a table: a line in the log, whatever the others do meanwhile."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    lines: list[str] = []
+    logger, handler = logging.getLogger("django_idempotency"), Lines(logging.WARNING)
+    rename("t2", "idempotencyrecord", "elsewhere")
+    logger.addHandler(handler)
+    try:
+        for number in range(3):
+            assert not is_replay(post(clients["t1"], key=f"outage-{number}"))
+            answer = clients["t2"].post("/buy/", headers={"idempotency-key": "outage"})
+            assert answer.status_code == 503, answer.content
+    finally:
+        logger.removeHandler(handler)
+        rename("t2", "elsewhere", "idempotencyrecord")
+    said = [line for line in lines if line.startswith("Database")]
+    assert len(said) == 1, said
+    assert said[0].startswith('Database "default", schema "t2" lacks the table'), said
+
+
+def rename(schema: str, before: str, after: str) -> None:
+    with schema_context(schema), connection.cursor() as cursor:
+        name = "django_idempotency_"
+        cursor.execute(f"ALTER TABLE {schema}.{name}{before} RENAME TO {name}{after}")
+
+
 def one_table_for_all_tenants_is_one_place(clients: Clients) -> None:
     """Where only the shared schema has it, a record is deleted from there."""
     apps = [app for app in SETTINGS.TENANT_APPS if app != "django_idempotency"]
@@ -176,6 +207,7 @@ STORIES: dict[str, Callable[[Clients], None]] = {
         records_in_the_cache_alone_are_the_tenants,
         leases_are_renewed,
         replays_are_counted,
+        an_outage_is_the_tenants,
         one_table_for_all_tenants_is_one_place,
     )
 }
