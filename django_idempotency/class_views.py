@@ -10,14 +10,26 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .doors import EXEMPT, OPTIONS, Options, arun, door_of, overridden, resolve_policy, run
+from .confinement import ConfinedGuard
+from .doors import (
+    EXEMPT,
+    OPTIONS,
+    Options,
+    arun,
+    door_of,
+    overridden,
+    recall,
+    resolve_policy,
+    run,
+)
 from .http.body import keep_body
-from .http.guard import is_running, read_key
+from .http.guard import Guard, is_running, read_key
 from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
 from .looks import MOST, per_function
 from .places import Place, checks_users, place_of
-from .policy import Policy
+from .policy import Policy, Recheck
 from .protocol.problems import Problem
+from .request_thread import on_request_thread
 
 _WATCHED = "_idempotency_watched"
 _HOOKED = "_idempotency_hooked"
@@ -107,6 +119,7 @@ def _guard_instance(view: Any, request: HttpRequest) -> None:
     if looks_after_itself:
         is_exempt = mark_of(handler, EXEMPT) is not None
         without_operation(request, LEFT_ALONE if is_exempt else NOT_BEGUN)
+        _recall_for_handler(view, request, handler)
         return
     if isinstance(key, Problem):
         _refuse(view, name, key, policy)
@@ -115,6 +128,65 @@ def _guard_instance(view: Any, request: HttpRequest) -> None:
     view_class: Any = type(view)
     place = handler_place(view_class, getattr(handler, "__func__", handler))
     setattr(view, name, _guarded(handler, is_async, policy, key, place))
+    recall_before_checks(view, request, policy)
+
+
+def _recall_for_handler(view: Any, request: HttpRequest, handler: Any) -> None:
+    """Do so for a handler that is decorated itself, whose policy is its own."""
+    options = mark_of(getattr(handler, "__func__", handler), OPTIONS)
+    if options is not None:
+        policy = overridden(resolve_policy(request.path_info, type(view)), options)
+        recall_before_checks(view, request, policy)
+
+
+def recall_before_checks(view: Any, request: HttpRequest, policy: Policy) -> None:
+    """Have a view answer with what is stored as soon as its caller is known, if policy wants that.
+
+    Django's views know their caller before they dispatch; DRF's authenticate in between.
+    """
+    if policy.recheck is not Recheck.AUTHENTICATION:
+        return
+    if hasattr(view, "perform_authentication"):
+        _recall_when_authenticated(view, policy)
+    else:
+        _recall_in_dispatch(view, policy)
+
+
+def _recall_in_dispatch(view: Any, policy: Policy) -> None:
+    dispatch = view.dispatch
+
+    def recalled(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        answer = recall(request, policy, Guard)
+        return dispatch(request, *args, **kwargs) if answer is None else answer
+
+    async def arecalled(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        answer = await on_request_thread(recall, request, policy, ConfinedGuard)
+        return await dispatch(request, *args, **kwargs) if answer is None else answer
+
+    view.dispatch = arecalled if getattr(view, "view_is_async", False) else recalled
+
+
+def _recall_when_authenticated(view: Any, policy: Policy) -> None:
+    authenticate, handle = view.perform_authentication, view.handle_exception
+
+    def recalled(request: Any) -> None:
+        authenticate(request)
+        answer = recall(request, policy, Guard)
+        if answer is not None:
+            raise Recalled(answer)
+
+    def handled(error: Exception) -> Any:
+        return error.answer if isinstance(error, Recalled) else handle(error)
+
+    view.perform_authentication, view.handle_exception = recalled, handled
+
+
+class Recalled(Exception):
+    """Ends what a view does before its handler: there is an answer already."""
+
+    def __init__(self, answer: HttpResponseBase) -> None:
+        self.answer = answer
+        super().__init__()
 
 
 def _guarded(handler: Any, is_async: bool, policy: Policy, key: str, place: Place) -> Any:

@@ -31,7 +31,7 @@ from .http.problems import problem_response
 from .http.responses import copied, rendered
 from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
 from .places import Place, arm
-from .policy import Errors, Policy
+from .policy import Errors, Policy, Recheck
 from .protocol.fingerprint import Payload
 from .protocol.problems import Problem
 from .request_thread import on_request_thread, to_its_end
@@ -47,6 +47,7 @@ EXEMPT = "_idempotency_exempt"
 """Attribute of exempt functions and classes: the reason, or an empty text."""
 
 _BRACKET = "_idempotency_bracket"
+_RECALLED = "_idempotency_recalled"
 
 
 # As in django.core.handlers.exception.response_for_exception.
@@ -284,6 +285,15 @@ def approach(
     return door
 
 
+def recall(request: Any, policy: Policy, guard_type: type[Guard]) -> HttpResponseBase | None:
+    """Return what is stored for a request whose caller is known; ``None`` if nothing is, or if
+    policy wants all checks to be passed first."""
+    if policy.recheck is not Recheck.AUTHENTICATION:
+        return None
+    door = approach(request, policy, guard_type)
+    return None if door is None else door.recall()
+
+
 class Door:
     """A plain Django view.
 
@@ -309,6 +319,8 @@ class Door:
         """
         if self.guard is None or place is None:
             return self.enter(view)
+        if self.recall() is not None:
+            return self.answered
         place.refuse_hidden()
         if not place.slots:
             return self.enter(view) if place.admits(self.caller) else None
@@ -317,6 +329,19 @@ class Door:
             bracket.door = self
         arm(self.request, place, lambda: self._pass_by() if place.admits(self.caller) else None)
         return None
+
+    def recall(self) -> HttpResponseBase | None:
+        """Answer with what is stored as soon as the caller is known, if policy wants that: a
+        success may have changed what permissions and preconditions look at."""
+        if self.guard is None or self.policy.recheck is not Recheck.AUTHENTICATION:
+            return None
+        if hasattr(self.request, _RECALLED):
+            return None
+        setattr(self.request, _RECALLED, True)
+        answer = self.guard.recall(self.caller, self.parsed_payload)
+        if answer is not None:
+            self.answered = self.guard.marked(self.answer(answer))
+        return self.answered
 
     def _pass_by(self) -> HttpResponseBase | None:
         """Start the guard below decorators, which see a copy of the answer and cannot change it."""

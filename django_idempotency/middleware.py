@@ -20,6 +20,8 @@ from .doors import (
     bracketed,
     may_carry_key,
     open_bracket,
+    recall,
+    resolve_policy,
     run_to_end,
 )
 from .http.body import keep_body
@@ -28,6 +30,7 @@ from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, runs_unprotected, wit
 from .ninja import hook_view
 from .permissions import belongs_to_admin
 from .places import place_of
+from .policy import Recheck
 from .request_thread import on_request_thread
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -84,13 +87,17 @@ class IdempotencyMiddleware:
         """Claim the key, or answer instead of the view. Below decorators that may check the caller
         that is done when they have let the request pass."""
         door = _door(request, view, Guard)
-        return None if door is None else door.begin(place_of(view), view)
+        if door is None:
+            return _recalled(request, view, Guard)
+        return door.begin(place_of(view), view)
 
     async def _aprocess_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
         door = _door(request, view, ConfinedGuard)
         answer = None
         if door is not None:
             answer = await on_request_thread(door.begin, place_of(view), view)
+        elif _recalls(request, view):
+            answer = await on_request_thread(_recalled, request, view, ConfinedGuard)
         if not iscoroutinefunction(view):
             run_to_end(request)  # Django calls it in a thread, which no cancellation stops
         return answer
@@ -118,6 +125,20 @@ def _told(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
             if runs_unprotected(request):
                 response[UNPROTECTED] = "true"
     return response
+
+
+def _recalls(request: HttpRequest, view: Any) -> bool:
+    """Whether a function decorated with ``@idempotent`` wants its checks to come after a replay."""
+    options = getattr(view, OPTIONS, None)
+    if options is None or class_of(view) is not None or bracket_of(request) is None:
+        return False
+    return resolve_policy(request.path_info, view).recheck is Recheck.AUTHENTICATION
+
+
+def _recalled(request: HttpRequest, view: Any, guard_type: type[Guard]) -> HttpResponseBase | None:
+    if not _recalls(request, view):
+        return None
+    return recall(request, resolve_policy(request.path_info, view), guard_type)
 
 
 def _door(request: HttpRequest, view: Any, guard_type: type[Guard]) -> Door | None:

@@ -12,7 +12,7 @@ from . import values
 from .codecs import Codec
 from .protocol.keys import MAX_KEY_LENGTH, KeyFormat
 
-NOT_STORED = frozenset({401, 403, 408, 409, 423, 425, 429, *range(500, 600)})
+NOT_STORED = frozenset({401, 403, 408, 409, 412, 423, 425, 429, *range(500, 600)})
 """Statuses that say "not now" rather than "this is the result"."""
 
 
@@ -29,6 +29,13 @@ class Anonymous(StrEnum):
     IGNORE = "ignore"
     SHARE = "share"
     REFUSE = "refuse"
+
+
+class Recheck(StrEnum):
+    """Which checks a retry of a completed request has to pass."""
+
+    ALL = "all"
+    AUTHENTICATION = "authentication"
 
 
 class Fingerprint(StrEnum):
@@ -96,6 +103,7 @@ class Policy:
     scope: Scope | Callable[[Any], str | tuple[str, ...] | None] = Scope.PRINCIPAL
     tenant: Callable[[Any], str] | None = None
     anonymous: Anonymous = Anonymous.IGNORE
+    recheck: Recheck = Recheck.ALL
     fingerprint: Fingerprint | Callable[[Any], str] = Fingerprint.REQUEST
     fingerprint_fields: frozenset[str] | None = None
     fingerprint_ignored_fields: frozenset[str] = frozenset()
@@ -185,6 +193,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "scope": values.choice_or_function(Scope),
     "tenant": values.function,
     "anonymous": values.choice(Anonymous),
+    "recheck": values.choice(Recheck),
     "fingerprint": values.choice_or_function(Fingerprint),
     "fingerprint_fields": values.optional(values.names),
     "fingerprint_ignored_fields": values.names,

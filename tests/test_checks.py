@@ -406,6 +406,15 @@ class TestViews:
         settings.ROOT_URLCONF = URLconf(closed(ordinary), admin.site.admin_view(ordinary))
         silent("W048")
 
+    def test_a_policy_that_comes_after_the_checks(self, settings):
+        decorated = idempotent(recheck="authentication")
+        settings.ROOT_URLCONF = URLconf(login_required(decorated(ordinary)))
+        silent("W049")  # the middleware answers before them
+        settings.MIDDLEWARE = settings.MIDDLEWARE[:-1]
+        assert f"{MYSELF}ordinary has the policy" in only("W049").msg
+        settings.ROOT_URLCONF = URLconf(decorated(type("Own", (ClassView,), {})).as_view())
+        silent("W049")
+
     def test_it_matters_only_to_the_middleware(self, settings):
         settings.ROOT_URLCONF = URLconf(hidden)
         settings.MIDDLEWARE = settings.MIDDLEWARE[:-1]

@@ -73,7 +73,7 @@ def test_statuses_that_are_not_stored_leave_nothing_and_run_again(
     door: str, caller: Caller
 ) -> None:
     """I2; trap 13: a stored 429 would poison the key."""
-    for status in (401, 403, 408, 409, 423, 425, 429, 500, 503):
+    for status in (401, 403, 408, 409, 412, 423, 425, 429, 500, 503):
         for _ in range(2):
             response = caller.post(door, {"outcome": str(status)}, key=f"k-{status}")
             assert response.status_code == status

@@ -215,7 +215,7 @@ class TestOutcomes:
     @pytest.mark.parametrize(
         ("options", "last"),
         [
-            ({}, ["401, 403, 408, 409, 423, 425, 429, 503", "other 5xx"]),
+            ({}, ["401, 403, 408, 409, 412, 423, 425, 429, 503", "other 5xx"]),
             ({"NOT_STORED": ["5xx"], "ON_INTERRUPTED": "run"}, ["5xx"]),
             ({"NOT_STORED": [429, 502]}, ["429", "502"]),
             ({"NOT_STORED": [*range(500, 503), *range(504, 600)]}, ["5xx but 503"]),

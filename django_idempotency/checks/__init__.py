@@ -81,6 +81,7 @@ CHECKS = {
     "django_idempotency.W043": "Records are in a database to which no model is written.",
     "django_idempotency.W044": "Another database has ATOMIC_REQUESTS.",
     "django_idempotency.W048": "A view may be a decorator that does not say what it wraps.",
+    "django_idempotency.W049": "A policy cannot come before the checks of its view.",
     "django_idempotency.W050": "The app is installed, and nothing is guarded.",
     "django_idempotency.W051": "The records' table is missing, or lacks columns.",
     "django_idempotency.W052": "A policy by path holds for no guarded endpoint.",

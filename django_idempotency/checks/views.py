@@ -9,10 +9,11 @@ from django.db import connections
 from django.urls import get_resolver
 
 from ..class_views import class_of, mark_of
-from ..contract.endpoints import Endpoint, State, endpoints, judge
+from ..contract.endpoints import Door, Endpoint, State, endpoints, judge
+from ..contract.middlewares import is_installed
 from ..contract.routes import Route, routes, write_methods
 from ..doors import OPTIONS, Options
-from ..policy import Policy, Store
+from ..policy import Policy, Recheck, Store
 from .configuration import TAG, valid_configuration
 
 
@@ -31,6 +32,21 @@ def check_views(**kwargs: Any) -> list[CheckMessage]:
     return [_hidden(view, decorator) for view, decorator in failing.items()] + [
         _opaque(view) for view in opaque
     ]
+
+
+@register(TAG, Tags.urls)
+def check_recheck(**kwargs: Any) -> list[CheckMessage]:
+    """W049, once per view: functions and methods that are decorated themselves begin their guard
+    where the decorator stands; only the middleware comes before their checks."""
+    if valid_configuration() is None or is_installed():
+        return []
+    decorated = {Door.FUNCTION, Door.HANDLER}
+    late = dict.fromkeys(
+        endpoint.view
+        for endpoint, policy in guarded_endpoints()
+        if policy.recheck is Recheck.AUTHENTICATION and endpoint.verdict.door in decorated
+    )
+    return [_late(view) for view in late]
 
 
 @register(TAG, Tags.urls)
@@ -91,6 +107,16 @@ def _opaque(view: str) -> CheckMessage:
         hint="Use functools.wraps in the decorator, and the guard begins below it. If it checks "
         "nothing, add django_idempotency.W048 to SILENCED_SYSTEM_CHECKS.",
         id="django_idempotency.W048",
+    )
+
+
+def _late(view: str) -> CheckMessage:
+    return Warning(
+        f'{view} has the policy recheck="authentication", but checks above its @idempotent come '
+        "before the guard, and refuse the retry of a success.",
+        hint="Add django_idempotency.middleware.IdempotencyMiddleware to MIDDLEWARE, or decorate "
+        "the view's class.",
+        id="django_idempotency.W049",
     )
 
 

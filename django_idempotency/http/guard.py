@@ -24,7 +24,7 @@ from ..signals import Outcome, Reporter
 from ..stores.base import Outage
 from . import csrf
 from .claims import claim_of
-from .modes import operation_of
+from .modes import operation_of, replay_of
 from .principal import ANONYMOUS, principal, scope_of
 from .responses import freeze, is_stored, says_not_now, thaw
 from .unguarded import ANONYMOUS_CALLER, NO_STORE, without_operation
@@ -122,10 +122,29 @@ class Guard:
         :param view: the function view that Django calls next, if it has not yet
         """
         answer = self._start(caller, parsed, view)
+        return None if answer is None else self._told(answer)
+
+    def _told(self, answer: Answer) -> Answer:
         if isinstance(answer, Problem):
             outcome = _OUTCOMES.get(answer.code, Outcome.REFUSED)
             self._reporter.send(outcome, answer.status, reason=str(answer.code))
         return answer
+
+    def recall(self, caller: Any, parsed: Callable[[], Payload | None]) -> Answer | None:
+        """Return the answer that is stored under the key, and claim nothing.
+
+        :return: ``None`` if nobody has authenticated the caller yet, or nothing is completed
+        """
+        owner = principal(caller, self._policy)
+        if owner is None:
+            return None
+        scope = scope_of(caller, self._policy, owner)
+        claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
+        try:
+            found = replay_of(self._policy, claim)
+        except Outage:
+            return None  # whoever claims will find out
+        return None if found is None else self._told(self._replay(found.response))
 
     def _start(self, caller: Any, parsed: Callable[[], Payload | None], view: Any) -> Answer | None:
         owner = principal(caller, self._policy)

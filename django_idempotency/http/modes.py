@@ -19,7 +19,9 @@ from ..lifecycle.waiting import IMPATIENT, Patience
 from ..models import IdempotencyRecord
 from ..policy import InFlight, Interrupted, Policy
 from ..policy import Store as Stores
+from ..protocol.decision import Replay, decide
 from ..protocol.record import Claim, Snapshot
+from ..stores.base import Claims
 from ..stores.db import DatabaseStore
 from ..stores.journal import Journal, Note
 from ..values import name_of
@@ -47,6 +49,21 @@ def operation_of(policy: Policy, claim: Claim, view: Any, caller: Any = None) ->
         _patience(policy),
         _request_block(view, getattr(caller, "_request", caller), using),
     )
+
+
+def replay_of(policy: Policy, claim: Claim) -> Replay | None:
+    """Return what is stored under a claim, and claim nothing; ``None`` if it is not completed.
+
+    :raises Outage: if the store is out of reach
+    """
+    store: Claims
+    if policy.store is Stores.CACHE:
+        store = cache_store_of(policy)
+    else:
+        store = store_of(policy, policy.using or router.db_for_write(IdempotencyRecord))
+    known = store.recall(claim) or store.look(claim)
+    found = None if known is None else decide(known, claim.fingerprint)
+    return found if isinstance(found, Replay) else None
 
 
 def _non_atomic(policy: Policy, claim: Claim, using: str, caller: Any) -> Operation:

@@ -34,6 +34,12 @@ class Claims(Protocol):
     def recall(self, claim: Claim) -> Snapshot | None:
         """Return the record if it is known to be completed, without asking who decides."""
 
+    def look(self, claim: Claim) -> Snapshot | None:
+        """Return the record if there is one, and change nothing.
+
+        :raises Outage: if the store is out of reach
+        """
+
     def claim(self, claim: Claim) -> Snapshot | None:
         """Return the record, created if absent; ``None`` while a rival is creating it."""
 

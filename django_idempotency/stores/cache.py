@@ -50,6 +50,18 @@ class CacheStore:
         """A claim costs no more than a look."""
         return None
 
+    def look(self, claim: Claim) -> Snapshot | None:
+        """Return the record if there is one, and change nothing."""
+        self._name = self._name_of(claim.scope, claim.key)
+        seen = self._cells.look(self._name)
+        if seen is None:
+            return None
+        cell = seen.cell
+        response = self._response(cell.id, cell.fingerprint, cell.response)
+        return Snapshot(
+            cell.id, cell.state, cell.attempt, cell.fingerprint, cell.is_expired, response
+        )
+
     def claim(self, claim: Claim) -> Snapshot | None:
         """Return the record, created if absent or expired; a fresh one is held already."""
         self._name = self._name_of(claim.scope, claim.key)

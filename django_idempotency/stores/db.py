@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from datetime import timedelta
 
 from django.db import Error, OperationalError, connections
-from django.db.models import F, QuerySet, Value
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet, Value
 
 from ..models import IdempotencyRecord
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
@@ -44,6 +44,19 @@ class DatabaseStore:
     def recall(self, claim: Claim) -> Snapshot | None:
         """Only the database knows."""
         return None
+
+    def look(self, claim: Claim) -> Snapshot | None:
+        """Return the record if there is one, by a plain read.
+
+        :raises Outage: if the database is out of reach
+        """
+        expired = ExpressionWrapper(Q(expires_at__lte=StoreTime()), BooleanField())
+        found = self._records().filter(scope=claim.scope, key=claim.key)
+        try:
+            rows = list(found.values_list(*COLUMNS, expired, Value(0), Value(0)))
+        except Error as error:
+            raise Outage(str(error)) from error
+        return snapshot(rows[0]) if rows else None
 
     def claim(self, claim: Claim) -> Snapshot | None:
         """Return the record, created if absent; ``None`` while a rival is creating it.
