@@ -26,7 +26,7 @@ def test_the_tutorial_ends_with_a_safe_endpoint(tmp_path: Path) -> None:
         reader.follow(text_of(DOCS / "tutorial.md"))
         order = reader.shell(
             f"curl -i -u ada:lovelace -H 'Idempotency-Key: k' -d item=vm 127.0.0.1:{reader.port}"
-            "/orders/ && python manage.py shell --verbosity 0 -c "
+            "/api/orders/ && python manage.py shell --verbosity 0 -c "
             "'from orders.models import Order; print(\"orders:\", Order.objects.count())'"
         )
         assert "HTTP/1.1 201 Created" in order
