@@ -120,10 +120,17 @@ def encode(response: StoredResponse, codec: Codec, keyring: Keyring) -> StoredRe
     return replace(response, headers=(), attributes={}, body=payload, codec=label)
 
 
-def decode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
+LARGEST = 32 * 1024 * 1024
+"""Bytes that a compressed response may have, unless policy lets responses be larger. Whoever can
+write the table must not be able to exhaust the memory of those who read it."""
+
+
+def decode(response: StoredResponse, keyring: Keyring, largest: int = 0) -> StoredResponse:
     """Return a response as the view gave it.
 
-    :raises Unreadable: if its key is lost, it was changed, or another version wrote it
+    :param largest: bytes that policy allows a body to have
+    :raises Unreadable: if its key is lost, it was changed, another version wrote it, or it is
+        larger than ``LARGEST`` and policy allow
     """
     if not response.codec:
         return response
@@ -131,14 +138,23 @@ def decode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
     payload = response.body
     try:
         for step in reversed(Codec(codec).split("+")):
-            payload = (
-                zlib.decompress(payload) if step == Codec.ZLIB else keyring.decrypt(payload, key)
-            )
+            if step == Codec.ZLIB:
+                payload = _decompressed(payload, max(LARGEST, 2 * largest))
+            else:
+                payload = keyring.decrypt(payload, key)
         head, _, body = payload.partition(b"\n")
         headers, attributes = parse_head(head)
         return replace(response, headers=headers, attributes=attributes, body=body, codec="")
     except (TypeError, ValueError, RecursionError, zlib.error) as error:
         raise _unreadable(error, response.codec) from error
+
+
+def _decompressed(payload: bytes, limit: int) -> bytes:
+    stream = zlib.decompressobj()
+    plain = stream.decompress(payload, limit)
+    if not stream.eof:
+        raise ValueError("cut off, or larger than any response")
+    return plain
 
 
 def _unreadable(error: Exception, codec: str) -> Unreadable:

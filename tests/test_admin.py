@@ -15,6 +15,7 @@ from django.urls import path, reverse
 from django.utils import timezone
 
 from django_idempotency.admin import presentation
+from django_idempotency.admin.indent import indented
 from django_idempotency.codecs import Codec, Keyring, encode
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.record import State, StoredResponse
@@ -269,6 +270,18 @@ class TestResponses:
         assert self.shown(admin_client, response_body=b"123456") == "12345"
         page = admin_client.get(detail(IdempotencyRecord.objects.get())).content.decode()
         assert "The rest is not shown." in page
+
+    def test_nested_brackets_do_not_become_a_page_of_spaces(self, admin_client):
+        """A client of the API chooses what is in a body that the view echoes."""
+        nested = b"[" * 900 + b"1" + b"]" * 900
+        record = remember("one", response_body=b"[" + b",".join([nested] * 500) + b"]")
+        page = admin_client.get(detail(record)).content
+        assert len(page) < presentation.SHOWN + 100_000
+        assert b"The rest is not shown." in page
+
+    def test_nor_is_more_made_than_is_shown(self):
+        pieces = indented("[" * 900 + "]" * 900, 100)
+        assert 100 < len(pieces) < 400
 
     def test_very_long_bodies_are_not_even_read(self, admin_client, monkeypatch):
         monkeypatch.setattr(presentation, "READ", 5)

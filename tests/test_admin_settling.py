@@ -10,6 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.protocol.scope import short_digest
 from tests.conftest import Caller
 from tests.shop import effects
 from tests.test_admin import grant
@@ -71,6 +72,34 @@ def test_an_answer_replays_and_is_logged(operator: Client, record: int, caller: 
     assert (entry.action_flag, entry.object_id) == (CHANGE, str(record))
     assert entry.change_message == "Answered with status 201."
     assert operator.get(page(record)).status_code == 404
+
+
+@pytest.mark.parametrize("body", ["{id: 7}", "NaN", "[" * 5000])
+def test_a_body_that_is_no_json_is_not_taken(operator: Client, record: int, body: str) -> None:
+    shown = settle(operator, record, decision="answer", status=201, body=body)
+    assert "not valid JSON" in shown.content.decode()
+    assert IdempotencyRecord.objects.get().state == "claimed"
+
+
+def test_an_answer_may_have_no_body(operator: Client, record: int, caller: Caller) -> None:
+    settle(operator, record, decision="answer", status=204)
+    answer = retried(caller)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert "Content-Type" not in answer
+
+
+def test_settling_shows_no_key_to_those_who_may_not_see_records(
+    record: int, client: Client
+) -> None:
+    user = User.objects.create_user("settler", is_staff=True)
+    grant(user, "settle_idempotencyrecord")
+    client.force_login(user)
+    IdempotencyRecord.objects.update(key="a-key-of-a-caller")
+    shown = client.get(page(record)).content.decode()
+    assert "a-key-of-a-caller" not in shown
+    assert short_digest("a-key-of-a-caller") in shown
+    assert reverse("admin:django_idempotency_idempotencyrecord_change", args=[record]) not in shown
+    assert settle(client, record, decision="release").status_code == 200
 
 
 def test_an_answer_is_stored_as_the_codec_says(

@@ -1,6 +1,8 @@
 """Encoded responses: what goes in comes out, or a clear refusal."""
 
 import sys
+import tracemalloc
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import django_idempotency
+from django_idempotency import codecs
 from django_idempotency.codecs import (
     Codec,
     Keyring,
@@ -115,11 +118,25 @@ class TestDamage:
 
     @pytest.mark.parametrize("headers", [b"null", b"[[1, 2]]", b"[" * 5000, b'[["a\\nb", "c"]]'])
     def test_other_headers(self, headers: bytes) -> None:
-        import zlib
-
         encoded = StoredResponse(200, body=zlib.compress(headers + b"\nbody"), codec="zlib")
         with pytest.raises(Unreadable):
             decode(encoded, KEYRING)
+
+
+class TestBombs:
+    """A few kilobytes in a row must not become gigabytes in a process that reads it."""
+
+    BOMB = StoredResponse(200, body=zlib.compress(b"[]\n" + bytes(codecs.LARGEST)), codec="zlib")
+
+    def test_more_than_any_response_is_unreadable(self) -> None:
+        tracemalloc.start()
+        with pytest.raises(Unreadable, match="damaged"):
+            decode(self.BOMB, Keyring())
+        assert tracemalloc.get_traced_memory()[1] < 3 * codecs.LARGEST
+        tracemalloc.stop()
+
+    def test_policy_may_allow_more(self) -> None:
+        assert len(decode(self.BOMB, Keyring(), codecs.LARGEST).body) == codecs.LARGEST
 
 
 class TestRecoding:

@@ -106,6 +106,8 @@ class TestCommand:
             command("answer", interrupted, "--status", 500)
         with pytest.raises(CommandError, match="--content-type"):
             command("answer", interrupted, "--status", 200, "--content-type", "a\nb")
+        with pytest.raises(CommandError, match="not valid JSON"):
+            command("answer", interrupted, "--status", 200, "--body", "{id: 7}")
         with pytest.raises(CommandError, match="--body-file"):
             command("answer", interrupted, "--status", 200, "--body-file", "/nowhere")
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
+from django.db.migrations import RunPython
+from django.db.migrations.loader import MigrationLoader
 from django.http import HttpResponse, JsonResponse
 from django.test import TestCase
 from django.utils.http import parse_http_date
@@ -33,7 +35,7 @@ from tests.test_non_atomic import code_of
 PATH = "/effects/resumable/"
 ITEM = {"item": "vm"}
 NAME = "tests.shop.effects.finish"
-RESUMED = 'Resumed 1 operations in database "default" (failed: 0; skipped because in flight, '
+RESUMED = 'Resumed 1 operations in database "default" (failed: 0; could not start: 0; skipped '
 
 
 class Terminal(StringIO):
@@ -136,6 +138,21 @@ class TestResuming:
         assert summary == "1 operations would be resumed, unless in flight."
         assert Order.objects.count() == 1
         assert IdempotencyRecord.objects.get().attempt == 1
+
+    def test_the_table_that_knows_of_it_is_not_dropped(self, interrupted: int) -> None:
+        """I11: going back to before there were steps would forget that it was interrupted."""
+        loader = MigrationLoader(connection)
+        migration = loader.get_migration("django_idempotency", "0002_steps")
+        state = loader.project_state(("django_idempotency", "0002_steps"))
+        (refusal,) = (each for each in migration.operations if isinstance(each, RunPython))
+        with (
+            pytest.raises(RuntimeError, match="1 operations with atomic=False"),
+            connection.schema_editor() as editor,
+        ):
+            refusal.database_backwards("django_idempotency", editor, state, state)
+        command()
+        with connection.schema_editor() as editor:
+            refusal.database_backwards("django_idempotency", editor, state, state)
 
     def test_a_limit_takes_the_oldest(self, caller: Caller, monkeypatch: Any) -> None:
         for key in ("first", "second", "third"):
@@ -242,11 +259,24 @@ class TestFailing:
         else:
             text = beginning.result.replace("vm", "gold")
             IdempotencyStep.objects.filter(pk=beginning.pk).update(result=text)
-        with pytest.raises(CommandError, match="failed: 1"):
+        with pytest.raises(CommandError, match="could not start: 1"):
             command()
         assert "stored under another SECRET, or changed" in caplog.text
         assert Order.objects.count() == 1
         assert IdempotencyRecord.objects.get().attempt == 1
+
+    def test_what_cannot_start_keeps_nobody_else_from_it(
+        self, caller: Caller, monkeypatch: Any
+    ) -> None:
+        """It is found first, in every run."""
+        for key in ("k-1", "k-2", "k-3", "k-4"):
+            interrupt(caller, monkeypatch, key)
+        bad = IdempotencyStep.objects.filter(position=0).order_by("pk")[:3]
+        IdempotencyStep.objects.filter(pk__in=list(bad.values_list("pk", flat=True))).update(
+            result="changed"
+        )
+        with pytest.raises(CommandError, match=r"Resumed 1 operations.*could not start: 3"):
+            command("--limit", 1)
 
     def test_data_is_encrypted_as_responses_are(
         self, caller: Caller, settings: Any, monkeypatch: Any, caplog: Any
@@ -258,7 +288,7 @@ class TestFailing:
         assert IdempotencyStep.objects.get(position=0).result.startswith("fernet:")
         others = [fernet.generate_key().decode()]
         settings.IDEMPOTENCY = {"CODEC": "fernet", "ENCRYPTION_KEYS": others}
-        with pytest.raises(CommandError, match="failed: 1"):
+        with pytest.raises(CommandError, match="could not start: 1"):
             command()
         assert "its encryption key is not available" in caplog.text
         settings.IDEMPOTENCY = {"CODEC": "fernet", "ENCRYPTION_KEYS": keys}

@@ -105,7 +105,7 @@ def body(response: StoredResponse) -> SafeString:
         text = response.body.decode()
     except UnicodeDecodeError:
         return format_html("{}", _("Not text"))
-    text = indented(text) if is_json(text) else text
+    text = indented(text, SHOWN) if is_json(text) else text
     cut = gettext("The rest is not shown.") if len(text) > SHOWN else ""
     shown = _block(text[:SHOWN], pgettext_lazy("stored response", "Body"))
     return format_html("{}<p>{}</p>", shown, cut) if cut else shown

@@ -16,10 +16,10 @@ from django.utils.translation import gettext_lazy as _
 
 from ..codecs import NoKeys
 from ..conf import configuration
-from ..contract.answers import answered
+from ..contract.answers import answer_of, answered, is_json_text
 from ..lifecycle.operators import Desk, Settled
 from ..models import IdempotencyRecord, IdempotencyStep
-from ..protocol.record import StoredResponse
+from ..protocol.scope import short_digest
 from ..stores.journal import Journal
 
 SETTLE = "django_idempotency_idempotencyrecord_settle"
@@ -53,6 +53,8 @@ class SettleForm(forms.Form):
         given = super().clean() or {}
         if given.get("decision") == "answer" and not given.get("status"):
             self.add_error("status", _("An answer needs a status."))
+        if given.get("decision") == "answer" and not is_json_text(given.get("body", "")):
+            self.add_error("body", _("This is not valid JSON. Leave it empty for no body."))
         return given
 
 
@@ -66,12 +68,17 @@ def settle(model_admin: Any, request: HttpRequest, pk: int) -> HttpResponse:
     form = SettleForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         return _carry_out(model_admin, request, record, form.cleaned_data)
+    may_view = model_admin.has_view_permission(request)
     request.current_app = model_admin.admin_site.name
     context = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
         "title": _("Settle an interrupted operation"),
         "record": record,
+        # The key is the caller's: whoever knows it may, with the caller's credentials, replay.
+        "key": record.key if may_view else short_digest(record.key),
+        "may_view": may_view,
+        "back": _way_back(model_admin, request, record),
         "form": form,
         "steps": steps_of(record),
     }
@@ -99,9 +106,14 @@ def _carry_out(
             model_admin.message_user(request, words, messages.SUCCESS)
         else:
             model_admin.message_user(request, _LEFT, messages.WARNING)
-    return HttpResponseRedirect(
-        reverse(f"{model_admin.admin_site.name}:{CHANGED}", args=[record.pk])
-    )
+    return HttpResponseRedirect(_way_back(model_admin, request, record))
+
+
+def _way_back(model_admin: Any, request: HttpRequest, record: Any) -> str:
+    site = model_admin.admin_site.name
+    if model_admin.has_view_permission(request):
+        return reverse(f"{site}:{CHANGED}", args=[record.pk])
+    return reverse(f"{site}:index")
 
 
 def _log(request: HttpRequest, record: Any, words: str) -> None:
@@ -121,6 +133,5 @@ def _decide(desk: Desk, pk: int, given: dict[str, Any]) -> Settled:
         return desk.release(pk)
     if given["decision"] == "refuse":
         return desk.refuse(pk, retention)
-    headers = (("Content-Type", "application/json"),)
-    response = StoredResponse(given["status"], headers, given["body"].encode())
+    response = answer_of(given["status"], given["body"].encode())
     return desk.answer(pk, answered(desk.using, pk, response), retention)

@@ -139,7 +139,7 @@ def thaw(stored: StoredResponse, policy: Policy) -> HttpResponse:
 
     :raises Unreadable: if it is encrypted and its key is lost, or it is damaged
     """
-    stored = decode(stored, configuration().keyring)
+    stored = decode(stored, configuration().keyring, policy.max_response_size)
     response = HttpResponse(stored.body, status=stored.status)
     del response["Content-Type"]
     for name, value in stored.headers:

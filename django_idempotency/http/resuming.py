@@ -32,14 +32,15 @@ class Resumed(StrEnum):
 
     DONE = "done"
     FAILED = "failed"
+    IMPOSSIBLE = "impossible"
     SKIPPED = "skipped"
 
 
 def resume(found: Abandoned, policy: Policy, using: str) -> Resumed:
     """Run the handler of an interrupted operation, and store its response as a request's.
 
-    What fails stays interrupted, and is logged. What is in flight, settled meanwhile, or unknown
-    to the view's resolver is skipped.
+    What fails stays interrupted, and is logged; so does what cannot even start. What is in flight,
+    settled meanwhile, or unknown to the view's resolver is skipped.
 
     :param policy: of the view; it names the handler that the operation does
     :param using: alias of the database of the record
@@ -48,14 +49,18 @@ def resume(found: Abandoned, policy: Policy, using: str) -> Resumed:
     try:
         operation = resumed_operation(policy, claim, using, found.attempt)
         begun = operation.resume(found.record_id, found.handler)
-        if isinstance(begun, Started):
-            return _run(operation, found, policy)
     except NotResumable as error:
         logger.error("Key %s: not resumed: %s", short_digest(found.key), error)
-        return Resumed.FAILED
+        return Resumed.IMPOSSIBLE
     except Exception:
         logger.exception("Key %s: not resumed", short_digest(found.key))
-        return Resumed.FAILED
+        return Resumed.IMPOSSIBLE
+    if isinstance(begun, Started):
+        try:
+            return _run(operation, found, policy)
+        except Exception:
+            logger.exception("Key %s: not resumed", short_digest(found.key))
+            return Resumed.FAILED
     # The resolver has found the response out; without a hold of ours a retry was faster.
     return Resumed.DONE if isinstance(begun, Replay) and operation.attempt else Resumed.SKIPPED
 

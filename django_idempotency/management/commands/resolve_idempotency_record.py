@@ -11,7 +11,7 @@ from django.utils.timezone import now
 
 from ...codecs import NoKeys
 from ...conf import configuration
-from ...contract.answers import answered
+from ...contract.answers import JSON, answer_of, answered, is_json_text
 from ...lifecycle.operators import Desk, Settled
 from ...protocol.record import StoredResponse
 from ...stores.interrupted import Interrupted, interrupted
@@ -99,9 +99,7 @@ def _add_answer(parser: ArgumentParser) -> None:
     body = parser.add_mutually_exclusive_group()
     body.add_argument("--body", default="", help="The body, as UTF-8.")
     body.add_argument("--body-file", type=Path, help="A file with the body.")
-    parser.add_argument(
-        "--content-type", default="application/json", help="Default: application/json."
-    )
+    parser.add_argument("--content-type", default=JSON, help=f"Of a body. Default: {JSON}.")
 
 
 def _response(options: dict[str, Any]) -> StoredResponse:
@@ -115,7 +113,9 @@ def _response(options: dict[str, Any]) -> StoredResponse:
         body = file.read_bytes() if file else options["body"].encode()
     except OSError as error:
         raise CommandError(f"--body-file cannot be read: {error}") from error
-    return StoredResponse(options["status"], (("Content-Type", content_type),), body)
+    if content_type == JSON and not is_json_text(body.decode(errors="replace")):
+        raise CommandError("The body is not valid JSON; say what it is with --content-type.")
+    return answer_of(options["status"], body, content_type)
 
 
 def _line(each: Interrupted) -> str:

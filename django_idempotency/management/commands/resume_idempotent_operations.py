@@ -13,6 +13,8 @@ from ...stores.interrupted import Abandoned, abandoned
 from ..options import alias, duration, number
 
 _FOUND = "found"
+_RUN = (_FOUND, Resumed.DONE, Resumed.FAILED)
+"""What counts against the limit."""
 _MOST = 1_000_000
 
 
@@ -69,7 +71,9 @@ class Command(BaseCommand):
                 self._orphans[each.handler] += 1
                 continue
             self._counts[self._show(each) if is_dry else self._resume(each)] += 1
-            if self._counts.total() - self._counts[Resumed.SKIPPED] >= limit:
+            # What could not start is found first again by the next run, and must not use up its
+            # limit, too: nothing else would ever be resumed.
+            if sum(self._counts[each] for each in _RUN) >= limit:
                 return
 
     def _show(self, each: Abandoned) -> str:
@@ -84,17 +88,17 @@ class Command(BaseCommand):
         for connection in connections.all(initialized_only=True):
             if not connection.in_atomic_block:  # as in a test case
                 connection.close_if_unusable_or_obsolete()
-        if resumed is Resumed.FAILED:
+        if resumed in {Resumed.FAILED, Resumed.IMPOSSIBLE}:
             self.stderr.write(
                 f"Record {each.record_id}: {each.method} {each.path} failed; the log says why."
             )
         return resumed
 
     def _summary(self) -> str:
-        done, failed, skipped = (self._counts[each] for each in Resumed)
+        done, failed, impossible, skipped = (self._counts[each] for each in Resumed)
         return (
-            f'Resumed {done} operations in database "{self._using}" (failed: {failed}; skipped '
-            f"because in flight, settled or still unknown: {skipped})."
+            f'Resumed {done} operations in database "{self._using}" (failed: {failed}; could not '
+            f"start: {impossible}; skipped because in flight, settled or still unknown: {skipped})."
         )
 
     def _report(self, is_dry: bool, verbosity: int) -> None:
@@ -103,7 +107,7 @@ class Command(BaseCommand):
         orphans = ", ".join(f"{name} ({count})" for name, count in sorted(self._orphans.items()))
         if orphans:
             summary += f" Left alone, because no view, or no single policy, has {orphans}."
-        if orphans or self._counts[Resumed.FAILED]:
+        if orphans or self._counts[Resumed.FAILED] or self._counts[Resumed.IMPOSSIBLE]:
             raise CommandError(summary)
         if verbosity:
             self.stdout.write(summary)
