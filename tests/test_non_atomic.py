@@ -76,7 +76,7 @@ def interrupt(caller: Caller, after_charge: Any, path: str) -> None:
         caller.post(path)
 
 
-def busy(pool: OwnConnections, limit: int) -> Any:
+def busy(*args: Any) -> Any:
     raise Busy(waited=True)
 
 

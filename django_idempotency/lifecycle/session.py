@@ -15,6 +15,7 @@ from ..protocol.record import Snapshot
 from ..stores.db import DatabaseStore
 from ..stores.file_locks import file_locks
 from ..stores.own_connections import OwnConnections, in_place_of_usual, own_connections
+from ..stores.places import place_of
 from ..stores.timeouts import never_ends
 from .transaction import AttemptTransaction
 
@@ -61,7 +62,8 @@ class Session(ABC):
 
 
 class OwnSession(Session):
-    """A connection of its own.
+    """A connection of its own, in the place where the request was when the session was made: a
+    view may leave another tenant behind, and a lock that it lost is still to be taken there.
 
     :param limit: at most so many in this process
     """
@@ -69,8 +71,9 @@ class OwnSession(Session):
     def __init__(self, using: str, limit: int) -> None:
         super().__init__(using)
         self._limit = limit
+        self._place = place_of(using)
+        self._pool: OwnConnections = own_connections(using)
         self._connection: BaseDatabaseWrapper | None = None
-        self._pool: OwnConnections
         self._transaction: AttemptTransaction
 
     @property
@@ -84,9 +87,7 @@ class OwnSession(Session):
 
     def _open(self) -> None:
         if self._connection is None:
-            # The pool, too, is looked up once: the view may leave other settings behind.
-            self._pool = own_connections(self.using)
-            self._connection = self._pool.lend(self._limit)
+            self._connection = self._pool.lend(self._limit, self._place)
             with self.entered():
                 self._transaction = AttemptTransaction(self.using)
         self._begin()

@@ -18,7 +18,7 @@ from .idle import on_live_connection
 from .journal import Journal
 from .locks import locked_records
 from .patience import lock_timeout
-from .places import place_of
+from .places import label_of
 from .purge import purge_statement
 from .rows import COLUMNS, snapshot
 from .statements import record_statements
@@ -64,7 +64,7 @@ class DatabaseStore:
         :raises Outage: if the database is out of reach, or cannot keep records
         """
         # By tenant: one whose table is missing says nothing about the others.
-        breaker = breaker_of(place_of(self.using).label)
+        breaker = breaker_of(label_of(self.using))
         ticket = breaker.ticket
         connection = connections[self.using]
         try:

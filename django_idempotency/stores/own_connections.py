@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..background import after_fork
 from .base import Busy
-from .places import place_of
+from .places import Place, place_of
 
 logger = logging.getLogger("django_idempotency")
 
@@ -38,10 +38,11 @@ class OwnConnections:
         self._idle: list[BaseDatabaseWrapper] = []
         self._lent = 0
 
-    def lend(self, limit: int) -> BaseDatabaseWrapper:
-        """Return a connection that works, with the tenant of this thread's usual one.
+    def lend(self, limit: int, place: Place | None = None) -> BaseDatabaseWrapper:
+        """Return a connection that works, and speaks for a tenant.
 
         :param limit: at most so many are lent at once in this process
+        :param place: names the tenant; that of this thread's usual connection, if none is given
         :raises Busy: if all of them are, or if the server takes no more connections
         """
         self.close_obsolete()
@@ -54,7 +55,7 @@ class OwnConnections:
             connection = connection or self._create()
             connection.close_if_unusable_or_obsolete()
             # Before it connects: the tenant decides what its first statements see.
-            place_of(self._using).enter(connection)
+            (place or place_of(self._using)).enter(connection)
             connection.ensure_connection()
         except BaseException as error:
             # Whatever it was: a place that is not given back is lost until the process ends.

@@ -42,12 +42,6 @@ class Place:
         """What tells this place from others, for names of what is kept elsewhere."""
         return (self.using, *self.database, self.schema)
 
-    @property
-    def label(self) -> str:
-        """What log lines call it."""
-        schema = f', schema "{self.schema}"' if self.schema else ""
-        return f'Database "{self.using}"{schema}'
-
     def enter(self, connection: BaseDatabaseWrapper) -> None:
         """Let a connection to the same database speak for the tenant of this place."""
         if not self.schema or _tenant_of(connection) == self._tenant:
@@ -80,6 +74,12 @@ def place_of(using: str) -> Place:
     connection = connections[using]
     tenant = _tenant_of(connection)
     return Place(using, _database_of(connection.settings_dict), tenant[0] or "", tenant)
+
+
+def label_of(using: str) -> str:
+    """Return what log lines call the place of an alias."""
+    schema = getattr(connections[using], "schema_name", None)
+    return f'Database "{using}", schema "{schema}"' if schema else f'Database "{using}"'
 
 
 def place_of_records(using: str) -> Place:

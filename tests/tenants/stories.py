@@ -75,6 +75,28 @@ def own_connections_speak_for_the_tenant(clients: Clients) -> None:
         each_gets_its_own(clients, "/charge/", key=key)
 
 
+def a_lost_lock_is_taken_back_in_its_tenant(clients: Clients) -> None:
+    """I12: although the view leaves another schema behind."""
+    from tests.tenants import urls
+
+    def cut_and_leave() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND state = 'idle in transaction'"
+            )
+            assert cursor.fetchall() == [(True,)]
+        connection.set_schema("t2")
+
+    urls.during_purchase = cut_and_leave
+    try:
+        first = post(clients["t1"], "/charge/")
+    finally:
+        urls.during_purchase = urls.nothing
+    assert not is_replay(first)
+    assert post(clients["t1"], "/charge/").json() == first.json()
+
+
 def copies_are_the_tenants(clients: Clients) -> None:
     """The cache has the ``KEY_FUNCTION`` of django-tenants, and its writer a thread of its own."""
     for cache in ("redis", "local"):
@@ -201,6 +223,7 @@ STORIES: dict[str, Callable[[Clients], None]] = {
     for story in (
         records_are_the_tenants,
         own_connections_speak_for_the_tenant,
+        a_lost_lock_is_taken_back_in_its_tenant,
         copies_are_the_tenants,
         deleted_records_are_forgotten,
         copies_are_forgotten_from_anywhere,
