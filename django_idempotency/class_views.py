@@ -11,21 +11,12 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .confinement import ConfinedGuard
-from .doors import (
-    EXEMPT,
-    OPTIONS,
-    Options,
-    arun,
-    door_of,
-    overridden,
-    recall,
-    resolve_policy,
-    run,
-)
+from .doors import EXEMPT, OPTIONS, arun, door_of, recall, resolve_policy, run
 from .http.body import keep_body
 from .http.guard import Guard, is_running, read_key
 from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
 from .looks import MOST, per_function
+from .options import Options
 from .places import Place, checks_users, place_of
 from .policy import Policy, Recheck
 from .protocol.problems import Problem
@@ -42,8 +33,8 @@ def watch(request: HttpRequest, options: Options) -> None:
 
     What was said before, further outside, comes first.
     """
-    said = getattr(request, _WATCHED, None)
-    setattr(request, _WATCHED, {**options, **said} if said else options)
+    said: Options | None = getattr(request, _WATCHED, None)
+    setattr(request, _WATCHED, options.around(said) if said else options)
 
 
 def hook_class(view_class: type) -> None:
@@ -94,7 +85,7 @@ def class_policy(view_class: type, watched: Options | None, path: str) -> Policy
     if mark == EXEMPT or (watched is None and mark is None):
         return None
     policy = resolve_policy(path, view_class)
-    return overridden(policy, watched) if watched else policy
+    return watched.over(policy) if watched else policy
 
 
 def _guard_instance(view: Any, request: HttpRequest) -> None:
@@ -135,7 +126,7 @@ def _recall_for_handler(view: Any, request: HttpRequest, handler: Any) -> None:
     """Do so for a handler that is decorated itself, whose policy is its own."""
     options = mark_of(getattr(handler, "__func__", handler), OPTIONS)
     if options is not None:
-        policy = overridden(resolve_policy(request.path_info, type(view)), options)
+        policy = options.over(resolve_policy(request.path_info, type(view)))
         recall_before_checks(view, request, policy)
 
 

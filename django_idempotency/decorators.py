@@ -12,8 +12,9 @@ from django.views import View
 
 from .class_views import class_of, hook_class, watch
 from .confinement import watch_new_connections
-from .doors import EXEMPT, OPTIONS, expect_key_in, guarded, overridden, resolve_policy
+from .doors import EXEMPT, OPTIONS, expect_key_in, guarded, options_of, resolve_policy
 from .ninja import guard_api, guard_operations, guard_run, operation_of
+from .options import Options
 from .policy import Policy
 
 NOT_HANDLERS = frozenset({"dispatch", "setup", "initial", "initialize_request"})
@@ -57,9 +58,10 @@ def idempotent(target: Any = None, /, **options: Any) -> Any:
     :raises TypeError: at import, if the target cannot be guarded
     """
     expect_key_in(Policy().override(**options).meta_key)
+    given = Options(options)
     if target is None:
-        return lambda view: _idempotent(view, options)
-    return _idempotent(target, options)
+        return lambda view: _idempotent(view, given)
+    return _idempotent(target, given)
 
 
 @overload
@@ -81,7 +83,7 @@ def _exempt(view: Any, reason: str) -> Any:
     return view
 
 
-def _idempotent(target: Any, options: dict[str, object]) -> Any:
+def _idempotent(target: Any, options: Options) -> Any:
     _refuse_misuse(target)
     if isinstance(target, type):
         return _guard_class(target, options)
@@ -119,13 +121,13 @@ def _is_method(function: FunctionType) -> bool:
     return function.__code__.co_varnames[:1] == ("self",)
 
 
-def _guard_class(view_class: type, options: dict[str, object]) -> type:
-    setattr(view_class, OPTIONS, {**getattr(view_class, OPTIONS, {}), **options})
+def _guard_class(view_class: type, options: Options) -> type:
+    setattr(view_class, OPTIONS, options_of(view_class).around(options))
     hook_class(view_class)
     return view_class
 
 
-def _guard_class_view(target: Any, view_class: type, options: dict[str, object]) -> Any:
+def _guard_class_view(target: Any, view_class: type, options: Options) -> Any:
     """What ``as_view()`` or ``@api_view`` returned: only requests through it are guarded."""
     hook_class(view_class)
 
@@ -135,7 +137,7 @@ def _guard_class_view(target: Any, view_class: type, options: dict[str, object])
         return target(request, *args, **kwargs)
 
     # As watch() merges them: what is said further outside comes first.
-    setattr(view, OPTIONS, {**getattr(target, OPTIONS, {}), **options})
+    setattr(view, OPTIONS, options_of(target).around(options))
     return _as_async_as(target, view)
 
 
@@ -147,11 +149,11 @@ def _as_async_as(target: Any, view: Any) -> Any:
     return markcoroutinefunction(view)
 
 
-def _guard_function(target: Any, options: dict[str, object]) -> Any:
+def _guard_function(target: Any, options: Options) -> Any:
     def policy_of(path: str, owner: Any) -> Policy:
-        return overridden(resolve_policy(path, owner), options)
+        return options.over(resolve_policy(path, owner))
 
     view = _as_async_as(target, guarded(target, policy_of))
-    setattr(view, OPTIONS, {**getattr(target, OPTIONS, {}), **options})
+    setattr(view, OPTIONS, options_of(target).around(options))
     guard_operations(view, target)
     return view

@@ -30,6 +30,7 @@ from .http.guard import Answer, Guard, Status, is_running, read_key, tell
 from .http.problems import problem_response
 from .http.responses import copied, rendered
 from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
+from .options import NOTHING, Options
 from .places import Place, arm
 from .policy import Errors, Policy, Recheck
 from .protocol.fingerprint import Payload
@@ -38,8 +39,6 @@ from .request_thread import on_request_thread, to_its_end
 from .signals import Outcome, Reporter
 
 Handler = Callable[..., Any]
-Options = dict[str, object]
-
 OPTIONS = "_idempotency_options"
 """Attribute of guarded functions and classes: the decorator's arguments."""
 
@@ -151,29 +150,14 @@ def resolve_policy(path: str, *sources: Any) -> Policy:
     """
     policy = configuration().policy_for(path)
     for source in sources:
-        options: Options | None = getattr(source, OPTIONS, None)
-        if options:
-            policy = overridden(policy, options)
+        policy = options_of(source).over(policy)
     return policy
 
 
-def overridden(policy: Policy, options: Options) -> Policy:
-    """Return the policy with a decorator's options, which are parsed once.
-
-    :param options: nobody changes them any more
-    """
-    known = _overridden.get((id(policy), id(options)))
-    if known is None:
-        if len(_overridden) >= _MOST_OVERRIDDEN:
-            _overridden.clear()
-        # Kept with what they were made from, so that the numbers stay theirs.
-        known = (policy, options, policy.override(**options))
-        _overridden[id(policy), id(options)] = known
-    return known[2]
-
-
-_overridden: dict[tuple[int, int], tuple[Policy, Options, Policy]] = {}
-_MOST_OVERRIDDEN = 1024
+def options_of(thing: Any) -> Options:
+    """Return what decorators have said of a view, a class, an operation or a request."""
+    said: Options | None = getattr(thing, OPTIONS, None)
+    return said or NOTHING
 
 
 def run(

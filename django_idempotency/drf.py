@@ -1,6 +1,5 @@
 """Django REST framework's door. Imported only when a DRF view is guarded."""
 
-import json
 import logging
 from typing import Any
 
@@ -10,10 +9,11 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
 from .doors import Door, bracket_of, finish
+from .http.body import parsed_payload
 from .http.guard import Answer, Guard
 from .looks import per_function
 from .policy import Errors, Policy
-from .protocol.fingerprint import Payload, json_payload
+from .protocol.fingerprint import Payload
 from .protocol.problems import Problem
 
 logger = logging.getLogger("django_idempotency")
@@ -56,12 +56,7 @@ class RestDoor(Door):
 
     def parsed_payload(self) -> Payload | None:
         """A permission or throttle has read ``request.data`` before us."""
-        try:
-            document = json.dumps(self.caller.data).encode()
-            media_type = (self.request.content_type or "").lower()
-            return json_payload(document, media_type=media_type)
-        except TypeError:
-            return None
+        return parsed_payload(self.request, self.caller.data, self.policy.selection)
 
     def _enter(self, view: Any) -> HttpResponseBase | None:
         answer = super()._enter(view)

@@ -28,6 +28,7 @@ from .http.body import keep_body
 from .http.guard import UNPROTECTED, Guard, Status, tell
 from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, runs_unprotected, without_operation
 from .ninja import hook_view
+from .options import NOTHING
 from .permissions import belongs_to_admin
 from .places import place_of
 from .policy import Recheck
@@ -161,7 +162,7 @@ def _door(request: HttpRequest, view: Any, guard_type: type[Guard]) -> Door | No
     view_class = class_of(view)
     if view_class is not None:
         hook_class(view_class)
-        watch(request, {})
+        watch(request, NOTHING)
         keep_body(request)
         return None
     if hook_view(view, request):

@@ -18,18 +18,19 @@ from .doors import (
     EXEMPT,
     OPTIONS,
     Bracket,
-    Options,
     abracketed,
     approach,
     bracket_of,
     bracketed,
     guarded,
     open_bracket,
+    options_of,
     resolve_policy,
     run_to_end,
 )
 from .http.guard import Guard
 from .http.unguarded import LEFT_ALONE, without_operation
+from .options import NOTHING, Options
 from .places import place_of
 from .request_thread import on_request_thread
 
@@ -63,7 +64,7 @@ def guard_run(run: Any, options: Options) -> Any:
     """Guard one operation, given its ``run``: what ``decorate_view`` decorates."""
     operation = operation_of(run)
     # An API decorates before its routers do, and the nearest word counts.
-    setattr(operation, OPTIONS, {**getattr(operation, OPTIONS, {}), **options})
+    setattr(operation, OPTIONS, options_of(operation).around(options))
     _guard_view_func(operation)
     return _with_bracket(run, operation, options)
 
@@ -93,7 +94,7 @@ def hook_view(view: Any, request: HttpRequest) -> bool:
             # Last: two requests that do this at the same time guard it twice, which is once.
             setattr(operation, _HOOKED, True)
     if operations:
-        _want(request, {})
+        _want(request, NOTHING)
     return bool(operations)
 
 
@@ -116,7 +117,7 @@ def _decorate(operation: Any) -> None:
 
 
 def _decorated(run: Any) -> Any:
-    return _with_bracket(run, operation_of(run), {})
+    return _with_bracket(run, operation_of(run), NOTHING)
 
 
 def _guard_view_func(operation: Any) -> None:
@@ -135,7 +136,7 @@ def _guard_view_func(operation: Any) -> None:
 
 def _want(request: HttpRequest, options: Options) -> None:
     """What was said before, further outside, comes later: a router's word before its API's."""
-    setattr(request, OPTIONS, {**options, **getattr(request, OPTIONS, {})})
+    setattr(request, OPTIONS, options.around(options_of(request)))
 
 
 def _with_bracket(run: Any, operation: Any, options: Options | None) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from . import values
 from .codecs import Codec
 from .protocol.keys import MAX_KEY_LENGTH, KeyFormat
+from .protocol.selection import Selection
 
 NOT_STORED = frozenset({401, 403, 408, 409, 412, 423, 425, 429, *range(500, 600)})
 """Statuses that say "not now" rather than "this is the result"."""
@@ -44,6 +45,14 @@ class Fingerprint(StrEnum):
     REQUEST = "request"
     BYTES = "bytes"
     NONE = "none"
+
+
+class CountHost(StrEnum):
+    """Whether a request to another host is another request."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 class InFlight(StrEnum):
@@ -107,6 +116,8 @@ class Policy:
     fingerprint: Fingerprint | Callable[[Any], str] = Fingerprint.REQUEST
     fingerprint_fields: frozenset[str] | None = None
     fingerprint_ignored_fields: frozenset[str] = frozenset()
+    fingerprint_ignored_parameters: frozenset[str] = frozenset()
+    fingerprint_host: CountHost = CountHost.AUTO
     retention: timedelta = timedelta(hours=24)
     tombstone: timedelta = timedelta(0)
     expired_status: int = 410
@@ -147,6 +158,15 @@ class Policy:
     def meta_key(self) -> str:
         """The header's name in ``request.META``."""
         return _meta_key(self.header)
+
+    @property
+    def selection(self) -> Selection:
+        """What of a body makes up its payload."""
+        return Selection(
+            self.fingerprint is Fingerprint.BYTES,
+            self.fingerprint_fields,
+            self.fingerprint_ignored_fields,
+        )
 
     def override(self, **values: object) -> "Policy":
         """Return this policy with some fields changed.
@@ -195,8 +215,10 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "anonymous": values.choice(Anonymous),
     "recheck": values.choice(Recheck),
     "fingerprint": values.choice_or_function(Fingerprint),
-    "fingerprint_fields": values.optional(values.names),
-    "fingerprint_ignored_fields": values.names,
+    "fingerprint_fields": values.optional(values.paths),
+    "fingerprint_ignored_fields": values.paths,
+    "fingerprint_ignored_parameters": values.names,
+    "fingerprint_host": values.choice(CountHost),
     "retention": values.RETENTION,
     "tombstone": values.duration(timedelta(0), values.TEN_YEARS, "nothing and ten years"),
     "expired_status": values.number(400, 499, "an HTTP client error"),

@@ -18,7 +18,8 @@ PACKAGE = Path(django_idempotency.__file__).parent
 
 ROOMS = [
     # Pure: the rules and what may be asked of them.
-    *("protocol", "codecs", "encryption", "values", "remember", "resolving", "policy", "extras"),
+    *("protocol", "codecs", "encryption", "values", "remember", "resolving", "policy", "options"),
+    "extras",
     "background",
     # Django's settings and database.
     *("conf", "signals", "fields", "indexes", "migrations", "models", "stores"),

@@ -14,6 +14,7 @@ from django_idempotency.contract.endpoints import endpoints
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.ninja import hook_view
+from django_idempotency.policy import Policy
 from tests.conftest import Caller
 from tests.shop import urls
 from tests.shop.models import Order
@@ -149,3 +150,12 @@ def test_a_view_that_hides_its_operations_is_refused(rf: Any) -> None:
     view.__module__ = "ninja.operation"
     with pytest.raises(ImproperlyConfigured, match="finds no operation"):
         hook_view(view, rf.post("/"))
+
+
+def test_a_policy_is_made_once_for_all_requests(caller: Caller, monkeypatch: Any) -> None:
+    """Options of an API and a router are merged, and parsed, for the first request only."""
+    caller.post("/nested-api/shop/")
+    made: list[Any] = []
+    monkeypatch.setattr(Policy, "override", lambda self, **options: made.append(options))
+    assert caller.post("/nested-api/shop/").status_code == 201
+    assert made == []

@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_idempotency.conf import SettingError, configuration
+from django_idempotency.options import Options
 from django_idempotency.policy import NOT_STORED, Policy, PolicyError, Scope, build
 
 pytestmark = pytest.mark.once
@@ -55,6 +56,9 @@ BAD = [
     ("key_pattern", "("),
     ("fingerprint_fields", [1]),
     ("fingerprint_fields", "item"),
+    ("fingerprint_ignored_fields", ["meta."]),
+    ("fingerprint_ignored_parameters", "ts"),
+    ("fingerprint_host", True),
     ("replay_value", "a\nb"),
     ("key_header", "a b"),
     ("errors", 3),
@@ -148,3 +152,33 @@ def test_the_secret_is_the_projects_unless_given(settings: Any) -> None:
     assert configuration().secret == b"the project's own secret"
     settings.IDEMPOTENCY = {"SECRET": "another secret of its own"}
     assert configuration().secret == b"another secret of its own"
+
+
+class TestOptions:
+    """What decorators say is parsed once, whatever other views say."""
+
+    def test_a_policy_is_made_once(self) -> None:
+        policy, options = Policy(), Options({"required": True})
+        assert options.over(policy) is options.over(policy)
+        assert options.over(policy).required
+        assert Options().over(policy) is policy
+
+    def test_other_options_evict_nothing(self) -> None:
+        policy, options = Policy(), Options({"required": True})
+        made = options.over(policy)
+        for seconds in range(1, 2000):
+            Options({"retention": timedelta(seconds=seconds)}).over(policy)
+        assert options.over(policy) is made
+
+    def test_options_of_several_decorators_are_the_same_each_time(self) -> None:
+        api, router = Options({"required": True, "retry_after": 1}), Options({"retry_after": 2})
+        assert api.around(router) is api.around(router)
+        assert api.around(router) == {"required": True, "retry_after": 2}
+        assert api.around(Options()) is api
+        assert Options().around(api) is api
+
+    def test_what_is_remembered_is_bounded(self) -> None:
+        options = Options({"required": True})
+        policies = [Policy(retry_after=number) for number in range(1, 100)]
+        assert [options.over(each).retry_after for each in policies] == [*range(1, 100)]
+        assert len(options._made) == 16

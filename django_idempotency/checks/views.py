@@ -12,7 +12,8 @@ from ..class_views import class_of, mark_of
 from ..contract.endpoints import Door, Endpoint, State, endpoints, judge
 from ..contract.middlewares import is_installed
 from ..contract.routes import Route, routes, write_methods
-from ..doors import OPTIONS, Options
+from ..doors import OPTIONS
+from ..options import Options
 from ..policy import Policy, Recheck, Store
 from .configuration import TAG, valid_configuration
 

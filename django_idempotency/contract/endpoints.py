@@ -14,7 +14,7 @@ from django.urls import Resolver404, URLResolver, get_resolver, resolve
 
 from ..class_views import class_of, class_policy, handler_name, handler_place, mark_of
 from ..conf import Configuration, configuration
-from ..doors import EXEMPT, OPTIONS, resolve_policy
+from ..doors import EXEMPT, OPTIONS, options_of, resolve_policy
 from ..ninja import operations_behind
 from ..permissions import belongs_to_admin
 from ..places import Place, named, place_of
@@ -254,7 +254,7 @@ def _handler_of(view: Any, view_class: type, method: str) -> Any:
 def _unmarked(view: Any, view_class: type, path: str) -> Verdict:
     """What class, view and middleware say of a handler that says nothing itself."""
     outside = _around(view, path)
-    watched = None if outside.policy is None else getattr(view, OPTIONS, {})
+    watched = None if outside.policy is None else options_of(view)
     policy = class_policy(view_class, watched, path)
     if policy is not None:
         own = hasattr(view_class, OPTIONS)

@@ -66,6 +66,9 @@ def same_request(policy: Policy) -> str:
         fields = f" (only the fields {', '.join(sorted(policy.fingerprint_fields))})"
     elif policy.fingerprint is not Fingerprint.NONE and policy.fingerprint_ignored_fields:
         fields = f" (without the fields {', '.join(sorted(policy.fingerprint_ignored_fields))})"
+    ignored = ", ".join(sorted(policy.fingerprint_ignored_parameters))
+    if policy.fingerprint is not Fingerprint.NONE and ignored:
+        fields += f" (without the query parameters {ignored})"
     return _SAME[policy.fingerprint] + fields
 
 

@@ -1,8 +1,9 @@
 """Reading a request's body for its fingerprint, and leaving it for the view."""
 
+import codecs
+import json
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
@@ -16,6 +17,7 @@ from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from django.http.request import UnreadablePostError
 
 from ..protocol.fingerprint import NO_PAYLOAD, Payload, form_payload, json_payload, raw_payload
+from ..protocol.selection import EVERYTHING, Selection
 
 CHUNK = 64 * 1024
 """Bytes read at a time."""
@@ -100,6 +102,7 @@ class RereadableStream:
 
 def keep_body(request: HttpRequest) -> None:
     """See to it that the body can be read twice, unless somebody has begun to read it."""
+    _chunked(request)
     stream = getattr(request, "_stream", None)
     if stream is None or isinstance(stream, RereadableStream):
         return
@@ -112,29 +115,16 @@ def keep_body(request: HttpRequest) -> None:
         request.META["wsgi.input"] = copy
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which parts of a body make up its payload.
-
-    :param by_bytes: compare bytes, whatever they mean
-    :param fields: only these fields of a form or of a JSON object, if given
-    :param ignored: and none of these
-    """
-
-    by_bytes: bool = False
-    fields: frozenset[str] | None = None
-    ignored: frozenset[str] = frozenset()
-
-    def wants(self, name: str) -> bool:
-        return (self.fields is None or name in self.fields) and name not in self.ignored
-
-    @property
-    def wanted(self) -> Callable[[str], bool] | None:
-        """The same as a function; ``None`` if everything is wanted."""
-        return self.wants if self.fields is not None or self.ignored else None
-
-
-EVERYTHING = Selection()
+def _chunked(request: HttpRequest) -> RereadableStream | None:
+    """Return what Django does not take for a body, because nobody has announced its length: a view
+    may read it from ``wsgi.input``, where the server says that reading it comes to an end."""
+    encoding = request.META.get("HTTP_TRANSFER_ENCODING", "")
+    if not encoding or _announced(request) or not request.META.get("wsgi.input_terminated"):
+        return None
+    stream = request.META["wsgi.input"]
+    if not isinstance(stream, RereadableStream):
+        stream = request.META["wsgi.input"] = RereadableStream(stream)
+    return stream
 
 
 def payload(request: HttpRequest, selection: Selection = EVERYTHING) -> Payload | None:
@@ -143,8 +133,7 @@ def payload(request: HttpRequest, selection: Selection = EVERYTHING) -> Payload 
     :raises UnreadablePostError: if the client stops sending
     :raises BadRequest: if the body is shorter than announced
     """
-    media_type = (request.content_type or "").lower()
-    if media_type == MULTIPART and hasattr(request, "_files"):
+    if _bare_type(request) == MULTIPART and hasattr(request, "_files") and not _chunked(request):
         return _form(request.POST, _uploaded(request), selection)
     body = _body(request)
     if body is None:
@@ -159,20 +148,56 @@ def payload(request: HttpRequest, selection: Selection = EVERYTHING) -> Payload 
     if size == 0:
         return NO_PAYLOAD
     found = None if selection.by_bytes else _typed(request, body, size, selection)
-    return found or _raw(media_type, body)
+    return found or _raw(media_type_of(request), body)
+
+
+def parsed_payload(request: HttpRequest, data: Any, selection: Selection) -> Payload | None:
+    """Digest what a framework has parsed; ``None`` if that is not all of the body.
+
+    :param data: a form, or a JSON document
+    """
+    if isinstance(data, QueryDict):
+        is_text = all(isinstance(each, str) for _, items in data.lists() for each in items)
+        return _form(data, [], selection, _charset(request)) if is_text else None
+    try:
+        document = json.dumps(data).encode()
+    except (TypeError, ValueError):
+        return None
+    return json_payload(document, selection, media_type_of(request))
+
+
+def media_type_of(request: HttpRequest) -> str:
+    """Return the media type, with the charset where the same bytes would be other text."""
+    bare, charset = _bare_type(request), _charset(request)
+    return f"{bare}; charset={charset}" if charset else bare
+
+
+def _charset(request: HttpRequest) -> str:
+    """Return the charset that a body is said to have; empty for UTF-8."""
+    given = (request.content_params or {}).get("charset", "")
+    try:
+        name = codecs.lookup(given).name if given else "utf-8"
+    except (LookupError, ValueError):  # unknown, or not even a name
+        name = given.lower()
+    return "" if name == "utf-8" else name
+
+
+def _bare_type(request: HttpRequest) -> str:
+    return (request.content_type or "").lower()
 
 
 def _typed(
     request: HttpRequest, body: RereadableStream, size: int, selection: Selection
 ) -> Payload | None:
     """Digest a body by what it means; ``None`` if only its bytes can be compared."""
-    media_type = (request.content_type or "").lower()
-    if media_type == MULTIPART:
-        return _multipart(request, body, selection)
-    if media_type == FORM:
+    bare = _bare_type(request)
+    if bare == MULTIPART:
+        # Without a length Django's parser would find nothing.
+        return _multipart(request, body, selection) if _announced(request) else None
+    if bare == FORM:
         return _urlencoded(request, body, size, selection)
-    if media_type.endswith("json") and size <= LARGEST_JSON:
-        return json_payload(body.whole().read(), selection.wanted, media_type)
+    if bare.endswith("json") and size <= LARGEST_JSON:
+        return json_payload(body.whole().read(), selection, media_type_of(request))
     return None
 
 
@@ -184,6 +209,9 @@ def _announced(request: HttpRequest) -> int:
 
 
 def _body(request: HttpRequest) -> RereadableStream | None:
+    chunked = _chunked(request)
+    if chunked is not None:
+        return chunked
     if hasattr(request, "_body"):
         return RereadableStream(BytesIO(request.body))
     keep_body(request)
@@ -210,7 +238,7 @@ def _urlencoded(
         fields = QueryDict(body.whole().read(), encoding="latin-1")
     except (SuspiciousOperation, ValueError):
         return None
-    return _form(fields, [], selection)
+    return _form(fields, [], selection, _charset(request))
 
 
 def _multipart(
@@ -265,7 +293,9 @@ def _file(field: str | None, name: str | None, media_type: str | None, digest: s
     return (field or "", ("file", name or "", media_type or "", digest))
 
 
-def _form(fields: QueryDict, files: Iterable[Upload], selection: Selection) -> Payload:
+def _form(
+    fields: QueryDict, files: Iterable[Upload], selection: Selection, charset: str = ""
+) -> Payload:
     values = [
         (name, ("text", str(value)))
         for name, items in fields.lists()
@@ -273,4 +303,4 @@ def _form(fields: QueryDict, files: Iterable[Upload], selection: Selection) -> P
         for value in items
     ]
     wanted = (field for field in (*values, *files) if selection.wants(field[0]))
-    return form_payload(wanted)
+    return form_payload(wanted, charset)

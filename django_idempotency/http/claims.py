@@ -12,8 +12,9 @@ from ..policy import Fingerprint, Policy
 from ..protocol.fingerprint import NO_PAYLOAD, Payload, custom_fingerprint, fingerprint
 from ..protocol.record import Claim
 from ..protocol.scope import scope_digest
-from .body import Selection, payload
+from .body import payload
 from .principal import Parts
+from .target import target_of
 
 
 def claim_of(
@@ -47,24 +48,26 @@ def claim_of(
 def _fingerprint(
     request: HttpRequest, policy: Policy, caller: Any, parsed: Callable[[], Payload | None]
 ) -> str:
-    method = request.method or ""
-    if policy.fingerprint is Fingerprint.NONE:
-        return fingerprint(method, request.path, "", NO_PAYLOAD)
     if not isinstance(policy.fingerprint, Fingerprint):
-        return custom_fingerprint(str(policy.fingerprint(caller)))
-    content = payload(request, _selection(policy)) or parsed()
+        return custom_fingerprint(_said(policy.fingerprint(caller)))
+    target = target_of(request, policy, caller)
+    if policy.fingerprint is Fingerprint.NONE:
+        return fingerprint(target, NO_PAYLOAD)
+    content = payload(request, policy.selection) or parsed()
     if content is None:
         raise ImproperlyConfigured(
             "The request's body was read before the idempotency guard could digest it. "
             "List IdempotencyMiddleware in MIDDLEWARE, or read request.body, which stays "
             "available, instead of request.read()."
         )
-    return fingerprint(method, request.path, request.META.get("QUERY_STRING", ""), content)
+    return fingerprint(target, content)
 
 
-def _selection(policy: Policy) -> Selection:
-    return Selection(
-        policy.fingerprint is Fingerprint.BYTES,
-        policy.fingerprint_fields,
-        policy.fingerprint_ignored_fields,
-    )
+def _said(text: Any) -> str:
+    """An object's default text would be another one for each retry."""
+    if not isinstance(text, str):
+        raise ImproperlyConfigured(
+            f"FINGERPRINT returned an instance of {type(text).__qualname__}. It must return text: "
+            "what is equal in two requests that are the same one."
+        )
+    return text
