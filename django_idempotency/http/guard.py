@@ -34,13 +34,6 @@ logger = logging.getLogger("django_idempotency")
 Answer = HttpResponse | Problem
 """What the guard says instead of the view: a replay, or an error."""
 
-DURABLE = (
-    "django_idempotency: a guarded view runs in one transaction with its record, so nothing in it "
-    "can commit on its own (atomic mode). Use atomic() without durable=True, or "
-    "@idempotent(atomic=False) for a view that owns its transactions."
-)
-"""Added to Django's error when a view asks for a durable block."""
-
 UNPROTECTED = "Idempotency-Unprotected"
 """Header field of a response whose view ran without a record although a key was sent: a retry may
 run again. The store was out of reach (``outage="open"``), the caller is anonymous, or the view is
@@ -179,8 +172,6 @@ class Guard:
         self._memory = memory_of(error) or NOTHING_SAID
         setattr(self._request, _RUNNING, False)
         self._operation.fail(error)
-        if isinstance(error, RuntimeError) and "durable" in str(error):
-            error.add_note(DURABLE)
 
     def abandon(self, error: BaseException) -> None:
         """The view raised, and no response of it will be seen."""

@@ -6,6 +6,7 @@ from datetime import timedelta
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
 from .errors import LostRecord, LostWrites
+from .explaining import explain
 from .operation import TRIES, Begun, InFlight, Operation, Started
 from .transaction import AttemptTransaction, RequestBlock
 from .waiting import IMPATIENT, Patience
@@ -47,6 +48,7 @@ class AtomicOperation(Operation):
     def fail(self, error: BaseException) -> None:
         """The view raised: undo its writes now, before anybody handles the exception."""
         if self._transaction.is_open:
+            explain(error, self._transaction.loss)
             with self._transaction.outside_request_block(error):
                 self._transaction.rollback()
 

@@ -4,8 +4,11 @@
 tells when that changes.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
+
+from django.db import transaction
 
 
 def own_blocks(connection: Any) -> list[Any]:
@@ -21,3 +24,41 @@ def first_on_commit(connection: Any, function: Callable[[], None]) -> None:
     """
     if len(connection.atomic_blocks) == 1:
         connection.run_on_commit.insert(0, (set(), function, False))
+
+
+class AttemptBlock(transaction.Atomic):
+    """Our block around a view or a step. It knows that a durable block in it was refused.
+
+    ``atomic(durable=True)`` asks whether the innermost block belongs to a test case, and raises if
+    not. Nobody else in Django asks, so it is answered and noted here.
+    """
+
+    has_refused = False
+
+    def __init__(self, using: str) -> None:
+        super().__init__(using, savepoint=True, durable=False)
+
+    def _asked(self) -> bool:
+        if sys._getframe(1).f_globals is vars(transaction):
+            self.has_refused = True
+        return False
+
+    _from_testcase = property(_asked, lambda self, value: None)
+
+
+def tell_wishes(connection: Any, listener: Callable[[bool], None] | None) -> None:
+    """Call a function whenever somebody uses ``transaction.set_rollback()`` on a connection.
+
+    Django itself sets the flag without that method, so a call is a wish and no accident.
+
+    :param listener: gets what was asked for; ``None`` ends it
+    """
+    if listener is None:
+        vars(connection).pop("set_rollback", None)
+        return
+
+    def set_rollback(rollback: bool) -> None:
+        type(connection).set_rollback(connection, rollback)
+        listener(rollback)
+
+    connection.set_rollback = set_rollback

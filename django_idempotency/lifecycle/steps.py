@@ -10,7 +10,14 @@ from ..protocol.plain import plain_text
 from ..protocol.record import MAX_STEP_NAME_LENGTH
 from ..stores.journal import Journal
 from ..stores.transactions import write_transaction
-from .errors import ChangedRecipe, LostRecord, StepError
+from .blocks import AttemptBlock
+from .errors import ChangedRecipe, LostRecord, LostWrites, StepError
+from .watch import Watch
+
+INSTEAD = (
+    "A step is one commit with its result: leave the transaction alone, or do this outside of "
+    "steps."
+)
 
 
 class Steps:
@@ -56,13 +63,16 @@ class Steps:
     def _take(self, name: str, call: Callable[[], Any]) -> str:
         self._is_running = True
         try:
-            with write_transaction(self._journal.using):
+            block = AttemptBlock(self._journal.using)
+            with write_transaction(self._journal.using, block):
                 started = self._journal.fence(self._record_id, self._attempt)
                 if started is None:
                     raise LostRecord(f"Step {name!r} is not taken: a later attempt has started.")
-                text = _plain(name, call())
-                place = (self._record_id, self._position + 1, self._attempt)
-                self._journal.add(place, name, text, started)
+                with Watch(block, remedy=INSTEAD) as watch:
+                    text = _plain(name, call())
+                    _check_writes(name, watch)
+                    place = (self._record_id, self._position + 1, self._attempt)
+                    self._journal.add(place, name, text, started)
         finally:
             self._is_running = False
         return text
@@ -82,6 +92,20 @@ def _check_name(name: str) -> None:
     if not isinstance(name, str) or not 0 < len(name.encode()) <= MAX_STEP_NAME_LENGTH:
         raise StepError(
             f"The name of a step must be text of 1 to {MAX_STEP_NAME_LENGTH} bytes, not {name!r}."
+        )
+
+
+def _check_writes(name: str, watch: Watch) -> None:
+    watch.ask()
+    if watch.is_accident:
+        raise LostWrites(
+            f"Step {name!r} returned, but what it did cannot be remembered. Nothing of it is "
+            f"stored. {watch.reason}"
+        )
+    if watch.is_undone:
+        raise StepError(
+            f"Step {name!r} asked for the undoing of its writes by set_rollback(True), so there "
+            "is nothing to remember. Raise an exception instead."
         )
 
 

@@ -10,8 +10,8 @@ from django.db import OperationalError, connections, transaction
 from ..stores.base import Busy
 from ..stores.contention import has_waited, is_contention
 from ..stores.transactions import enter
-from .blocks import first_on_commit, own_blocks
-from .watch import AttemptBlock, Watch
+from .blocks import AttemptBlock, first_on_commit, own_blocks
+from .watch import Watch
 
 
 class RequestBlock(Enum):
@@ -58,6 +58,12 @@ class AttemptTransaction:
     def is_undone(self) -> bool:
         """Whether the view's writes are gone, or will be."""
         return self._watch is not None and self._watch.is_undone
+
+    @property
+    def loss(self) -> str:
+        """How the transaction was lost while the view ran; empty if it was not, as far as we know
+        without asking the server."""
+        return self._watch.loss if self._watch is not None and self._watch.is_lost else ""
 
     def accident(self) -> str:
         """Return why a success must not be stored; empty if nothing happened that the view did not

@@ -5,44 +5,24 @@ the database server, a lost session, the view's own SQL. So the question is alwa
 the transaction is still ours; symptoms are not listed.
 """
 
-import sys
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, cast
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, connections
 
 from ..stores.control import Standing, ends_transaction, standing_of
+from .blocks import AttemptBlock, tell_wishes
 from .errors import EndsTransaction
 
 SAVEPOINT = "idempotency_attempt"
 """Still there at the end, if the server has not ended the transaction in between. MySQL's drivers
 and servers say so in no cheaper way."""
 
-OUTSIDE = (
+INSTEAD = (
     "Remove it, or use @idempotent(atomic=False) for a view that owns its transactions: in atomic "
     "mode a view's writes and its stored response are one commit."
 )
-
-
-class AttemptBlock(transaction.Atomic):
-    """Our block around a view or a step. It knows that a durable block in it was refused.
-
-    ``atomic(durable=True)`` asks whether the innermost block belongs to a test case, and raises if
-    not. Nobody else in Django asks, so it is answered and noted here.
-    """
-
-    has_refused = False
-
-    def __init__(self, using: str) -> None:
-        super().__init__(using, savepoint=True, durable=False)
-
-    def _asked(self) -> bool:
-        if sys._getframe(1).f_globals is vars(transaction):
-            self.has_refused = True
-        return False
-
-    _from_testcase = property(_asked, lambda self, value: None)
 
 
 class Watch:
@@ -54,7 +34,7 @@ class Watch:
     """
 
     def __init__(
-        self, block: AttemptBlock, has_request_block: bool = False, remedy: str = OUTSIDE
+        self, block: AttemptBlock, has_request_block: bool = False, remedy: str = INSTEAD
     ) -> None:
         self._block = block
         self._alias = str(block.using)
@@ -83,8 +63,7 @@ class Watch:
     def start(self) -> None:
         # In front: whoever adds a wrapper for a while takes the last one off again.
         self._connection.execute_wrappers.insert(0, self)
-        # Django's own code sets the flag without this method, so a call is somebody's wish.
-        self._connection.set_rollback = self._set_rollback
+        tell_wishes(self._connection, self._wish)
         if self._connection.vendor == "mysql":
             self._control("SAVEPOINT")
             self._has_savepoint = True
@@ -95,7 +74,7 @@ class Watch:
         connection = self._connection
         wrappers = connection.execute_wrappers
         wrappers[:] = [each for each in wrappers if each is not self]
-        vars(connection).pop("set_rollback", None)
+        tell_wishes(connection, None)
         if self.is_replaced:
             # The new session may be half set up, because its first statements were refused.
             connection.close()
@@ -114,7 +93,7 @@ class Watch:
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         if self._is_closed or self._standing is Standing.ENDED:
             # In autocommit, or in a transaction that nobody ends, it would be half of the writes.
-            raise EndsTransaction(f"{self._loss} Nothing more is sent to the database.")
+            raise EndsTransaction(f"{self.loss} Nothing more is sent to the database.")
         if ends_transaction(self._connection, sql):
             self._refused = EndsTransaction(
                 f"django_idempotency: {str(sql)[:200]!r} would end the transaction of the "
@@ -173,14 +152,15 @@ class Watch:
         if self._block.has_refused:
             return f"A refused atomic(durable=True) was caught. {self._remedy}"
         if self.is_lost:
-            return self._loss
+            return self.loss
         return (
             "An error inside of atomic() had undone its writes. Let the error out, or catch it "
             "outside of an atomic() block of its own."
         )
 
     @property
-    def _loss(self) -> str:
+    def loss(self) -> str:
+        """How it was lost, if :attr:`is_lost`."""
         if self._is_closed or self.is_replaced:
             return (
                 f"The connection to database {self._alias!r} was closed or replaced, and with it "
@@ -207,8 +187,7 @@ class Watch:
         is_it = len(self._connection.savepoint_ids) == self._depth
         return is_it and isinstance(sql, str) and sql.startswith(statement)
 
-    def _set_rollback(self, rollback: bool) -> None:
-        type(self._connection).set_rollback(self._connection, rollback)
+    def _wish(self, rollback: bool) -> None:
         self._is_wished = rollback
 
     def _control(self, verb: str) -> None:

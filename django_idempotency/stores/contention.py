@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from django.db import Error, OperationalError
+from django.db import DatabaseError, Error, OperationalError
 
 from .base import Busy
 
@@ -10,6 +10,7 @@ from .base import Busy
 _SQLSTATES = frozenset({"40001", "40P01", "55P03"})
 # Lock wait timeout, deadlock, record changed, NOWAIT refused.
 _MYSQL_ERRORS = frozenset({1205, 1213, 1020, 3572})
+_ACTIVE_TRANSACTION, _MYSQL_ACTIVE_TRANSACTION = "25001", 1568
 _SQLITE_ERRORS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
@@ -24,8 +25,19 @@ def is_contention(error: OperationalError) -> bool:
     if isinstance(cause, sqlite3.Error):
         # The low byte is the primary code: BUSY_SNAPSHOT and BUSY_RECOVERY are BUSY, too.
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_ERRORS
-    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    return state in _SQLSTATES or (bool(error.args) and error.args[0] in _MYSQL_ERRORS)
+    return _sqlstate(error) in _SQLSTATES or (bool(error.args) and error.args[0] in _MYSQL_ERRORS)
+
+
+def is_refused_in_transactions(error: DatabaseError) -> bool:
+    """Whether the statement would have to be the first one of a transaction, or outside of one."""
+    number = error.args[0] if error.args else None
+    return _sqlstate(error) == _ACTIVE_TRANSACTION or number == _MYSQL_ACTIVE_TRANSACTION
+
+
+def _sqlstate(error: Error) -> str | None:
+    """Return PostgreSQL's code, as psycopg 3 or psycopg2 gives it."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
 
 
 # Undefined table, undefined column.
@@ -38,8 +50,7 @@ def is_not_migrated(error: Error) -> bool:
     cause = error.__cause__
     if isinstance(cause, sqlite3.Error):  # which has no code for it
         return any(text in str(cause) for text in ("no such table", "no such column", "no column"))
-    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    return state in _MISSING_SQLSTATES or error.args[:1] in {(n,) for n in _MISSING_MYSQL_ERRORS}
+    return _sqlstate(error) in _MISSING_SQLSTATES or error.args[:1] in {(n,) for n in _MISSING_MYSQL_ERRORS}
 
 
 class contention_is_busy:  # noqa: N801  (a context manager)

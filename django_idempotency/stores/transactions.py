@@ -27,9 +27,12 @@ def enter(block: transaction.Atomic) -> None:
 
 
 @contextmanager
-def write_transaction(using: str) -> Iterator[None]:
-    """``transaction.atomic`` with its write lock taken at the start."""
-    block = transaction.atomic(using=using)
+def write_transaction(using: str, block: transaction.Atomic | None = None) -> Iterator[None]:
+    """``transaction.atomic`` with its write lock taken at the start.
+
+    :param block: to use instead, of the same alias
+    """
+    block = block or transaction.atomic(using=using)
     enter(block)
     try:
         yield
