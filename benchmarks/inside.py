@@ -108,6 +108,7 @@ def _no_statements() -> Iterator[None]:
         (DatabaseStore, "lock", lock),
         (DatabaseStore, "complete", lambda *args: True),
         (AttemptTransaction, "begin", lambda self: setattr(self, "_block", NoBlock())),
+        (AttemptTransaction, "watch", lambda self: None),
     ]
     originals = [(target, name, getattr(target, name)) for target, name, _ in changes]
     for target, name, replacement in changes:

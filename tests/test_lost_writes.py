@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,13 +17,22 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.lifecycle.errors import EndsTransaction, LostWrites
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.lifecycle.errors import (
+    EndsTransaction,
+    LostRecord,
+    LostWrites,
+    StepError,
+)
+from django_idempotency.lifecycle.non_atomic import run_again
+from django_idempotency.lifecycle.operation import Started
+from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from tests import losses
 from tests.conftest import Caller, row_locks
 from tests.doors import Door
+from tests.holding import an_operation as an_operation_beside
 from tests.shop import urls
 from tests.shop.models import Order
+from tests.test_races import CREATED, an_operation
 
 
 def happens() -> None:
@@ -251,3 +261,144 @@ def test_nothing_of_it_is_left_behind(caller: Caller, let: Any) -> None:
     assert caller.post("/decorated-lossy/").status_code == 201
     assert connection.execute_wrappers == wrappers
     assert "set_rollback" not in vars(connections["default"])
+
+
+class TestNotes:
+    """An error that the view would not meet without us says so, once."""
+
+    @pytest.fixture
+    def note(self, caller: Caller, let: Any) -> Callable[..., str]:
+        def note(loss: Callable[[], Any], path: str = "/decorated-lossy/") -> str:
+            let(loss)
+            response = caller.post(path)
+            assert response.status_code == 500
+            (only,) = response.exc_info[1].__notes__
+            return str(only)
+
+        return note
+
+    @pytest.mark.parametrize("path", ["/lossy/", "/decorated-lossy/", "/decorated-rest-lossy/"])
+    def test_durable(self, note: Any, use_middleware: None, path: str) -> None:
+        def durable() -> None:
+            with transaction.atomic(durable=True):
+                raise AssertionError
+
+        assert "@idempotent(atomic=False)" in note(durable, path)
+
+    @pytest.mark.parametrize("call", [transaction.commit, transaction.rollback])
+    def test_transactions_by_hand(self, note: Any, call: Any) -> None:
+        assert "@idempotent(atomic=False)" in note(call)
+
+    @row_locks
+    def test_isolation_levels(self, note: Any) -> None:
+        sql = "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"
+        assert "isolation level" in note(lambda: losses.run(sql))
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="a package for PostgreSQL")
+    @pytest.mark.parametrize(
+        "options", [{"retry": 2}, {"isolation_level": "SERIALIZABLE"}], ids=str
+    )
+    def test_django_pgtransaction(self, note: Any, options: Any) -> None:
+        pgtransaction = pytest.importorskip("pgtransaction")
+        assert "atomic=False" in note(lambda: pgtransaction.atomic(**options)(int)())
+
+    def test_a_connection_that_the_view_has_closed(self, note: Any) -> None:
+        def use_closed() -> None:
+            losses.close_old()
+            losses.run("SELECT 1")
+
+        assert "close_old_connections()" in note(use_closed)
+
+    def test_other_errors_have_none(self, caller: Caller, let: Any) -> None:
+        def fail() -> None:
+            raise RuntimeError("the view is broken")
+
+        let(fail)
+        assert not hasattr(caller.post("/decorated-lossy/").exc_info[1], "__notes__")
+
+
+@pytest.mark.django_db(transaction=True)
+class TestSteps:
+    """A step is stored in the transaction of its writes, or not at all."""
+
+    @pytest.fixture
+    def refused(self, snapshots: None) -> Any:
+        def refused(loss: Callable[[], Any], kind: type[Exception] = LostWrites) -> str:
+            losses.setup()
+            operation, _ = an_operation_beside(run_again)
+            assert operation.begin() == Started()
+            with pytest.raises(kind) as caught:
+                operation.step("work", self.work, loss)
+            operation.fail(caught.value)
+            assert not IdempotencyStep.objects.filter(position__gt=0).exists()
+            assert not Order.objects.filter(item__in=["before", "after"]).exists()
+            assert operation.finish(None) is False
+            return str(caught.value)
+
+        return refused
+
+    @staticmethod
+    def work(loss: Callable[[], Any]) -> None:
+        Order.objects.create(item="before")
+        loss()
+        with suppress(DatabaseError):
+            Order.objects.create(item="after")
+
+    @named([*losses.CAUGHT, *losses.SERVER, losses.close, losses.close_old])
+    def test_lost_writes(self, refused: Any, loss: Any) -> None:
+        refused(loss)
+
+    def test_a_new_connection(self, refused: Any) -> None:
+        refused(losses.reconnect, Exception)
+
+    @pytest.mark.parametrize("sql", ["COMMIT", "ROLLBACK"])
+    def test_statements_that_end_it(self, refused: Any, sql: str) -> None:
+        assert "outside of steps" in refused(lambda: losses.run(sql), EndsTransaction)
+
+    def test_a_refusal_that_is_swallowed(self, refused: Any) -> None:
+        assert "durable=True" in refused(durable)
+
+    def test_a_wish(self, refused: Any) -> None:
+        text = refused(lambda: transaction.set_rollback(True), StepError)
+        assert "set_rollback(True)" in text
+
+    def test_a_healed_error_is_none(self) -> None:
+        losses.setup()
+        operation, _ = an_operation_beside(run_again)
+        assert operation.begin() == Started()
+
+        def work() -> None:
+            with suppress(DatabaseError), transaction.atomic():
+                losses.Coupon.objects.create(code="taken")
+
+        operation.step("work", self.work, work)
+        assert operation.finish(CREATED)
+        assert Order.objects.count() == 2
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="schemas are PostgreSQL's")
+@pytest.mark.parametrize("is_left_behind", [True, False], ids=["by the view", "before the lock"])
+@pytest.mark.django_db(transaction=True)
+def test_another_tenants_record_is_not_completed(is_left_behind: bool) -> None:
+    """I17: its number is the same, its scope and key are not."""
+    table = IdempotencyRecord._meta.db_table
+    losses.run(f"CREATE SCHEMA other; CREATE TABLE other.{table} (LIKE public.{table})")
+    try:
+        operation = an_operation()
+        assert operation.begin() == Started()
+        number = IdempotencyRecord.objects.get().pk
+        if not is_left_behind:
+            operation.fail(RuntimeError())
+        losses.run(
+            f"INSERT INTO other.{table} SELECT * FROM public.{table};"
+            f"UPDATE other.{table} SET key = 'theirs'; SET search_path = other"
+        )
+        if is_left_behind:
+            with pytest.raises(LostRecord):
+                operation.finish(CREATED)
+        else:
+            with pytest.raises(LostRecord, match="search_path"):
+                operation._lock(number, timedelta(0))
+    finally:
+        losses.run("RESET search_path; DROP SCHEMA other CASCADE")
+    assert IdempotencyRecord.objects.get().state == "claimed"

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from django.db import Error
+
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
 from .errors import LostRecord, LostWrites
@@ -36,6 +38,20 @@ class AtomicOperation(Operation):
     def transaction_on(self) -> str | None:
         """Alias of the database whose transaction is open for the view, if one is."""
         return self._transaction.using if self._transaction.is_open else None
+
+    def derive_key(self, purpose: str) -> str:
+        key = super().derive_key(purpose)
+        try:
+            # A claim that a crash loses is claimed anew, under another number: the retry would
+            # bring the other system another key, and be a second operation there (decision 0063).
+            self._locks.make_durable()
+        except (Busy, Error) as error:
+            raise RuntimeError(
+                f"derive_key({purpose!r}) gives no key away, because the record it comes from "
+                "could not be made to survive a crash of the database server: no connection "
+                "beside the view's was to be had. A retry runs again."
+            ) from error
+        return key
 
     @property
     def is_remembered(self) -> bool:

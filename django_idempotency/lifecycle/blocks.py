@@ -7,6 +7,7 @@ tells when that changes.
 import sys
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakMethod
 
 from django.db import transaction
 
@@ -51,14 +52,18 @@ def tell_wishes(connection: Any, listener: Callable[[bool], None] | None) -> Non
 
     Django itself sets the flag without that method, so a call is a wish and no accident.
 
-    :param listener: gets what was asked for; ``None`` ends it
+    :param listener: a method, which gets what was asked for; ``None`` ends it
     """
     if listener is None:
         vars(connection).pop("set_rollback", None)
         return
 
+    listener_of = WeakMethod(listener)  # who is forgotten is not told
+
     def set_rollback(rollback: bool) -> None:
         type(connection).set_rollback(connection, rollback)
-        listener(rollback)
+        known = listener_of()
+        if known is not None:
+            known(rollback)
 
     connection.set_rollback = set_rollback

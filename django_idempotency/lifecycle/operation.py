@@ -80,12 +80,20 @@ class Operation(ABC):
         A UUID that looks random: without our secret nobody can tell whose key it comes from. Other
         purposes, and other operations, have others; so has the same key after its retention.
 
+        The record outlives a crash of the database server from then on. In atomic mode on
+        PostgreSQL that takes a statement of its own, so an async view asks :meth:`aderive_key`.
+
         :param purpose: what the key is for, such as ``"charge"``
         :raises ValueError: if there is none
+        :raises RuntimeError: if the record cannot be made to last
         """
         if not purpose:
             raise ValueError("derive_key() needs a purpose, such as 'charge'")
         return derived_uuid(self._claim, (str(self._record.id), purpose))
+
+    async def aderive_key(self, purpose: str) -> str:
+        """The same for an async view."""
+        return await on_request_thread(self.derive_key, purpose)
 
     def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run a step of the operation once, whatever becomes of this attempt after it.

@@ -8,6 +8,7 @@ the transaction is still ours; symptoms are not listed.
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, cast
+from weakref import ref
 
 from django.db import DatabaseError, connections
 
@@ -23,6 +24,17 @@ INSTEAD = (
     "Remove it, or use @idempotent(atomic=False) for a view that owns its transactions: in atomic "
     "mode a view's writes and its stored response are one commit."
 )
+
+
+class _Wrapper:
+    """Connections keep this one; an attempt that is forgotten without an end watches no more."""
+
+    def __init__(self, watch: "Watch") -> None:
+        self._watch = ref(watch)
+
+    def __call__(self, execute: Any, *statement: Any) -> Any:
+        watch = self._watch()
+        return execute(*statement) if watch is None else watch(execute, *statement)
 
 
 class Watch:
@@ -43,6 +55,7 @@ class Watch:
         self._depth = len(self._connection.savepoint_ids) if has_request_block else -1
         self._remedy = remedy
         self._has_savepoint = False
+        self._wrapper = _Wrapper(self)
         self._is_ended = False
         self._is_wished = False
         self._rolled_back: bool | None = None  # by accident?
@@ -62,7 +75,7 @@ class Watch:
 
     def start(self) -> None:
         # In front: whoever adds a wrapper for a while takes the last one off again.
-        self._connection.execute_wrappers.insert(0, self)
+        self._connection.execute_wrappers.insert(0, self._wrapper)
         tell_wishes(self._connection, self._wish)
         if self._connection.vendor == "mysql":
             self._control("SAVEPOINT")
@@ -73,7 +86,7 @@ class Watch:
         of. Harmless if that was said before."""
         connection = self._connection
         wrappers = connection.execute_wrappers
-        wrappers[:] = [each for each in wrappers if each is not self]
+        wrappers[:] = [each for each in wrappers if each is not self._wrapper]
         tell_wishes(connection, None)
         if self.is_replaced:
             # The new session may be half set up, because its first statements were refused.

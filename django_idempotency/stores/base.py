@@ -56,6 +56,12 @@ class Store(Claims, Protocol):
         :param patience: how long to wait for another's lock; the database wakes us
         """
 
+    def make_durable(self) -> None:
+        """Let the claim survive a crash of the database server, if it would not yet.
+
+        :raises Busy: if there is no connection left to do that with
+        """
+
     def renumber(self, record: Snapshot) -> None:
         """Count an attempt that takes a locked record over."""
 

@@ -50,7 +50,9 @@ def is_not_migrated(error: Error) -> bool:
     cause = error.__cause__
     if isinstance(cause, sqlite3.Error):  # which has no code for it
         return any(text in str(cause) for text in ("no such table", "no such column", "no column"))
-    return _sqlstate(error) in _MISSING_SQLSTATES or error.args[:1] in {(n,) for n in _MISSING_MYSQL_ERRORS}
+    return _sqlstate(error) in _MISSING_SQLSTATES or error.args[:1] in {
+        (n,) for n in _MISSING_MYSQL_ERRORS
+    }
 
 
 class contention_is_busy:  # noqa: N801  (a context manager)

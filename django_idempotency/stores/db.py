@@ -13,6 +13,7 @@ from .breaker import breaker_of
 from .claims import claim_statement
 from .clock import NOW, StoreTime
 from .contention import contention_is_busy, has_waited, is_contention, is_not_migrated
+from .durability import flush
 from .file_locks import is_held_by_file
 from .idle import on_live_connection
 from .journal import Journal
@@ -40,6 +41,7 @@ class DatabaseStore:
     def __init__(self, using: str, is_durable: bool = False) -> None:
         self.using = using
         self._is_durable = is_durable
+        self._may_be_lost = False
 
     def recall(self, claim: Claim) -> Snapshot | None:
         """Only the database knows."""
@@ -79,7 +81,19 @@ class DatabaseStore:
             breaker.failed(error, NOT_MIGRATED if is_not_migrated(error) else "")
             raise Outage(str(error)) from error
         breaker.answered(ticket)
+        # As PostgresqlClaim decides: its commit did not wait for the disk.
+        waited = self._is_durable or connection.in_atomic_block
+        self._may_be_lost = connection.vendor == "postgresql" and not waited
         return found
+
+    def make_durable(self) -> None:
+        """Let the claim survive a crash of the database server, if it would not yet.
+
+        :raises Busy: if there is no connection left to do that with
+        """
+        if self._may_be_lost:
+            flush(self.using)
+            self._may_be_lost = False
 
     def lock(self, record_id: int, patience: timedelta = NOW) -> Snapshot | None:
         """Lock the record until the transaction ends; ``None`` if it is locked or gone.
