@@ -1,5 +1,6 @@
 """Guarding the handlers of class-based views, Django's and DRF's."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial, update_wrapper, wraps
 from inspect import unwrap
@@ -11,7 +12,17 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .confinement import ConfinedGuard
-from .doors import EXEMPT, OPTIONS, arun, door_of, recall, resolve_policy, run
+from .doors import (
+    EXEMPT,
+    OPTIONS,
+    arun,
+    door_of,
+    in_bracket,
+    may_carry_key,
+    recall,
+    resolve_policy,
+    run,
+)
 from .http.body import keep_body
 from .http.guard import Guard, is_running, read_key
 from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
@@ -45,17 +56,46 @@ def hook_class(view_class: type) -> None:
     """
     if _HOOKED in vars(view_class):
         return
-    name = "initialize_request" if hasattr(view_class, "initialize_request") else "setup"
-    original = getattr(view_class, name)
+    if hasattr(view_class, "initialize_request"):
+        _after(view_class, "initialize_request", _guard_instance)
+    else:
+        _after(view_class, "setup", _guard_instance)
+    # Viewsets are dispatched without setup().
+    before_dispatch = "__init__" if hasattr(view_class, "get_extra_actions") else "setup"
+    _after(view_class, before_dispatch, _end_after_dispatch)
+    setattr(view_class, _HOOKED, True)
 
-    @wraps(original)
-    def hooked(view: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        result = original(view, request, *args, **kwargs)
-        _guard_instance(view, request)
+
+def _after(view_class: type, name: str, act: Callable[..., None]) -> None:
+    """Do something after a method of a class, wherever it is defined, has been called."""
+    own = vars(view_class).get(name)
+
+    @wraps(getattr(view_class, name))
+    def hooked(view: Any, *args: Any, **kwargs: Any) -> Any:
+        # Looked up each time: in a subclass with another parent, that comes next.
+        original = partial(own, view) if own else getattr(super(view_class, view), name)
+        result = original(*args, **kwargs)
+        act(view, *args, **kwargs)
         return result
 
     setattr(view_class, name, hooked)
-    setattr(view_class, _HOOKED, True)
+
+
+def _end_after_dispatch(
+    view: Any, request: HttpRequest | None = None, *args: Any, **kwargs: Any
+) -> None:
+    """Have the guard, if it starts, end when ``dispatch()`` does, a subclass's own, too.
+
+    :param request: ``None`` if it is not there yet
+    """
+    if request is not None and not may_carry_key(request):
+        return
+    dispatch = view.dispatch
+
+    def dispatch_in_bracket(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return in_bracket(request, lambda: dispatch(request, *args, **kwargs))
+
+    view.dispatch = dispatch_in_bracket
 
 
 def class_of(view: Any) -> type | None:
@@ -88,7 +128,7 @@ def class_policy(view_class: type, watched: Options | None, path: str) -> Policy
     return watched.over(policy) if watched else policy
 
 
-def _guard_instance(view: Any, request: HttpRequest) -> None:
+def _guard_instance(view: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
     watched: Options | None = getattr(request, _WATCHED, None)
     policy = class_policy(type(view), watched, request.path_info)
     if is_running(request):

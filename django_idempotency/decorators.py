@@ -12,7 +12,7 @@ from django.views import View
 
 from .class_views import class_of, hook_class, watch
 from .confinement import watch_new_connections
-from .doors import EXEMPT, OPTIONS, expect_key_in, guarded, options_of, resolve_policy
+from .doors import EXEMPT, OPTIONS, expect_key_in, guarded, in_bracket, options_of, resolve_policy
 from .ninja import guard_api, guard_operations, guard_run, operation_of
 from .options import Options
 from .policy import Policy
@@ -134,7 +134,7 @@ def _guard_class_view(target: Any, view_class: type, options: Options) -> Any:
     @wraps(target)
     def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         watch(request, options)
-        return target(request, *args, **kwargs)
+        return in_bracket(request, lambda: target(request, *args, **kwargs))
 
     # As watch() merges them: what is said further outside comes first.
     setattr(view, OPTIONS, options_of(target).around(options))

@@ -11,24 +11,17 @@ from functools import cache, wraps
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
-from django.conf import settings
-from django.core.exceptions import (
-    BadRequest,
-    PermissionDenied,
-    SuspiciousOperation,
-)
-from django.core.handlers.exception import get_exception_response
-from django.http import Http404, HttpRequest
-from django.http.multipartparser import MultiPartParserError
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import get_resolver, get_urlconf
-from django.utils.module_loading import import_string
+from django.template.response import SimpleTemplateResponse
 
 from .conf import configuration
 from .confinement import ConfinedGuard
 from .http.guard import Answer, Guard, Status, is_running, read_key, tell
 from .http.problems import problem_response
-from .http.responses import copied, rendered
+from .http.raised import remember_raised
+from .http.responses import rendered
+from .http.settled import TEMPLATE, Settled, as_returned, copied
 from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
 from .options import NOTHING, Options
 from .places import Place, arm
@@ -49,25 +42,18 @@ _BRACKET = "_idempotency_bracket"
 _RECALLED = "_idempotency_recalled"
 
 
-# As in django.core.handlers.exception.response_for_exception.
-_RAISED: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
-    ((Http404,), 404),
-    ((PermissionDenied,), 403),
-    ((BadRequest, SuspiciousOperation, MultiPartParserError), 400),
-)
-
-
 class Bracket:
     """The middleware's hold on a request: it sees the rendered response, whatever the view is.
 
     :ivar runs_to_end: under ASGI, a cancellation would not stop the view any more: it runs in a
         thread, or has returned. So its end is awaited, and what it did is stored.
+    :ivar settled: the answer, if it is known before the handler runs
     """
 
     def __init__(self) -> None:
         self.guard: Guard | None = None
+        self.settled: Settled | None = None
         self.runs_to_end = False
-        self.door: Door | None = None
 
     def fail(self, error: BaseException) -> None:
         if self.guard is not None:
@@ -78,19 +64,29 @@ class Bracket:
             self.guard.abandon(error)
 
     def finish(self, response: HttpResponseBase) -> HttpResponseBase:
-        if self.door is not None and self.door.answered is not None:
-            return self.door.answered
+        if self.settled is not None:
+            return self.settled.sent_for(response)
         return response if self.guard is None else finish(self.guard, response)
 
-    @property
-    def is_idle(self) -> bool:
-        return self.guard is None and self.door is None
+
+class InnerBracket(Bracket):
+    """A decorator's, without the middleware: what is raised through it goes on to Django."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__()
+        self._request = request
+
+    def abandon(self, error: BaseException) -> None:
+        if self.guard is not None:
+            self.guard.fail(error)
+            remember_raised(self.guard, self._request, error)
 
 
 def finish(guard: Guard, response: HttpResponseBase) -> HttpResponseBase:
     """Nobody changes the response after this: render it, store it, commit."""
     try:
         final: HttpResponseBase = rendered(_checked(response))
+        guard.describe(final)
     except BaseException as error:
         guard.abandon(error)
         raise
@@ -217,7 +213,7 @@ def bracketed(call: Callable[[], HttpResponseBase], bracket: Bracket) -> HttpRes
         if bracket.guard is not None:
             bracket.abandon(error)
         raise
-    return response if bracket.is_idle else bracket.finish(response)
+    return bracket.finish(response)
 
 
 async def abracketed(
@@ -235,11 +231,40 @@ async def abracketed(
         if bracket.guard is not None or work.cancelled():
             await on_request_thread(bracket.abandon, error)
         raise
-    if not bracket.is_idle:
+    if bracket.guard is None:
+        response = bracket.finish(response)
+    else:
         response = await on_request_thread(bracket.finish, response)
     if cancelled is not None:
         raise cancelled
     return response
+
+
+def in_bracket(request: HttpRequest, call: Callable[[], Any]) -> Any:
+    """Call what leads to a handler. A guard that starts on the way ends here, or further outside.
+
+    The further outside, the more of what the project does to a response is stored with it.
+
+    :param call: returns a response, or a coroutine that does
+    """
+    if bracket_of(request) is not None or is_running(request) or not may_carry_key(request):
+        return call()
+    bracket = InnerBracket(request)
+    setattr(request, _BRACKET, bracket)
+    response = None
+    try:
+        response = bracketed(call, bracket)
+    finally:
+        if not iscoroutine(response):
+            delattr(request, _BRACKET)
+    return _awaited(request, response, bracket) if iscoroutine(response) else response
+
+
+async def _awaited(request: HttpRequest, response: Any, bracket: Bracket) -> HttpResponseBase:
+    try:
+        return await abracketed(lambda: response, bracket)
+    finally:
+        delattr(request, _BRACKET)
 
 
 def approach(
@@ -283,7 +308,7 @@ class Door:
 
     :ivar problem: what is wrong with the key
     :ivar guard: otherwise
-    :ivar answered: what is sent instead of what the view returned, or would have returned
+    :ivar answered: what its caller gets instead of what the view returned, or would have returned
     """
 
     def __init__(self, request: Any, policy: Policy) -> None:
@@ -293,6 +318,7 @@ class Door:
         self.problem: Problem | None = None
         self.guard: Guard | None = None
         self.answered: HttpResponseBase | None = None
+        self.bracket = bracket_of(self.request)
 
     def begin(self, place: Place | None = None, view: Any = None) -> HttpResponseBase | None:
         """Start the guard, or have it started when the request comes to its place.
@@ -308,9 +334,6 @@ class Door:
         place.refuse_hidden()
         if not place.slots:
             return self.enter(view) if place.admits(self.caller) else None
-        bracket = bracket_of(self.request)
-        if bracket is not None:
-            bracket.door = self
         arm(self.request, place, lambda: self._pass_by() if place.admits(self.caller) else None)
         return None
 
@@ -324,13 +347,13 @@ class Door:
         setattr(self.request, _RECALLED, True)
         answer = self.guard.recall(self.caller, self.parsed_payload)
         if answer is not None:
-            self.answered = self.guard.marked(self.answer(answer))
+            self.answered = self.answer(answer)
         return self.answered
 
     def _pass_by(self) -> HttpResponseBase | None:
         """Start the guard below decorators, which see a copy of the answer and cannot change it."""
         answer = self.enter()
-        return None if answer is None else copied(answer)
+        return self.copy_of(answer) if _is_settled(answer) else answer
 
     def enter(self, view: Any = None) -> HttpResponseBase | None:
         """Start the guard. ``None``: run the handler; otherwise this is the answer."""
@@ -342,10 +365,9 @@ class Door:
             return None if self.problem is None else self.refuse(self.problem)
         answer = self.guard.start(self.caller, self.parsed_payload, view)
         if answer is not None:
-            return self.guard.marked(self.answer(answer))
-        bracket = bracket_of(self.request)
-        if bracket is not None:
-            bracket.guard = self.guard
+            return self.answer(answer, view)
+        if self.bracket is not None:
+            self.bracket.guard = self.guard
         return None
 
     def answers(self, error: BaseException) -> bool:
@@ -354,12 +376,38 @@ class Door:
             self.answered = self.raised(error)
         return self.answered is not None and isinstance(error, Exception)
 
-    def answer(self, answer: Answer) -> HttpResponseBase:
-        if not isinstance(answer, Problem):
-            return answer
-        response = self.error(answer)
-        tell(response, self.policy, Status.REFUSED)
-        return response
+    def answer(self, answer: Answer, view: Any = None) -> HttpResponseBase:
+        """Return what the caller gets instead of the handler's response.
+
+        :param view: the function view that Django calls next, if it has not yet
+        """
+        is_replay = not isinstance(answer, Problem)
+        response = self.marked_error(self.error(answer)) if isinstance(answer, Problem) else answer
+        if is_replay and self.guard is not None:
+            self.guard.marked(response)
+        if not _is_settled(response):
+            return response  # a project's own error, which is still to be rendered
+        if view is not None:
+            return self.settle(response, is_replay, _plain)
+        return self.settle(response, is_replay, self.copy_of)
+
+    def marked_error(self, error: HttpResponseBase) -> HttpResponseBase:
+        """Say on an error of the guard what became of the key."""
+        tell(error, self.policy, Status.REFUSED)
+        return error if self.guard is None else self.guard.marked(error)
+
+    def settle(
+        self, answer: Any, is_replay: bool, copy_of: Callable[[Any], HttpResponse]
+    ) -> HttpResponse:
+        """Let a copy of the answer pass by those who stand before the end of the guard."""
+        if self.bracket is None:
+            return copy_of(answer)
+        self.bracket.settled = Settled(copy_of(answer), copy_of(answer), self.policy, is_replay)
+        return self.bracket.settled.passing
+
+    def copy_of(self, answer: Any) -> HttpResponse:
+        """Return a copy of an answer, of the kind that the handler returns."""
+        return as_returned(answer)
 
     def refuse(self, problem: Problem) -> HttpResponseBase:
         """Answer a key that is missing or malformed: nothing was looked up."""
@@ -379,7 +427,9 @@ class Door:
 
     def returned(self, response: Any) -> HttpResponseBase:
         """The handler returned: finish here, unless a bracket will see the response."""
-        if self.guard is None or bracket_of(self.request) is not None:
+        if self.guard is not None and isinstance(response, SimpleTemplateResponse):
+            self.guard.describe = _came_from_template
+        if self.guard is None or self.bracket is not None:
             final: HttpResponseBase = response
             return final
         return finish(self.guard, response)
@@ -388,32 +438,24 @@ class Door:
         """The handler raised: undo its writes. ``None``: the exception goes on."""
         if self.guard is not None and self.guard.is_open:
             self.guard.fail(error)
-            if bracket_of(self.request) is None:
+            if self.bracket is None:
                 self._remember(self.guard, error)
         return None
 
     def _remember(self, guard: Guard, error: BaseException) -> None:
-        """Remember what Django will make of the exception; it is raised all the same, for the
-        other middlewares' sake. What Django calls an error of the server is not asked for: its
-        handling is logged and reported, and that must happen once."""
-        try:
-            self._finish_as_django(guard, error)
-        finally:
-            guard.abandon(error)
-
-    def _finish_as_django(self, guard: Guard, error: BaseException) -> None:
-        status = next((code for kinds, code in _RAISED if isinstance(error, kinds)), None)
-        if _exceptions_are_handled(tuple(settings.MIDDLEWARE)):
-            return  # what will become of it, only the middleware could tell
-        if status is not None and isinstance(error, Exception):
-            resolver = get_resolver(get_urlconf())
-            guard.finish(rendered(get_exception_response(self.request, resolver, status, error)))
+        remember_raised(guard, self.request, error)
 
 
-@cache
-def _exceptions_are_handled(middlewares: tuple[str, ...]) -> bool:
-    """Whether a middleware may turn an exception of a view into another response."""
-    return any(hasattr(import_string(name), "process_exception") for name in middlewares)
+def _is_settled(answer: Any) -> bool:
+    return isinstance(answer, HttpResponse) and getattr(answer, "is_rendered", True)
+
+
+def _plain(answer: HttpResponse) -> HttpResponse:
+    return copied(answer, HttpResponse())
+
+
+def _came_from_template(final: HttpResponseBase) -> None:
+    setattr(final, TEMPLATE, True)
 
 
 def door_of(request: Any, policy: Policy) -> Door:

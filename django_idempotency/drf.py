@@ -1,16 +1,23 @@
 """Django REST framework's door. Imported only when a DRF view is guarded."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import APIException
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
+from rest_framework.response import Response
 
-from .doors import Door, bracket_of, finish
+from .doors import Door, finish
+from .http.attributes import DATA
 from .http.body import parsed_payload
 from .http.guard import Answer, Guard
+from .http.settled import Settled, copied
 from .looks import per_function
 from .policy import Errors, Policy
 from .protocol.fingerprint import Payload
@@ -34,6 +41,74 @@ class IdempotencyError(APIException):
             self.wait = problem.retry_after
 
 
+_UNREAD = object()
+
+
+class Finished(Response):
+    """A response that has been rendered before. Its body stays; its data are there to be read.
+
+    They are what JSON says, not the objects that a serializer made; of other media types, ``None``.
+    """
+
+    _data: Any = _UNREAD
+
+    @property
+    def data(self) -> Any:
+        if self._data is _UNREAD:
+            self._data = _read(self)
+        return self._data
+
+    @data.setter
+    def data(self, data: Any) -> None:
+        if self.is_rendered:  # not by __init__(), which comes before there is a body
+            self._data = data
+
+
+def _read(response: HttpResponse) -> Any:
+    media_type = response.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        return None
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def finished(answer: HttpResponse) -> Finished:
+    """Return a copy of an answer for those who expect a response of Django REST framework."""
+    copy = copied(answer, Finished(exception=answer.status_code >= 400))
+    if hasattr(answer, DATA):
+        copy.data = getattr(answer, DATA)
+    return copy
+
+
+_NEGOTIATED = {"accepted_renderer", "accepted_media_type", "renderer_context"}
+"""What ``finalize_response()`` puts on a response, and code further outside may read."""
+
+
+def _describe(response: Response, data: Any, policy: Policy, final: HttpResponseBase) -> None:
+    """Note the data on the final response, unless its body says them: a replay needs them as long
+    as it passes by those who read them.
+
+    Where fields are redacted they are not noted: they may have other names in the body.
+    """
+    renderer = type(getattr(response, "accepted_renderer", None))
+    is_said = final is response and response.data is data and _writes_json(renderer)
+    if is_said or policy.redacted_fields or data is None:
+        return
+    try:
+        text = JSONRenderer().render(data)
+        if len(text) <= policy.max_response_size:
+            setattr(final, DATA, json.loads(text))
+    except (TypeError, ValueError, RecursionError):
+        logger.debug("The data of %r are not plain: its replay has none", response)
+
+
+def _writes_json(renderer: Any) -> bool:
+    """Whether a renderer writes data as they are."""
+    return getattr(renderer, "render", None) is JSONRenderer.render
+
+
 class RestDoor(Door):
     """A handler of a DRF view: its response is rendered, and its exceptions are turned into
     responses, by the view, after the handler has ended."""
@@ -47,12 +122,39 @@ class RestDoor(Door):
                 "not its handler."
             )
 
-    def answer(self, answer: Answer) -> HttpResponseBase:
+    def answer(self, answer: Answer, view: Any = None) -> HttpResponseBase:
         if isinstance(answer, Problem) and self.policy.errors is Errors.DRF:
+            self._after_finalizing(self.marked_error)
             raise IdempotencyError(answer)
-        # A replay has been through this once, and a problem is no result to put into an envelope.
-        self._view.finalize_response = lambda request, response, *args, **kwargs: response
-        return super().answer(answer)
+        return super().answer(answer, view)
+
+    def copy_of(self, answer: Any) -> HttpResponse:
+        return finished(answer)
+
+    def settle(
+        self, answer: Any, is_replay: bool, copy_of: Callable[[Any], HttpResponse]
+    ) -> HttpResponse:
+        """Let a copy pass the view's ``finalize_response()``, too. It is rendered, so what
+        negotiation finds changes nothing."""
+        settled = Settled(copy_of(answer), copy_of(answer), self.policy, is_replay)
+
+        def finalized(response: HttpResponseBase) -> HttpResponseBase:
+            for name in _NEGOTIATED & vars(settled.passing).keys():
+                setattr(settled.final, name, getattr(settled.passing, name))
+            return settled.sent_for(response) if self.bracket is None else response
+
+        self._after_finalizing(finalized)
+        if self.bracket is not None:
+            self.bracket.settled = settled
+        return settled.passing
+
+    def _after_finalizing(self, change: Callable[[HttpResponseBase], HttpResponseBase]) -> None:
+        finalize = self._view.finalize_response
+
+        def finalize_response(*args: Any, **kwargs: Any) -> HttpResponseBase:
+            return change(finalize(*args, **kwargs))
+
+        self._view.finalize_response = finalize_response
 
     def parsed_payload(self) -> Payload | None:
         """A permission or throttle has read ``request.data`` before us."""
@@ -60,9 +162,22 @@ class RestDoor(Door):
 
     def _enter(self, view: Any) -> HttpResponseBase | None:
         answer = super()._enter(view)
-        if answer is None and self.guard is not None and bracket_of(self.request) is None:
-            self._finish_later(self.guard)
+        if answer is None and self.guard is not None:
+            self._note_data(self.guard)
+            if self.bracket is None:
+                self._finish_later(self.guard)
         return answer
+
+    def _note_data(self, guard: Guard) -> None:
+        """See what code around the handler finds in ``response.data`` before it changes that."""
+        finalize = self._view.finalize_response
+
+        def finalize_response(request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(response, Response):
+                guard.describe = partial(_describe, response, response.data, self.policy)
+            return finalize(request, response, *args, **kwargs)
+
+        self._view.finalize_response = finalize_response
 
     def returned(self, response: Any) -> Any:
         return response
@@ -107,7 +222,7 @@ class AsyncRestDoor(RestDoor):
     the event loop, where the guard cannot end: this is done here, and the view finds it done."""
 
     def returned(self, response: Any) -> Any:
-        if self.guard is None or bracket_of(self.request) is not None:
+        if self.guard is None or self.bracket is not None:
             return response
         view, finalize = self._view, self._view.finalize_response
         view.finalize_response = lambda request, response, *args, **kwargs: response
@@ -122,7 +237,7 @@ class AsyncRestDoor(RestDoor):
     def raised(self, error: BaseException) -> Any:
         super().raised(error)
         guard, handle = self.guard, self._view.handle_exception
-        if guard is None or not guard.is_open or bracket_of(self.request) is not None:
+        if guard is None or not guard.is_open or self.bracket is not None:
             return None
         self._view.handle_exception = _raise
         try:

@@ -17,13 +17,9 @@ from django.http.response import HttpResponseBase
 from .doors import (
     EXEMPT,
     OPTIONS,
-    Bracket,
-    abracketed,
     approach,
-    bracket_of,
-    bracketed,
     guarded,
-    open_bracket,
+    in_bracket,
     options_of,
     resolve_policy,
     run_to_end,
@@ -150,13 +146,16 @@ def _with_bracket(run: Any, operation: Any, options: Options | None) -> Any:
         if refuse is not None:
             return refuse()
         run_to_end(request)  # from here on in a thread, also where the path has async operations
-        return bracketed(lambda: run(request, *args, **kwargs), _bracket(request))
+        response: HttpResponseBase = in_bracket(request, lambda: run(request, *args, **kwargs))
+        return response
 
     async def async_run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         refuse = _refusal(request, operation, options)
         if refuse is not None:
             return await on_request_thread(refuse)
-        return await abracketed(lambda: run(request, *args, **kwargs), _bracket(request))
+        awaited: Any = in_bracket(request, lambda: run(request, *args, **kwargs))
+        response: HttpResponseBase = await awaited
+        return response
 
     return wraps(run)(async_run if iscoroutinefunction(run) else sync_run)
 
@@ -177,7 +176,3 @@ def _refusal(
     if door is None or door.problem is None:
         return None
     return partial(door.refuse, door.problem)
-
-
-def _bracket(request: HttpRequest) -> Bracket:
-    return open_bracket(request) if bracket_of(request) is None else Bracket()

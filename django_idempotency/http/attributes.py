@@ -24,6 +24,9 @@ _STRUCTURED = {
 } | {"_csp_ro_config", "_csp_ro_update"}
 """Notes that are more than a flag: Django's and django-csp's decorators for a view's policy."""
 
+DATA = "idempotency_data"
+"""What a response of Django REST framework was rendered from, where its body does not say so."""
+
 _OWN = {"closed", "exception", "_is_rendered", "_has_been_logged"}
 """Flags that Django and Django REST framework keep about one object, not about the answer."""
 
@@ -44,7 +47,7 @@ def attributes_of(response: HttpResponseBase) -> dict[str, Any]:
 
 
 def _is_note(name: str, value: Any) -> bool:
-    if name in _STRUCTURED:
+    if name in _STRUCTURED or name == DATA:
         return plain_text(value) is not None
     known = name in _OWN or name.startswith("_idempotency") or hasattr(HttpResponse, name)
     return isinstance(value, bool) and not known

@@ -90,6 +90,7 @@ class Guard:
     :param policy: the view's policy
     :param key: what :func:`read_key` found
     :ivar has_failed: the view raised
+    :ivar describe: leaves notes on the final response, for its replays
     """
 
     def __init__(self, request: HttpRequest, policy: Policy, key: str) -> None:
@@ -99,6 +100,7 @@ class Guard:
         self._operation: Operation | None = None
         self._memory = NOTHING_SAID
         self.has_failed = False
+        self.describe: Callable[[HttpResponseBase], None] = _nothing_to_say
         self._reporter = Reporter(request, policy, key)
         self._unrecorded: Status | None = None
 
@@ -312,6 +314,10 @@ def _problem_of(
         case Unavailable():
             return problems.store_busy(policy.retry_after)
     assert_never(obstacle)
+
+
+def _nothing_to_say(response: HttpResponseBase) -> None:
+    pass
 
 
 def _ended(operation: Operation, stored: bool) -> Outcome:

@@ -1,7 +1,6 @@
 """Responses as plain data, and back."""
 
 from collections.abc import Iterator
-from copy import copy, deepcopy
 from datetime import timedelta
 from functools import lru_cache
 from time import time
@@ -157,12 +156,3 @@ def rendered(response: Any) -> Any:
     if callable(getattr(response, "render", None)) and not getattr(response, "is_rendered", True):
         return response.render()
     return response
-
-
-def copied(response: HttpResponseBase) -> HttpResponseBase:
-    """Return a copy for those who may look at a response, but not change what is sent."""
-    twin = copy(response)
-    twin.headers = copy(response.headers)
-    twin.headers._store = dict(response.headers._store)
-    twin.cookies = deepcopy(response.cookies)
-    return twin

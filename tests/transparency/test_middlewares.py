@@ -78,10 +78,11 @@ class TestOtherMiddlewares:
         first, retry = caller.post(door), caller.post(door)
         assert b"(checked)" in first.content
         assert (retry.content, retry[MARKER]) == (first.content, "true")
-        assert [name for name, event, *_ in seen if event == "template response"] == [
-            "Annotator",
-            "Outer",
-        ]
+        # They see replays, too, and change nothing then; but Django renders no answer that
+        # comes before a function view.
+        times = 1 if door == "/template-function/" else 2
+        hooks = [name for name, event, *_ in seen if event == "template response"]
+        assert hooks == ["Annotator", "Outer"] * times
 
 
 @pytest.fixture
@@ -143,8 +144,7 @@ def test_handler404_answers(door: str, caller: Caller) -> None:
     assert retry.content == first.content
     if "drf" not in door:
         assert first.content == b"Not here: no such plan"
-        # The decorator alone asks what Django will answer, and Django asks again.
-        assert len(handled) == (2 if door == "/decorated/" else 1)
+        assert len(handled) == 1
 
 
 def test_a_path_that_leads_nowhere(use_middleware: None, caller: Caller) -> None:
