@@ -35,6 +35,7 @@ from .request_thread import on_request_thread
 
 _WATCHED = "_idempotency_watched"
 _HOOKED = "_idempotency_hooked"
+_LOOKED_AT = "_idempotency_looked_at"
 _API_VIEWS = {"rest_framework.decorators", "adrf.decorators"}
 """Modules of ``@api_view``."""
 
@@ -57,9 +58,9 @@ def hook_class(view_class: type) -> None:
     if _HOOKED in vars(view_class):
         return
     if hasattr(view_class, "initialize_request"):
-        _after(view_class, "initialize_request", _guard_instance)
+        _after(view_class, "initialize_request", _guard_once)
     else:
-        _after(view_class, "setup", _guard_instance)
+        _after(view_class, "setup", _guard_once)
     # Viewsets are dispatched without setup().
     before_dispatch = "__init__" if hasattr(view_class, "get_extra_actions") else "setup"
     _after(view_class, before_dispatch, _end_after_dispatch)
@@ -128,7 +129,14 @@ def class_policy(view_class: type, watched: Options | None, path: str) -> Policy
     return watched.over(policy) if watched else policy
 
 
-def _guard_instance(view: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+def _guard_once(view: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+    """A parent class may be hooked, too."""
+    if vars(view).get(_LOOKED_AT) is not request:
+        setattr(view, _LOOKED_AT, request)
+        _guard_instance(view, request)
+
+
+def _guard_instance(view: Any, request: HttpRequest) -> None:
     watched: Options | None = getattr(request, _WATCHED, None)
     policy = class_policy(type(view), watched, request.path_info)
     if is_running(request):

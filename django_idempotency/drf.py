@@ -1,5 +1,6 @@
 """Django REST framework's door. Imported only when a DRF view is guarded."""
 
+import json
 import logging
 from collections.abc import Callable
 from functools import partial

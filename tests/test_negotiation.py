@@ -11,7 +11,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.translation import get_language, gettext
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.gzip import gzip_page
-from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
+from rest_framework.renderers import JSONRenderer
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
@@ -24,8 +24,14 @@ EVERY_BYTE = bytes(range(256)) * 2
 GREETING = "Grüße für Ada "
 
 
+class PageRenderer(JSONRenderer):
+    media_type = "text/html"
+    format = "html"
+    charset = "utf-8"
+
+
 class NegotiatingView(RestView):
-    renderer_classes = [JSONRenderer, BrowsableAPIRenderer]
+    renderer_classes = [JSONRenderer, PageRenderer]
 
 
 class TextRenderer(JSONRenderer):
