@@ -92,8 +92,10 @@ LOGGING = {
     "loggers": {"django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False}},
 }
 
-# The defaults guard every write that carries a key. Each contract's policy stands on its views.
+# Every write that carries a key is guarded: there are no pages for browsers. Each contract's policy
+# stands on its views.
 IDEMPOTENCY = {
+    "PATHS": [""],
     "EXEMPT_PATHS": {
         r"^/login$": "a login makes a session, which is for one client only",
     },

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.test import APIClient
 
 from django_idempotency.test import assert_idempotent
@@ -66,3 +68,26 @@ def test_rest_framework(use: Any, path: str) -> None:
     assert_idempotent(client, path, {"item": "vm"}, creates=Order.objects.all())
     with pytest.raises(AssertionError, match="not guarded"):
         assert_idempotent(client, "/orders/quote/")
+
+
+def test_graphql(use: Any, client: Client, monkeypatch: Any) -> None:
+    """Errors are not remembered, although their status is 200; data are."""
+    use("how-to/graphql.md")
+    page: Any = sys.modules["page_of_docs"]
+    page.urlpatterns = [path("graphql/", csrf_exempt(page.GraphQLView.as_view()))]
+    answers = iter([{"errors": [{"message": "locked"}]}, {"data": {"order": 1}}])
+
+    def execute(document: object) -> object:
+        Order.objects.create(item=f"{document}")
+        return next(answers)
+
+    monkeypatch.setattr(page, "execute", execute)
+    client.force_login(User.objects.create_user("ada"))
+    tries = [
+        client.post("/graphql/", "{}", "application/json", headers={"idempotency-key": "k"})
+        for _ in range(3)
+    ]
+    assert [each.status_code for each in tries] == [200, 200, 200]
+    assert ["errors" in each.json() for each in tries] == [True, False, False]
+    assert ["Idempotency-Replayed" in each for each in tries] == [False, False, True]
+    assert Order.objects.count() == 1
