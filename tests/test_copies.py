@@ -218,7 +218,7 @@ class TestKeyFunction:
         store = CacheStore(cache, SECRET, LEASE)
         record = store.claim(a_claim())
         assert record is not None
-        assert in_thread(lambda: store.renew(record)).result()
+        assert in_thread(lambda: store.renew(record, 1)).result()
         assert store.complete(record, CREATED, LEASE)
 
 

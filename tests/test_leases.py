@@ -77,11 +77,12 @@ class TestCosts:
             assert operation().begin() == Replay(CREATED)
         assert (len(conflict), len(replay)) == (1, 1)
 
-    def test_a_takeover_asks_twice(self) -> None:
+    def test_a_takeover_asks_three_times(self) -> None:
+        """Claim, take, start: whether the attempt may start is decided in between."""
         interrupted()
         with trips() as sent:
             assert operation().begin() == Started()
-        assert len(sent) == 2
+        assert len(sent) == 3
 
     def test_a_release_asks_once(self) -> None:
         first = operation()

@@ -27,8 +27,8 @@ that are silent for much longer (gunicorn: 30 s)."""
 class LeaseHold:
     """Lapses by itself if its process dies, is stopped, or loses its store.
 
-    A lease that has lapsed is not lost yet: only when another attempt has taken the record over,
-    this one can store nothing any more (I12).
+    A lease that has lapsed is not lost yet: only when another attempt has started, this one can
+    store nothing any more (I12).
 
     :param store: where the record is
     """
@@ -36,7 +36,8 @@ class LeaseHold:
     def __init__(self, store: CacheStore) -> None:
         self._store = store
         self._record: Snapshot
-        self._has_taken = False
+        self._holder = 0  # our number among those who have held the record; the first one's is 1
+        self._is_first = False
         self._asked = monotonic()
         self._until = 0.0
         self._has_started = False
@@ -44,17 +45,22 @@ class LeaseHold:
 
     def take(self, record: Snapshot, patience: timedelta) -> Snapshot | None:
         if record.fresh:
-            return self._held(record)
+            self._is_first = True
+            return self._held(record, 1)
         if record.held and not patience:
             return None
         return self._take_over(record, monotonic() + patience.total_seconds())
 
     def start(self) -> Snapshot | None:
-        # Finding out what became of the attempt before us may have taken its time.
-        if not self.is_held() and not self._store.renew(self._record):
-            return None
-        self._has_started = True
-        return self._record
+        if self._is_first:
+            # It has its number from the claim.
+            started = self.is_held() or self._store.renew(self._record, self._holder)
+            now = self._record if started else None
+        else:
+            now = self._store.start(self._record, self._holder)
+        if now is not None:
+            self._record, self._has_started = now, True
+        return now
 
     def is_held(self) -> bool:
         return monotonic() < self._until
@@ -74,11 +80,12 @@ class LeaseHold:
 
     def release(self, nothing_done: bool = False) -> None:
         renewer.drop(self)
-        if not self._has_taken:
+        if not self._holder:
             return
-        # An attempt that has not started leaves the record as it found it.
-        is_open = not nothing_done if self._has_started else self.interrupted
-        release = _Release(self._store, self._record, is_open, self._until)
+        # An attempt that has not started has done nothing, and says nothing of the one before.
+        not_started = False if self._is_first else None
+        is_open = not nothing_done if self._has_started else not_started
+        release = _Release(self._store, self._record, self._holder, is_open, self._until)
         self._until = 0.0
         again = release.renew()
         if again is not None:
@@ -88,7 +95,7 @@ class LeaseHold:
         """Called in the background."""
         asked = monotonic()
         try:
-            is_ours = self._store.renew(self._record)
+            is_ours = self._store.renew(self._record, self._holder)
         except Outage:
             return min(self._length / RENEWALS, 1.0)
         self._until = asked + self._length if is_ours else 0.0
@@ -106,11 +113,11 @@ class LeaseHold:
                 return None
             threading.Event().wait(POLL)
             self._asked = monotonic()
-        now, self.interrupted = taken
-        return self._held(now) if now.state is State.CLAIMED else now
+        now, holder, self.interrupted = taken
+        return self._held(now, holder) if now.state is State.CLAIMED else now
 
-    def _held(self, record: Snapshot) -> Snapshot:
-        self._record, self._has_taken = record, True
+    def _held(self, record: Snapshot, holder: int) -> Snapshot:
+        self._record, self._holder = record, holder
         self._until = self._asked + self._length
         renewer.keep(self, self._length / RENEWALS)
         return record
@@ -120,15 +127,23 @@ class _Release:
     """How an attempt ended that stores no response: nobody waits for it, so it is said again in the
     background, until the lease would have lapsed anyway."""
 
-    def __init__(self, store: CacheStore, record: Snapshot, is_open: bool, until: float) -> None:
+    def __init__(
+        self,
+        store: CacheStore,
+        record: Snapshot,
+        holder: int,
+        is_open: bool | None,
+        until: float,
+    ) -> None:
         self._store = store
         self._record = record
+        self._holder = holder
         self._is_open = is_open
         self._until = until
 
     def renew(self) -> float | None:
         try:
-            self._store.release(self._record, self._is_open)
+            self._store.release(self._record, self._holder, self._is_open)
         except Outage as error:
             if not isinstance(error, Unusable) and monotonic() + POLL <= self._until:
                 return POLL

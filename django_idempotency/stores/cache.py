@@ -6,6 +6,7 @@ the fencing token: an attempt that was taken over can neither store nor release 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from secrets import randbits
 
@@ -94,22 +95,31 @@ class CacheStore:
             response=response,
         )
 
-    def take(self, record: Snapshot) -> tuple[Snapshot, bool] | None:
-        """Hold a record that nobody holds, under a number of its own; ``None`` if somebody does.
+    def take(self, record: Snapshot) -> tuple[Snapshot, int, bool] | None:
+        """Hold a record that nobody holds; ``None`` if somebody does.
 
-        :return: the record, completed if it is that by now; and whether an attempt before us had
-            not said how it ended
+        :return: the record, completed if it is that by now; our number among its holders; and
+            whether the attempt before us has not said how it ended
         """
         taken = self._cells.take(self._name, record.id, self.lease)
         if taken is None:
             return None
         response = self._response(record.id, record.fingerprint, taken.response)
         now = Snapshot(record.id, taken.state, taken.attempt, record.fingerprint, False, response)
-        return now, taken.is_open
+        return now, taken.holder, taken.is_open
 
-    def renew(self, record: Snapshot) -> bool:
-        """Prolong the lease; ``False`` if the record is not this attempt's any more."""
-        return self._cells.renew(*self._ours(record), self.lease)
+    def start(self, record: Snapshot, holder: int) -> Snapshot | None:
+        """Start an attempt under the next number; ``None`` if the lease was lost meanwhile.
+
+        From now on the attempt before can store nothing (I12).
+        """
+        attempt = self._cells.start(*self._ours(record), holder, self.lease)
+        return None if attempt is None else replace(record, attempt=attempt)
+
+    def renew(self, record: Snapshot, holder: int) -> bool:
+        """Prolong the lease, or take it back if nobody holds it and no attempt has started since;
+        ``False`` if that cannot be done."""
+        return self._cells.renew(*self._ours(record), holder, self.lease)
 
     def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
@@ -117,12 +127,13 @@ class CacheStore:
         value = seal(self._secret, self._incarnation(record.id), remembered)
         return self._cells.complete(*self._ours(record), value, retention)
 
-    def release(self, record: Snapshot, is_open: bool) -> bool:
-        """Let go of the lease; ``False`` if the record is not this attempt's now.
+    def release(self, record: Snapshot, holder: int, is_open: bool | None) -> bool:
+        """Let go of the lease; ``False`` if another attempt has started.
 
-        :param is_open: nobody knows what the attempt did
+        :param is_open: nobody knows what the attempt did; ``None`` if it has not started, and
+            leaves what is known of the one before
         """
-        return self._cells.release(*self._ours(record), is_open)
+        return self._cells.release(*self._ours(record), holder, is_open)
 
     def evict(self, record_id: int) -> bool:
         """Say yes: an expired record is replaced by the claim that finds it."""

@@ -40,11 +40,14 @@ class Seen:
 class Taken:
     """A record that nobody else holds.
 
-    :ivar is_open: an attempt before us has not said how it ended
+    :ivar attempt: number of the attempt before us
+    :ivar holder: our number among all who have held the record
+    :ivar is_open: that attempt has not said how it ended
     """
 
     state: State
     attempt: int
+    holder: int
     is_open: bool
     response: bytes | None
 
@@ -52,8 +55,9 @@ class Taken:
 class Cells(Protocol):
     """Each step is atomic. All may raise :class:`~.base.Outage`.
 
-    :meth:`renew`, :meth:`complete` and :meth:`release` do nothing, and return ``False``, unless the
-    record is claimed and its attempt has the given number.
+    :meth:`complete` and :meth:`release` do nothing, and return ``False``, unless the record is
+    claimed and its last attempt has the given number; :meth:`renew` unless this holder has it, or
+    nobody has and this attempt is the last one.
     """
 
     def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> Cell: ...
@@ -62,13 +66,21 @@ class Cells(Protocol):
 
     def take(self, name: str, record_id: int, lease: timedelta) -> Taken | None: ...
 
-    def renew(self, name: str, record_id: int, attempt: int, lease: timedelta) -> bool: ...
+    def start(
+        self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
+    ) -> int | None: ...
+
+    def renew(
+        self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
+    ) -> bool: ...
 
     def complete(
         self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
     ) -> bool: ...
 
-    def release(self, name: str, record_id: int, attempt: int, is_open: bool) -> bool: ...
+    def release(
+        self, name: str, record_id: int, attempt: int, holder: int, is_open: bool | None
+    ) -> bool: ...
 
 
 class RedisCells:
@@ -96,14 +108,20 @@ class RedisCells:
         return Seen(_cell(cell), is_open == b"1", int(expires) / 1000)
 
     def take(self, name: str, record_id: int, lease: timedelta) -> Taken | None:
-        found = self._redis.run(scripts.TAKE, name, record_id, "", _milliseconds(lease))
-        state, attempt, is_open, response = found
+        found = self._redis.run(scripts.TAKE, name, record_id, _milliseconds(lease), "")
+        state, attempt, holder, is_open, response = found
         if state is None:
             return None
-        return Taken(State(state.decode()), int(attempt), is_open == b"1", response)
+        return Taken(State(state.decode()), int(attempt), int(holder), is_open == b"1", response)
 
-    def renew(self, name: str, record_id: int, attempt: int, lease: timedelta) -> bool:
-        ours = (record_id, attempt, _milliseconds(lease))
+    def start(
+        self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
+    ) -> int | None:
+        ours = (record_id, attempt, holder, _milliseconds(lease))
+        return int(self._redis.run(scripts.START, name, *ours)) or None
+
+    def renew(self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta) -> bool:
+        ours = (record_id, attempt, holder, _milliseconds(lease))
         return bool(self._redis.run(scripts.RENEW, name, *ours))
 
     def complete(
@@ -112,8 +130,10 @@ class RedisCells:
         ours = (record_id, attempt, response, _milliseconds(retention))
         return bool(self._redis.run(scripts.COMPLETE, name, *ours, at_once=True))
 
-    def release(self, name: str, record_id: int, attempt: int, is_open: bool) -> bool:
-        ours = (record_id, attempt, int(is_open))
+    def release(
+        self, name: str, record_id: int, attempt: int, holder: int, is_open: bool | None
+    ) -> bool:
+        ours = (record_id, attempt, holder, "" if is_open is None else int(is_open))
         return bool(self._redis.run(scripts.RELEASE, name, *ours, at_once=True))
 
 

@@ -43,6 +43,8 @@ class LocalCells:
                 "id": record_id,
                 "state": State.CLAIMED,
                 "attempt": 1,
+                "holders": 1,
+                "holder": 1,
                 "fingerprint": claim.fingerprint,
                 "response": None,
                 "is_open": True,
@@ -64,33 +66,69 @@ class LocalCells:
             known: Known | None = self._cache.get(name)
             if known is None or known["id"] != record_id or known["lease"] > time():
                 return None
-            was_open = known["is_open"]
             if known["state"] is State.CLAIMED:
-                number = known["attempt"] + 1
-                known |= {"attempt": number, "is_open": True, "lease": _in(lease)}
+                number = known["holders"] + 1
+                known |= {"holders": number, "holder": number, "lease": _in(lease)}
                 self._keep(name, known)
-            return Taken(known["state"], known["attempt"], was_open, known["response"])
+            return Taken(
+                known["state"],
+                known["attempt"],
+                known["holder"],
+                known["is_open"],
+                known["response"],
+            )
 
-    def renew(self, name: str, record_id: int, attempt: int, lease: timedelta) -> bool:
-        return self._change(name, record_id, attempt, lease=_in(lease))
+    def start(
+        self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
+    ) -> int | None:
+        with _lock:
+            known = self._claimed(name, record_id)
+            if known is None or (known["attempt"], known["holder"]) != (attempt, holder):
+                return None
+            number = attempt + 1
+            self._keep(name, known | {"attempt": number, "is_open": True, "lease": _in(lease)})
+            return number
+
+    def renew(self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta) -> bool:
+        with _lock:
+            known = self._claimed(name, record_id)
+            if known is None:
+                return False
+            is_free = known["attempt"] == attempt and known["lease"] <= time()
+            if known["holder"] != holder and not is_free:
+                return False
+            self._keep(name, known | {"holder": holder, "lease": _in(lease)})
+            return True
 
     def complete(
         self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
     ) -> bool:
         done = {"state": State.COMPLETED, "response": response, "is_open": False}
-        return self._change(name, record_id, attempt, lease=0.0, expires=_in(retention), **done)
-
-    def release(self, name: str, record_id: int, attempt: int, is_open: bool) -> bool:
-        return self._change(name, record_id, attempt, lease=0.0, is_open=is_open)
-
-    def _change(self, name: str, record_id: int, attempt: int, **changes: Any) -> bool:
         with _lock:
-            known: Known | None = self._cache.get(name)
-            wanted = (record_id, attempt, State.CLAIMED)
-            if known is None or (known["id"], known["attempt"], known["state"]) != wanted:
+            known = self._claimed(name, record_id)
+            if known is None or known["attempt"] != attempt:
                 return False
-            self._keep(name, known | changes)
+            self._keep(name, known | done | {"lease": 0.0, "expires": _in(retention)})
             return True
+
+    def release(
+        self, name: str, record_id: int, attempt: int, holder: int, is_open: bool | None
+    ) -> bool:
+        with _lock:
+            known = self._claimed(name, record_id)
+            if known is None or known["attempt"] != attempt:
+                return False
+            if is_open is not None:
+                known |= {"is_open": is_open}
+            if known["holder"] == holder:
+                known |= {"lease": 0.0}
+            self._keep(name, known)
+            return True
+
+    def _claimed(self, name: str, record_id: int) -> Known | None:
+        known: Known | None = self._cache.get(name)
+        is_it = known is not None and (known["id"], known["state"]) == (record_id, State.CLAIMED)
+        return known if is_it else None
 
     def _keep(self, name: str, known: Known) -> None:
         end = max(known["lease"], known["expires"]) + known["tombstone"]

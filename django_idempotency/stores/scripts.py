@@ -1,9 +1,14 @@
 """What Redis does with a record, as scripts: each one atomic, one key, one round trip.
 
 A record is a hash. Its fields: ``id`` (random; a record that takes another's place has another),
-``state``, ``attempt``, ``fingerprint``, ``open`` (an attempt has not said how it ended), ``lease``
-and ``expires`` (milliseconds of Redis's clock), ``tombstone`` (milliseconds), ``response``, and
-``method`` and ``path`` for people. Redis removes it when nobody can want it any more.
+``state``, ``attempt``, ``holder``, ``holders``, ``fingerprint``, ``open`` (an attempt has not said
+how it ended), ``lease`` and ``expires`` (milliseconds of Redis's clock), ``tombstone``
+(milliseconds), ``response``, and ``method`` and ``path`` for people. Redis removes it when nobody
+can want it any more.
+
+Two numbers fence it. ``holders`` counts those who have held the lease (``holder`` is the number of
+the one who does), ``attempt`` those of them who have started: a retry that only finds out that it
+may not run must not take the right to store from an attempt that was slow.
 
 When Redis's memory is full, a claim is refused, and what a running attempt has to say is not: only
 a script whose first write needs memory is stopped, and ``PEXPIREAT`` needs none
@@ -23,9 +28,11 @@ end
 
 _OURS = """
 local found = redis.call(
-    'HMGET', KEYS[1], 'id', 'attempt', 'state', 'expires', 'tombstone', 'response', 'lease', 'open')
+    'HMGET', KEYS[1],
+    'id', 'attempt', 'state', 'expires', 'tombstone', 'response', 'lease', 'open', 'holder')
 local is_ours = found[1] == ARGV[1] and found[2] == ARGV[2]
 local is_claimed = found[3] == 'claimed'
+local is_held_by_us = found[9] == ARGV[3]
 """
 
 # id, lease, retention, tombstone, fingerprint, method, path
@@ -49,6 +56,7 @@ end
 if found[1] then redis.call('DEL', KEYS[1]) end
 redis.call(
     'HSET', KEYS[1], 'id', ARGV[1], 'state', 'claimed', 'attempt', '1', 'open', '1',
+    'holders', '1', 'holder', '1',
     'lease', string.format('%.0f', now + lease), 'expires', string.format('%.0f', now + retention),
     'tombstone', ARGV[4], 'fingerprint', ARGV[5], 'method', ARGV[6], 'path', ARGV[7])
 keep(now + lease, now + retention, tombstone)
@@ -73,41 +81,58 @@ return {found[1], found[2], found[3], found[4], found[7],
 """Return the record as CLAIM does, whether an attempt has not said how it ended, and when it
 expires; nothing if there is none. Changes nothing."""
 
-# id, attempt, lease
+# id, lease
 TAKE = (
     _NOW
     + _KEEP
     + _OURS
     + """
 if found[1] ~= ARGV[1] or is_claimed and tonumber(found[7]) > now then
-    return {false, false, false, false}
+    return {false, false, false, false, false}
 end
 if is_claimed then
-    local lease = now + tonumber(ARGV[3])
-    found[2] = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
-    redis.call('HSET', KEYS[1], 'lease', string.format('%.0f', lease), 'open', '1')
+    local lease = now + tonumber(ARGV[2])
+    found[9] = redis.call('HINCRBY', KEYS[1], 'holders', 1)
+    redis.call('HSET', KEYS[1], 'lease', string.format('%.0f', lease), 'holder', found[9])
     keep(lease, tonumber(found[4]), tonumber(found[5]))
 end
-return {found[3], found[2], found[8], found[6]}
+return {found[3], found[2], found[9], found[8], found[6]}
 """
 )
-"""Take a lease over that nobody holds, under a new number. Return state, attempt, whether an
-attempt before had not said how it ended, and the response; nothing if somebody holds it."""
+"""Take a lease over that nobody holds. Return state, the number of the attempt before, the holder's
+number, whether that attempt had not said how it ended, and the response; nothing if somebody holds
+it."""
 
-# id, attempt, lease
+# id, attempt before, holder, lease
+START = (
+    _NOW
+    + _KEEP
+    + _OURS
+    + """
+if not (is_ours and is_claimed and is_held_by_us) then return 0 end
+local lease = now + tonumber(ARGV[4])
+keep(lease, tonumber(found[4]), tonumber(found[5]))
+redis.call('HSET', KEYS[1], 'lease', string.format('%.0f', lease), 'open', '1')
+return redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+"""
+)
+"""Start an attempt, under the next number; its predecessor can store nothing any more."""
+
+# id, attempt, holder, lease
 RENEW = (
     _NOW
     + _KEEP
     + _OURS
     + """
-if not (is_ours and is_claimed) then return 0 end
-local lease = now + tonumber(ARGV[3])
+local is_free = is_ours and tonumber(found[7]) <= now
+if found[1] ~= ARGV[1] or not is_claimed or not (is_held_by_us or is_free) then return 0 end
+local lease = now + tonumber(ARGV[4])
 keep(lease, tonumber(found[4]), tonumber(found[5]))
-redis.call('HSET', KEYS[1], 'lease', string.format('%.0f', lease))
+redis.call('HSET', KEYS[1], 'lease', string.format('%.0f', lease), 'holder', ARGV[3])
 return 1
 """
 )
-"""Prolong the lease of the attempt that has this number."""
+"""Prolong the lease of its holder, or give it back to the attempt that had it, if it is free."""
 
 # id, attempt, response, retention
 COMPLETE = (
@@ -127,15 +152,16 @@ return 1
 )
 """Store the response of the attempt that has this number. Sent twice, it counts once."""
 
-# id, attempt, open
+# id, attempt, holder, open: 1, 0, or nothing to leave it
 RELEASE = (
     _KEEP
     + _OURS
     + """
 if not (is_ours and is_claimed) then return 0 end
 keep(0, tonumber(found[4]), tonumber(found[5]))
-redis.call('HSET', KEYS[1], 'lease', '0', 'open', ARGV[3])
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'open', ARGV[4]) end
+if is_held_by_us then redis.call('HSET', KEYS[1], 'lease', '0') end
 return 1
 """
 )
-"""Let go of the lease of the attempt that has this number."""
+"""Say how the attempt that has this number ended, and let go of the lease if this holder has it."""

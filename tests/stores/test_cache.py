@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -7,11 +8,13 @@ from django.core.cache import caches
 from django_redis import get_redis_connection
 
 from django_idempotency.lifecycle.lease import LeaseHold
-from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, run_again
-from django_idempotency.lifecycle.operation import Operation, Started
+from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, run_again, still_unknown
+from django_idempotency.lifecycle.operation import InFlight, Operation, Started, Unknown
 from django_idempotency.lifecycle.renewing import renewer
+from django_idempotency.protocol.decision import Replay
 from django_idempotency.protocol.envelope import record_name
 from django_idempotency.protocol.record import Claim
+from django_idempotency.protocol.verdict import Verdict
 from django_idempotency.stores.cache import CacheStore
 from tests.conftest import let_go
 from tests.redis_server import RedisServer
@@ -24,10 +27,12 @@ SECRET = b"secret"
 LEASE = timedelta(minutes=1)
 
 
-def leased(cache: str, claim: Claim, lease: timedelta = LEASE) -> tuple[Operation, LeaseHold]:
+def leased(
+    cache: str, claim: Claim, lease: timedelta = LEASE, resolve: Any = run_again
+) -> tuple[Operation, LeaseHold]:
     store = CacheStore(cache, SECRET, lease)
     hold = LeaseHold(store)
-    return NonAtomicOperation(store, claim, hold, run_again), hold
+    return NonAtomicOperation(store, claim, hold, resolve), hold
 
 
 class LeaseContract(StoreContract):
@@ -56,6 +61,49 @@ class LeaseContract(StoreContract):
         taken = hold.take(record, timedelta(0))
         assert taken is not None
         assert taken.response == CREATED
+
+    def test_a_retry_that_may_not_run_takes_nothing_from_a_slow_attempt(self) -> None:
+        """I11, I12: the retry is refused, so what the first has done is all that was done."""
+        stalled, hold = leased(self.cache, a_claim(), AT_ONCE)
+        stalled.begin()
+        renewer.drop(hold)
+        retry, _ = leased(self.cache, a_claim(), resolve=still_unknown)
+        assert retry.begin() == Unknown()
+        assert hold.renew() is not None
+        assert stalled.finish(CREATED)
+        assert leased(self.cache, a_claim())[0].begin() == Replay(CREATED)
+
+    def test_a_slow_attempt_may_store_while_a_retry_asks_about_it(self) -> None:
+        stalled, hold = leased(self.cache, a_claim(), AT_ONCE)
+        stalled.begin()
+        renewer.drop(hold)
+
+        def meanwhile(asking: Any) -> Verdict:
+            assert hold.renew() is None
+            assert stalled.finish(CREATED)
+            return Verdict.RUN_AGAIN
+
+        retry, _ = leased(self.cache, a_claim(), resolve=meanwhile)
+        assert retry.begin() == InFlight()
+        assert leased(self.cache, a_claim())[0].begin() == Replay(CREATED)
+
+    def test_the_number_of_an_earlier_holder_is_nobody_elses(self) -> None:
+        stalled, hold = leased(self.cache, a_claim(), AT_ONCE)
+        stalled.begin()
+        renewer.drop(hold)
+        record = replace(hold._record, fresh=False, held=False)
+        early, late = (LeaseHold(CacheStore(self.cache, SECRET, AT_ONCE)) for _ in "12")
+        for each in (early, late):
+            each._store._name = hold._store._name
+        assert early.take(record, timedelta(0)) is not None
+        renewer.drop(early)
+        assert hold.renew() is not None
+        assert early.start() is None
+        renewer.drop(hold)
+        assert late.take(record, timedelta(0)) is not None
+        assert early.start() is None
+        assert late.start() is not None
+        renewer.drop(late)
 
     def test_who_comes_second_takes_nothing(self) -> None:
         """Both saw that the lease had lapsed."""
