@@ -122,6 +122,7 @@ class Policy:
     tombstone: timedelta = timedelta(0)
     expired_status: int = 410
     not_stored: frozenset[int] = NOT_STORED
+    max_request_size: int | None = None
     max_response_size: int = 1024 * 1024
     excluded_headers: frozenset[str] = frozenset()
     store_body: bool = True
@@ -223,6 +224,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "tombstone": values.duration(timedelta(0), values.TEN_YEARS, "nothing and ten years"),
     "expired_status": values.number(400, 499, "an HTTP client error"),
     "not_stored": values.statuses,
+    "max_request_size": values.optional(values.number(0, 2**40, "bytes")),
     "max_response_size": values.number(0, 2**30, "bytes"),
     "excluded_headers": values.headers,
     "store_body": values.flag,

@@ -12,12 +12,19 @@ TEN_YEARS = timedelta(days=3660)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def header(value: object) -> str:
+def field_name(value: object) -> str:
+    """Any header field."""
     if not isinstance(value, str) or _TOKEN.fullmatch(value) is None:
         raise ValueError("must be the name of a header field (RFC 9110, section 5.1)")
-    if value.lower() in {"authorization", "cookie", "content-type", "content-length"}:
-        raise ValueError("must be a header field of its own")
     return value
+
+
+def header(value: object) -> str:
+    """A header field that this package reads or writes."""
+    name = field_name(value)
+    if name.lower() in {"authorization", "cookie", "content-type", "content-length"}:
+        raise ValueError("must be a header field of its own")
+    return name
 
 
 def methods(value: object) -> frozenset[str]:
@@ -154,7 +161,7 @@ def statuses(value: object) -> frozenset[int]:
 
 
 def headers(value: object) -> frozenset[str]:
-    return frozenset(header(item).lower() for item in items(value))
+    return frozenset(field_name(item).lower() for item in items(value))
 
 
 def url(value: object) -> str:

@@ -19,7 +19,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.http.body import RereadableStream, keep_body, payload
+from django_idempotency.http.body import BodyTooLarge, keep_body, payload
+from django_idempotency.http.streams import RereadableStream
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.shop.models import Order
@@ -232,6 +233,43 @@ def test_memory_is_bounded_whatever_the_size() -> None:
         tracemalloc.stop()
     assert size == 50 * MIB
     assert peak < 4 * MIB
+
+
+class TestLargest:
+    """Policy can bound what the guard keeps of a body."""
+
+    @pytest.fixture(autouse=True)
+    def _policy(self, settings: Any, use_middleware: None) -> None:
+        settings.IDEMPOTENCY = {"MAX_REQUEST_SIZE": 1000}
+
+    @pytest.mark.parametrize("path", ["/reader/", "/bare/a.bin", "/upload/a.bin"])
+    def test_a_larger_one_is_refused_and_nothing_runs(self, caller: Caller, path: str) -> None:
+        arguments = {
+            "content_type": "application/octet-stream",
+            "headers": {"content-disposition": "attachment; filename=a.bin"},
+        }
+        refused = caller.post(path, b"x" * 1001, **arguments)
+        assert refused.status_code == 413
+        assert refused.json()["code"] == "idempotency_request_too_large"
+        assert not Order.objects.exists()
+        first = caller.post(path, b"x" * 1000, **arguments)
+        assert_replays(first, caller.post(path, b"x" * 1000, **arguments))
+        assert caller.post(path, b"x" * 1001, key=None, **arguments).status_code == 201
+
+    def test_it_is_not_read(self) -> None:
+        request = RequestFactory().post("/", b"", content_type="application/octet-stream")
+        request.META["CONTENT_LENGTH"] = "1001"
+        request._stream = Endless(1001)  # type: ignore[attr-defined]
+        with pytest.raises(BodyTooLarge):
+            payload(request, largest=1000)
+        assert request._stream.left == 1001  # type: ignore[attr-defined]
+
+    def test_one_of_unknown_length_is_read_no_further(self) -> None:
+        request = RequestFactory().post("/", b"", content_type="application/octet-stream")
+        source = request._stream = Endless(50 * MIB)  # type: ignore[attr-defined]
+        with pytest.raises(BodyTooLarge):
+            payload(request, largest=1000)
+        assert source.left == 50 * MIB - 1001
 
 
 class TestStream:

@@ -56,6 +56,7 @@ POLICIES: dict[str, dict[str, Any]] = {
         "anonymous": "refuse",
         "fingerprint_fields": ["plan", "region"],
         "redacted_fields": ["token", "card.number"],
+        "max_request_size": 1000,
         "retention": timedelta(days=7),
         "tombstone": timedelta(days=30),
         "not_stored": ["5xx"],

@@ -40,6 +40,8 @@ BAD = [
     ("not_stored", ["6xx"]),
     ("not_stored", 500),
     ("max_response_size", -1),
+    ("max_request_size", -1),
+    ("max_request_size", "1 MB"),
     ("excluded_headers", ["X Y"]),
     ("replay_header", "a:b"),
     ("mismatch_status", 500),
@@ -110,6 +112,12 @@ def test_all_problems_come_at_once() -> None:
 def test_bad_settings(setting: Any) -> None:
     with override_settings(IDEMPOTENCY=setting), pytest.raises(SettingError):
         configuration()
+
+
+def test_any_header_can_be_kept_out_of_records() -> None:
+    """Those that this package reads or writes are others."""
+    policy = build({"excluded_headers": ["Authorization", "Cookie", "Content-Type"]})
+    assert policy.excluded_headers == {"authorization", "cookie", "content-type"}
 
 
 def test_good_values() -> None:

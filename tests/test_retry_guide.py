@@ -37,7 +37,13 @@ class Pay(views.RestView):
     pass
 
 
-@idempotent(scope=secret_scope, anonymous="refuse", tombstone=timedelta(hours=2), atomic=False)
+@idempotent(
+    scope=secret_scope,
+    anonymous="refuse",
+    tombstone=timedelta(hours=2),
+    atomic=False,
+    max_request_size=1000,
+)
 class Internal(views.RestView):
     pass
 
@@ -54,6 +60,7 @@ EVERYTHING = {
     "required": True,
     "anonymous": "refuse",
     "tombstone": timedelta(days=1),
+    "max_request_size": 1000,
     "atomic": False,
 }
 
@@ -77,7 +84,7 @@ class TestWords:
     def test_errors_that_policy_rules_out_are_not_expected(self) -> None:
         impossible = {
             *(Code.KEY_MISSING, Code.ANONYMOUS, Code.CALLER_REQUIRED, Code.KEY_EXPIRED),
-            *(Code.OUTCOME_UNKNOWN, Code.OPERATION_REFUSED),
+            *(Code.OUTCOME_UNKNOWN, Code.OPERATION_REFUSED, Code.REQUEST_TOO_LARGE),
         }
         assert impossible == set(Code) - {problem.code for problem in problems_of(Policy())}
 

@@ -16,6 +16,7 @@ ADVICE = {
     Code.RESPONSE_UNAVAILABLE: "read the result elsewhere; it is done and does not run again",
     Code.ANONYMOUS: "authenticate, or leave the header out",
     Code.CALLER_REQUIRED: "authenticate, then send the same again",
+    Code.REQUEST_TOO_LARGE: "send less at once, each part with a key of its own",
     Code.KEY_EXPIRED: "look up what became of the operation; use a new key for a new one",
     Code.STORE_BUSY: "wait `Retry-After` seconds, then send the same again",
     Code.STORE_UNAVAILABLE: "wait `Retry-After` seconds, then send the same again",
@@ -33,6 +34,7 @@ MEANING = {
     Code.RESPONSE_UNAVAILABLE: "the operation was completed, but its response was not kept",
     Code.ANONYMOUS: "a key came without credentials",
     Code.CALLER_REQUIRED: "the operation requires a key, and the request came without credentials",
+    Code.REQUEST_TOO_LARGE: "the body is larger than this API accepts with a key",
     Code.KEY_EXPIRED: "the key was used before, and its response is no longer kept",
     Code.STORE_BUSY: "the key could not be recorded; nothing has run",
     Code.STORE_UNAVAILABLE: "keys cannot be recorded at the moment; nothing has run",
@@ -44,10 +46,11 @@ MEANING = {
 
 def problems_of(policy: Policy) -> list[Problem]:
     """Return one example of every error that can be met under a policy."""
-    return list(_problems(policy))
+    return [*_of_the_request(policy), *_of_the_key(policy)]
 
 
-def _problems(policy: Policy) -> Iterator[Problem]:
+def _of_the_request(policy: Policy) -> Iterator[Problem]:
+    """What is wrong with a request, whatever is known about its key."""
     header = policy.header
     if policy.required:
         yield problems.key_missing(header)
@@ -56,6 +59,12 @@ def _problems(policy: Policy) -> Iterator[Problem]:
         yield problems.anonymous_refused(header)
     elif policy.required and policy.anonymous is Anonymous.IGNORE:
         yield problems.caller_required(header)
+    if policy.max_request_size is not None:
+        yield problems.request_too_large(header, policy.max_request_size)
+
+
+def _of_the_key(policy: Policy) -> Iterator[Problem]:
+    header = policy.header
     if policy.tombstone > timedelta(0):
         yield problems.key_expired(header, policy.expired_status)
     yield problems.key_reused(header, policy.mismatch_status)

@@ -2,12 +2,10 @@
 
 import codecs
 import json
-import weakref
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from io import BytesIO
-from tempfile import SpooledTemporaryFile
-from typing import IO, Any, cast
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
@@ -18,9 +16,7 @@ from django.http.request import UnreadablePostError
 
 from ..protocol.fingerprint import NO_PAYLOAD, Payload, form_payload, json_payload, raw_payload
 from ..protocol.selection import EVERYTHING, Selection
-
-CHUNK = 64 * 1024
-"""Bytes read at a time."""
+from .streams import CHUNK, RereadableStream
 
 LARGEST_JSON = 1024 * 1024
 """Bytes up to which JSON is compared by value; a larger document is compared byte by byte."""
@@ -29,75 +25,6 @@ FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 CSRF_FIELD = "csrfmiddlewaretoken"
 """Changes with every rendering of a form, so it is no part of the payload."""
-
-
-class RereadableStream:
-    """A request's input stream that can be read by us and then, from the start, by the view.
-
-    What is read is kept in memory up to ``FILE_UPLOAD_MAX_MEMORY_SIZE`` bytes, and in a
-    temporary file beyond. Nothing is read before somebody asks.
-
-    :param announced: the body's length in bytes; 0 if nobody knows
-    """
-
-    def __init__(self, source: IO[bytes], announced: int = 0) -> None:
-        self._source = source
-        self._position = 0
-        self._filled = 0
-        self._has_ended = False
-        limit = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
-        self._copy: BytesIO | SpooledTemporaryFile[bytes]
-        if 0 < announced <= limit:
-            self._copy = BytesIO()
-        else:
-            self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when nobody can read it)
-                max_size=max(1, limit), dir=settings.FILE_UPLOAD_TEMP_DIR
-            )
-            weakref.finalize(self, self._copy.close)
-
-    def read(self, size: int | None = -1) -> bytes:
-        limit = -1 if size is None else size
-        self._fill(None if limit < 0 else self._position + limit)
-        self._copy.seek(self._position)
-        data = self._copy.read(limit)
-        self._position += len(data)
-        return data
-
-    def readline(self, size: int | None = -1) -> bytes:
-        self._fill(None)
-        self._copy.seek(self._position)
-        line = self._copy.readline(-1 if size is None else size)
-        self._position += len(line)
-        return line
-
-    def seekable(self) -> bool:
-        """Say no: ``HttpRequest.body`` of newer Django versions would seek to the end."""
-        return False
-
-    def close(self) -> None:
-        self._copy.close()
-
-    def load(self) -> int:
-        """Read what has not been read yet; return the body's length in bytes."""
-        self._fill(None)
-        return self._filled
-
-    def whole(self) -> IO[bytes]:
-        """Return the body from its start. The view's position does not move."""
-        self.load()
-        self._copy.seek(0)
-        return cast(IO[bytes], self._copy)
-
-    def _fill(self, end: int | None) -> None:
-        while not self._has_ended and (end is None or self._filled < end):
-            wanted = CHUNK if end is None else min(CHUNK, end - self._filled)
-            chunk = self._source.read(wanted)
-            if not chunk:
-                self._has_ended = True
-                return
-            self._copy.seek(self._filled)
-            self._copy.write(chunk)
-            self._filled += len(chunk)
 
 
 def keep_body(request: HttpRequest) -> None:
@@ -127,21 +54,33 @@ def _chunked(request: HttpRequest) -> RereadableStream | None:
     return stream
 
 
-def payload(request: HttpRequest, selection: Selection = EVERYTHING) -> Payload | None:
+class BodyTooLarge(Exception):
+    """A body is larger than policy lets the guard keep."""
+
+
+def payload(
+    request: HttpRequest, selection: Selection = EVERYTHING, largest: int | None = None
+) -> Payload | None:
     """Digest the body; ``None`` if somebody has consumed it and left no copy.
 
+    :param largest: bytes above which a body is not kept; ``None`` for any
+    :raises BodyTooLarge: before it is read, if its length was announced
     :raises UnreadablePostError: if the client stops sending
     :raises BadRequest: if the body is shorter than announced
     """
+    if largest is not None and _announced(request) > largest:
+        raise BodyTooLarge
     if _bare_type(request) == MULTIPART and hasattr(request, "_files") and not _chunked(request):
         return _form(request.POST, _uploaded(request), selection)
     body = _body(request)
     if body is None:
         return None
     try:
-        size = body.load()
+        size = body.load(largest)
     except OSError as error:
         raise UnreadablePostError(*error.args) from error
+    if largest is not None and size > largest:
+        raise BodyTooLarge
     if size < _announced(request):
         # Remembering half a body would refuse the whole one.
         raise BadRequest("The request's body ended before its Content-Length.")

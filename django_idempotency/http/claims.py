@@ -30,6 +30,7 @@ def claim_of(
     :param scope: what identifies the caller
     :param caller: the request that policy's own functions get; in a DRF view, DRF's
     :param parsed: digests what a framework has parsed, if it consumed the body
+    :raises BodyTooLarge: if policy does not want such a body kept
     """
     secret = configuration().secret
     return Claim(
@@ -53,7 +54,7 @@ def _fingerprint(
     target = target_of(request, policy, caller)
     if policy.fingerprint is Fingerprint.NONE:
         return fingerprint(target, NO_PAYLOAD)
-    content = payload(request, policy.selection) or parsed()
+    content = payload(request, policy.selection, policy.max_request_size) or parsed()
     if content is None:
         raise ImproperlyConfigured(
             "The request's body was read before the idempotency guard could digest it. "

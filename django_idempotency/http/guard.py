@@ -23,6 +23,7 @@ from ..remember import NOTHING_SAID, Memory, memory_of
 from ..signals import Outcome, Reporter
 from ..stores.base import Outage
 from . import csrf
+from .body import BodyTooLarge
 from .claims import claim_of
 from .modes import operation_of, replay_of
 from .principal import ANONYMOUS, principal, scope_of
@@ -134,10 +135,10 @@ class Guard:
         if owner is None:
             return None
         scope = scope_of(caller, self._policy, owner)
-        claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
         try:
+            claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
             found = replay_of(self._policy, claim)
-        except Outage:
+        except (Outage, BodyTooLarge):
             return None  # whoever claims will find out
         return None if found is None else self._told(self._replay(found.response))
 
@@ -150,7 +151,12 @@ class Guard:
         scope = scope_of(caller, self._policy, owner)
         if self._policy.codec.encrypts:
             configuration().keyring.check()  # or nothing runs: its response could not be stored
-        claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
+        try:
+            claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
+        except BodyTooLarge:
+            return problems.request_too_large(
+                self._policy.header, self._policy.max_request_size or 0
+            )
         operation = operation_of(self._policy, claim, view, caller)
         try:
             answer = self._begin(operation)

@@ -30,8 +30,12 @@ NEVER_STORED = frozenset(
         *("transfer-encoding", "upgrade", "proxy-authenticate", "proxy-authorization"),
         # About one answer, not about the result.
         *("date", "server"),
-        # A credential.
-        "set-cookie",
+        # Credentials, and what proves them: RFC 6265, RFC 9110 (sections 11.6.2 and 11.6.3), and
+        # names without a registration that APIs hand tokens out in. Not WWW-Authenticate: it asks
+        # for a credential, and a 401 must have it.
+        *("set-cookie", "set-cookie2", "authorization", "authentication-info"),
+        *("proxy-authentication-info", "x-auth-token", "x-access-token", "x-refresh-token"),
+        *("x-api-key", "x-csrftoken", "x-csrf-token", "x-xsrf-token"),
     }
 )
 """Header fields that are left out of every stored response (lower case)."""

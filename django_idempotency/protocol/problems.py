@@ -14,6 +14,7 @@ class Code(StrEnum):
     RESPONSE_UNAVAILABLE = "idempotency_response_unavailable"
     ANONYMOUS = "idempotency_anonymous_refused"
     CALLER_REQUIRED = "idempotency_caller_required"
+    REQUEST_TOO_LARGE = "idempotency_request_too_large"
     KEY_EXPIRED = "idempotency_key_expired"
     STORE_BUSY = "idempotency_store_busy"
     OUTCOME_UNKNOWN = "outcome_unknown"
@@ -114,6 +115,16 @@ def caller_required(header: str) -> Problem:
         f"{header} is required, and needs an authenticated caller",
         f"This operation requires the {header} header, and keys belong to a caller. Authenticate, "
         "and send the same request with the same key again.",
+    )
+
+
+def request_too_large(header: str, largest: int) -> Problem:
+    return Problem(
+        Code.REQUEST_TOO_LARGE,
+        413,
+        f"The body is too large for a request with {header}",
+        f"A request with the {header} header may have a body of at most {largest} bytes. Nothing "
+        "was executed.",
     )
 
 

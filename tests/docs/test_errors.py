@@ -26,6 +26,7 @@ class TestErrors:
         problems.response_unavailable(201, "reason"),
         problems.anonymous_refused("H"),
         problems.caller_required("H"),
+        problems.request_too_large("H", 1000),
         problems.key_expired("H", Policy().expired_status),
         problems.outcome_unknown(),
         problems.operation_refused(),

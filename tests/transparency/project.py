@@ -54,8 +54,13 @@ def raises(error: Exception) -> Callable[[Any], HttpResponse]:
     return answer
 
 
+CREDENTIALS = ["Authorization", "Authentication-Info", "X-Auth-Token", "X-CSRFToken"]
+
+
 def with_cookies(request: Any) -> HttpResponse:
     response = HttpResponse("welcome", headers={"X-Own": "kept", "X-Secret": "one time"})
+    for name in CREDENTIALS:
+        response[name] = "secret"
     response.set_cookie("session", "secret")
     return response
 

@@ -13,7 +13,7 @@ from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.doors import MIDDLEWARE, few_doors
 from tests.shop.models import Order
-from tests.transparency.project import MARKER, own_doors
+from tests.transparency.project import CREDENTIALS, MARKER, own_doors
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,8 @@ class TestResponses:
         assert (first["X-Secret"], first["X-Own"]) == ("one time", "kept")
         assert (retry.content, retry[MARKER], retry["X-Own"]) == (first.content, "true", "kept")
         assert not retry.cookies
-        assert "X-Secret" not in retry
+        assert not {"X-Secret", *CREDENTIALS} & set(retry.headers)
+        assert {first[name] for name in CREDENTIALS} == {"secret"}
 
         first, retry = caller.post(f"{door}headers"), caller.post(f"{door}headers")
         assert first["Connection"] == "of this connection"
