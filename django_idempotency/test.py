@@ -53,7 +53,7 @@ def assert_idempotent(
     :param extra: what else the client's method takes: ``content_type``, ``format``, ``headers``
     :return: the response to the first request
     """
-    promised = configuration().policy.override(**(policy or {}))
+    promised = configuration().policy_for(path.partition("?")[0]).override(**(policy or {}))
     key = key or str(uuid4())
     send = _sender(client, method, path, promised, key, extra)
     before = None if creates is None else creates.all().count()

@@ -180,7 +180,6 @@ class TestNoMarker:
             caller._client,
             "/rest/",
             {"item": "vm"},
-            policy={"replay_header": None},
             content_type="application/json",
             headers={"authorization": f"Token {caller.token.key}"},
         )
@@ -195,6 +194,55 @@ class TestNoMarker:
     def test_the_table_says_so(self) -> None:
         rows = [row for row in for_markdown(endpoints()).splitlines() if "POST /rest/" in row]
         assert "no marker" in rows[0]
+
+
+def key_alone(request: Any) -> str:
+    """Whatever else the request is."""
+    return ""
+
+
+@pytest.mark.once
+@pytest.mark.usefixtures("use_middleware")
+class TestAnotherContract:
+    """What pretix's API documentation promises under "Idempotency", by settings alone."""
+
+    OWN: dict[str, Any] = {
+        "HEADER": "X-Idempotency-Key",
+        "SCOPE": "token",
+        "FINGERPRINT": "tests.test_path_policies.key_alone",
+        "REPLAY_HEADER": None,
+    }
+
+    @pytest.fixture(autouse=True)
+    def project(self, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"PATHS": ["^/rest"], "POLICIES": {"^/rest": self.OWN}}
+
+    def send(self, caller: Caller, path: str, key: str = "foo", **data: str) -> Any:
+        return caller.post(path, data, key=None, headers={"X-Idempotency-Key": key})
+
+    def test_a_key_makes_one_operation(self, caller: Caller) -> None:
+        first, retry = self.send(caller, "/rest/"), self.send(caller, "/rest/")
+        assert (retry.status_code, retry.content) == (201, first.content)
+        assert dict(retry.items()) == dict(first.items())
+        assert self.send(caller, "/rest/", "bar").content != first.content
+        assert caller.post("/rest/", key=None).content != first.content
+
+    def test_path_and_body_are_ignored(self, caller: Caller) -> None:
+        first = self.send(caller, "/rest/")
+        assert self.send(caller, "/rest/", item="other").content == first.content
+        assert self.send(caller, "/rest-function/").content == first.content
+
+    def test_another_token_has_keys_of_its_own(self, caller: Caller, stranger: Caller) -> None:
+        first = self.send(caller, "/rest/")
+        assert self.send(stranger, "/rest/").content != first.content
+
+    def test_outside_the_api_there_are_no_keys(self, caller: Caller) -> None:
+        first = self.send(caller, "/class/")
+        assert self.send(caller, "/class/").content != first.content
+
+    def test_a_conflict_may_be_retried(self, caller: Caller) -> None:
+        assert self.send(caller, "/rest/", outcome="409").status_code == 409
+        assert self.send(caller, "/rest/").status_code == 201
 
 
 def test_the_default_policy_is_kept_as_it_is() -> None:

@@ -240,6 +240,11 @@ class TestWhose:
         caller.post(ORDER, key="k-2")
         assert told(caller, "k-2", address="/tokens/")["state"] == "completed"
 
+    def test_or_if_a_policy_by_path_says_so(self, caller: Caller, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"POLICIES": {"^/": {"SCOPE": "token"}}}
+        caller.post(ORDER)
+        assert told(caller)["state"] == "completed"
+
     def test_there_is_neither_a_list_nor_a_prefix(self, caller: Caller) -> None:
         caller.post(ORDER, key="order-1")
         assert ask(caller, "").status_code == 404

@@ -78,7 +78,7 @@ class OperationStatusView(APIView):
         return view
 
     def get(self, request: Request, key: str) -> HttpResponseBase:
-        policy = configuration().policy.override(**self.policy)
+        policy = configuration().policy_for(request.path_info).override(**self.policy)
         try:
             key = parse_key(key, policy.key_format, policy.key_max_length, policy.key_pattern)
             found = _find(policy, _scope(request, policy), key)
