@@ -43,9 +43,11 @@ class Server:
         redis: str,
         asgi: bool,
         grace: int,
+        gevent: str,
     ) -> None:
         self.stage = stage
         self._grace = grace
+        self._gevent = gevent
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -76,8 +78,19 @@ class Server:
             "--timeout": 0,
             "--graceful-timeout": self._grace,
         }
+        if self._gevent:
+            return ["gunicorn", "tests.wsgi", *self._greenlets(), *_flat(options)]
         # One process imports the project, and the others are its copies: quicker than four times.
         return ["gunicorn", "tests.wsgi", "--preload", *_flat(options)]
+
+    def _greenlets(self) -> list[str]:
+        """A worker replaces threads by greenlets before it imports the project. One that gets the
+        project from its parent comes too late: then the configuration has to do it."""
+        configuration = self.stage / "gunicorn.conf.py"
+        if self._gevent == "worker":
+            return ["-k", "gevent"]
+        configuration.write_text("from gevent import monkey; monkey.patch_all()")
+        return ["-k", "gevent", "--config", str(configuration), "--preload"]
 
     def _uvicorn(self, workers: int) -> list[str]:
         # Each of them imports the project, and serves many requests at a time.
@@ -111,9 +124,13 @@ class Server:
         finally:
             connection.close()
 
-    def hang_next(self) -> None:
-        """Let the next view hang after its write."""
-        (self.stage / "hang").touch()
+    def hang_next(self, how: str = "") -> None:
+        """Let the next view hang after its write.
+
+        :param how: ``"busy"``: in a greenlet that lets no other one run
+        """
+        (self.stage / "hang.new").write_text(how)
+        (self.stage / "hang.new").rename(self.stage / "hang")
 
     def hanging(self) -> tuple[int, str]:
         """Wait until a view hangs; return its process and its database session."""
@@ -162,6 +179,7 @@ def running_server(
     redis: str = "",
     asgi: bool = False,
     grace: int = 1,
+    gevent: str = "",
 ) -> Iterator[Server]:
     """Run a server for as long as the block lasts.
 
@@ -170,8 +188,10 @@ def running_server(
     :param redis: URL of the cache ``redis``
     :param asgi: serve the ASGI application, whose requests have a thread each
     :param grace: seconds that workers have to end by themselves (gunicorn)
+    :param gevent: serve with greenlets; threads are replaced in each ``"worker"``, or before a
+        ``"preload"``
     """
-    server = Server(stage, workers, threads, policy or {}, redis, asgi, grace)
+    server = Server(stage, workers, threads, policy or {}, redis, asgi, grace, gevent)
     try:
         server.wait_until_up()
         yield server
