@@ -5,6 +5,7 @@ from types import FrameType
 
 from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.signals import connection_created
 from django.utils.translation import gettext_lazy as _
 
 
@@ -20,8 +21,10 @@ class IdempotencyConfig(AppConfig):
             checks,  # noqa: F401  (registers the system checks)
             invalidation,
         )
+        from .lifecycle.blocks import watch_changes
 
         invalidation.connect()
+        connection_created.connect(watch_changes, dispatch_uid="idempotency_changes")
         if not is_command():
             stop_if_wrong()
 

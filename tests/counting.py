@@ -4,11 +4,13 @@ import re
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from django.db import connection
 from redis.connection import Connection
+
+from django_idempotency.stores import claim_connections
 
 CONTROL = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET|START)\b", re.IGNORECASE)
 _MYSQL_CONTROL = ("begin", "commit", "rollback", "savepoint", "release_savepoint", "set_option")
@@ -30,10 +32,18 @@ class Count:
 
 @contextmanager
 def counted() -> Iterator[Count]:
-    """Count what arrives on this connection."""
+    """Count what arrives on this connection, and on those for claims that rest in their pool."""
     counters = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}
-    with counters[connection.vendor]() as count:
+    count = Count()
+    with ExitStack() as stack:
+        for each in (connection, *claim_connections_at_rest()):
+            counter: AbstractContextManager[None] = counters[connection.vendor](each, count)
+            stack.enter_context(counter)
         yield count
+
+
+def claim_connections_at_rest() -> list[Any]:
+    return [each for pool in claim_connections._pools.values() for each in pool._idle]
 
 
 class CountingConnection(Connection):
@@ -76,9 +86,8 @@ def trips() -> Iterator[list[str]]:
 
 
 @contextmanager
-def _postgresql() -> Iterator[Count]:
+def _postgresql(connection: Any, count: Count) -> Iterator[None]:
     """The server logs every statement, and sends its log lines to us."""
-    count = Count()
 
     def notice(diagnostic: Any) -> None:
         found = re.match(
@@ -87,47 +96,47 @@ def _postgresql() -> Iterator[Count]:
         if found is not None:
             count.add(found[1])
 
-    _execute("SET client_min_messages = 'log'; SET log_statement = 'all'")
+    _execute(connection, "SET client_min_messages = 'log'; SET log_statement = 'all'")
     connection.connection.add_notice_handler(notice)
     try:
-        yield count
+        yield
     finally:
         connection.connection.remove_notice_handler(notice)
-        _execute("RESET client_min_messages; RESET log_statement")
+        _execute(connection, "RESET client_min_messages; RESET log_statement")
 
 
 @contextmanager
-def _mysql() -> Iterator[Count]:
+def _mysql(connection: Any, count: Count) -> Iterator[None]:
     def status() -> dict[str, int]:
         with connection.cursor() as cursor:
             cursor.execute("SHOW SESSION STATUS")
             return {name.lower(): value for name, value in cursor.fetchall()}
 
-    count, before = Count(), status()
-    yield count
+    before = status()
+    yield
     after = status()
 
     def grown(name: str) -> int:
         return int(after[name]) - int(before[name])
 
-    count.control = sum(grown(f"com_{name}") for name in _MYSQL_CONTROL)
+    control = sum(grown(f"com_{name}") for name in _MYSQL_CONTROL)
+    count.control += control
     # The last SHOW STATUS counts itself.
-    count.statements = grown("questions") - 1 - count.control
+    count.statements += grown("questions") - 1 - control
 
 
 @contextmanager
-def _sqlite() -> Iterator[Count]:
+def _sqlite(connection: Any, count: Count) -> Iterator[None]:
     """There is no server: what is handed to the library."""
-    count = Count()
 
     def watch(execute: Any, sql: str, *rest: Any) -> Any:
         count.add(sql)
         return execute(sql, *rest)
 
     with connection.execute_wrapper(watch):
-        yield count
+        yield
 
 
-def _execute(sql: str) -> None:
+def _execute(connection: Any, sql: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(sql)

@@ -1,6 +1,7 @@
 """Guards inside of transactions: Django's block of ``ATOMIC_REQUESTS``, and other people's."""
 
 import json
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -9,11 +10,16 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import RequestFactory
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
+from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
-from tests.conftest import Caller
+from django_idempotency.lifecycle.blocks import Foundation
+from django_idempotency.lifecycle.watch import AttemptBlock
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.stores import claim_connections
+from tests.conftest import Caller, in_thread, row_locks
 from tests.doors import MIDDLEWARE
 from tests.shop.models import Order
 from tests.shop.views import buy
@@ -114,3 +120,193 @@ class TestSomebodyElsesBlock:
         assert caller.post(url, {"item": "vm"}).status_code == 201
         assert caller.post(url, {"item": "vm"})["Idempotency-Replayed"] == "true"
         assert items() == {"vm"}
+
+
+def set_tenant() -> None:
+    """What row-level security reads, until the end of the transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('app.tenant', 't1', TRUE)")
+
+
+def tenant() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('app.tenant', TRUE)")
+        (found,) = cursor.fetchone()
+    return found or ""
+
+
+class Spends(BasePermission):
+    """A token that a permission spends, and a hook that waits for the commit."""
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        Order.objects.create(item="spent")
+        transaction.on_commit(lambda: seen.append("before"))
+        if connection.vendor == "postgresql":
+            set_tenant()
+        return True
+
+
+class Stays(APIView):
+    permission_classes = [Spends]
+
+    def post(self, request: Any) -> Response:
+        transaction.on_commit(lambda: seen.append("in the view"))
+        if connection.vendor == "postgresql":
+            seen.append(tenant())
+        status, body = buy(request.data)
+        if "undo" in request.data:
+            transaction.set_rollback(True)
+        if "key" in request.data:
+            body["derived"] = request._request.idempotency.derive_key("charge")
+        return Response(body, status=status)
+
+
+class DecoratedStays(Stays):
+    @idempotent
+    def post(self, request: Any) -> Response:
+        return super().post(request)
+
+
+urlpatterns += [path("stays/", Stays.as_view()), path("decorated-stays/", DecoratedStays.as_view())]
+seen: list[str] = []
+staying = pytest.mark.parametrize("url", ["/stays/", "/decorated-stays/"])
+
+
+@staying
+class TestDjangosBlock:
+    """I21: what happened in the transaction before the guard began is part of the view's work."""
+
+    @pytest.fixture(autouse=True)
+    def _atomic_requests(self, monkeypatch: Any) -> None:
+        monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+        seen.clear()
+
+    def test_its_state_is_there_when_the_handler_runs(self, url: str, caller: Caller) -> None:
+        if connection.vendor == "postgresql":
+            assert caller.post(url, {"item": "vm"}).status_code == 201
+            assert "t1" in seen
+
+    @pytest.mark.parametrize("outcome", ["raise 500", "500", "raise 404"])
+    def test_what_undoes_it_undoes_the_attempt(
+        self, url: str, outcome: str, caller: Caller
+    ) -> None:
+        for _ in range(2):
+            assert caller.post(url, {"outcome": outcome}).status_code == int(outcome[-3:])
+        spent = 1 if outcome == "raise 404" else 0  # by the replay, as without us
+        assert sorted(Order.objects.values_list("item", flat=True)) == ["spent"] * spent
+        assert "in the view" not in seen
+
+    def test_hooks_run_in_their_order_after_the_commit(self, url: str, caller: Caller) -> None:
+        assert caller.post(url, {"item": "vm"}).status_code == 201
+        assert [each for each in seen if each != "t1"] == ["before", "in the view"]
+        assert items() == {"spent", "vm"}
+
+    def test_the_views_wish_is_remembered(self, url: str, caller: Caller) -> None:
+        """``set_rollback(True)`` undoes it all, and its answer is stored."""
+        first = caller.post(url, {"undo": True})
+        assert (first.status_code, items()) == (201, set())
+        assert [each for each in seen if each != "t1"] == []
+        retry = caller.post(url, {"undo": True})
+        assert (retry.content, retry["Idempotency-Replayed"]) == (first.content, "true")
+
+    def test_an_interrupted_attempt_is_followed_by_another(self, url: str, caller: Caller) -> None:
+        caller.post(url, {"outcome": "raise 500"})
+        caller.post(url, {"outcome": "raise 500"})
+        record = IdempotencyRecord.objects.first()
+        # On SQLite the claim is part of the transaction, which has written.
+        assert (record and record.attempt) == (None if connection.vendor == "sqlite" else 2)
+        assert not connection.in_atomic_block
+
+    @row_locks
+    def test_a_duplicate_in_flight_and_one_that_waits(
+        self, url: str, caller: Caller, after_write: Any, settings: Any
+    ) -> None:
+        answers: list[Any] = []
+        rivals: list[Any] = []
+
+        def duplicates() -> None:
+            answers.append(in_thread(lambda: caller.post(url, {"item": "vm"})).result())
+            settings.IDEMPOTENCY = {"IN_FLIGHT": "wait"}
+            rivals.append(in_thread(lambda: caller.post(url, {"item": "vm"})))
+
+        after_write(duplicates)
+        first = caller.post(url, {"item": "vm"})
+        assert (first.status_code, answers[0].status_code) == (201, 409)
+        waited = rivals[0].result()
+        assert (waited.content, waited["Idempotency-Replayed"]) == (first.content, "true")
+        assert Order.objects.filter(item="vm").count() == 1
+
+    def test_a_key_for_another_system_needs_a_claim_that_lasts(
+        self, url: str, caller: Caller
+    ) -> None:
+        expected = 500 if connection.vendor == "sqlite" else 201
+        assert caller.post(url, {"key": True}).status_code == expected
+
+    @row_locks
+    def test_a_transaction_that_cannot_see_the_record_is_refused(
+        self, url: str, caller: Caller, settings: Any
+    ) -> None:
+        """Never "in flight" for ever."""
+        if connection.vendor == "mysql":
+            connection.ensure_connection()
+            with connection.cursor() as cursor:
+                cursor.execute("SET SESSION innodb_snapshot_isolation = ON")
+        level = "REPEATABLE READ"
+        with connection.cursor() as cursor:
+            session = (
+                "SESSION CHARACTERISTICS AS" if connection.vendor == "postgresql" else "SESSION"
+            )
+            cursor.execute(f"SET SESSION{characteristics} TRANSACTION ISOLATION LEVEL {level}")
+        try:
+            caller._client.raise_request_exception = True
+            for _ in range(2):
+                with pytest.raises(Exception, match="does not see the record"):
+                    caller.post(url, {"item": "vm"})
+            assert items() == set()
+        finally:
+            connection.close()
+
+    @row_locks
+    def test_without_a_connection_for_claims_the_store_is_busy(
+        self, url: str, caller: Caller, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(claim_connections, "PATIENCE", 0.01)
+        with ExitStack() as stack:
+            for _ in range(claim_connections.PLACES):
+                stack.enter_context(claim_connections.claim_connection("default"))
+            assert caller.post(url, {"item": "vm"}).status_code == 503
+        assert caller.post(url, {"item": "vm"}).status_code == 201
+
+
+class TestInternalNames:
+    """What ``lifecycle/blocks.py`` relies on."""
+
+    @pytest.mark.django_db(transaction=True)
+    def test_of_atomic_and_of_connections(self) -> None:
+        block = transaction.atomic()
+        assert block._from_testcase is False
+        with block:
+            assert connection.atomic_blocks == [block]
+            assert connection.savepoint_ids == []
+            with transaction.atomic():
+                assert len(connection.savepoint_ids) == 1
+            transaction.on_commit(seen.clear)
+            assert connection.run_on_commit == [(set(), seen.clear, False)]
+            assert callable(connection._rollback)
+            assert callable(connection._commit)
+        assert (connection.in_atomic_block, connection.needs_rollback) == (False, False)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_block_of_djangos_stands_on_ours(self) -> None:
+        """Its rollback becomes ours; its end ends nothing."""
+        undone: list[int] = []
+        ours = AttemptBlock("default")
+        with transaction.atomic() as _:
+            upper = connection.atomic_blocks[0]
+            foundation = Foundation(ours, upper, lambda: undone.append(1))
+            assert foundation.carries
+        assert not foundation.carries
+        assert connection.in_atomic_block
+        foundation.close()
+        ours.__exit__(None, None, None)
+        assert (connection.in_atomic_block, undone) == (False, [])

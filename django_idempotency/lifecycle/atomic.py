@@ -1,17 +1,36 @@
 """Atomic mode: the view's writes and the stored response are one commit."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
-from django.db import Error
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, Error, connections
 
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
+from ..stores.contention import saw_an_old_snapshot
 from .errors import LostRecord, LostWrites
 from .explaining import explain
-from .operation import TRIES, Begun, InFlight, Operation, Started
+from .operation import TRIES, Begun, Ending, InFlight, Operation, Started, Unavailable
 from .transaction import AttemptTransaction, RequestBlock
 from .waiting import IMPATIENT, Patience
+
+HIDDEN = (
+    "The view runs in the transaction of ATOMIC_REQUESTS on database {!r}, which does not see the "
+    "record that was claimed for it on another connection. Either that transaction is isolated "
+    "above READ COMMITTED and has read something before the guard began, or its search_path leads "
+    "to another table. Put @transaction.non_atomic_requests on the view (on dispatch() of a "
+    "class): a guarded view runs in one transaction anyway."
+)
+NOT_DURABLE = (
+    "derive_key() cannot promise the same key to a later attempt here: on SQLite something was "
+    "written in the transaction of ATOMIC_REQUESTS before the guard began, so the claim commits "
+    "with the view, and a crash forgets it. Put @transaction.non_atomic_requests on the view (on "
+    "dispatch() of a class)."
+)
 
 
 class AtomicOperation(Operation):
@@ -31,7 +50,9 @@ class AtomicOperation(Operation):
     ) -> None:
         super().__init__(store, claim, patience)
         self._locks = store
-        self._transaction = AttemptTransaction(using, request_block)
+        self._transaction = AttemptTransaction(using, request_block, self._undo_and_hold)
+        self._ending: Ending | None = None
+        self._is_held = False
         self._has_stored = False
 
     @property
@@ -40,6 +61,8 @@ class AtomicOperation(Operation):
         return self._transaction.using if self._transaction.is_open else None
 
     def derive_key(self, purpose: str) -> str:
+        if self._transaction.claims_inside:
+            raise ImproperlyConfigured(NOT_DURABLE)
         key = super().derive_key(purpose)
         try:
             # A claim that a crash loses is claimed anew, under another number: the retry would
@@ -57,87 +80,179 @@ class AtomicOperation(Operation):
     def is_remembered(self) -> bool:
         return self._has_stored and self._transaction.is_committed
 
+    def on_end(self, committed: Callable[[], None]) -> bool:
+        return self._has_stored and self._transaction.on_handed_over(committed)
+
     def _begin(self) -> Begun:
         with self._transaction.outside_request_block():
             return super()._begin()
 
-    def fail(self, error: BaseException) -> None:
-        """The view raised: undo its writes now, before anybody handles the exception."""
-        if self._transaction.is_open:
-            explain(error, self._transaction.loss)
-            with self._transaction.outside_request_block(error):
-                self._transaction.rollback()
+    def _apart(self) -> AbstractContextManager[Any]:
+        return self._transaction.apart()
+
+    def fail(self, error: BaseException, ending: Ending = Ending.UNDO) -> None:
+        """The view raised: undo its writes now, before anybody handles the exception, unless they
+        stay if that makes a refusal of it."""
+        attempt = self._transaction
+        if not attempt.is_open or self._ending is not None:
+            return
+        self._ending = ending
+        explain(error, attempt.loss)
+        if ending is not Ending.KEEP:
+            with attempt.outside_request_block(error):
+                self._undo_and_hold() if ending is Ending.STORE else attempt.rollback()
+
+    def abandon(self, error: BaseException) -> None:
+        """Commit what would have stayed without us: a refusal's writes, and what was written by
+        those who handled the exception."""
+        with self._transaction.outside_request_block(error):
+            self._end(keeps_writes=self._ending is Ending.KEEP)
 
     def finish(
         self,
         response: StoredResponse | None,
         retention: timedelta | None = None,
         nothing_done: bool = False,
+        keeps_writes: bool = False,
     ) -> bool:
-        """Store the response and commit, or undo everything if it is not to be stored."""
+        """Store the response and commit, or end without."""
         self._retention = retention or self._claim.retention
         attempt = self._transaction
         with attempt.outside_request_block():
+            if response is None:
+                self._end(keeps_writes)
+                return False
             if attempt.is_open:
-                accident = attempt.accident()
-                if response is not None and accident and response.status < 400:
+                accident = "" if self._ending else attempt.accident()
+                if accident and response.status < 400:
                     attempt.rollback()
                     raise LostWrites(
                         f"The view answered {response.status}, but what it did cannot be "
                         f"remembered. Nothing is stored; a retry runs again. {accident}"
                     )
-                if response is not None and not attempt.is_undone:
+                if self._ending is Ending.KEEP:
+                    # Somebody made a result of what looked like a refusal.
+                    self._undo_and_hold()
+                if self._is_held and attempt.is_usable and not accident:
                     return self._complete(response)
-                attempt.rollback()
-            return response is not None and self._complete_late(response)
+                self._end(keeps_writes=False)
+            return self._complete_late(response)
+
+    def _end(self, keeps_writes: bool) -> None:
+        """End without storing. What was written after the view's writes were undone stays."""
+        attempt = self._transaction
+        if attempt.is_usable and (keeps_writes or self._ending is Ending.STORE):
+            attempt.commit()
+        else:
+            attempt.rollback()
+
+    def _undo_and_hold(self) -> None:
+        """Undo the view's writes, and hold the record on, so that no rival runs until the answer
+        is stored. There is a moment in which one could take it; then it is his."""
+        attempt = self._transaction
+        try:
+            attempt.undo()
+            self._is_held = self._is_still_ours(self._locks.lock(self._record.id))
+        except Busy:
+            self._is_held = False
+        if attempt.is_open:
+            attempt.watch()
+
+    def _is_still_ours(self, record: Snapshot | None) -> bool:
+        if record is None and self._transaction.claims_inside:
+            # The claim has been undone with the rest; we have the write lock, so it is made again.
+            claimed = self._store.claim(self._claim)
+            is_ours = claimed is not None and claimed.fresh
+            record = self._locks.lock(claimed.id) if claimed is not None and is_ours else None
+        else:
+            is_ours = record is not None and record.attempt == self.attempt
+        if record is None or record.state is not State.CLAIMED or not is_ours:
+            return False
+        self._record = record
+        return True
 
     def _hold(self, claimed: Snapshot, patience: timedelta = timedelta(0)) -> Begun | None:
         """Lock the record, and run under a number that only this attempt has (I12)."""
         known = claimed
         for _ in range(TRIES):
-            begun = self._lock(known.id, patience)
+            if not known.fresh:
+                numbered = self._take_number(known, patience)
+                if not isinstance(numbered, Snapshot):
+                    return numbered
+                known = numbered
+                if not known.fresh:
+                    continue
+            begun = self._lock(self._transaction, known.id, patience)
             if not isinstance(begun, Started):
                 return begun
-            if self.attempt != known.attempt:
-                # Somebody else counts, and is about to run: give way, and look again.
-                self._transaction.rollback()
-                known = replace(self._record, fresh=False)
-            elif known.fresh:
+            if self.attempt == known.attempt:
+                self._is_held = True
                 self._transaction.watch()
                 return begun
-            else:
-                known = self._take_over()
+            # Somebody else counts, and is about to run: give way, and look again.
+            self._transaction.give_up()
+            known = replace(self._record, fresh=False)
         return InFlight()
 
-    def _lock(self, record_id: int, patience: timedelta) -> Begun | None:
-        try:
-            self._transaction.begin()
-            record = self._locks.lock(record_id, patience)
-            begun = InFlight() if record is None else self._look_again(record)
-        except BaseException as error:
-            self._transaction.rollback()
-            if isinstance(error, Busy):
-                return InFlight()
-            raise
-        if not isinstance(begun, Started):
-            self._transaction.rollback()
-        return begun
-
-    def _take_over(self) -> Snapshot:
+    def _take_number(self, known: Snapshot, patience: timedelta) -> Snapshot | Begun | None:
         """Give this attempt a number of its own before it runs, in a commit of its own, so that
         its predecessor can store nothing any more, whatever becomes of this one (I12)."""
-        self.recovered = True
         try:
-            self._locks.renumber(self._record)
-        except BaseException:
-            self._transaction.rollback()
-            raise
-        self._transaction.commit()
-        return replace(self._record, attempt=self.attempt + 1, fresh=True)
+            with self._transaction.apart(bool(patience)) as numbering:
+                begun = self._lock(numbering, known.id, patience)
+                if not isinstance(begun, Started):
+                    return begun
+                if self.attempt != known.attempt:
+                    numbering.give_up()
+                    return replace(self._record, fresh=False)
+                self.recovered = True
+                try:
+                    self._locks.renumber(self._record)
+                except BaseException:
+                    numbering.rollback()
+                    raise
+                numbering.commit()
+                return replace(self._record, attempt=self.attempt + 1, fresh=True)
+        except Busy:
+            return Unavailable()
+
+    def _lock(
+        self, transaction: AttemptTransaction, record_id: int, patience: timedelta
+    ) -> Begun | None:
+        try:
+            transaction.begin()
+            with transaction.locking(bool(patience)):
+                record = self._locks.lock(record_id, patience)
+            begun = InFlight() if record is None else self._look_again(record)
+        except BaseException as error:
+            transaction.give_up()
+            if not isinstance(error, Busy):
+                raise
+            if transaction.shares and saw_an_old_snapshot(error.__cause__):
+                raise ImproperlyConfigured(HIDDEN.format(transaction.using)) from error
+            return InFlight()
+        if not isinstance(begun, Started):
+            transaction.give_up()
+        if record is None and transaction.shares:
+            self._refuse_if_hidden(record_id)
+        return begun
+
+    def _refuse_if_hidden(self, record_id: int) -> None:
+        """What is not seen would be in flight for ever. InnoDB's locks see the latest version, but
+        its other reads do not, so there nothing can be said."""
+        connection = connections[self._transaction.using]
+        if connection.vendor == "postgresql" and not self._locks.exists(record_id):
+            raise ImproperlyConfigured(HIDDEN.format(connection.alias))
 
     def _complete(self, response: StoredResponse) -> bool:
-        stored = self._store_response(response)
-        if not stored:
+        try:
+            stored = self._store_response(response)
+        except DatabaseError:
+            if self._ending is None:
+                raise
+            # Those who handled the exception have met an error of their own.
+            return self._complete_late(response)
+        if not stored and self._ending is None:
             raise LostRecord(
                 "The record of this attempt was removed or changed while it ran, or is not locked "
                 "by this transaction any more; its writes are rolled back."
@@ -150,16 +265,15 @@ class AtomicOperation(Operation):
             return False
         try:
             self._transaction.begin()
-            record = self._locks.lock(self._record.id)
+            held = self._is_still_ours(self._locks.lock(self._record.id))
         except BaseException as error:
             self._transaction.rollback()
             if isinstance(error, Busy):
                 return False
             raise
-        if record is None or record.state is not State.CLAIMED:
+        if not held:
             self._transaction.rollback()
             return False
-        self._record = replace(self._record, transaction=record.transaction)
         return self._store_response(response)
 
     def _store_response(self, response: StoredResponse) -> bool:
@@ -170,7 +284,8 @@ class AtomicOperation(Operation):
             raise
         self._has_stored = stored
         if stored:
-            self._transaction.commit()
+            # An exception that goes on would undo what Django's block commits.
+            self._transaction.commit(at_once=self._ending is not None)
         else:
             self._transaction.rollback()
         return stored

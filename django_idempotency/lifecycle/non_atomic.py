@@ -15,7 +15,7 @@ from ..stores.base import Busy, Claims, Outage
 from ..stores.journal import Journal
 from .errors import LostRecord, StepError
 from .hold import Hold
-from .operation import Answered, Begun, InFlight, Operation, Started, Unavailable, Unknown
+from .operation import Answered, Begun, Ending, InFlight, Operation, Started, Unavailable, Unknown
 from .steps import Steps
 from .waiting import IMPATIENT, Patience
 
@@ -77,7 +77,7 @@ class NonAtomicOperation(Operation):
         self._resolve = resolve
         self._has_failed = False
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, ending: Ending = Ending.UNDO) -> None:
         """The view raised: what it did until then is unknown, unless :meth:`finish` knows."""
         self._has_failed = True
         self._holding.release()
@@ -94,6 +94,7 @@ class NonAtomicOperation(Operation):
         response: StoredResponse | None,
         retention: timedelta | None = None,
         nothing_done: bool = False,
+        keeps_writes: bool = False,
     ) -> bool:
         """Store the response, or say how the attempt ended without one.
 

@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum, auto
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
@@ -51,6 +53,17 @@ class Answered:
 
 
 Begun = Unknown | Answered | Started | Replay | Mismatch | Buried | InFlight | Unavailable
+
+
+class Ending(Enum):
+    """What is to become of the writes of a view that has raised, before anybody handles it."""
+
+    UNDO = auto()
+    """Nothing stays: an error of the server, or nobody knows what will become of the exception."""
+    STORE = auto()
+    """Nothing stays, and the answer will be stored: go on holding the record until then."""
+    KEEP = auto()
+    """A refusal that is not stored: what stays is what would have stayed without us."""
 
 
 class Operation(ABC):
@@ -152,8 +165,21 @@ class Operation(ABC):
         return Unavailable()
 
     @abstractmethod
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, ending: Ending = Ending.UNDO) -> None:
         """The view raised. Its response, if somebody makes one, comes with :meth:`finish`."""
+
+    def abandon(self, error: BaseException) -> None:  # noqa: B027
+        """The view raised, and no response of it will be seen: end what :meth:`fail` left open.
+
+        :param error: it goes on to whoever called the view
+        """
+
+    def on_end(self, committed: Callable[[], None]) -> bool:
+        """Call a function when what :meth:`finish` has stored is committed, if it is not yet.
+
+        :return: whether it is still to be
+        """
+        return False
 
     @abstractmethod
     def finish(
@@ -161,12 +187,14 @@ class Operation(ABC):
         response: StoredResponse | None,
         retention: timedelta | None = None,
         nothing_done: bool = False,
+        keeps_writes: bool = False,
     ) -> bool:
         """Store the response, or end without.
 
         :param response: ``None`` if it is not to be stored
         :param retention: how long this response replays, if not as long as the claim says
         :param nothing_done: what is not stored says "not now", rather than that something broke
+        :param keeps_writes: what is not stored keeps what the view has written
         :return: whether the response is remembered
         """
 
@@ -179,7 +207,8 @@ class Operation(ABC):
 
     def _try(self) -> Begun | None:
         try:
-            record = self._store.claim(self._claim)
+            with self._apart():
+                record = self._store.claim(self._claim)
         except Busy as busy:
             return Unavailable() if busy.waited else None
         if record is None:
@@ -202,9 +231,14 @@ class Operation(ABC):
 
     def _evict(self, record: Snapshot) -> bool:
         try:
-            return self._store.evict(record.id)
+            with self._apart():
+                return self._store.evict(record.id)
         except Busy:
             return False
+
+    def _apart(self) -> AbstractContextManager[Any]:
+        """Return where records are claimed, in a commit that rivals see at once."""
+        return nullcontext()
 
     def _look_again(self, record: Snapshot) -> Begun | None:
         """Decide again, now that nobody else can change the record."""

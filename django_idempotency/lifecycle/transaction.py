@@ -1,16 +1,28 @@
 """The transaction an attempt runs in, and its place among Django's own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum, auto
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections, transaction
 
 from ..stores.base import Busy
+from ..stores.claim_connections import claim_connection
 from ..stores.contention import has_waited, is_contention
 from ..stores.transactions import enter
-from .blocks import AttemptBlock, first_on_commit, own_blocks
+from .blocks import (
+    AttemptBlock,
+    Foundation,
+    commit_beneath,
+    first_on_commit,
+    has_written,
+    is_inside,
+    own_blocks,
+    set_hooks_aside,
+    start_over,
+)
 from .watch import Watch
 
 
@@ -28,20 +40,37 @@ class RequestBlock(Enum):
 class AttemptTransaction:
     """The outermost transaction of a guarded request, although it starts inside the view.
 
-    :ivar is_committed: the last :meth:`commit` has taken place, whatever its hooks did then
+    With ``ATOMIC_REQUESTS`` Django has begun its own block before the guard runs. What happened in
+    there (a tenant that is set for the transaction, a token that is spent) belongs to the view's
+    work, so the attempt runs in that very transaction: our block is put beneath Django's. Claims,
+    which rivals must see, are made on another connection (decision 0064).
 
-    With ``ATOMIC_REQUESTS`` Django has begun its own block before the guard runs; a claim made
-    in there would be invisible to rivals. So that block is left (its commit holds only what
-    authentication did), and entered again inside ours, where it is a savepoint. It ends as
-    Django expects, and ours decides about the commit.
+    Where that cannot be (in a test case's transaction), and on SQLite where nothing has been
+    written yet, Django's block is left instead, and entered again inside ours, as a savepoint.
+
+    :param undone: called when Django's block undoes the transaction that it shares with us
+    :ivar is_committed: the last :meth:`commit` has taken place, whatever its hooks did then
     """
 
-    def __init__(self, using: str, expected: RequestBlock = RequestBlock.NONE) -> None:
+    def __init__(
+        self,
+        using: str,
+        expected: RequestBlock = RequestBlock.NONE,
+        undone: Callable[[], None] = lambda: None,
+    ) -> None:
         self.using = using
         self._request_block = _request_block(using, expected)
-        self._has_request_block = expected is RequestBlock.LATER or self._request_block is not None
+        self.stays = self._request_block is not None and _can_stay(using)
+        """Whether the attempt runs in the transaction that Django has begun."""
+        self._has_request_block = expected is RequestBlock.LATER or (
+            self._request_block is not None and not self.stays
+        )
+        self._undone = undone
+        self._foundation: Foundation | None = None
         self._block: AttemptBlock | None = None
         self._watch: Watch | None = None
+        self._accident = ""
+        self._is_handed_over = False
         self.is_committed = False
 
     @property
@@ -53,6 +82,12 @@ class AttemptTransaction:
         """Whether a surrounding transaction (a test case's) takes no more statements."""
         connection = connections[self.using]
         return connection.in_atomic_block and connection.needs_rollback
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is open, is ours, and takes statements, as far as we know."""
+        lost = self._watch is not None and (self._watch.is_lost or self._watch.is_aborted)
+        return self.is_open and not self.is_closed_to_us and not lost
 
     @property
     def is_undone(self) -> bool:
@@ -68,29 +103,65 @@ class AttemptTransaction:
     def accident(self) -> str:
         """Return why a success must not be stored; empty if nothing happened that the view did not
         wish. The view has ended, and Django's block is left."""
-        if self._watch is None:
-            return ""
+        if self._accident or self._watch is None:
+            return self._accident
         self._watch.ask()
         return self._watch.reason if self._watch.is_accident else ""
+
+    @property
+    def is_django_s(self) -> bool:
+        """Whether Django's block, in which we are, decides about the commit."""
+        block = self._request_block
+        return block is not None and is_inside(connections[self.using], block)
+
+    @property
+    def claims_inside(self) -> bool:
+        """Whether records are claimed in the transaction itself: SQLite has one writer, and this is
+        it, so rivals wait for its end, and a crash leaves no record."""
+        return self.stays and connections[self.using].vendor == "sqlite"
+
+    @property
+    def shares(self) -> bool:
+        """Whether it is Django's, while records are claimed on another connection."""
+        return self.stays and not self.claims_inside
+
+    @contextmanager
+    def apart(self, waits: bool = False) -> Iterator["AttemptTransaction"]:
+        """Claim and number records here, in commits of their own.
+
+        :param waits: for a rival, as policy allows it
+        :raises Busy: if there is no connection to be had
+        """
+        if not self.shares:
+            yield self
+            return
+        with claim_connection(self.using, waits):
+            yield AttemptTransaction(self.using)
 
     def outside_request_block(
         self, failure: BaseException | None = None
     ) -> AbstractContextManager[None]:
-        """Leave Django's block, if we are in it, and enter it again at the end."""
+        """Leave Django's block, if we are in it and do not stay, and enter it again at the end.
+
+        :param failure: what it is left with
+        """
         block = self._request_block
-        if block is None or not any(
-            each is block for each in connections[self.using].atomic_blocks
-        ):
+        if block is None or self.stays or not self.is_django_s:
             return nullcontext()
         return self._outside(block, failure)
 
     @contextmanager
     def _outside(self, block: transaction.Atomic, failure: BaseException | None) -> Iterator[None]:
+        # Hooks that wait for the view's end must not run before the view.
+        starts = not self.is_open and self._watch is None
+        restore = set_hooks_aside(connections[self.using]) if starts else None
         try:
             self._leave(block, failure)
             yield
         finally:
             block.__enter__()
+            if restore is not None:
+                restore()
 
     def _leave(self, block: transaction.Atomic, failure: BaseException | None) -> None:
         try:
@@ -101,18 +172,27 @@ class AttemptTransaction:
             raise
 
     def begin(self) -> None:
-        """Begin; on SQLite wait for the write lock.
+        """Begin, or join what Django has begun; on SQLite wait for the write lock.
 
         :raises Busy: if that takes longer than the busy timeout
         """
         block = AttemptBlock(self.using)
-        try:
-            enter(block)
-        except OperationalError as error:
-            if is_contention(error):
-                raise Busy(has_waited(error)) from error
-            raise
+        if self.stays and self.is_django_s:
+            assert self._request_block is not None  # noqa: S101
+            self._foundation = Foundation(block, self._request_block, self._undone)
+        else:
+            try:
+                enter(block)
+            except OperationalError as error:
+                if is_contention(error):
+                    raise Busy(has_waited(error)) from error
+                raise
         self._block = block
+
+    def locking(self, waits: bool) -> AbstractContextManager[Any]:
+        """A lock that is waited for in vain must not end a transaction that others have begun."""
+        shares = waits and self._foundation is not None
+        return transaction.atomic(using=self.using) if shares else nullcontext()
 
     def watch(self) -> None:
         """The view runs next: see what becomes of the transaction."""
@@ -120,34 +200,107 @@ class AttemptTransaction:
         self._watch = Watch(self._block, self._has_request_block)
         self._watch.start()
 
-    def commit(self) -> None:
-        """Commit and run the ``on_commit`` hooks, which may raise when all is committed."""
+    def undo(self) -> None:
+        """Undo everything, and begin again at once, without any lock on a record.
+
+        :raises Busy: on SQLite, if others write for longer than the busy timeout
+        """
+        if self._watch is not None and self._foundation is not None:
+            self._accident = self._accident or self._watch.undone_from_outside()
+        if self._foundation is None:
+            self.rollback()
+            self.begin()
+            return
+        self._stop_watching()
+        connection = connections[self.using]
+        try:
+            start_over(connection, "IMMEDIATE")
+        except OperationalError as error:
+            if not is_contention(error):
+                raise
+            start_over(connection)
+            raise Busy(has_waited(error)) from error
+
+    def commit(self, at_once: bool = False) -> None:
+        """Commit and run the ``on_commit`` hooks, which may raise when all is committed.
+
+        :param at_once: although Django's block is open, in which we are; otherwise that commits,
+            or undoes everything
+        """
         self.is_committed = False
-        first_on_commit(connections[self.using], self._note_commit)
-        self._end()
+        connection = connections[self.using]
+        if not self._hand_over(lambda: commit_beneath(connection) if at_once else None):
+            first_on_commit(connection, self._note_commit)
+            self._end()
+        elif at_once:
+            self._note_commit()
+        else:
+            self._is_handed_over = True
+            first_on_commit(connection, self._note_commit)
 
     def _note_commit(self) -> None:
         self.is_committed = True
 
     def rollback(self) -> None:
-        """Undo everything since :meth:`begin`."""
-        if self.is_open:
+        """Undo everything since :meth:`begin`, and what Django's block holds if we share it."""
+        if self.is_open and not self._hand_over(lambda: start_over(connections[self.using])):
             if self._is_entered:
                 transaction.set_rollback(True, using=self.using)
             self._end()
 
+    def give_up(self) -> None:
+        """End before the view has run: what others have done in the transaction stays."""
+        if self.is_open and not self._hand_over(lambda: None):
+            self.rollback()
+
+    def on_handed_over(self, committed: Callable[[], None]) -> bool:
+        """Call a function when Django's block has committed, before the hooks of the view.
+
+        :return: whether that is still to come
+        """
+        if self._is_handed_over and not self.is_committed:
+            first_on_commit(connections[self.using], committed)
+            return True
+        return False
+
+    def _hand_over(self, before: Callable[[], None]) -> bool:
+        """Leave the transaction to Django's block, if that is open on ours."""
+        foundation = self._foundation
+        if foundation is None or not foundation.carries:
+            return False
+        self._stop_watching()
+        self._block = self._foundation = None
+        try:
+            before()
+        finally:
+            foundation.withdraw()
+        return True
+
     def _end(self) -> None:
         block, is_entered, self._block = self._block, self._is_entered, None
+        foundation, self._foundation = self._foundation, None
+        self._stop_watching()
+        if foundation is not None:
+            foundation.close()
+        if block is not None and is_entered:
+            block.__exit__(None, None, None)
+
+    def _stop_watching(self) -> None:
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.stop()
-        if block is not None and is_entered:
-            block.__exit__(None, None, None)
 
     @property
     def _is_entered(self) -> bool:
         """Whether Django still knows our block: not if the view has connected anew."""
         return self._block in connections[self.using].atomic_blocks
+
+
+def _can_stay(using: str) -> bool:
+    connection: Any = connections[using]
+    if len(own_blocks(connection)) < len(connection.atomic_blocks):
+        return False  # a test case's: another connection would not see what it has written
+    return connection.vendor != "sqlite" or has_written(connection)
 
 
 def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | None:

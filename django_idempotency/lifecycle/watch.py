@@ -151,6 +151,20 @@ class Watch:
         return self.is_undone and not self._is_wished
 
     @property
+    def is_aborted(self) -> bool:
+        """Whether the server refuses everything but a rollback."""
+        return self._standing is Standing.ABORTED
+
+    def undone_from_outside(self) -> str:
+        """Note that Django's block of ``ATOMIC_REQUESTS``, which shares our transaction, undoes it.
+        It has taken back its flag by now.
+
+        :return: the reason, if that was not somebody's wish
+        """
+        self._rolled_back = not self._is_wished
+        return self.reason if self.is_accident else ""
+
+    @property
     def is_replaced(self) -> bool:
         """Whether the alias has another connection by now, or that another session."""
         connection = self._connection

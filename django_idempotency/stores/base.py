@@ -62,6 +62,9 @@ class Store(Claims, Protocol):
         :raises Busy: if there is no connection left to do that with
         """
 
+    def exists(self, record_id: int) -> bool:
+        """Whether there is such a record, whoever holds it."""
+
     def renumber(self, record: Snapshot) -> None:
         """Count an attempt that takes a locked record over."""
 

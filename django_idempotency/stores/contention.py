@@ -55,6 +55,18 @@ def is_not_migrated(error: Error) -> bool:
     }
 
 
+_SERIALIZATION_FAILURE = "40001"
+_MYSQL_CHANGED = 1020
+
+
+def saw_an_old_snapshot(error: BaseException | None) -> bool:
+    """Whether a transaction cannot lock what has been written since its snapshot was taken."""
+    cause = None if error is None else error.__cause__
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    changed = isinstance(error, OperationalError) and error.args[:1] == (_MYSQL_CHANGED,)
+    return state == _SERIALIZATION_FAILURE or changed
+
+
 class contention_is_busy:  # noqa: N801  (a context manager)
     """Let losing against another statement be :class:`Busy`."""
 
