@@ -19,6 +19,7 @@ from django.db.backends.signals import connection_created
 from django.http.response import HttpResponseBase
 
 from .http.guard import Answer, Guard
+from .remember import do_not_remember
 
 _NO_WRITE = frozenset(
     {
@@ -198,6 +199,7 @@ class ConfinedGuard(Guard):
             self._release()
         except NotConfined as reason:
             error.add_note(str(reason))
+            do_not_remember(error)  # it may be a refusal, but nobody knows what has been written
         super().fail(error)
 
     def finish(self, response: HttpResponseBase) -> None:

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from django.db import connection
+
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller, request_of
 from tests.doors import every_door
@@ -69,16 +71,36 @@ def test_an_unhandled_exception_leaves_nothing_and_runs_again(door: str, caller:
     assert IdempotencyRecord.objects.get().state == "claimed"
 
 
-def test_statuses_that_are_not_stored_leave_nothing_and_run_again(
+def test_server_errors_leave_nothing_and_run_again(door: str, caller: Caller) -> None:
+    """I2."""
+    for status in (500, 503):
+        for _ in range(2):
+            assert (
+                caller.post(door, {"outcome": str(status)}, key=f"k-{status}").status_code == status
+            )
+    assert items() == []
+
+
+def test_refusals_that_are_not_stored_keep_their_writes_and_run_again(
     door: str, caller: Caller
 ) -> None:
-    """I2; trap 13: a stored 429 would poison the key."""
-    for status in (401, 403, 408, 409, 412, 423, 425, 429, 500, 503):
+    """I2: a lockout is not switched off by a key; trap 13: a stored 429 would poison one."""
+    refusals = (401, 403, 408, 409, 412, 423, 425, 429)
+    for status in refusals:
         for _ in range(2):
             response = caller.post(door, {"outcome": str(status)}, key=f"k-{status}")
             assert response.status_code == status
             assert "Idempotency-Replayed" not in response
-    assert items() == []
+    assert items() == ["server"] * 2 * len(refusals)
+    assert caller.post(door, {"outcome": "201"}, key="k-403").status_code == 422
+
+
+def test_a_raised_refusal_keeps_what_the_bare_view_would_keep(door: str, caller: Caller) -> None:
+    """I2: everything, unless ``ATOMIC_REQUESTS`` undoes it."""
+    for _ in range(2):
+        assert caller.post(door, {"outcome": "raise 403"}).status_code == 403
+    undone = connection.settings_dict["ATOMIC_REQUESTS"]
+    assert items() == ([] if undone else ["server"] * 2)
 
 
 def test_without_a_key_nothing_is_guarded(door: str, caller: Caller) -> None:

@@ -253,9 +253,7 @@ class TestDjangosBlock:
                 cursor.execute("SET SESSION innodb_snapshot_isolation = ON")
         level = "REPEATABLE READ"
         with connection.cursor() as cursor:
-            session = (
-                "SESSION CHARACTERISTICS AS" if connection.vendor == "postgresql" else "SESSION"
-            )
+            characteristics = " CHARACTERISTICS AS" if connection.vendor == "postgresql" else ""
             cursor.execute(f"SET SESSION{characteristics} TRANSACTION ISOLATION LEVEL {level}")
         try:
             caller._client.raise_request_exception = True

@@ -10,7 +10,15 @@ from django.http.response import HttpResponseBase
 
 from ..codecs import Unreadable
 from ..conf import configuration
-from ..lifecycle.operation import Answered, InFlight, Operation, Started, Unavailable, Unknown
+from ..lifecycle.operation import (
+    Answered,
+    Ending,
+    InFlight,
+    Operation,
+    Started,
+    Unavailable,
+    Unknown,
+)
 from ..policy import Anonymous, OnOutage, Policy
 from ..protocol import problems
 from ..protocol.decision import Buried, Mismatch, Replay
@@ -27,7 +35,8 @@ from .body import BodyTooLarge
 from .claims import claim_of
 from .modes import operation_of, replay_of
 from .principal import ANONYMOUS, principal, scope_of
-from .responses import freeze, is_stored, says_not_now, thaw
+from .responses import freeze, is_stored, keeps_writes, says_not_now, stores_status, thaw
+from .statuses import status_raised
 from .unguarded import ANONYMOUS_CALLER, NO_STORE, without_operation
 
 logger = logging.getLogger("django_idempotency")
@@ -92,6 +101,7 @@ class Guard:
     :param key: what :func:`read_key` found
     :ivar has_failed: the view raised
     :ivar describe: leaves notes on the final response, for its replays
+    :ivar will_store: it did, and the answer that will be made of the exception is to be stored
     """
 
     def __init__(self, request: HttpRequest, policy: Policy, key: str) -> None:
@@ -102,6 +112,9 @@ class Guard:
         self._memory = NOTHING_SAID
         self.has_failed = False
         self.describe: Callable[[HttpResponseBase], None] = _nothing_to_say
+        self.will_store = False
+        self._is_rest = False
+        self._is_reported = False
         self._reporter = Reporter(request, policy, key)
         self._unrecorded: Status | None = None
 
@@ -117,6 +130,7 @@ class Guard:
         :param parsed: digests what a framework has parsed, if it consumed the body
         :param view: the function view that Django calls next, if it has not yet
         """
+        self._is_rest = hasattr(caller, "_request")
         answer = self._start(caller, parsed, view)
         return None if answer is None else self._told(answer)
 
@@ -173,19 +187,30 @@ class Guard:
         return answer
 
     def fail(self, error: BaseException) -> None:
-        """The view raised."""
-        if self._operation is None:
+        """The view raised, and nobody has handled that yet."""
+        if self._operation is None or self.has_failed:
             return
         self.has_failed = True
         self._memory = memory_of(error) or NOTHING_SAID
         setattr(self._request, _RUNNING, False)
-        self._operation.fail(error)
+        ending = self._ending_of(error)
+        self.will_store = ending is Ending.STORE
+        self._operation.fail(error, ending)
+
+    def _ending_of(self, error: BaseException) -> Ending:
+        """What is to become of the view's writes, by the status that will become of an exception.
+        The view's word comes first."""
+        status = status_raised(error, self._is_rest)
+        if stores_status(status, self._policy, self._memory):
+            return Ending.STORE
+        return Ending.KEEP if keeps_writes(status, self._memory) else Ending.UNDO
 
     def abandon(self, error: BaseException) -> None:
         """The view raised, and no response of it will be seen."""
         self.fail(error)
         operation, self._operation = self._operation, None
         if operation is not None:
+            operation.abandon(error)
             self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
 
     def finish(self, response: HttpResponseBase) -> None:
@@ -204,14 +229,34 @@ class Guard:
             status = self._store(operation, response, memory)
         except BaseException as error:
             operation.fail(error)
+            operation.abandon(error)
             # A hook that fails after the commit changes the answer, but not what is stored.
             stored = operation.is_remembered
             code = response.status_code if stored else None
             self._reporter.send(_ended(operation, stored), code, operation.attempt)
             raise
         tell(response, self._policy, status)
-        stored = status is not Status.NOT_STORED
-        self._reporter.send(_ended(operation, stored), response.status_code, operation.attempt)
+        self._report(operation, status is not Status.NOT_STORED, response.status_code)
+
+    def _report(self, operation: Operation, stored: bool, code: int) -> None:
+        """Tell how the attempt has ended, now or when Django's block, which holds the stored
+        response, has committed. If that never happens, nothing is stored."""
+
+        def committed() -> None:
+            self._is_reported = True
+            self._reporter.send(_ended(operation, stored), code, operation.attempt)
+
+        def closed() -> None:
+            if not self._is_reported:
+                self._is_reported = True
+                self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
+            close()
+
+        if not operation.on_end(committed):
+            committed()
+            return
+        close = self._request.close
+        self._request.close = closed  # type: ignore[method-assign]
 
     def _without_store(self) -> Answer | None:
         """Refuse the request, or let it run without a record, as policy says."""
@@ -263,7 +308,11 @@ class Guard:
     def _store(self, operation: Operation, response: HttpResponseBase, memory: Memory) -> Status:
         policy = self._policy
         if not is_stored(response, policy, memory):
-            operation.finish(None, nothing_done=says_not_now(response, memory))
+            operation.finish(
+                None,
+                nothing_done=says_not_now(response, memory),
+                keeps_writes=keeps_writes(response.status_code, memory),
+            )
             return Status.NOT_STORED
         retention = memory.retention or policy.retention
         secret = csrf.secret_of(self._request.META)

@@ -5,23 +5,15 @@ from functools import cache, wraps
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.handlers.exception import get_exception_response
-from django.http import Http404, HttpRequest
-from django.http.multipartparser import MultiPartParserError
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import get_resolver, get_urlconf
 from django.utils.module_loading import import_string
 
 from .guard import Guard
 from .responses import rendered
-
-# As in django.core.handlers.exception.response_for_exception.
-_RAISED: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
-    ((Http404,), 404),
-    ((PermissionDenied,), 403),
-    ((BadRequest, SuspiciousOperation, MultiPartParserError), 400),
-)
+from .statuses import SERVER_ERROR, status_raised
 
 _ANSWER = "_idempotency_answer"
 """Attribute of an exception: the response that Django's handler has made of it."""
@@ -34,8 +26,9 @@ def remember_raised(guard: Guard, request: HttpRequest, error: BaseException) ->
     middlewares' sake. What Django calls an error of the server is not asked for: its handling is
     logged and reported, and that must happen once."""
     try:
-        status = next((code for kinds, code in _RAISED if isinstance(error, kinds)), None)
-        if status is None or not isinstance(error, Exception) or not _becomes_a_page():
+        status = status_raised(error)
+        is_asked = guard.will_store and status < SERVER_ERROR and isinstance(error, Exception)
+        if not is_asked or not _becomes_a_page():
             return
         resolver = get_resolver(get_urlconf())
         response = rendered(get_exception_response(request, resolver, status, error))

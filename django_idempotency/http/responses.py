@@ -43,9 +43,21 @@ NEVER_STORED = frozenset(
 
 def is_stored(response: HttpResponseBase, policy: Policy, memory: Memory) -> bool:
     """Whether a response is remembered: the view's word comes before policy's."""
+    return stores_status(response.status_code, policy, memory)
+
+
+def stores_status(status: int, policy: Policy, memory: Memory) -> bool:
+    """The same for a response that is not made yet."""
     if memory.stored is not None:
         return memory.stored
-    return response.status_code not in policy.not_stored
+    return status not in policy.not_stored
+
+
+def keeps_writes(status: int, memory: Memory) -> bool:
+    """Whether a response that is not stored keeps what the view has written: a refusal does, unless
+    the view said otherwise, because a lockout, a quota or an audit row that could be undone by
+    sending a key would be none (I2)."""
+    return 400 <= status < 500 and memory.stored is None
 
 
 def says_not_now(response: HttpResponseBase, memory: Memory) -> bool:

@@ -13,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .base import Busy
 from .own_connections import POOLED_AGE, OwnConnections, in_place_of_usual
-from .places import place_of
+from .places import Place, place_of
 
 PLACES = 4
 """Connections per process. A claim takes a millisecond or two, so a few serve many threads."""
@@ -57,8 +57,8 @@ class ClaimConnections(OwnConnections):
             if not waits:
                 self._free.release()
 
-    def lend(self, limit: int) -> BaseDatabaseWrapper:
-        connection: Any = super().lend(limit)
+    def lend(self, limit: int, place: Place | None = None) -> BaseDatabaseWrapper:
+        connection: Any = super().lend(limit, place)
         used = vars(connection).get(_USED)
         if used is not None and monotonic() - used > CHECKED_AFTER and not connection.is_usable():
             connection.close()

@@ -33,6 +33,8 @@ async def buy(data: Any) -> tuple[int, dict[str, Any]]:
     outcome = data.get("outcome")
     if outcome == "raise 404":
         raise Http404("no such plan")
+    if outcome == "raise 403":
+        raise PermissionDenied
     if outcome == "raise 500":
         raise views.Broken
     return int(outcome or 201), {"id": order.pk, "item": order.item}

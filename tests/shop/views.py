@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.template.response import TemplateResponse
 from django.utils.decorators import method_decorator
@@ -40,6 +41,8 @@ def buy(data: Any) -> tuple[int, dict[str, Any]]:
     outcome = data.get("outcome")
     if outcome == "raise 404":
         raise Http404("no such plan")
+    if outcome == "raise 403":
+        raise PermissionDenied
     if outcome == "raise 500":
         raise Broken
     return int(outcome or 201), {"id": order.pk, "item": order.item}
