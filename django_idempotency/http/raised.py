@@ -27,8 +27,9 @@ def remember_raised(guard: Guard, request: HttpRequest, error: BaseException) ->
     logged and reported, and that must happen once."""
     try:
         status = status_raised(error)
-        is_asked = guard.will_store and status < SERVER_ERROR and isinstance(error, Exception)
-        if not is_asked or not _becomes_a_page():
+        if not isinstance(error, Exception) or not _becomes_a_page():
+            return
+        if not guard.will_store or status >= SERVER_ERROR:
             return
         resolver = get_resolver(get_urlconf())
         response = rendered(get_exception_response(request, resolver, status, error))
