@@ -182,7 +182,7 @@ class AtomicOperation(Operation):
                 known = numbered
                 if not known.fresh:
                     continue
-            begun = self._lock(self._transaction, known.id, patience)
+            begun = self._lock(known.id, patience)
             if not isinstance(begun, Started):
                 return begun
             if self.attempt == known.attempt:
@@ -199,7 +199,7 @@ class AtomicOperation(Operation):
         its predecessor can store nothing any more, whatever becomes of this one (I12)."""
         try:
             with self._transaction.apart(bool(patience)) as numbering:
-                begun = self._lock(numbering, known.id, patience)
+                begun = self._lock(known.id, patience, numbering)
                 if not isinstance(begun, Started):
                     return begun
                 if self.attempt != known.attempt:
@@ -217,8 +217,9 @@ class AtomicOperation(Operation):
             return Unavailable()
 
     def _lock(
-        self, transaction: AttemptTransaction, record_id: int, patience: timedelta
+        self, record_id: int, patience: timedelta, where: AttemptTransaction | None = None
     ) -> Begun | None:
+        transaction = where or self._transaction
         try:
             transaction.begin()
             with transaction.locking(bool(patience)):
