@@ -5,6 +5,7 @@ Only tests import this module. What does not hold is an ``AssertionError`` that 
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from inspect import iscoroutine
 from typing import Any
@@ -18,8 +19,12 @@ from .conf import configuration
 from .http.guard import Guard, Status
 from .invalidation import forget_in_cache
 from .models import IdempotencyRecord
-from .policy import Fingerprint, Policy
+from .policy import Fingerprint, Policy, Store
+from .protocol.problems import Code
 from .protocol.record import State
+from .protocol.scope import short_digest
+from .signals import SIGNALS, Event, Outcome
+from .stores.ageing import let_time_pass
 from .stores.clock import StoreTime
 
 _MOMENT = timedelta(seconds=1)
@@ -33,20 +38,25 @@ def assert_idempotent(
     method: str = "post",
     other: Any = None,
     creates: QuerySet[Any] | None = None,
+    status: int | None = None,
     policy: Mapping[str, object] | None = None,
     key: str | None = None,
     **extra: Any,
 ) -> Any:
     """Send a request, its retry, and another body under the same key.
 
-    The retry must get the same status and bytes, marked as a replay (with ``redacted_fields`` other
-    bytes; with ``store_body=False`` 409); the other body must be refused.
+    The first must succeed and be remembered. The retry must get the same status and bytes, marked
+    as a replay (with ``redacted_fields`` other bytes; with ``store_body=False`` the error
+    ``idempotency_response_unavailable``). The other body must be refused as
+    ``idempotency_key_reused``. What happened is taken from the guard's own signals, so no response
+    that only looks like it passes.
 
-    :param client: Django's test client, or DRF's
+    :param client: Django's test client, or DRF's; what it asks must run in this process
     :param data: the body, as the client's methods take it
     :param method: ``post``, ``put``, ``patch`` or ``delete``
     :param other: another body, which must be refused; left out: ``data`` with a field more
     :param creates: the query set that one execution makes longer by one
+    :param status: what the first request must get, if not any status below 400
     :param policy: what ``@idempotent`` of this view changes, if that is a header, the
         fingerprint, or what is stored
     :param key: the key to send, if not a new one
@@ -57,24 +67,30 @@ def assert_idempotent(
     key = key or str(uuid4())
     send = _sender(client, method, path, promised, key, extra)
     before = None if creates is None else creates.all().count()
+
+    def check_creates(when: str) -> None:
+        if creates is not None and before is not None:
+            grown = creates.all().count() - before
+            _check(grown == 1, f"One execution makes one object more. {when} there are {grown}.")
+
     first = send(data)
-    used = _is_marked(first, promised)
-    _check(not used, f"The key {key!r} was used before: send a new one.")
-    retry = send(data)
-    _check_replay(first, retry, promised, key)
+    _check_first(first, status, key)
+    check_creates("After the first request")
+    _check_retry(first.response, send(data), promised)
+    check_creates("After the retry")
     if promised.fingerprint is not Fingerprint.NONE:
         _check_mismatch(send(_other(data, other)), promised)
-    if creates is not None and before is not None:
-        grown = creates.all().count() - before
-        _check(grown == 1, f"One execution makes one object more. There are {grown} more.")
-    return first
+        check_creates("After another body under the same key")
+    return first.response
 
 
 @contextmanager
 def crash() -> Iterator[None]:
-    """Let the worker die in the next guarded requests: the view has run, nothing is committed.
+    """Let the worker die in the next guarded requests: the view has run, nothing is stored.
 
-    What the view wrote is rolled back, the record stays claimed, and the client gets no answer::
+    The record stays claimed, and the client gets no answer. In atomic mode what the view wrote is
+    rolled back. With ``atomic=False`` it had committed that itself, so it stays, and the outcome
+    of the operation is unknown: its retry gets what the policy's ``on_interrupted`` says::
 
         with crash():
             self.client.post("/orders/", order, headers={"idempotency-key": "k"})
@@ -113,26 +129,78 @@ def lost_response() -> Iterator[None]:
 def expire(key: str, *, ago: timedelta = _MOMENT, using: str | None = None) -> None:
     """Let the retention of a key be over, for each caller who sent it.
 
+    Only for records in a database: those in a cache alone (``store="cache"``) cannot be found by
+    their key. :func:`advance` reaches them.
+
     :param key: as it was sent, without quotes
     :param ago: for how long, for policies with a ``tombstone``
     :param using: alias of the database, if not the one that guarded views use by default
     """
     changed = _change(_records(using).filter(key=key), expires_at=StoreTime(-ago))
-    _check(changed > 0, f"There is no record of the key {key!r}.")
+    _check(
+        changed > 0,
+        f"There is no record of the key {key!r} in the database. (Records in a cache alone cannot "
+        "be found by their key: use advance().)",
+    )
 
 
 def advance(by: timedelta, *, using: str | None = None) -> None:
     """Let time pass for every record, as if all had been made and answered earlier.
 
     Libraries that freeze Python's clock do not move the one that decides about expiry, which is
-    the database's.
+    the store's. Records in the cache of ``IDEMPOTENCY["CACHE"]`` grow older, too.
 
     :param using: alias of the database, if not the one that guarded views use by default
     """
     if by < timedelta(0):
         raise ValueError(f"Time passes forward: by must not be negative, it is {by!r}")
-    times = ("created_at", "completed_at", "expires_at")
-    _change(_records(using), **{name: F(name) - by for name in times})
+    settings = configuration()
+    if settings.cache is not None:
+        let_time_pass(settings.cache, by)
+    if settings.policy.store is not Store.CACHE or using is not None:
+        times = ("created_at", "completed_at", "expires_at")
+        _change(_records(using), **{name: F(name) - by for name in times})
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A response, and what guards said about the key while it was made."""
+
+    response: Any
+    events: list[Event]
+
+    def ended(self, outcome: Outcome, reason: str = "") -> bool:
+        """Whether one guard, once, said just this."""
+        seen = [event.outcome for event in self.events]
+        return seen == [outcome] and (not reason or self.events[0].reason == reason)
+
+    @property
+    def what(self) -> str:
+        """The status, and what happened, in words."""
+        said = ", ".join(
+            f"{event.outcome} ({event.reason})" if event.reason else str(event.outcome)
+            for event in self.events
+        )
+        return f"{self.response.status_code} ({said or 'no guard took part'})"
+
+
+@contextmanager
+def _events(key: str) -> Iterator[list[Event]]:
+    """Collect what the guards of this process say about a key."""
+    seen: list[Event] = []
+    digest = short_digest(key)
+
+    def note(event: Event, **kwargs: Any) -> None:
+        if event.key_digest == digest:
+            seen.append(event)
+
+    for signal in SIGNALS.values():
+        signal.connect(note, weak=False)
+    try:
+        yield seen
+    finally:
+        for signal in SIGNALS.values():
+            signal.disconnect(note)
 
 
 class _Interrupted(BaseException):
@@ -155,62 +223,81 @@ def _interrupted() -> Iterator[list[bool]]:
 
 def _sender(
     client: Any, method: str, path: str, policy: Policy, key: str, extra: dict[str, Any]
-) -> Callable[[Any], Any]:
+) -> Callable[[Any], _Answer]:
     if method.upper() not in policy.methods:
         raise ValueError(f"{method!r} is not guarded; {', '.join(sorted(policy.methods))} are")
     headers = {**extra.pop("headers", {}), policy.header: key}
     call = getattr(client, method.lower())
 
-    def send(data: Any) -> Any:
+    def send(data: Any) -> _Answer:
         given = {} if data is None else {"data": data}
-        response = call(path, **given, headers=headers, **extra)
+        with _events(key) as events:
+            response = call(path, **given, headers=headers, **extra)
         if iscoroutine(response):
             response.close()
             raise TypeError("Pass a client that answers at once: Django's Client, not AsyncClient")
-        return response
+        return _Answer(response, events)
 
     return send
 
 
-def _check_replay(first: Any, retry: Any, policy: Policy, key: str) -> None:
-    got = f"The first request got {first.status_code}, its retry {retry.status_code}."
+def _check_first(first: _Answer, status: int | None, key: str) -> None:
+    _check(not first.ended(Outcome.REPLAYED), f"The key {key!r} was used before: send a new one.")
+    got = f"The first request got {first.what}."
+    _check(
+        bool(first.events),
+        f"{got} No record was made: the view is not guarded, or the caller is anonymous (log in, "
+        "or see ANONYMOUS).",
+    )
+    _check(
+        not first.ended(Outcome.INTERRUPTED),
+        f"{got} It was not stored: its status is one that is not remembered.",
+    )
+    _check(first.ended(Outcome.EXECUTED), f"{got} One execution must be remembered.")
+    code = first.response.status_code
+    if status is None:
+        _check(code < 400, f"{got} It must succeed (or say which error is meant: status={code}).")
+    else:
+        _check(code == status, f"{got} It must get {status}.")
+    _check(_is_recorded(first.events[0].policy, key), f"{got} Its record is not there any more.")
+
+
+def _is_recorded(policy: Policy, key: str) -> bool:
+    """Whether there is a completed record. In a cache it can only be found by its caller."""
+    if policy.store is Store.CACHE:
+        return True
+    return _records(policy.using).filter(key=key, state=State.COMPLETED).exists()
+
+
+def _check_retry(first: Any, retry: _Answer, policy: Policy) -> None:
+    response = retry.response
+    got = f"The first request got {first.status_code}, its retry {retry.what}."
     if not policy.store_body:
-        _check(retry.status_code == 409, f"The retry must get 409: no body was stored. {got}")
-        return
-    if policy.replay_header is not None and not _is_marked(retry, policy):
-        raise AssertionError(
-            f"The retry was not answered with a replay. {got} {_reason(policy, key)}"
+        refused = retry.ended(Outcome.REFUSED, Code.RESPONSE_UNAVAILABLE)
+        _check(
+            refused and response.status_code == 409,
+            f"The retry must get 409 {Code.RESPONSE_UNAVAILABLE}: no body was stored. {got}",
         )
-    _check(retry.status_code == first.status_code, got)
-    same = retry.content == first.content or bool(policy.redacted_fields)
+        return
+    why = f"The retry was not answered with a replay. {got}"
+    if retry.ended(Outcome.REFUSED, Code.RESPONSE_UNAVAILABLE):
+        why = f"{why} The first response is remembered, but not its body."
+    _check(retry.ended(Outcome.REPLAYED), why)
+    marked = policy.replay_header is None or policy.replay_header in response
+    _check(marked, f"The replay is not marked with {policy.replay_header}. {got}")
+    _check(response.status_code == first.status_code, got)
+    same = response.content == first.content or bool(policy.redacted_fields)
     _check(same, "The retry got other bytes than the first request.")
 
 
-def _is_marked(response: Any, policy: Policy) -> bool:
-    """Whether a response carries the replay marker, if there is one."""
-    return policy.replay_header is not None and policy.replay_header in response
-
-
-def _reason(policy: Policy, key: str) -> str:
-    """Say what most likely stood in the way."""
-    states = set(_records(policy.using).filter(key=key).values_list("state", flat=True))
-    if not states:
-        return (
-            "No record was made: the view is not guarded, or the caller is anonymous (log in, or "
-            "see ANONYMOUS)."
-        )
-    if State.CLAIMED in states:
-        return "The first response was not stored: its status is one that is not remembered."
-    return "The first response is remembered, but not its body."
-
-
-def _check_mismatch(response: Any, policy: Policy) -> None:
-    replayed = _is_marked(response, policy)
+def _check_mismatch(answer: _Answer, policy: Policy) -> None:
+    response = answer.response
+    replayed = policy.replay_header is not None and policy.replay_header in response
+    refused = answer.ended(Outcome.MISMATCH, Code.KEY_REUSED)
     _check(
-        not replayed and 400 <= response.status_code < 500,
-        f"Another body under the same key must be refused; it got {response.status_code}"
-        f"{', a replay' if replayed else ''}. Pass a body that differs in what the view compares "
-        "as other=...",
+        refused and not replayed and 400 <= response.status_code < 500,
+        f"Another body under the same key must be refused as {Code.KEY_REUSED}; it got "
+        f"{answer.what}. Pass a body that differs in what the view compares as other=...",
     )
 
 

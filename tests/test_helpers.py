@@ -5,17 +5,26 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import caches
 from django.db import connection
+from django.http import HttpResponse, JsonResponse
 from django.test import AsyncClient, Client, TestCase, TransactionTestCase, override_settings
 from django.test.utils import CaptureQueriesContext
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.test import APITestCase
+from rest_framework.throttling import BaseThrottle
 
+from django_idempotency.decorators import idempotency_exempt
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.stores.writer import writer_of
 from django_idempotency.test import advance, assert_idempotent, crash, expire, lost_response
 from tests.conftest import Caller
 from tests.doors import MIDDLEWARE, few_doors
 from tests.shop.models import Order
+from tests.shop.views import RestView as RestOrders
+from tests.shop.views import function
 
 KEY = {"idempotency-key": "k-1"}
 JSON = "application/json"
@@ -123,7 +132,7 @@ class TestAssertIdempotentFails:
     def test_for_a_view_without_guard(self, client: Client, settings: Any) -> None:
         settings.MIDDLEWARE = settings.BASE_MIDDLEWARE
         said = failure(client, "/function/")
-        assert "The first request got 201, its retry 201." in said
+        assert "The first request got 201 (no guard took part)." in said
         assert "the view is not guarded, or the caller is anonymous" in said
 
     def test_for_anonymous_callers(self, client: Client) -> None:
@@ -147,7 +156,7 @@ class TestAssertIdempotentFails:
     def test_where_other_bodies_are_not_compared(self, client: Client, settings: Any) -> None:
         settings.IDEMPOTENCY = {"FINGERPRINT_FIELDS": ["item"]}
         said = failure(client, "/function/", {"item": "vm"})
-        assert "Another body under the same key must be refused; it got 201, a replay" in said
+        assert "must be refused as idempotency_key_reused; it got 201 (replayed)" in said
 
     def test_for_other_answers_to_a_retry(self, client: Client, monkeypatch: Any) -> None:
         """A middleware of the project's own could do that."""
@@ -159,7 +168,106 @@ class TestAssertIdempotentFails:
 
     def test_where_nothing_was_made(self, client: Client) -> None:
         said = failure(client, "/function/", creates=User.objects.all())
-        assert "There are 0 more" in said
+        assert "After the first request there are 0" in said
+
+
+@csrf_exempt
+def always(request: Any) -> HttpResponse:
+    """Answers what its query says, and may pretend that it is a replay."""
+    Order.objects.create()
+    status = int(request.GET["status"])
+    return JsonResponse({}, status=status, headers={"Idempotency-Replayed": "true"})
+
+
+@csrf_exempt
+@idempotency_exempt(reason="a fake")
+def unguarded(request: Any) -> HttpResponse:
+    return always(request)
+
+
+@csrf_exempt
+@idempotency_exempt(reason="a fake")
+def remembers_nothing(request: Any) -> HttpResponse:
+    """Knows by its own means that a key was used, and runs again all the same."""
+    is_retry = Order.objects.exists()
+    Order.objects.create()
+    response = JsonResponse({}, status=201)
+    if is_retry:
+        response["Idempotency-Replayed"] = "true"
+    return response
+
+
+class Twice(BaseThrottle):
+    """Allows an original and its retry."""
+
+    asked = 0
+
+    def allow_request(self, request: Any, view: Any) -> bool:
+        Twice.asked += 1
+        return Twice.asked <= 2
+
+
+class ThrottledView(RestOrders):
+    authentication_classes = [SessionAuthentication]
+    throttle_classes = [Twice]
+
+
+def runs_beside(get_response: Any) -> Any:
+    """An envelope outside of the guard that has an effect of its own each time."""
+
+    def middleware(request: Any) -> Any:
+        Order.objects.create()
+        return get_response(request)
+
+    return middleware
+
+
+urlpatterns = [
+    path("always/", always),
+    path("unguarded/", unguarded),
+    path("remembers-nothing/", remembers_nothing),
+    path("throttled/", ThrottledView.as_view()),
+    path("function/", function),
+]
+
+
+@pytest.mark.urls(__name__)
+@pytest.mark.once
+class TestAssertIdempotentIsNotFooled:
+    """Each of these looks right from outside, or to somebody who looks at one thing only."""
+
+    def test_by_a_view_that_always_fails(self, client: Client) -> None:
+        said = failure(client, "/always/?status=400")
+        assert "The first request got 400 (executed). It must succeed" in said
+
+    def test_by_a_status_that_is_not_the_wanted_one(self, client: Client) -> None:
+        assert "It must get 202" in failure(client, "/always/?status=200", status=202)
+
+    def test_by_an_unguarded_view_that_always_conflicts(self, client: Client) -> None:
+        said = failure(client, "/unguarded/?status=409", policy={"store_body": False})
+        assert "409 (no guard took part)" in said
+
+    def test_by_a_marker_on_a_second_execution(self, client: Client) -> None:
+        said = failure(client, "/remembers-nothing/")
+        assert "201 (no guard took part)" in said
+
+    def test_by_a_throttle_that_refuses_the_other_body(
+        self, client: Client, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(Twice, "asked", 0)
+        said = failure(client, "/throttled/")
+        assert "it got 429 (no guard took part)" in said
+
+    def test_by_something_around_the_guard_that_runs_each_time(
+        self, client: Client, settings: Any
+    ) -> None:
+        settings.MIDDLEWARE = [f"{__name__}.runs_beside", *settings.MIDDLEWARE]
+        orders = Order.objects.exclude(item="vm")
+        said = failure(client, "/function/", {"item": "vm"}, creates=orders)
+        assert "After the retry there are 2" in said
+
+    def test_but_takes_an_error_that_is_meant(self, client: Client) -> None:
+        assert_idempotent(client, "/function/", {"outcome": "400"}, content_type=JSON, status=400)
 
 
 def changed(post: Any, content: Any) -> Any:
@@ -273,6 +381,36 @@ def test_copies_in_a_cache_expire_too(door: str, caller: Caller, settings: Any) 
     assert caller.post(door)["Idempotency-Replayed"] == "true"
     expire("k-1")
     assert "Idempotency-Replayed" not in caller.post(door)
+
+
+@pytest.mark.parametrize("cache", ["local", "redis"])
+@pytest.mark.once
+@pytest.mark.usefixtures("redis", "use_middleware")
+def test_time_passes_for_records_in_a_cache_alone(
+    caller: Caller, settings: Any, cache: str
+) -> None:
+    settings.CACHES["local"]["KEY_PREFIX"] = settings.CACHES["redis"]["KEY_PREFIX"] = "a*[b]"
+    caches["local"].clear()
+    settings.IDEMPOTENCY = {"STORE": "cache", "CACHE": cache, "TOMBSTONE": timedelta(hours=5)}
+    caller.post("/effects/function/")
+    advance(timedelta(hours=23))
+    assert caller.post("/effects/function/")["Idempotency-Replayed"] == "true"
+    advance(timedelta(hours=2))
+    assert caller.post("/effects/function/").status_code == 410
+    with pytest.raises(AssertionError, match=r"use advance\(\)"):
+        expire("k-1")
+    advance(timedelta(hours=5))
+    assert "Idempotency-Replayed" not in caller.post("/effects/function/")
+
+
+@pytest.mark.usefixtures("use_middleware")
+def test_a_crash_outside_of_a_transaction_leaves_an_unknown_outcome(caller: Caller) -> None:
+    """I11. What the view committed stays, as it would if its process were killed."""
+    with crash():
+        caller.post("/effects/function/")
+    assert Order.objects.count() == 1
+    assert caller.post("/effects/function/").json()["code"] == "outcome_unknown"
+    assert Order.objects.count() == 1
 
 
 def records_in(queries: CaptureQueriesContext) -> list[str]:

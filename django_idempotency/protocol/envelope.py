@@ -42,7 +42,12 @@ def record_name(
     :param kind: what lies there
     """
     digest = keyed_digest(b"django_idempotency.name:" + secret, (*place, scope, key))
-    return f"idempotency:{kind}:{digest.hex()}"
+    return f"{prefix_of(kind)}{digest.hex()}"
+
+
+def prefix_of(kind: str) -> str:
+    """Return what the names of a kind begin with."""
+    return f"idempotency:{kind}:"
 
 
 def seal(secret: bytes, name: str, remembered: Remembered) -> bytes:
