@@ -122,6 +122,7 @@ class Policy:
     tombstone: timedelta = timedelta(0)
     expired_status: int = 410
     not_stored: frozenset[int] = NOT_STORED
+    new_keys_per_hour: int | None = None
     max_request_size: int | None = None
     max_response_size: int = 1024 * 1024
     excluded_headers: frozenset[str] = frozenset()
@@ -224,6 +225,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "tombstone": values.duration(timedelta(0), values.TEN_YEARS, "nothing and ten years"),
     "expired_status": values.number(400, 499, "an HTTP client error"),
     "not_stored": values.statuses,
+    "new_keys_per_hour": values.optional(values.number(1, 10**9, "keys")),
     "max_request_size": values.optional(values.number(0, 2**40, "bytes")),
     "max_response_size": values.number(0, 2**30, "bytes"),
     "excluded_headers": values.headers,

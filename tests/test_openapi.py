@@ -57,6 +57,7 @@ POLICIES: dict[str, dict[str, Any]] = {
         "fingerprint_fields": ["plan", "region"],
         "redacted_fields": ["token", "card.number"],
         "max_request_size": 1000,
+        "new_keys_per_hour": 5,
         "retention": timedelta(days=7),
         "tombstone": timedelta(days=30),
         "not_stored": ["5xx"],

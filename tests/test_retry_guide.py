@@ -43,6 +43,7 @@ class Pay(views.RestView):
     tombstone=timedelta(hours=2),
     atomic=False,
     max_request_size=1000,
+    new_keys_per_hour=5,
 )
 class Internal(views.RestView):
     pass
@@ -61,6 +62,7 @@ EVERYTHING = {
     "anonymous": "refuse",
     "tombstone": timedelta(days=1),
     "max_request_size": 1000,
+    "new_keys_per_hour": 5,
     "atomic": False,
 }
 
@@ -85,6 +87,7 @@ class TestWords:
         impossible = {
             *(Code.KEY_MISSING, Code.ANONYMOUS, Code.CALLER_REQUIRED, Code.KEY_EXPIRED),
             *(Code.OUTCOME_UNKNOWN, Code.OPERATION_REFUSED, Code.REQUEST_TOO_LARGE),
+            Code.TOO_MANY_KEYS,
         }
         assert impossible == set(Code) - {problem.code for problem in problems_of(Policy())}
 

@@ -17,6 +17,7 @@ ADVICE = {
     Code.ANONYMOUS: "authenticate, or leave the header out",
     Code.CALLER_REQUIRED: "authenticate, then send the same again",
     Code.REQUEST_TOO_LARGE: "send less at once, each part with a key of its own",
+    Code.TOO_MANY_KEYS: "wait `Retry-After` seconds, then send the same again",
     Code.KEY_EXPIRED: "look up what became of the operation; use a new key for a new one",
     Code.STORE_BUSY: "wait `Retry-After` seconds, then send the same again",
     Code.STORE_UNAVAILABLE: "wait `Retry-After` seconds, then send the same again",
@@ -35,6 +36,7 @@ MEANING = {
     Code.ANONYMOUS: "a key came without credentials",
     Code.CALLER_REQUIRED: "the operation requires a key, and the request came without credentials",
     Code.REQUEST_TOO_LARGE: "the body is larger than this API accepts with a key",
+    Code.TOO_MANY_KEYS: "the caller has used as many new keys within this hour as are granted",
     Code.KEY_EXPIRED: "the key was used before, and its response is no longer kept",
     Code.STORE_BUSY: "the key could not be recorded; nothing has run",
     Code.STORE_UNAVAILABLE: "keys cannot be recorded at the moment; nothing has run",
@@ -61,6 +63,8 @@ def _of_the_request(policy: Policy) -> Iterator[Problem]:
         yield problems.caller_required(header)
     if policy.max_request_size is not None:
         yield problems.request_too_large(header, policy.max_request_size)
+    if policy.new_keys_per_hour is not None:
+        yield problems.too_many_keys(header, 3600)
 
 
 def _of_the_key(policy: Policy) -> Iterator[Problem]:

@@ -25,7 +25,7 @@ from ..protocol.decision import Buried, Mismatch, Replay
 from ..protocol.fingerprint import Payload
 from ..protocol.keys import InvalidKey, parse_key
 from ..protocol.problems import Code, Problem
-from ..protocol.record import Omitted, StoredResponse
+from ..protocol.record import Claim, Omitted, StoredResponse
 from ..protocol.scope import short_digest
 from ..remember import NOTHING_SAID, Memory, memory_of
 from ..signals import Outcome, Reporter
@@ -33,7 +33,8 @@ from ..stores.base import Outage
 from . import csrf
 from .body import BodyTooLarge
 from .claims import claim_of
-from .modes import operation_of, replay_of
+from .limits import count, is_exhausted, next_hour
+from .modes import operation_of, record_of, replay_of
 from .principal import ANONYMOUS, principal, scope_of
 from .responses import freeze, is_stored, keeps_writes, says_not_now, stores_status, thaw
 from .statuses import status_raised
@@ -171,8 +172,12 @@ class Guard:
             return problems.request_too_large(
                 self._policy.header, self._policy.max_request_size or 0
             )
-        operation = operation_of(self._policy, claim, view, caller)
+        return self._claim(claim, operation_of(self._policy, claim, view, caller))
+
+    def _claim(self, claim: Claim, operation: Operation) -> Answer | None:
         try:
+            if is_exhausted(self._policy, claim.scope) and not record_of(self._policy, claim):
+                return problems.too_many_keys(self._policy.header, next_hour())
             answer = self._begin(operation)
         except Outage:
             return self._without_store()
@@ -181,6 +186,8 @@ class Guard:
             self._reporter.send(Outcome.INTERRUPTED, reason=type(error).__qualname__)
             raise
         if answer is None:
+            if operation.attempt == 1:
+                count(self._policy, claim.scope)
             self._operation = operation
             self._request.idempotency = operation  # type: ignore[attr-defined]
             setattr(self._request, _RUNNING, True)

@@ -51,8 +51,8 @@ def operation_of(policy: Policy, claim: Claim, view: Any, caller: Any = None) ->
     )
 
 
-def replay_of(policy: Policy, claim: Claim) -> Replay | None:
-    """Return what is stored under a claim, and claim nothing; ``None`` if it is not completed.
+def record_of(policy: Policy, claim: Claim) -> Snapshot | None:
+    """Return the record under a claim, and claim nothing; ``None`` if there is none.
 
     :raises Outage: if the store is out of reach
     """
@@ -61,7 +61,15 @@ def replay_of(policy: Policy, claim: Claim) -> Replay | None:
         store = cache_store_of(policy)
     else:
         store = store_of(policy, policy.using or router.db_for_write(IdempotencyRecord))
-    known = store.recall(claim) or store.look(claim)
+    return store.recall(claim) or store.look(claim)
+
+
+def replay_of(policy: Policy, claim: Claim) -> Replay | None:
+    """Return what is stored under a claim, and claim nothing; ``None`` if it is not completed.
+
+    :raises Outage: if the store is out of reach
+    """
+    known = record_of(policy, claim)
     found = None if known is None else decide(known, claim.fingerprint)
     return found if isinstance(found, Replay) else None
 

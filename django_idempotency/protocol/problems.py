@@ -15,6 +15,7 @@ class Code(StrEnum):
     ANONYMOUS = "idempotency_anonymous_refused"
     CALLER_REQUIRED = "idempotency_caller_required"
     REQUEST_TOO_LARGE = "idempotency_request_too_large"
+    TOO_MANY_KEYS = "idempotency_too_many_keys"
     KEY_EXPIRED = "idempotency_key_expired"
     STORE_BUSY = "idempotency_store_busy"
     OUTCOME_UNKNOWN = "outcome_unknown"
@@ -125,6 +126,18 @@ def request_too_large(header: str, largest: int) -> Problem:
         f"The body is too large for a request with {header}",
         f"A request with the {header} header may have a body of at most {largest} bytes. Nothing "
         "was executed.",
+    )
+
+
+def too_many_keys(header: str, retry_after: int) -> Problem:
+    return Problem(
+        Code.TOO_MANY_KEYS,
+        429,
+        f"Too many new values of {header}",
+        "This caller has used as many new keys within this hour as are granted. Nothing was "
+        "executed. Keys that were used before are still answered.",
+        retryable=True,
+        retry_after=retry_after,
     )
 
 

@@ -27,6 +27,7 @@ class TestErrors:
         problems.anonymous_refused("H"),
         problems.caller_required("H"),
         problems.request_too_large("H", 1000),
+        problems.too_many_keys("H", 3600),
         problems.key_expired("H", Policy().expired_status),
         problems.outcome_unknown(),
         problems.operation_refused(),

@@ -1,0 +1,61 @@
+"""How many new keys one caller may use: counted in a cache, where a replay counts nothing."""
+
+import logging
+from time import time
+
+from django.core.cache import DEFAULT_CACHE_ALIAS, caches
+from django.core.cache.backends.base import BaseCache
+
+from ..conf import configuration
+from ..policy import Policy
+
+logger = logging.getLogger("django_idempotency")
+
+HOUR = 3600
+"""Seconds in which keys are counted: the hours of the clock."""
+
+
+def is_exhausted(policy: Policy, scope: str) -> bool:
+    """Whether a caller has used as many new keys within this hour as policy grants.
+
+    A cache that does not answer limits nobody: the limit bounds a table, it protects no data.
+
+    :param scope: the caller's, as records have it
+    """
+    if policy.new_keys_per_hour is None:
+        return False
+    try:
+        return int(_cache().get(_name(scope), 0)) >= policy.new_keys_per_hour
+    except Exception as error:
+        _complain(error)
+        return False
+
+
+def count(policy: Policy, scope: str) -> None:
+    """Count a new key. Requests at the same moment may each see the last one free."""
+    if policy.new_keys_per_hour is None:
+        return
+    try:
+        cache, name = _cache(), _name(scope)
+        cache.add(name, 0, 2 * HOUR)
+        cache.incr(name)
+    except Exception as error:
+        _complain(error)
+
+
+def next_hour() -> int:
+    """Return the seconds until keys are counted from nothing again."""
+    return HOUR - int(time()) % HOUR
+
+
+def _cache() -> BaseCache:
+    found: BaseCache = caches[configuration().cache or DEFAULT_CACHE_ALIAS]
+    return found
+
+
+def _name(scope: str) -> str:
+    return f"django_idempotency:keys:{int(time()) // HOUR}:{scope}"
+
+
+def _complain(error: Exception) -> None:
+    logger.warning("New keys are not counted: the cache does not answer (%s)", error)
