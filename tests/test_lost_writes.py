@@ -99,9 +99,10 @@ def let(monkeypatch: Any, transactional_db: None) -> Callable[[Callable[[], Any]
 
 
 @pytest.fixture
-def snapshots(door: str, transactional_db: None) -> Any:
+def snapshots(request: Any, transactional_db: None) -> Any:
     """Transactions as MariaDB makes them by default from 11.6.2 on."""
-    if door.startswith("/decorated-rest") and connection.vendor == "mysql":
+    door = str(getattr(request.node, "callspec", None) and request.node.callspec.params.get("door"))
+    if door.startswith("decorated-rest") and connection.vendor == "mysql":
         pytest.skip("a guard that begins in Django's transaction refuses such an isolation")
     if connection.vendor != "mysql":
         yield
