@@ -49,8 +49,9 @@ def attributes_of(response: HttpResponseBase) -> dict[str, Any]:
 def _is_note(name: str, value: Any) -> bool:
     if name in _STRUCTURED or name == DATA:
         return plain_text(value) is not None
-    known = name in _OWN or name.startswith("_idempotency") or hasattr(HttpResponse, name)
-    return isinstance(value, bool) and not known
+    if not isinstance(value, bool) or name in _OWN or name.startswith("_idempotency"):
+        return False
+    return not hasattr(HttpResponse, name)
 
 
 def restore(response: HttpResponseBase, attributes: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from copy import copy
 from typing import Any, TypeVar
 
 from django.http import HttpResponse
-from django.http.response import HttpResponseBase, ResponseHeaders
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 
 from ..policy import Policy
@@ -33,8 +33,10 @@ def copied(response: HttpResponse, copy_to: Response) -> Response:
     """
     copy_to.content = response.content
     copy_to.status_code = response.status_code
-    copy_to.headers = ResponseHeaders(dict(response.items()))
-    copy_to.cookies = copy(response.cookies)
+    # Each field has been checked when it was set.
+    copy_to.headers._store = dict(response.headers._store)
+    if response.cookies:
+        copy_to.cookies = copy(response.cookies)
     restore(copy_to, attributes_of(response))
     if hasattr(response, "url"):
         copy_to.url = response.url  # type: ignore[attr-defined]  # as on a redirect
