@@ -28,6 +28,13 @@ def an_operation(
     return NonAtomicOperation(store, a_claim(key), hold, resolve, journal=journal), hold
 
 
+def interrupt(operation: Any) -> None:
+    """End an attempt as an exception does that becomes no response."""
+    error = RuntimeError()
+    operation.fail(error)
+    operation.abandon(error)
+
+
 def kill(hold: RowLockHold) -> None:
     """End the session of a hold, as an operator or a broken network does."""
     held: Any = hold._session

@@ -11,8 +11,9 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, connections, transaction
 from django.db.backends.signals import connection_created
-from django.http import JsonResponse
+from django.http import HttpResponse, JsonResponse
 from django.test import TestCase
+from rest_framework.views import exception_handler
 
 from django_idempotency.lifecycle import session
 from django_idempotency.lifecycle.errors import LostRecord
@@ -35,8 +36,9 @@ from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.journal import Journal
 from django_idempotency.stores.own_connections import OwnConnections
 from tests.conftest import Caller, in_thread, row_locks
-from tests.doors import effect_doors, few_effect_doors
+from tests.doors import MIDDLEWARE, effect_doors, few_effect_doors
 from tests.holding import CREATED, a_claim, an_operation, kill, terminate
+from tests.holding import interrupt as interrupt_attempt
 from tests.shop import effects
 from tests.shop.models import Order
 
@@ -198,6 +200,57 @@ class TestAnswers:
         first = caller.post(path)
         assert rivals[0].result().content == first.content
         assert charges == ["server"]
+
+
+class TestExceptions:
+    """The record is held until the answer is there that somebody makes of an exception."""
+
+    @pytest.fixture
+    def slow_handlers(self, caller: Caller, settings: Any, monkeypatch: Any) -> list[Any]:
+        """Handlers of exceptions during which a duplicate arrives."""
+        seen: list[Any] = []
+
+        def meanwhile(path: str) -> None:
+            seen.append(in_thread(lambda: caller.post(path, GONE)).result())
+
+        def not_found(request: Any, exception: Any) -> HttpResponse:
+            meanwhile(request.path)
+            return HttpResponse("gone", status=404)
+
+        monkeypatch.setattr("tests.shop.urls.handler404", not_found, raising=False)
+        monkeypatch.setattr(effects, "handling", meanwhile, raising=False)
+        handler = f"{__name__}.slow_exception_handler"
+        settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "EXCEPTION_HANDLER": handler}
+        return seen
+
+    @pytest.mark.parametrize("middleware", [False, True])
+    @pytest.mark.parametrize(
+        "path", ["/effects/function/", "/effects/running-again/", "/effects/rest/"]
+    )
+    def test_a_duplicate_meanwhile_is_in_flight(
+        self,
+        path: str,
+        middleware: bool,
+        caller: Caller,
+        slow_handlers: list[Any],
+        charges: list[str],
+        settings: Any,
+    ) -> None:
+        """I1, I11: no second effect, and no unknown outcome of what is about to be known."""
+        if middleware:
+            settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
+        assert caller.post(path, GONE).status_code == 404
+        assert [code_of(each) for each in slow_handlers] == ["idempotency_in_flight"]
+        assert caller.post(path, GONE)["Idempotency-Replayed"] == "true"
+        assert charges == ["server"]
+
+
+GONE = {"outcome": "raise 404"}
+
+
+def slow_exception_handler(error: Any, context: Any) -> Any:
+    effects.handling(context["request"].path)  # type: ignore[attr-defined]
+    return exception_handler(error, context)
 
 
 class TestResolver:
@@ -447,9 +500,10 @@ class TestFencing:
         assert winner.finish(CREATED)
 
     def test_a_late_store_gives_way_to_a_successor(self) -> None:
-        loser, _ = an_operation()
+        loser, hold = an_operation()
         assert loser.begin() == Started()
         loser.fail(ValueError())
+        kill(hold)
         winner, _ = an_operation(run_again)
         assert winner.begin() == Started()
         assert loser.finish(StoredResponse(404)) is False
@@ -515,7 +569,7 @@ class TestFencing:
     def test_one_of_two_takes_an_interruption_over(self) -> None:
         first, _ = an_operation()
         assert first.begin() == Started()
-        first.fail(ValueError())
+        interrupt_attempt(first)
         second, _ = an_operation(run_again)
         assert second.begin() == Started()
         assert in_thread(lambda: an_operation(run_again)[0].begin()).result() == InFlight()

@@ -20,7 +20,7 @@ from django_idempotency.protocol.record import StoredResponse
 from django_idempotency.stores.base import Busy
 from django_idempotency.stores.db import DatabaseStore
 from tests.conftest import Caller, in_thread, row_locks
-from tests.holding import CREATED, an_operation
+from tests.holding import CREATED, an_operation, interrupt
 from tests.shop import effects
 from tests.test_non_atomic import code_of
 from tests.test_steps import World
@@ -198,7 +198,7 @@ class TestDesk:
     def test_a_busy_database_settles_nothing(self, monkeypatch: Any) -> None:
         operation, _ = an_operation()
         operation.begin()
-        operation.fail(RuntimeError())
+        interrupt(operation)
         pk = IdempotencyRecord.objects.get().pk
 
         def busy(*args: Any) -> None:
@@ -211,7 +211,7 @@ class TestDesk:
     def test_of_two_decisions_one_counts(self) -> None:
         operation, _ = an_operation()
         operation.begin()
-        operation.fail(RuntimeError())
+        interrupt(operation)
         pk = IdempotencyRecord.objects.get().pk
         desk = Desk("default")
         assert desk.answer(pk, StoredResponse(200), timedelta(hours=1)) is Settled.DONE
@@ -222,7 +222,7 @@ class TestDesk:
         operation, _ = an_operation(still_unknown)
         operation.begin()
         operation.step("charge", world.do, "charge", "ch_1")
-        operation.fail(RuntimeError())
+        interrupt(operation)
         assert Desk("default").release(IdempotencyRecord.objects.get().pk) is Settled.DONE
         again, _ = an_operation(still_unknown)
         again.begin()

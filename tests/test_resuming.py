@@ -25,6 +25,7 @@ from django_idempotency.policy import PolicyError
 from django_idempotency.remember import do_not_remember
 from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN
 from django_idempotency.stores.interrupted import abandoned
+from tests import holding
 from tests.conftest import Caller, in_thread
 from tests.holding import an_operation
 from tests.server import running_server
@@ -453,7 +454,7 @@ class TestNotes:
         """A retry under a policy of today cannot be finished by a handler of yesterday."""
         operation, _ = an_operation(key="k-2")
         operation.begin()
-        operation.fail(RuntimeError())
+        holding.interrupt(operation)
         assert set(IdempotencyStep.objects.filter(position=0).values_list("name", flat=True)) == {
             NAME,
             "",

@@ -18,7 +18,7 @@ from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.journal import Journal
 from tests.conftest import in_thread, row_locks
-from tests.holding import CREATED, a_claim, an_operation, kill
+from tests.holding import CREATED, a_claim, an_operation, interrupt, kill
 from tests.shop.models import Order
 
 
@@ -26,10 +26,6 @@ def begun() -> NonAtomicOperation:
     operation, _ = an_operation(run_again)
     assert operation.begin() == Started()
     return operation
-
-
-def interrupt(operation: NonAtomicOperation) -> None:
-    operation.fail(RuntimeError())
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ def _run(operation: ResumedOperation, found: Abandoned, policy: Policy) -> Resum
         stored = _store(operation, response, policy)
     except BaseException as error:
         operation.fail(error)
+        operation.abandon(error)
         reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
         raise
     outcome = Outcome.RECOVERED if stored else Outcome.INTERRUPTED

@@ -78,14 +78,20 @@ class NonAtomicOperation(Operation):
         self._has_failed = False
 
     def fail(self, error: BaseException, ending: Ending = Ending.UNDO) -> None:
-        """The view raised: what it did until then is unknown, unless :meth:`finish` knows."""
+        """The view raised: what it did until then is unknown, unless :meth:`finish` knows.
+
+        The record is held until then: a handler of the exception may be slow, and a duplicate that
+        ran meanwhile would have a second effect.
+        """
         self._has_failed = True
+
+    def abandon(self, error: BaseException) -> None:
         self._holding.release()
 
     def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if self._steps is None:
             raise StepError("step() needs records in a database, and a view that is running.")
-        if not self._holding.is_held():
+        if self._has_failed or not self._holding.is_held():
             raise LostRecord(LOST)
         return self._steps.run(name, partial(function, *args, **kwargs))
 
