@@ -1,12 +1,11 @@
 """The Django application."""
 
-import sys
-from types import FrameType
-
 from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.signals import connection_created
 from django.utils.translation import gettext_lazy as _
+
+from .running import is_command
 
 
 class IdempotencyConfig(AppConfig):
@@ -25,6 +24,7 @@ class IdempotencyConfig(AppConfig):
 
         invalidation.connect()
         connection_created.connect(watch_changes, dispatch_uid="idempotency_changes")
+        # A command runs the system checks, which list what is wrong, each with a hint, and stop it.
         if not is_command():
             stop_if_wrong()
 
@@ -42,16 +42,3 @@ def stop_if_wrong() -> None:
         raise
     except ImproperlyConfigured:
         pass  # SECRET_KEY is empty: Django's to report, where somebody needs it.
-
-
-def is_command() -> bool:
-    """Whether a management command sets Django up: it runs the system checks, which list what is
-    wrong, each with a hint, and stop it."""
-    management = sys.modules.get("django.core.management")
-    if management is None:
-        return False
-    execute = management.ManagementUtility.execute.__code__
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code is not execute:
-        frame = frame.f_back
-    return frame is not None

@@ -20,6 +20,7 @@ ROOMS = [
     # Pure: the rules and what may be asked of them.
     *("protocol", "codecs", "encryption", "values", "remember", "resolving", "policy", "options"),
     "extras",
+    "running",
     "background",
     # Django's settings and database.
     *("conf", "signals", "fields", "indexes", "migrations", "models", "stores"),

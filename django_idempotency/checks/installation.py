@@ -12,6 +12,7 @@ from ..contract.endpoints import HIDDEN, Endpoint, State, endpoints
 from ..contract.middlewares import is_installed
 from ..models import IdempotencyRecord
 from ..policy import Store
+from ..running import is_migrate
 from .configuration import TAG, valid_configuration
 from .databases import VENDORS
 from .views import guarded_endpoints
@@ -44,8 +45,8 @@ def check_what_fails(**kwargs: Any) -> list[CheckMessage]:
 
 @register(TAG, Tags.database)
 def check_tables(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """W051, once per table. Not an error: ``migrate`` asks, too, before it makes the tables."""
-    if valid_configuration() is None:
+    """W051, once per table; not while ``migrate`` is about to make them."""
+    if is_migrate() or valid_configuration() is None:
         return []
     aliases = [alias for alias in _aliases() if alias in (databases or ())]
     return [message for alias in aliases for message in _incomplete_tables(connections[alias])]
