@@ -11,18 +11,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from .brackets import in_bracket, may_carry_key
 from .confinement import ConfinedGuard
-from .doors import (
-    EXEMPT,
-    OPTIONS,
-    arun,
-    door_of,
-    in_bracket,
-    may_carry_key,
-    recall,
-    resolve_policy,
-    run,
-)
+from .doors import EXEMPT, OPTIONS, arun, door_of, recall, resolve_policy, run
 from .http.body import keep_body
 from .http.guard import Guard, is_running, read_key
 from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation

@@ -10,9 +10,10 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.views import View
 
+from .brackets import expect_key_in, in_bracket
 from .class_views import class_of, hook_class, watch
 from .confinement import watch_new_connections
-from .doors import EXEMPT, OPTIONS, expect_key_in, guarded, in_bracket, options_of, resolve_policy
+from .doors import EXEMPT, OPTIONS, guarded, options_of, resolve_policy
 from .ninja import guard_api, guard_operations, guard_run, operation_of
 from .options import Options
 from .policy import Policy

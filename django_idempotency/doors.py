@@ -5,8 +5,7 @@ where the handler would have been called: after authentication, permissions and 
 handlers end in :func:`arun`, which takes the same steps, each on the request's thread.
 """
 
-from asyncio import iscoroutine
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import cache, wraps
 from typing import Any
 
@@ -15,12 +14,12 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 
+from .brackets import bracket_of, finish, run_to_end
 from .conf import configuration
 from .confinement import ConfinedGuard
 from .http.guard import Answer, Guard, Status, is_running, read_key, tell
 from .http.problems import problem_response
 from .http.raised import remember_raised
-from .http.responses import rendered
 from .http.settled import TEMPLATE, Settled, as_returned, copied
 from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
 from .options import NOTHING, Options
@@ -28,7 +27,7 @@ from .places import Place, arm
 from .policy import Errors, Policy, Recheck
 from .protocol.fingerprint import Payload
 from .protocol.problems import Problem
-from .request_thread import on_request_thread, to_its_end
+from .request_thread import on_request_thread
 from .signals import Outcome, Reporter
 
 Handler = Callable[..., Any]
@@ -38,105 +37,7 @@ OPTIONS = "_idempotency_options"
 EXEMPT = "_idempotency_exempt"
 """Attribute of exempt functions and classes: the reason, or an empty text."""
 
-_BRACKET = "_idempotency_bracket"
 _RECALLED = "_idempotency_recalled"
-
-
-class Bracket:
-    """The middleware's hold on a request: it sees the rendered response, whatever the view is.
-
-    :ivar runs_to_end: under ASGI, a cancellation would not stop the view any more: it runs in a
-        thread, or has returned. So its end is awaited, and what it did is stored.
-    :ivar settled: the answer, if it is known before the handler runs
-    """
-
-    def __init__(self) -> None:
-        self.guard: Guard | None = None
-        self.settled: Settled | None = None
-        self.runs_to_end = False
-
-    def fail(self, error: BaseException) -> None:
-        if self.guard is not None:
-            self.guard.fail(error)
-
-    def abandon(self, error: BaseException) -> None:
-        if self.guard is not None:
-            self.guard.abandon(error)
-
-    def finish(self, response: HttpResponseBase) -> HttpResponseBase:
-        if self.settled is not None:
-            return self.settled.sent_for(response)
-        return response if self.guard is None else finish(self.guard, response)
-
-
-class InnerBracket(Bracket):
-    """A decorator's, without the middleware: what is raised through it goes on to Django."""
-
-    def __init__(self, request: HttpRequest) -> None:
-        super().__init__()
-        self._request = request
-
-    def abandon(self, error: BaseException) -> None:
-        if self.guard is not None:
-            self.guard.fail(error)
-            remember_raised(self.guard, self._request, error)
-
-
-def finish(guard: Guard, response: HttpResponseBase) -> HttpResponseBase:
-    """Nobody changes the response after this: render it, store it, commit."""
-    try:
-        final: HttpResponseBase = rendered(_checked(response))
-        guard.describe(final)
-    except BaseException as error:
-        guard.abandon(error)
-        raise
-    guard.finish(final)
-    return final
-
-
-def _checked(response: Any) -> HttpResponseBase:
-    if isinstance(response, HttpResponseBase):
-        return response
-    if iscoroutine(response):
-        response.close()
-    raise TypeError(
-        f"A guarded view returned {response!r}, which is not a response. A decorator around an "
-        "async view must be a coroutine function, or be marked as one; an operation of Django "
-        "Ninja is decorated below @api.post, or with its whole API: idempotent(api)."
-    )
-
-
-def open_bracket(request: HttpRequest) -> Bracket:
-    """Let the middleware, not the door, finish what is guarded in this request."""
-    bracket = Bracket()
-    setattr(request, _BRACKET, bracket)
-    return bracket
-
-
-def bracket_of(request: HttpRequest) -> Bracket | None:
-    return getattr(request, _BRACKET, None)
-
-
-def run_to_end(request: HttpRequest) -> None:
-    """Let nothing cancel the view any more, if the middleware guards the request."""
-    bracket = bracket_of(request)
-    if bracket is not None:
-        bracket.runs_to_end = True
-
-
-def may_carry_key(request: HttpRequest) -> bool:
-    """Whether any view could find a key in the request. Costs no query."""
-    if configuration().may_carry_key(request.META):
-        return True
-    return not _own_meta_keys.isdisjoint(request.META)
-
-
-def expect_key_in(meta_key: str) -> None:
-    """A decorator reads keys from a header of its own."""
-    _own_meta_keys.add(meta_key)
-
-
-_own_meta_keys: set[str] = set()
 
 
 def resolve_policy(path: str, *sources: Any) -> Policy:
@@ -203,68 +104,6 @@ async def arun(
     if door.answered is not None:
         return door.answered
     return await on_request_thread(door.returned, response)
-
-
-def bracketed(call: Callable[[], HttpResponseBase], bracket: Bracket) -> HttpResponseBase:
-    """Call what leads to the handler, and end the guard that was started on the way."""
-    try:
-        response = call()
-    except BaseException as error:
-        if bracket.guard is not None:
-            bracket.abandon(error)
-        raise
-    return bracket.finish(response)
-
-
-async def abracketed(
-    call: Callable[[], Coroutine[Any, Any, HttpResponseBase]], bracket: Bracket
-) -> HttpResponseBase:
-    """As :func:`bracketed`, but for the awaiting; without a guard nothing leaves the loop.
-
-    :raises asyncio.CancelledError: if cancelled; a response that there is by then is stored
-    """
-    work, cancelled = await to_its_end(call(), lambda: not bracket.runs_to_end)
-    try:
-        response = work.result()
-    except BaseException as error:
-        # A thread that was left may start a guard yet: this comes after it.
-        if bracket.guard is not None or work.cancelled():
-            await on_request_thread(bracket.abandon, error)
-        raise
-    if bracket.guard is None:
-        response = bracket.finish(response)
-    else:
-        response = await on_request_thread(bracket.finish, response)
-    if cancelled is not None:
-        raise cancelled
-    return response
-
-
-def in_bracket(request: HttpRequest, call: Callable[[], Any]) -> Any:
-    """Call what leads to a handler. A guard that starts on the way ends here, or further outside.
-
-    The further outside, the more of what the project does to a response is stored with it.
-
-    :param call: returns a response, or a coroutine that does
-    """
-    if bracket_of(request) is not None or is_running(request) or not may_carry_key(request):
-        return call()
-    bracket = InnerBracket(request)
-    setattr(request, _BRACKET, bracket)
-    response = None
-    try:
-        response = bracketed(call, bracket)
-    finally:
-        if not iscoroutine(response):
-            delattr(request, _BRACKET)
-    return _awaited(request, response, bracket) if iscoroutine(response) else response
-
-
-async def _awaited(request: HttpRequest, response: Any, bracket: Bracket) -> HttpResponseBase:
-    try:
-        return await abracketed(lambda: response, bracket)
-    finally:
-        delattr(request, _BRACKET)
 
 
 def approach(

@@ -14,7 +14,8 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from .doors import Door, finish
+from .brackets import finish
+from .doors import Door
 from .http.attributes import DATA
 from .http.body import parsed_payload
 from .http.guard import Answer, Guard

@@ -7,23 +7,11 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from .brackets import abracketed, bracket_of, bracketed, may_carry_key, open_bracket, run_to_end
 from .class_views import class_of, hook_class, watch
 from .conf import configuration
 from .confinement import ConfinedGuard, watch_new_connections
-from .doors import (
-    EXEMPT,
-    OPTIONS,
-    Door,
-    abracketed,
-    approach,
-    bracket_of,
-    bracketed,
-    may_carry_key,
-    open_bracket,
-    recall,
-    resolve_policy,
-    run_to_end,
-)
+from .doors import EXEMPT, OPTIONS, Door, approach, recall, resolve_policy
 from .http.body import keep_body
 from .http.guard import UNPROTECTED, Guard, Status, tell
 from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, runs_unprotected, without_operation

@@ -14,16 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .doors import (
-    EXEMPT,
-    OPTIONS,
-    approach,
-    guarded,
-    in_bracket,
-    options_of,
-    resolve_policy,
-    run_to_end,
-)
+from .brackets import in_bracket, run_to_end
+from .doors import EXEMPT, OPTIONS, approach, guarded, options_of, resolve_policy
 from .http.guard import Guard
 from .http.unguarded import LEFT_ALONE, without_operation
 from .options import NOTHING, Options

@@ -27,7 +27,7 @@ ROOMS = [
     *("request_thread", "lifecycle"),
     # Requests and responses, and the two doors.
     *("http", "looks", "layers", "permissions", "places", "confinement"),
-    *("doors", "drf", "class_views", "ninja", "decorators", "middleware"),
+    *("brackets", "doors", "drf", "class_views", "ninja", "decorators", "middleware"),
     # What is guarded how, and who is told.
     *("contract", "openapi", "metadata", "views", "reconciliation"),
     # What people use.
