@@ -61,7 +61,14 @@ def look_then_insert() -> list[tuple[Any, str, Any]]:
 
 
 def unfenced_store() -> list[tuple[Any, str, Any]]:
-    """The response is stored whoever's attempt it is by now."""
+    """A raised answer lets go of its record, and is stored whoever's attempt it is by then."""
+
+    def let_go(self: AtomicOperation) -> None:
+        self._is_held = False
+        self._transaction.rollback()
+
+    def is_still_ours(self: AtomicOperation, record: Snapshot | None) -> bool:
+        return record is not None and record.state is State.CLAIMED
 
     def complete(
         self: DatabaseStore, record: Snapshot, response: StoredResponse, retention: timedelta
@@ -78,7 +85,11 @@ def unfenced_store() -> list[tuple[Any, str, Any]]:
         )
         return updated == 1
 
-    return [(DatabaseStore, "complete", complete)]
+    return [
+        (AtomicOperation, "_undo_and_hold", let_go),
+        (AtomicOperation, "_is_still_ours", is_still_ours),
+        (DatabaseStore, "complete", complete),
+    ]
 
 
 def commit_before_store() -> list[tuple[Any, str, Any]]:
