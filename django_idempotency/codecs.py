@@ -3,9 +3,14 @@
 An encoded response has a body only, in which its headers, attributes and body are. What was done to
 it stands beside it (``zlib``, ``fernet:1a2b3c4d``, ``zlib+fernet:1a2b3c4d``), so that reading asks
 for no policy. The digits stand for the key: they tell which records still need it.
+
+What is encrypted is bound to its place: inside of the token is a digest of where it belongs, so it
+opens nowhere else, whoever copies it (decision 0081).
 """
 
+import hmac
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -105,9 +110,38 @@ def name_of(key: str) -> str:
     return sha256(b"django_idempotency.key:" + key.encode()).hexdigest()[:8]
 
 
-def encode(response: StoredResponse, codec: Codec, keyring: Keyring) -> StoredResponse:
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose record it is: an encrypted response opens for this scope and key only."""
+
+    scope: str
+    key: str
+
+    def seal(self, status: int) -> bytes:
+        """Return what stands in front of a response with this status, before it is encrypted."""
+        return _seal_of("response", (self.scope, self.key, str(status)))
+
+
+def _seal_of(kind: str, parts: Iterable[str]) -> bytes:
+    digest = sha256(b"django_idempotency.place:")
+    for part in (kind, *parts):
+        raw = part.encode()
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.digest()
+
+
+def _unsealed(payload: bytes, seal: bytes) -> bytes:
+    if not hmac.compare_digest(payload[: len(seal)], seal):
+        raise ValueError("it belongs somewhere else")
+    return payload[len(seal) :]
+
+
+def encode(
+    response: StoredResponse, codec: Codec, keyring: Keyring, owner: Owner
+) -> StoredResponse:
     """Return a response as it is stored.
 
+    :param owner: of the record that it is stored in
     :raises NoKeys: if it cannot be encrypted
     """
     if codec is Codec.PLAIN or response.omitted:
@@ -115,7 +149,10 @@ def encode(response: StoredResponse, codec: Codec, keyring: Keyring) -> StoredRe
     # JSON holds no line break, so the first one ends the head.
     payload = head_of(response).encode() + b"\n" + response.body
     for step in codec.split("+"):
-        payload = zlib.compress(payload) if step == Codec.ZLIB else keyring.encrypt(payload)
+        if step == Codec.ZLIB:
+            payload = zlib.compress(payload)
+        else:
+            payload = keyring.encrypt(owner.seal(response.status) + payload)
     label = f"{codec}:{keyring.newest}" if codec.encrypts else str(codec)
     return replace(response, headers=(), attributes={}, body=payload, codec=label)
 
@@ -125,12 +162,15 @@ LARGEST = 32 * 1024 * 1024
 write the table must not be able to exhaust the memory of those who read it."""
 
 
-def decode(response: StoredResponse, keyring: Keyring, largest: int = 0) -> StoredResponse:
+def decode(
+    response: StoredResponse, keyring: Keyring, owner: Owner, largest: int = 0
+) -> StoredResponse:
     """Return a response as the view gave it.
 
+    :param owner: of the record that it was found in
     :param largest: bytes that policy allows a body to have
-    :raises Unreadable: if its key is lost, it was changed, another version wrote it, or it is
-        larger than ``LARGEST`` and policy allow
+    :raises Unreadable: if its key is lost, it was changed, it is another record's, another version
+        wrote it, or it is larger than ``LARGEST`` and policy allow
     """
     if not response.codec:
         return response
@@ -141,7 +181,7 @@ def decode(response: StoredResponse, keyring: Keyring, largest: int = 0) -> Stor
             if step == Codec.ZLIB:
                 payload = _decompressed(payload, max(LARGEST, 2 * largest))
             else:
-                payload = keyring.decrypt(payload, key)
+                payload = _unsealed(keyring.decrypt(payload, key), owner.seal(response.status))
         head, _, body = payload.partition(b"\n")
         headers, attributes = parse_head(head)
         return replace(response, headers=headers, attributes=attributes, body=body, codec="")
@@ -162,16 +202,17 @@ def _unreadable(error: Exception, codec: str) -> Unreadable:
     return Unreadable("its encryption key is not available" if locked else "it is damaged", codec)
 
 
-def recode(response: StoredResponse, keyring: Keyring) -> StoredResponse:
+def recode(response: StoredResponse, keyring: Keyring, owner: Owner) -> StoredResponse:
     """Return a response encrypted under the newest key, compressed if it was.
 
-    :raises Unreadable: if its key is lost or it was changed
+    :param owner: of the record that it is stored in
+    :raises Unreadable: if its key is lost, it was changed, or it is another record's
     """
     if response.omitted:
         raise Unreadable("it was written by another version, or damaged", response.codec)
     compressed = response.codec.startswith(Codec.ZLIB)
     codec = Codec.ZLIB_FERNET if compressed else Codec.FERNET
-    return encode(decode(response, keyring), codec, keyring)
+    return encode(decode(response, keyring, owner), codec, keyring, owner)
 
 
 LOCKED = f"{Codec.FERNET}:"
@@ -188,28 +229,38 @@ class Vault:
     codec: Codec = Codec.PLAIN
     keyring: Keyring = field(default=Keyring(), repr=False)
 
-    def lock(self, text: str) -> str:
+    def lock(self, text: str, record_id: int, position: int) -> str:
         """Return what is to be stored.
 
+        :param record_id: of the operation
+        :param position: of the step in it
         :raises NoKeys: if it is to be encrypted and cannot be
         """
         if not self.codec.encrypts:
             return text
-        token = self.keyring.encrypt(text.encode()).decode()
+        payload = _step_seal(record_id, position) + text.encode()
+        token = self.keyring.encrypt(payload).decode()
         return f"{LOCKED}{self.keyring.newest}:{token}"
 
-    def open(self, stored: str) -> str:
+    def open(self, stored: str, record_id: int, position: int) -> str:
         """Return what was locked.
 
-        :raises Unreadable: if its key is lost or it was changed
+        :param record_id: of the operation in which it was found
+        :param position: of the step in it
+        :raises Unreadable: if its key is lost, it was changed, or it is another step's
         """
         if not stored.startswith(LOCKED):
             return stored
         name, _, token = stored.removeprefix(LOCKED).partition(":")
         try:
-            return self.keyring.decrypt(token.encode(), name).decode()
+            payload = self.keyring.decrypt(token.encode(), name)
+            return _unsealed(payload, _step_seal(record_id, position)).decode()
         except ValueError as error:
             raise _unreadable(error, f"{LOCKED}{name}") from error
+
+
+def _step_seal(record_id: int, position: int) -> bytes:
+    return _seal_of("step", (str(record_id), str(position)))
 
 
 def up_to_date(keyring: Keyring) -> frozenset[str]:

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from django_idempotency.admin import presentation
 from django_idempotency.admin.indent import indented
-from django_idempotency.codecs import Codec, Keyring, encode
+from django_idempotency.codecs import Codec, Keyring, Owner, encode
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.record import State, StoredResponse
 from django_idempotency.stores.rows import columns
@@ -294,7 +294,7 @@ class TestResponses:
         assert "LENGTH(" in reading[0]
 
     def test_compressed_responses_are_opened(self, admin_client):
-        stored = encode(StoredResponse(201, body=b'"one"'), Codec.ZLIB, Keyring())
+        stored = encode(StoredResponse(201, body=b'"one"'), Codec.ZLIB, Keyring(), Owner("", ""))
         assert self.shown(admin_client, **columns(stored)) == '"one"'
 
     @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from django.urls import path, reverse
 from django.utils import timezone
 
 from django_idempotency.admin import actions
+from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.protocol.record import State
 from django_idempotency.protocol.scope import short_digest
@@ -22,6 +23,7 @@ from django_idempotency.stores.base import Busy, Outage
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.journal import Journal
 from tests.conftest import row_locks
+from tests.shop.urls import urlpatterns as shop
 from tests.test_admin import LIST, remember, staff
 from tests.test_admin_list import in_flight
 
@@ -30,6 +32,15 @@ urlpatterns = [path("admin/", admin.site.urls)]
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
 PURGE = "admin:django_idempotency_idempotencyrecord_purge"
+
+
+class Buried:
+    """What a URLconf module is to Django."""
+
+    urlpatterns = [
+        *shop,
+        path("buried/", idempotent(tombstone=timedelta(hours=12))(lambda request: None)),
+    ]
 
 
 LEFT = "1 record left: in flight, of unknown outcome, or in a cache that is down."
@@ -249,6 +260,13 @@ class TestPurge:
 
     def test_tombstones_are_kept(self, client, operator, settings):
         settings.IDEMPOTENCY = {"TOMBSTONE": timedelta(hours=12)}
+        self.remember()
+        client.post(reverse(PURGE))
+        assert len(keys()) == 4
+
+    def test_so_are_those_of_single_views(self, client, operator, settings):
+        """A key within its tombstone is refused, whoever has purged."""
+        settings.ROOT_URLCONF = Buried
         self.remember()
         client.post(reverse(PURGE))
         assert len(keys()) == 4

@@ -8,7 +8,7 @@ from django.test import override_settings
 from django.urls import resolve
 
 from django_idempotency.conf import SettingError, configuration
-from django_idempotency.contract.endpoints import endpoints, judge, policy_behind
+from django_idempotency.contract.endpoints import endpoints, judge
 from django_idempotency.contract.facts import facts, response_headers
 from django_idempotency.contract.guide import guide_to
 from django_idempotency.contract.tables import for_markdown
@@ -22,6 +22,12 @@ from tests.counting import counted
 from tests.doors import every_door
 
 KEY_MISSING = "idempotency_key_missing"
+
+
+def policy_behind(path: str) -> Policy:
+    policy = judge(resolve(path).func, "POST", path).policy
+    assert policy is not None
+    return policy
 
 
 def use(settings: Any, **policies: Any) -> None:
@@ -62,7 +68,7 @@ class TestWhichHolds:
             "RETRY_AFTER": 7,
             "POLICIES": {"^/rest/": {"RETRY_AFTER": 9}},
         }
-        here, there = policy_behind("POST", "/rest/"), policy_behind("POST", "/class/")
+        here, there = policy_behind("/rest/"), policy_behind("/class/")
         assert (here.retention, here.retry_after) == (timedelta(days=2), 9)
         assert (there.retention, there.retry_after) == (timedelta(days=2), 7)
 
@@ -185,7 +191,7 @@ class TestNoMarker:
         )
 
     def test_nothing_speaks_of_one(self) -> None:
-        policy = policy_behind("POST", "/rest/")
+        policy = policy_behind("/rest/")
         assert list(response_headers(policy)) == []
         assert "None" not in repr(guide_to(lambda endpoint: True, [], policy).promises[0].terms)
         outcomes = guide_to(lambda endpoint: True, [], policy).promises[0].outcomes

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
+from django.urls import path
 from django.utils import timezone
 
+from django_idempotency.decorators import idempotent
 from django_idempotency.management.commands import purge_idempotency_records
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.record import Claim, State
@@ -49,6 +51,12 @@ def remember(key: str, *, expired: timedelta | None, state: State = State.COMPLE
         created_at=now,
         expires_at=now + timedelta(days=1) if expired is None else now - expired,
     )
+
+
+class Buried:
+    """What a URLconf module is to Django."""
+
+    urlpatterns = [path("buried/", idempotent(tombstone=timedelta(days=7))(lambda request: None))]
 
 
 def purge(*arguments: str, stderr: io.StringIO | None = None, **options: object) -> str:
@@ -124,6 +132,26 @@ class TestWhatGoes:
         remember("week", expired=timedelta(days=7))
         purge("--older-than", older_than)
         assert keys() == left
+
+    def test_by_default_it_spares_the_longest_tombstone(self, settings):
+        """A key within its tombstone is refused, also after a purge that nobody told of it."""
+        settings.ROOT_URLCONF = Buried
+        settings.IDEMPOTENCY = {"TOMBSTONE": timedelta(hours=1)}
+        remember("in it", expired=timedelta(days=6))
+        remember("after it", expired=timedelta(days=8))
+        assert "1 expired records" in purge(dry_run=True)
+        purge()
+        assert keys() == {"in it"}
+        settings.IDEMPOTENCY = {"POLICIES": {"^/x/": {"TOMBSTONE": timedelta(days=5)}}}
+        settings.ROOT_URLCONF = "tests.shop.urls"
+        purge()
+        assert keys() == set()
+
+    def test_a_person_may_say_otherwise(self, settings):
+        settings.IDEMPOTENCY = {"TOMBSTONE": timedelta(days=7)}
+        remember("in it", expired=timedelta(days=6))
+        purge("--older-than", "0")
+        assert keys() == set()
 
     def test_days_are_a_unit(self):
         remember("hour", expired=timedelta(hours=1))

@@ -151,6 +151,28 @@ class TestEncryption:
         again = caller.post("/secret/", {"outcome": "raise 500"})
         assert again.json() == {"card": "4111"}
 
+    @pytest.mark.parametrize("path", ["/moved/", "/prefix/secret/", "/secret/%C3%A9/" * 18])
+    def test_as_its_view_said_whatever_became_of_its_path(
+        self, caller: Caller, settings: Any, path: str
+    ) -> None:
+        """The path is for people: cut, quoted, with ``SCRIPT_NAME`` in front; the URL may go."""
+        settings.IDEMPOTENCY = {"ENCRYPTION_KEYS": [KEY]}
+        settings.ROOT_URLCONF = SecretProject
+        caller.post("/secret/", {"outcome": "raise 500"})
+        IdempotencyRecord.objects.update(path=path[:255])
+        command("answer", IdempotencyRecord.objects.get().pk, *self.ANSWER)
+        row = IdempotencyRecord.objects.get()
+        assert row.response_codec.startswith("fernet:")
+        assert b"4111" not in bytes(row.response_body)
+
+    def test_under_a_prefix_of_the_server(self, caller: Caller, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"ENCRYPTION_KEYS": [KEY]}
+        settings.ROOT_URLCONF = SecretProject
+        caller.post("/secret/", {"outcome": "raise 500"}, SCRIPT_NAME="/app")
+        assert IdempotencyRecord.objects.get().path == "/app/secret/"
+        command("answer", IdempotencyRecord.objects.get().pk, *self.ANSWER)
+        assert b"4111" not in bytes(IdempotencyRecord.objects.get().response_body)
+
     def test_a_view_that_has_moved_counts_as_one_without_options(
         self, interrupted: int, settings: Any
     ) -> None:

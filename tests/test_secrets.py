@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.http import HttpResponse, JsonResponse
 from django.urls import path
@@ -142,6 +143,34 @@ class TestEncryption:
         lost = caller.post("/plain/")
         assert (lost.status_code, Order.objects.count()) == (409, 1)
         assert "it is damaged" in lost.json()["detail"]
+
+    def test_another_callers_response_does_not_open(
+        self, caller: Caller, stranger: Caller, settings: Any
+    ) -> None:
+        """Somebody who can write the table copies a row into his own record and retries."""
+        first = caller.post("/plain/", key="k-1")
+        stranger.post("/plain/", {"mine": 1}, key="k-2")
+        victim, own = IdempotencyRecord.objects.order_by("pk")
+        for name in ("response_body", "response_codec", "response_status"):
+            setattr(own, name, getattr(victim, name))
+        own.save()
+        stolen = stranger.post("/plain/", {"mine": 1}, key="k-2")
+        assert (stolen.status_code, stolen.json()["code"]) == (
+            409,
+            "idempotency_response_unavailable",
+        )
+        assert caller.post("/plain/", key="k-1").content == first.content
+        settings.IDEMPOTENCY |= {"ENCRYPTION_KEYS": [NEW, OLD]}
+        with pytest.raises(CommandError, match=r"Unreadable, and left as they were: .*: 1"):
+            call_command("reencrypt_idempotency_records", verbosity=0)
+        assert stranger.post("/plain/", {"mine": 1}, key="k-2").status_code == 409
+
+    def test_nor_under_another_key_or_status_of_its_own(self, caller: Caller) -> None:
+        caller.post("/plain/")
+        IdempotencyRecord.objects.update(response_status=201)
+        assert caller.post("/plain/").status_code == 409
+        IdempotencyRecord.objects.update(response_status=200, key="k-2")
+        assert caller.post("/plain/", key="k-2").status_code == 409
 
     def test_the_row_says_which_key(self, caller: Caller, settings: Any) -> None:
         caller.post("/plain/")

@@ -24,7 +24,7 @@ from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from ..conf import configuration
+from ..contract.tombstones import longest_tombstone
 from ..models import IdempotencyRecord
 from ..protocol.record import State
 from ..protocol.scope import short_digest
@@ -194,7 +194,7 @@ def purge(model_admin: Any, request: HttpRequest) -> HttpResponse:
     if not model_admin.has_purge_permission(request):
         raise PermissionDenied
     store = DatabaseStore(model_admin.get_queryset(request).db)
-    older_than = configuration().policy.tombstone
+    older_than = longest_tombstone()
     if request.method == "POST":
         removed = _purge(store, older_than)
         text = ngettext(

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
-from ..codecs import Unreadable, decode
+from ..codecs import Owner, Unreadable, decode
 from ..conf import configuration
 from ..models import IdempotencyRecord
 from ..protocol.record import StoredResponse
@@ -246,6 +246,6 @@ def _stored(record: Any) -> StoredResponse | None:
     if response is None or response.omitted:
         return None
     try:
-        return decode(response, configuration().keyring)
+        return decode(response, configuration().keyring, Owner(record.scope, record.key))
     except Unreadable:
         return None

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..codecs import NoKeys
 from ..conf import configuration
-from ..contract.answers import answer_of, answered, is_json_text
+from ..contract.answers import answer_of, desk_of, is_json_text
 from ..lifecycle.operators import Desk, Settled
 from ..models import IdempotencyRecord, IdempotencyStep
 from ..protocol.scope import short_digest
@@ -96,7 +96,7 @@ def _carry_out(
     model_admin: Any, request: HttpRequest, record: Any, given: dict[str, Any]
 ) -> HttpResponse:
     try:
-        settled = _decide(Desk(record._state.db), record.pk, given)
+        settled = _decide(desk_of(record._state.db), record.pk, given)
     except NoKeys as error:
         model_admin.message_user(request, str(error), messages.ERROR)
     else:
@@ -134,4 +134,4 @@ def _decide(desk: Desk, pk: int, given: dict[str, Any]) -> Settled:
     if given["decision"] == "refuse":
         return desk.refuse(pk, retention)
     response = answer_of(given["status"], given["body"].encode())
-    return desk.answer(pk, answered(desk.using, pk, response), retention)
+    return desk.answer(pk, response, retention)

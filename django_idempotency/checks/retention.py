@@ -7,11 +7,11 @@ from typing import Any
 from django.core.checks import CheckMessage, Tags, Warning, register
 from django.db import DatabaseError
 
+from ..contract.tombstones import longest_tombstone
 from ..models import IdempotencyRecord
 from ..stores.clock import StoreTime
 from .configuration import TAG, valid_configuration
 from .databases import VENDORS, connection_of_records
-from .views import guarded_endpoints
 
 _PATIENCE = timedelta(days=7)
 """Who purges at least once a week is not warned."""
@@ -25,8 +25,7 @@ def check_purge(databases: Collection[str] | None = None, **kwargs: Any) -> list
         return []
     if connection.alias not in (databases or ()):
         return []
-    tombstones = [policy.tombstone for _, policy in guarded_endpoints()]
-    latest = _PATIENCE + max([valid.policy.tombstone, *tombstones])
+    latest = _PATIENCE + longest_tombstone()
     records = IdempotencyRecord._base_manager.using(connection.alias)
     try:
         left = records.filter(expires_at__lte=StoreTime(-latest)).exists()

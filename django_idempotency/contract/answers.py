@@ -1,15 +1,21 @@
-"""Responses that people give to interrupted operations, as their views would have them stored."""
+"""Responses that people give to interrupted operations."""
 
 import json
-from urllib.parse import unquote
 
-from ..codecs import encode
 from ..conf import configuration
-from ..models import IdempotencyRecord
+from ..lifecycle.operators import Desk
 from ..protocol.record import StoredResponse
-from .endpoints import policy_behind
 
 JSON = "application/json"
+
+
+def desk_of(using: str) -> Desk:
+    """Return the desk at which answers are encrypted if the settings say so by now.
+
+    :param using: alias of the database
+    """
+    settings = configuration()
+    return Desk(using, settings.keyring, settings.policy.codec)
 
 
 def answer_of(status: int, body: bytes, content_type: str = JSON) -> StoredResponse:
@@ -30,18 +36,3 @@ def is_json_text(text: str) -> bool:
 def _not_json(name: str) -> None:
     """``NaN`` and ``Infinity``, which Python would accept."""
     raise ValueError(name)
-
-
-def answered(using: str, record_id: int, response: StoredResponse) -> StoredResponse:
-    """Return a response as the policy of the record's view has it stored: see ``codec``.
-
-    A view that is not found any more (its URL changed) counts as one without options of its own.
-
-    :param using: alias of the database
-    :raises NoKeys: if it cannot be encrypted
-    """
-    records = IdempotencyRecord._base_manager.using(using).filter(pk=record_id)
-    policy = configuration().policy
-    for method, path in records.values_list("method", "path"):
-        policy = policy_behind(method, unquote(path))
-    return encode(response, policy.codec, configuration().keyring)

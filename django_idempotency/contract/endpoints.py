@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import Resolver404, URLResolver, get_resolver, resolve
+from django.urls import URLResolver, get_resolver
 
 from ..class_views import class_of, class_policy, handler_name, handler_place, mark_of
 from ..conf import Configuration, configuration
@@ -168,18 +168,6 @@ def judge(view: View, method: str, path: str) -> Verdict:
     if policy is not None and method not in policy.methods:
         return Verdict(State.EXEMPT, reason=f"its policy guards {_listed(policy.methods)} only")
     return verdict
-
-
-def policy_behind(method: str, path: str) -> Policy:
-    """Return the policy of the view that a path leads to; the settings' if that is not guarded.
-
-    :param path: ``request.path_info``, not quoted
-    """
-    try:
-        view = resolve(path).func
-    except Resolver404:
-        return configuration().policy_for(path)
-    return judge(view, method, path).policy or configuration().policy_for(path)
 
 
 def _endpoint(route: Route, method: str) -> Endpoint:

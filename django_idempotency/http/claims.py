@@ -42,6 +42,7 @@ def claim_of(
         path=quote(request.path)[:255],
         retention=policy.retention,
         tombstone=policy.tombstone,
+        codec=str(policy.codec),
         secret=secret,
     )
 

@@ -8,7 +8,7 @@ from typing import Any, assert_never, cast
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from ..codecs import Unreadable
+from ..codecs import Owner, Unreadable
 from ..conf import configuration
 from ..lifecycle.operation import (
     Answered,
@@ -155,7 +155,9 @@ class Guard:
             found = replay_of(self._policy, claim)
         except (Outage, BodyTooLarge):
             return None  # whoever claims will find out
-        return None if found is None else self._told(self._replay(found.response))
+        if found is None:
+            return None
+        return self._told(self._replay(found.response, Owner(claim.scope, claim.key)))
 
     def _start(self, caller: Any, parsed: Callable[[], Payload | None], view: Any) -> Answer | None:
         owner = principal(caller, self._policy)
@@ -323,7 +325,7 @@ class Guard:
             return Status.NOT_STORED
         retention = memory.retention or policy.retention
         secret = csrf.secret_of(self._request.META)
-        stored = freeze(response, policy, memory, retention, secret)
+        stored = freeze(response, policy, memory, operation.owner, retention, secret)
         if operation.finish(stored, retention):
             return Status.WITHOUT_RESPONSE if stored.omitted else Status.STORED
         if policy.expires_header is not None:
@@ -335,7 +337,7 @@ class Guard:
             case Started():
                 return None
             case Replay(response):
-                return self._replay(response)
+                return self._replay(response, operation.owner)
             case Answered(response):
                 tell(response, self._policy, Status.NOT_STORED)
                 self._reporter.send(Outcome.INTERRUPTED, response.status_code)
@@ -343,14 +345,14 @@ class Guard:
             case obstacle:
                 return _problem_of(obstacle, self._policy)
 
-    def _replay(self, stored: StoredResponse) -> Answer:
+    def _replay(self, stored: StoredResponse, owner: Owner) -> Answer:
         if stored.omitted is Omitted.REFUSED:
             return problems.operation_refused()
         if stored.omitted:
             reason = _REASONS.get(stored.omitted, stored.omitted.replace("_", " "))
             return problems.response_unavailable(stored.status, reason)
         try:
-            response = thaw(stored, self._policy)
+            response = thaw(stored, self._policy, owner)
         except Unreadable as error:
             logger.error(
                 "Key %s: a response (%s) cannot be replayed: %s", self._name, error.codec, error

@@ -29,7 +29,7 @@ def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
             if not is_stored(response, policy, memory):
                 return Answered(response)
             retention = memory.retention or policy.retention
-            return Resolution(freeze(response, policy, memory), retention)
+            return Resolution(freeze(response, policy, memory, operation.owner), retention)
         try:
             return Verdict(answer)
         except ValueError:

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.utils.http import http_date
 from django.utils.translation import get_language
 
-from ..codecs import decode, encode
+from ..codecs import Owner, decode, encode
 from ..conf import configuration
 from ..policy import Policy
 from ..protocol.record import Omitted, StoredResponse
@@ -83,11 +83,13 @@ def freeze(
     response: HttpResponseBase,
     policy: Policy,
     memory: Memory,
+    owner: Owner,
     retention: timedelta | None = None,
     csrf_secret: bytes = b"",
 ) -> StoredResponse:
     """Return what to remember; a response that cannot be stored is remembered without body.
 
+    :param owner: of the record
     :param retention: how long it replays, which is written on the response where policy wants that
     :param csrf_secret: of the request, if a token was made of it
     :raises NoKeys: if it is to be encrypted and cannot be
@@ -108,7 +110,7 @@ def freeze(
     plain = StoredResponse(
         response.status_code, tuple(headers), body, attributes=attributes_of(response)
     )
-    return encode(plain, policy.codec, configuration().keyring)
+    return encode(plain, policy.codec, configuration().keyring, owner)
 
 
 @lru_cache(maxsize=64)
@@ -149,12 +151,14 @@ def _language(response: HttpResponseBase) -> Iterator[tuple[str, str]]:
         yield ("Content-Language", language)
 
 
-def thaw(stored: StoredResponse, policy: Policy) -> HttpResponse:
+def thaw(stored: StoredResponse, policy: Policy, owner: Owner) -> HttpResponse:
     """Return the response again, with the replay marker.
 
-    :raises Unreadable: if it is encrypted and its key is lost, or it is damaged
+    :param owner: of the record that it was found in
+    :raises Unreadable: if it is encrypted and its key is lost, or it is damaged or another
+        record's
     """
-    stored = decode(stored, configuration().keyring, policy.max_response_size)
+    stored = decode(stored, configuration().keyring, owner, policy.max_response_size)
     response = HttpResponse(stored.body, status=stored.status)
     del response["Content-Type"]
     for name, value in stored.headers:

@@ -100,7 +100,7 @@ def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Poli
     retention = memory.retention or policy.retention
     if policy.key_header is not None:
         response[policy.key_header] = operation.key
-    return operation.finish(freeze(response, policy, memory, retention), retention)
+    return operation.finish(freeze(response, policy, memory, operation.owner, retention), retention)
 
 
 def _claim(found: Abandoned, policy: Policy) -> Claim:
@@ -113,6 +113,7 @@ def _claim(found: Abandoned, policy: Policy) -> Claim:
         path=found.path,
         retention=policy.retention,
         tombstone=policy.tombstone,
+        codec=str(policy.codec),
         secret=configuration().secret,
     )
 

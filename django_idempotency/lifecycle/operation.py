@@ -10,6 +10,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
+from ..codecs import Owner
 from ..protocol.decision import Buried, Claimed, Expired, Mismatch, Replay, decide
 from ..protocol.derived import derived_uuid
 from ..protocol.record import Claim, Snapshot, StoredResponse
@@ -73,6 +74,7 @@ class Operation(ABC):
     of the view's effects when it ends.
 
     :ivar key: the caller's key
+    :ivar owner: of the record, for what is encrypted in it
     :ivar attempt: number of this execution under the record, from 1
     :ivar recovered: an earlier attempt had claimed the record and did not complete it
     """
@@ -81,6 +83,7 @@ class Operation(ABC):
         self.key = claim.key
         self.attempt = 0
         self.recovered = False
+        self.owner = Owner(claim.scope, claim.key)
         self._store = store
         self._claim = claim
         self._patience = patience

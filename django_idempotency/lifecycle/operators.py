@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from django.db import connections
 
+from ..codecs import Codec, Keyring, Owner, encode
 from ..protocol.record import Omitted, Snapshot, State, StoredResponse
 from ..stores.base import Busy
 from ..stores.contention import contention_is_busy
@@ -34,10 +35,16 @@ class Desk:
     and of two decisions one counts.
 
     :param using: alias of the database
+    :param keyring: encrypts answers
+    :param codec: what answers are written down with, at least
     """
 
-    def __init__(self, using: str) -> None:
+    def __init__(
+        self, using: str, keyring: Keyring | None = None, codec: Codec = Codec.PLAIN
+    ) -> None:
         self.using = using
+        self._keyring = keyring or Keyring()
+        self._codec = codec
         self._store = DatabaseStore(using)
         self._journal = Journal(using)
 
@@ -48,12 +55,22 @@ class Desk:
     def answer(self, record_id: int, response: StoredResponse, retention: timedelta) -> Settled:
         """Give the operation a result, which replays.
 
-        :param response: as it is to be stored: encrypted, if its view's policy says so
+        It is compressed and encrypted as its view's policy said when the record was claimed, and
+        encrypted if the desk's codec does that.
+
         :param retention: how long, from now
+        :raises NoKeys: if it is to be encrypted and cannot be
         """
-        return self._settle(
-            record_id, lambda record: self._store.complete(record, response, retention)
-        )
+
+        def complete(record: Snapshot) -> bool:
+            codec = Codec(self._store.codec_of(record.id) or self._codec)
+            if self._codec.encrypts and not codec.encrypts:
+                codec = self._codec
+            owner = Owner(record.scope, record.key)
+            encoded = encode(response, codec, self._keyring, owner)
+            return self._store.complete(record, encoded, retention)
+
+        return self._settle(record_id, complete)
 
     def refuse(self, record_id: int, retention: timedelta) -> Settled:
         """Never run the operation again; its caller is told so."""

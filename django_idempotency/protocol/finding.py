@@ -1,6 +1,6 @@
 """What a caller may know about an operation of its own, without sending the request again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -27,6 +27,7 @@ class Finding:
 
     :ivar outcome_unknown: an attempt outside of a transaction ended without saying what it did
     :ivar response: of a completed operation; a store may leave headers and body out
+    :ivar scope: of the record, without which an encrypted response does not open
     :ivar created_at: ``None`` if the store does not keep it; so is ``completed_at``
     """
 
@@ -36,6 +37,7 @@ class Finding:
     created_at: datetime | None = None
     completed_at: datetime | None = None
     response: StoredResponse | None = None
+    scope: str = field(default="", repr=False)
 
 
 def standing_of(

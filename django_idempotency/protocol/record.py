@@ -94,6 +94,8 @@ class Claim:
     retention: timedelta
     tombstone: timedelta = timedelta(0)
     """How long an expired record is told apart from one that never was."""
+    codec: str = ""
+    """How policy wants the response written down: for whoever answers in the view's place."""
     secret: bytes = field(default=b"", repr=False)
     """What keys for other systems are derived with."""
 

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.db import connections, router, transaction
@@ -12,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from ..codecs import Unreadable
+from ..codecs import Owner, Unreadable
 from ..conf import configuration
 from ..doors import Door
 from ..drf import IdempotencyError
@@ -105,7 +106,8 @@ class OperationStatusView(APIView):
         }
         if self.shows_response:
             completed = found.standing is Standing.COMPLETED and found.response
-            answer["response"] = _shown(completed, policy) if completed else None
+            owner = Owner(found.scope, key)
+            answer["response"] = _shown(completed, policy, owner) if completed else None
         return answer
 
     def finalize_response(self, *args: Any, **kwargs: Any) -> Any:
@@ -132,17 +134,19 @@ def _scope(request: Request, policy: Policy) -> str:
 
 def _find(policy: Policy, scope: str, key: str) -> Finding | None:
     if policy.store is Store.CACHE:
-        return cache_store_of(policy).look_up(scope, key)
-    # The database decides, and the primary: a replica may not know yet.
-    return look_up(policy.using or router.db_for_write(IdempotencyRecord), scope, key)
+        found = cache_store_of(policy).look_up(scope, key)
+    else:
+        # The database decides, and the primary: a replica may not know yet.
+        found = look_up(policy.using or router.db_for_write(IdempotencyRecord), scope, key)
+    return found and replace(found, scope=scope)
 
 
-def _shown(stored: StoredResponse, policy: Policy) -> Json:
+def _shown(stored: StoredResponse, policy: Policy, owner: Owner) -> Json:
     """Return a response as its replay would be, or why there is none."""
     if stored.omitted:
         return {"unavailable": stored.omitted.replace("_", " ")}
     try:
-        response = thaw(stored, policy)
+        response = thaw(stored, policy, owner)
     except Unreadable as error:
         return {"unavailable": str(error)}
     headers = [[name, value] for name, value in response.items()]

@@ -17,9 +17,9 @@ from .texts import Texts, texts_of
 
 Parameters = tuple[Any, ...]
 
-_IDENTITY = ("scope", "key", "fingerprint", "method", "path")
+_GIVEN = ("scope", "key", "fingerprint", "method", "path", "response_codec")
 _CONSTANT = ("state", "attempt", "response_version", "response_headers", "response_omitted")
-_INSERTED = (*_IDENTITY, *_CONSTANT, "created_at", "expires_at")
+_INSERTED = (*_GIVEN, *_CONSTANT, "created_at", "expires_at")
 
 
 class ClaimStatement(Texts):
@@ -32,7 +32,7 @@ class ClaimStatement(Texts):
         self.inserted = self.list(_INSERTED)
         self.unique = f"({names['key']}, {names['scope']})"
         self.match = f"{names['key']} = %s AND {names['scope']} = %s"
-        given = ["%s"] * len(_IDENTITY)
+        given = ["%s"] * len(_GIVEN)
         constants = [f"'{State.CLAIMED}'", "1", str(RESPONSE_VERSION), "''", "''"]
         self.values = ", ".join([*given, *constants, moment, moment])
         self.seen = (
@@ -60,7 +60,7 @@ class ClaimStatement(Texts):
         _, created = store_time(connection)
         _, expires = store_time(connection, claim.retention)
         identity = (claim.scope, claim.key, claim.fingerprint, claim.method, claim.path)
-        return (*identity, *created, *expires)
+        return (*identity, claim.codec, *created, *expires)
 
 
 class PostgresqlClaim(ClaimStatement):

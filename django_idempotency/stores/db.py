@@ -167,6 +167,15 @@ class DatabaseStore:
         row = found.values_list(*COLUMNS, nothing, nothing, nothing).first()
         return snapshot(row).response if row else None
 
+    def codec_of(self, record_id: int) -> str:
+        """Return what the claim says about how the response is to be written down.
+
+        Empty if it does not say: it was made before claims did. A completed record has there what
+        was done to its response.
+        """
+        found = self._records().filter(pk=record_id, state=State.CLAIMED)
+        return found.values_list("response_codec", flat=True).first() or ""
+
     def _remove(self, record: Records, quietly: bool) -> bool:
         """Lock one record and remove it; what is locked is looked at again."""
         journal = Journal(self.using)

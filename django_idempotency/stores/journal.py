@@ -72,7 +72,7 @@ class Journal:
         :param note: committed with that; ``None`` leaves the note of the attempt before
         :raises NoKeys: if it is to be encrypted and cannot be
         """
-        noted = {} if note is None else self._written(note)
+        noted = {} if note is None else self._written(record_id, note)
         try:
             with contention_is_busy(), write_transaction(self.using):
                 known = self._beginning(record_id).values_list("pk", flat=True).first()
@@ -90,7 +90,7 @@ class Journal:
         :raises Unreadable: if it is encrypted and its key is lost
         """
         for handler, text in self._beginning(record_id).values_list("name", "result"):
-            return Note(handler, self._vault.open(text))
+            return Note(handler, self._vault.open(text, record_id, BEGINNING))
         return NOBODY
 
     def end(self, record_id: int, attempt: int) -> None:
@@ -118,7 +118,7 @@ class Journal:
             position=position,
             attempt=attempt,
             name=name,
-            result=self._vault.lock(result),
+            result=self._vault.lock(result, record_id, position),
             started_at=started_at,
             finished_at=StoreTime(),
         )
@@ -128,8 +128,9 @@ class Journal:
 
         :raises Unreadable: if a result is encrypted and its key is lost
         """
-        done = self._done(record_id).values_list("name", "result")
-        return [(name, self._vault.open(result)) for name, result in done]
+        done = self._done(record_id).values_list("position", "name", "result")
+        open_ = self._vault.open
+        return [(name, open_(result, record_id, position)) for position, name, result in done]
 
     def step_names(self, record_id: int) -> tuple[str, ...]:
         """Return the names of the steps that are done, in order."""
@@ -152,10 +153,11 @@ class Journal:
         row.update(attempt=attempt, started_at=StoreTime(), finished_at=None, **noted)
         return True
 
-    def _written(self, note: Note) -> dict[str, str]:
+    def _written(self, record_id: int, note: Note) -> dict[str, str]:
         if not note.handler:
             return {"name": "", "result": ""}
-        return {"name": note.handler, "result": self._vault.lock(note.text)}
+        text = self._vault.lock(note.text, record_id, BEGINNING)
+        return {"name": note.handler, "result": text}
 
     def _done(self, record_id: int) -> QuerySet[IdempotencyStep]:
         done = self._rows().filter(record_id=record_id, position__gt=BEGINNING)

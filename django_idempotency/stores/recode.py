@@ -10,11 +10,12 @@ from ..protocol.record import Snapshot, State, StoredResponse
 from .rows import COLUMNS, columns, snapshot
 from .transactions import write_transaction
 
-Recode = Callable[[StoredResponse], StoredResponse | None]
-"""Returns what to store instead, or ``None`` if a response cannot be read."""
+Recode = Callable[[StoredResponse, str, str], StoredResponse | None]
+"""Returns what to store instead, or ``None`` if a response cannot be read. It gets the scope and
+the key of the record, too."""
 
-RecodeText = Callable[[str], str | None]
-"""The same for results of steps."""
+RecodeText = Callable[[str, int, int], str | None]
+"""The same for results of steps, with the record's id and the position of the step."""
 
 Forget = Callable[[str, str], None]
 """Removes a record from a cache, by its scope and key."""
@@ -64,7 +65,7 @@ def _recode_group(
     recoded = 0
     for scope, key, *row in list(locked.values_list("scope", "key", *COLUMNS)):
         record = snapshot((*row, False, False, False))
-        fresh = None if record.response is None else recode(record.response)
+        fresh = None if record.response is None else recode(record.response, scope, key)
         if fresh is not None:
             forget(scope, key)
             recoded += _rewrite(using, record, fresh)
@@ -103,6 +104,7 @@ def unsettled_steps(using: str, prefix: str, settled: str) -> QuerySet[Idempoten
 
 def _recode_step(steps: QuerySet[IdempotencyStep], recode: RecodeText, pk: int) -> int:
     row = steps.filter(pk=pk)
-    found = list(row.select_for_update(skip_locked=True).values_list("result", flat=True))
-    fresh = recode(found[0]) if found else None
+    locked = row.select_for_update(skip_locked=True)
+    found = list(locked.values_list("result", "record_id", "position"))
+    fresh = recode(*found[0]) if found else None
     return 0 if fresh is None else row.update(result=fresh)

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, OperationalError
 
 from ...conf import configuration
+from ...contract.tombstones import longest_tombstone
 from ...policy import Store
 from ...stores.contention import is_contention
 from ...stores.db import DatabaseStore
@@ -35,9 +37,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--older-than",
-            default="0",
             metavar="DURATION",
-            help="How long ago records must have expired: seconds, or 30m, 12h, 7d. Default: 0.",
+            help="How long ago records must have expired: seconds, or 30m, 12h, 7d. Default: the "
+            "longest tombstone of the settings and the guarded views; 0 without any.",
         )
         parser.add_argument(
             "--batch-size",
@@ -67,7 +69,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         limit = options["time_limit"]
-        self._older_than = duration("--older-than", options["older_than"])
+        self._older_than = _older_than(options["older_than"])
         self._pause = duration("--pause", options["pause"]).total_seconds()
         self._limit = None if limit is None else duration("--time-limit", limit).total_seconds()
         given = options["batch_size"]
@@ -122,6 +124,13 @@ class Command(BaseCommand):
     def _show_end(self, removed: int) -> None:
         if removed and self.stderr.isatty():
             self.stderr.write("", str)
+
+
+def _older_than(given: Any) -> timedelta:
+    """What is removed earlier than its tombstone is over is not refused any more, but runs."""
+    if given is None:
+        return longest_tombstone()
+    return duration("--older-than", given)
 
 
 def _at_most(count: int) -> str:

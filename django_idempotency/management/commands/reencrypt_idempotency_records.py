@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
-from ...codecs import LOCKED, Codec, Keyring, NoKeys, Unreadable, Vault, recode, up_to_date
+from ...codecs import LOCKED, Codec, Keyring, NoKeys, Owner, Unreadable, Vault, recode, up_to_date
 from ...conf import configuration
 from ...protocol.record import StoredResponse
 from ...stores.base import Outage
@@ -110,16 +110,17 @@ class Command(BaseCommand):
         if settings.cache is not None:
             forget(settings.cache, settings.secret, self._using, scope, key)
 
-    def _recode(self, response: StoredResponse) -> StoredResponse | None:
+    def _recode(self, response: StoredResponse, scope: str, key: str) -> StoredResponse | None:
         try:
-            return recode(response, self._keyring)
+            return recode(response, self._keyring, Owner(scope, key))
         except Unreadable as error:
             self._unreadable[error.codec or "of another version"] += 1
             return None
 
-    def _recode_step(self, result: str) -> str | None:
+    def _recode_step(self, result: str, record_id: int, position: int) -> str | None:
+        place = (record_id, position)
         try:
-            return self._vault.lock(self._vault.open(result))
+            return self._vault.lock(self._vault.open(result, *place), *place)
         except Unreadable as error:
             self._unreadable[error.codec] += 1
             return None

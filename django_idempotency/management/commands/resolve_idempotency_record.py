@@ -11,7 +11,7 @@ from django.utils.timezone import now
 
 from ...codecs import NoKeys
 from ...conf import configuration
-from ...contract.answers import JSON, answer_of, answered, is_json_text
+from ...contract.answers import JSON, answer_of, desk_of, is_json_text
 from ...lifecycle.operators import Desk, Settled
 from ...protocol.record import StoredResponse
 from ...stores.interrupted import Interrupted, interrupted
@@ -73,7 +73,7 @@ class Command(BaseCommand):
     def _settle(self, using: str, options: dict[str, Any]) -> None:
         action = options["action"]
         record = number("RECORD", options["record"], "the number of a record", _LARGEST_ID)
-        settled = _settle(Desk(using), action, {**options, "record": record})
+        settled = _settle(desk_of(using), action, {**options, "record": record})
         if settled is not Settled.DONE:
             raise CommandError(f"Record {record}: {NOT_SETTLED[settled]}")
         logger.info("Record %d: %s by command", record, action)
@@ -87,10 +87,9 @@ def _settle(desk: Desk, action: str, options: dict[str, Any]) -> Settled:
     if action == "refuse":
         return desk.refuse(record, retention)
     try:
-        response = answered(desk.using, record, _response(options))
+        return desk.answer(record, _response(options), retention)
     except NoKeys as error:
         raise CommandError(str(error)) from error
-    return desk.answer(record, response, retention)
 
 
 def _add_answer(parser: ArgumentParser) -> None:
