@@ -190,10 +190,14 @@ def _policies(value: object) -> dict[re.Pattern[str], Mapping[object, object]]:
 def _patterns(value: object) -> tuple[re.Pattern[str], ...]:
     if not isinstance(value, list | tuple):
         raise TypeError(f"must be a list of regular expressions, not {value!r}")
+    return tuple(_pattern(item) for item in value)
+
+
+def _pattern(value: Any) -> re.Pattern[str]:
     try:
-        return tuple(re.compile(item) for item in value)
+        return re.compile(value)
     except (re.error, TypeError) as error:
-        raise ValueError(f"must be a list of regular expressions: {error}") from error
+        raise ValueError(f"{value!r} is not a regular expression: {error}") from error
 
 
 def _exempt_patterns(value: object) -> dict[re.Pattern[str], str]:

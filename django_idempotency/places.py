@@ -24,8 +24,8 @@ Enter = Callable[[], Any]
 """Starts the guard. ``None``: run the function; otherwise this is the answer."""
 
 HIDDEN = (
-    "{} stands around a view in a way that the idempotency guard can neither begin below nor ask "
-    "before a replay, so it could not refuse one. Put @idempotent below it (and "
+    "The decorator {} around a view cannot run before a replay, and the idempotency guard cannot "
+    "begin below it, so it could not refuse a replay. Put @idempotent below it (and "
     "@transaction.atomic below both), or exempt the view."
 )
 

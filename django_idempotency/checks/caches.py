@@ -122,7 +122,7 @@ def _pool_of(alias: str) -> Any:
 def _no_alias(given: str | None) -> CheckMessage:
     known = ", ".join(f'"{alias}"' for alias in settings.CACHES)
     return Error(
-        'A store needs a cache, and IDEMPOTENCY["CACHE"] is not set.'
+        'The stores "cached_db" and "cache" need a cache, and IDEMPOTENCY["CACHE"] is not set.'
         if given is None
         else f'IDEMPOTENCY["CACHE"] is "{given}", which is not in CACHES.',
         hint=f'Set IDEMPOTENCY["CACHE"] to an alias in CACHES, which has {known}.',

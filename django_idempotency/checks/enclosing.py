@@ -62,7 +62,7 @@ def _enclosing(path: str) -> CheckMessage:
         f"The middleware {path} runs requests inside of transaction.atomic(). A record claimed "
         "in there would be hidden from other requests and could be undone, so requests with a key "
         "fail (on the database that holds the records).",
-        hint="Let it do without a transaction: a guarded view already runs in one. For "
+        hint="Remove the transaction: a guarded view already runs in one. For "
         "django-reversion list a subclass of RevisionMiddleware with atomic = False; put your own "
         "transaction.atomic() into the views. If it is on another database, or ends before "
         "get_response is called, silence this check.",

@@ -45,11 +45,12 @@ def check_what_fails(**kwargs: Any) -> list[CheckMessage]:
 
 @register(TAG, Tags.database)
 def check_tables(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """W051, once per table; not while ``migrate`` is about to make them."""
+    """W051, once per database; not while ``migrate`` is about to make them."""
     if is_migrate() or valid_configuration() is None:
         return []
     aliases = [alias for alias in _aliases() if alias in (databases or ())]
-    return [message for alias in aliases for message in _incomplete_tables(connections[alias])]
+    lacking = {alias: list(_incomplete_tables(connections[alias])) for alias in aliases}
+    return [_incomplete(alias, lacks) for alias, lacks in lacking.items() if lacks]
 
 
 def _aliases() -> list[str]:
@@ -65,7 +66,7 @@ def _aliases() -> list[str]:
     return [alias for alias in dict.fromkeys(named) if alias in connections]
 
 
-def _incomplete_tables(connection: Any) -> Iterator[CheckMessage]:
+def _incomplete_tables(connection: Any) -> Iterator[str]:
     # With django-tenants each schema has tables of its own, and none may be in this one.
     if connection.vendor not in VENDORS or hasattr(connection, "schema_name"):
         return
@@ -75,13 +76,13 @@ def _incomplete_tables(connection: Any) -> Iterator[CheckMessage]:
         for model in apps.get_app_config(IdempotencyRecord._meta.app_label).get_models():
             table = model._meta.db_table
             if table not in tables:
-                yield _incomplete(connection.alias, table, [])
+                yield f"there is no table {table}"
                 continue
             described = introspection.get_table_description(cursor, table)
             wanted = {str(field.column) for field in model._meta.local_fields}
             missing = wanted - {column.name for column in described}
             if missing:
-                yield _incomplete(connection.alias, table, sorted(missing))
+                yield f"the table {table} lacks {', '.join(sorted(missing))}"
 
 
 def _nothing_guarded() -> CheckMessage:
@@ -109,12 +110,9 @@ def _failing(endpoint: Endpoint) -> CheckMessage:
     )
 
 
-def _incomplete(alias: str, table: str, columns: list[str]) -> CheckMessage:
-    lacks = (
-        f"the table {table} lacks {', '.join(columns)}" if columns else f"there is no table {table}"
-    )
+def _incomplete(alias: str, lacks: list[str]) -> CheckMessage:
     return Warning(
-        f'In database "{alias}" {lacks}: requests with a key would fail.',
+        f'In database "{alias}" {" and ".join(lacks)}: requests with a key would fail.',
         hint=f"Run manage.py migrate django_idempotency --database {alias}. If it does nothing, a "
         "database router keeps the app away from there.",
         id="django_idempotency.W051",

@@ -28,7 +28,7 @@ def check_middleware(**kwargs: Any) -> list[CheckMessage]:
     if not places:
         return []
     below = [each for each in listed[places[0] + 1 :] if not is_ours(each)]
-    messages = [message for each in below for message in _misplaced(each)]
+    messages = list(_misplaced(below))
     return messages if len(places) == 1 else [_twice(len(places)), *messages]
 
 
@@ -40,24 +40,30 @@ def _twice(times: int) -> CheckMessage:
     )
 
 
-def _misplaced(listed: Listed) -> Iterator[CheckMessage]:
-    """What is wrong with a middleware below ours; only classes can be looked into."""
-    path, middleware = listed
-    if not isinstance(middleware, type):
-        return
-    hooks = [name for name in _HOOKS if hasattr(middleware, name)]
-    if any(f"{each.__module__}.{each.__name__}" in _CHECK_CALLERS for each in middleware.__mro__):
-        yield _unchecked(path)
-    elif hooks:
-        yield _bypassed(path, hooks)
-    elif hasattr(middleware, "process_response"):
-        yield _stored(path)
+def _misplaced(below: list[Listed]) -> Iterator[CheckMessage]:
+    """What is wrong with middlewares below ours; only classes can be looked into."""
+    unchecked, stored = [], []
+    for path, middleware in below:
+        if not isinstance(middleware, type):
+            continue
+        names = {f"{each.__module__}.{each.__name__}" for each in middleware.__mro__}
+        hooks = [name for name in _HOOKS if hasattr(middleware, name)]
+        if names & _CHECK_CALLERS:
+            unchecked.append(path)
+        elif hooks:
+            yield _bypassed(path, hooks)
+        elif hasattr(middleware, "process_response"):
+            stored.append(path)
+    if unchecked:
+        yield _unchecked(unchecked)
+    if stored:
+        yield _stored(stored)
 
 
-def _unchecked(path: str) -> CheckMessage:
+def _unchecked(paths: list[str]) -> CheckMessage:
     return Error(
-        f"IdempotencyMiddleware stands above {path} in MIDDLEWARE: a stored response would be "
-        "replayed before that middleware has checked who calls.",
+        f"IdempotencyMiddleware stands above {', '.join(paths)} in MIDDLEWARE: a stored response "
+        "would be replayed before the caller is checked.",
         hint=_MOVE,
         id="django_idempotency.E003",
     )
@@ -73,10 +79,11 @@ def _bypassed(path: str, hooks: list[str]) -> CheckMessage:
     )
 
 
-def _stored(path: str) -> CheckMessage:
+def _stored(paths: list[str]) -> CheckMessage:
     return Warning(
-        f"IdempotencyMiddleware stands above {path} in MIDDLEWARE: what it does to a response "
-        "for one request (compression, language, headers) would be stored and replayed to others.",
+        f"IdempotencyMiddleware stands above {', '.join(paths)} in MIDDLEWARE: what is done there "
+        "to a response for one request (compression, language, headers) would be stored and "
+        "replayed to others.",
         hint=_MOVE,
         id="django_idempotency.W002",
     )

@@ -93,8 +93,8 @@ def options_of_views() -> Iterator[Options]:
 
 def _hidden(view: str, decorator: str) -> CheckMessage:
     return Error(
-        f"Around the view {view} stands {decorator}, which the idempotency guard can neither begin "
-        "below nor ask before a replay; requests with a key fail.",
+        f"The decorator {decorator} around the view {view} cannot run before a replay, and the "
+        "idempotency guard cannot begin below it; requests with a key fail.",
         hint="Put @idempotent below it, @transaction.atomic below both, or @idempotency_exempt "
         "above it.",
         id="django_idempotency.E004",
@@ -103,8 +103,8 @@ def _hidden(view: str, decorator: str) -> CheckMessage:
 
 def _opaque(view: str) -> CheckMessage:
     return Warning(
-        f"{view} calls another view that it does not say it wraps. If it is a decorator that "
-        "checks the caller, replays come without that check.",
+        f"{view} seems to be a decorator without functools.wraps. If it checks the caller, replays "
+        "skip that check.",
         hint="Use functools.wraps in the decorator, and the guard begins below it. If it checks "
         "nothing, add django_idempotency.W048 to SILENCED_SYSTEM_CHECKS.",
         id="django_idempotency.W048",

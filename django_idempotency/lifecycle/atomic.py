@@ -66,13 +66,13 @@ class AtomicOperation(Operation):
         key = super().derive_key(purpose)
         try:
             # A claim that a crash loses is claimed anew, under another number: the retry would
-            # bring the other system another key, and be a second operation there (decision 0063).
+            # bring the other system another key, and be a second operation there.
             self._locks.make_durable()
         except (Busy, Error) as error:
             raise RuntimeError(
-                f"derive_key({purpose!r}) gives no key away, because the record it comes from "
-                "could not be made to survive a crash of the database server: no connection "
-                "beside the view's was to be had. A retry runs again."
+                f"derive_key({purpose!r}) returns no key, because the key's record would not "
+                "survive a crash of the database server: there was no second connection to write "
+                "it to disk before the view's transaction ends. A retry runs again."
             ) from error
         return key
 
