@@ -367,7 +367,7 @@ def test_every_attempt_has_a_number_of_its_own(use_middleware: None, caller: Cal
 @row_locks
 @pytest.mark.django_db(transaction=True)
 def test_the_purge_waits_for_no_attempt_and_no_attempt_for_the_purge() -> None:
-    """I14; trap 8: InnoDB locks more than it is asked for."""
+    """I14: InnoDB locks more than it is asked for."""
     for number in range(60):
         operation = an_operation(key=f"old-{number}")
         assert operation.begin() == Started()

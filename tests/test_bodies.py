@@ -103,7 +103,7 @@ def assert_replays(first: Any, retry: Any) -> None:
 
 @doors
 def test_a_20_mb_json_body(url: str, caller: Caller, settings: Any) -> None:
-    """Trap 11: the limit is the project's, not ours."""
+    """The limit is the project's, not ours."""
     document = {"blob": "x" * (20 * MIB)}
     bare, guarded = caller.post(url, document, key=None), caller.post(url, document)
     assert guarded.status_code == bare.status_code
@@ -154,7 +154,7 @@ def test_a_multipart_retry_with_another_boundary_replays(url: str, caller: Calle
 
 @doors
 def test_malformed_bodies_get_what_the_bare_view_gives(url: str, caller: Caller) -> None:
-    """Trap 24: never a 500 of ours, never a refusal that the bare view would not give."""
+    """Never a 500 of ours, never a refusal that the bare view would not give."""
     bodies = [
         (b"{", "application/json"),
         (b'{"a": ' * 5000, "application/json"),
@@ -193,7 +193,7 @@ def test_the_query_string_and_the_path_count(use_middleware: None, caller: Calle
 
 
 def test_long_and_strange_paths(use_middleware: None, caller: Caller) -> None:
-    """Trap 24: longer than the record's column, NUL, and characters beyond the BMP."""
+    """Longer than the record's column, NUL, and characters beyond the BMP."""
     for number, name in enumerate(["x" * 3000, "%00", "%F0%9F%92%B3", "%ff", "a?q=" + "x" * 9000]):
         response = caller.post(f"/bare/{name}", {"a": 1}, key=f"k-{number}")
         assert response.status_code == 201

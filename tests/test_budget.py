@@ -62,7 +62,7 @@ def test_a_first_request_costs_a_claim_a_lock_and_a_store(door: str, caller: Cal
 
 @every_door
 def test_a_replay_costs_one_statement_and_no_transaction(door: str, caller: Caller) -> None:
-    """Trap 25."""
+    """A replay that writes would cost as much as a first request."""
     bare = cost(caller, door, key=None)
     caller.post(door, {"item": "vm"}, key="k")
     replay = cost(caller, door, key="k")

@@ -135,7 +135,7 @@ def test_what_a_test_case_will_roll_back_is_not_in_the_cache(redis: RedisServer)
 
 
 def test_an_entry_ends_before_its_record(redis: RedisServer, caller: Caller) -> None:
-    """I14; trap 26: by Redis's clock, from the time before the view ran."""
+    """I14: by Redis's clock, from the time before the view ran."""
     caller.post(PATH)
     flush()
     record = IdempotencyRecord.objects.get()
@@ -359,7 +359,7 @@ class TestHostileContent:
         ],
     )
     def test_it_is_not_believed(self, redis: RedisServer, caller: Caller, change: Any) -> None:
-        """Trap 18."""
+        """Unpickling would run what was stored."""
         raw, name = get_redis_connection("redis"), self.entry(caller)
         first = raw.get(name)
         raw.set(name, change(first))

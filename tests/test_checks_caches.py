@@ -107,7 +107,7 @@ def test_e010_a_cache_that_is_not_there(project: Any, store: str) -> None:
 
 
 def test_e012_a_cache_that_ignores_exceptions(project: Any) -> None:
-    """Trap 16."""
+    """django-redis would answer an outage with ``None``."""
     options(project, IGNORE_EXCEPTIONS=True)
     only("E012")
     options(project)

@@ -194,7 +194,7 @@ class TestColumns:
         change(good if vendor == "mysql" else 'TYPE varchar(255) COLLATE "C"')
 
     def test_keys_must_compare_exactly(self, alter: Callable[[str], None]) -> None:
-        """Trap 8."""
+        """It makes different keys equal."""
         mysql = connection.vendor == "mysql"
         silent("E042", "default")
         alter("varchar(191) CHARACTER SET utf8mb4 NOT NULL" if mysql else "TYPE char(255)")

@@ -182,7 +182,7 @@ def test_a_user_without_identity_is_an_error() -> None:
 @pytest.mark.django_db(transaction=True)
 class TestStore:
     def test_a_response_of_another_version_is_not_guessed_at(self) -> None:
-        """Trap 18."""
+        """Stored payloads are plain, versioned data."""
         operation = an_operation()
         assert operation.begin() == Started()
         assert operation.finish(CREATED)

@@ -30,7 +30,7 @@ def test_a_retry_replays_the_response_and_runs_nothing(door: str, caller: Caller
 
 
 def test_another_body_is_refused_and_the_original_still_replays(door: str, caller: Caller) -> None:
-    """I8; trap 2: a changed body must not run as new."""
+    """I8: a changed body must not run as new."""
     first = caller.post(door, {"item": "vm"})
     other = caller.post(door, {"item": "two vms"})
     retry = caller.post(door, {"item": "vm"})
@@ -84,7 +84,7 @@ def test_server_errors_leave_nothing_and_run_again(door: str, caller: Caller) ->
 def test_refusals_that_are_not_stored_keep_their_writes_and_run_again(
     door: str, caller: Caller
 ) -> None:
-    """I2: a lockout is not switched off by a key; trap 13: a stored 429 would poison one."""
+    """I2: a lockout is not switched off by a key; a stored 429 would poison one."""
     refusals = (401, 403, 408, 409, 412, 423, 425, 429)
     for status in refusals:
         for _ in range(2):

@@ -143,7 +143,7 @@ KEYS = ["abc", "ABC", "aBc", '"abc "', '" abc"', '"a bc"', '"ab  c"', "abc.", "4
 
 
 def test_keys_that_look_alike_are_different(use_middleware: None, caller: Caller) -> None:
-    """Trap 8: collations that fold case or ignore trailing spaces."""
+    """Collations may fold case or ignore trailing spaces."""
     for key in KEYS:
         assert "Idempotency-Replayed" not in caller.post("/rest/", key=key), key
     assert Order.objects.count() == len(KEYS)

@@ -239,7 +239,7 @@ class TestContent:
 
     @pytest.mark.parametrize("value", [b"", b"cposix\nsystem\n(S'false'\ntR.", b"\0" * 100])
     def test_a_response_that_we_did_not_seal_is_not_replayed(self, value: bytes) -> None:
-        """Trap 18; and its operation is not executed again."""
+        """It is not unpickled, and its operation is not executed again."""
         first = operation()
         first.begin()
         first.finish(CREATED)

@@ -391,7 +391,7 @@ class TestAtomicRequests:
 
 
 class TestTestCase(TestCase):
-    """Trap 22: inside a test case's transaction, where another connection sees nothing."""
+    """Inside a test case's transaction, where another connection sees nothing."""
 
     def test_it_works_there(self) -> None:
         caller = Caller("ada.lovelace")

@@ -118,7 +118,7 @@ def test_a_deactivated_session_user_is_left_to_the_view(
 
 
 def test_one_authentication_per_request(use_middleware: None, caller: Caller) -> None:
-    """Trap 6."""
+    """DRF knows the user only within ``dispatch()``."""
     views.CountingAuthentication.calls = 0
     caller.post("/counted-rest/")
     caller.post("/counted-rest/")
@@ -170,7 +170,7 @@ def _function_views() -> list[Any]:
 
 
 class TestAnonymous:
-    """Trap 14: anonymous callers share a scope, so guessed keys would leak responses."""
+    """Anonymous callers share a scope, so guessed keys would leak responses."""
 
     def post(self, client: Any, item: str = "vm") -> Any:
         return client.post(
@@ -202,7 +202,7 @@ class TestAnonymous:
 
 
 class TestScopes:
-    """I10, trap 12."""
+    """I10."""
 
     @pytest.fixture(autouse=True)
     def _guarded(self, use_middleware: None) -> None:

@@ -347,7 +347,7 @@ class TestWaiting:
     def test_no_more_wait_than_policy_allows(
         self, view: str, caller: Caller, settings: Any, after_write: Any
     ) -> None:
-        """Trap 23: waiting duplicates must not occupy every worker."""
+        """Waiting duplicates must not occupy every worker."""
         wait_policy(settings, wait_limit=1)
         waiting, refused = [], []
 

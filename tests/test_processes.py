@@ -73,7 +73,7 @@ def test_fifty_keys_with_eight_duplicates_each(server: Server, caller: Caller, p
 
 
 def test_two_hundred_simultaneous_replays(server: Server, caller: Caller) -> None:
-    """I13; trap 3: a replay takes no lock, so none of them sees another."""
+    """I13: a replay takes no lock, so none of them sees another."""
     token = caller.token.key
     first = server.post("/rest/", token, "k")
     assert first is not None

@@ -47,7 +47,7 @@ def test_the_store_does_what_a_dict_does() -> None:
 @database
 @pytest.mark.parametrize("experiment", [hostile.stored_rows, hostile.headers, hostile.bodies])
 def test_hostile_input_gets_clear_errors(experiment: Any) -> None:
-    """I2, I7; trap 24."""
+    """I2, I7."""
     assert experiment(30).violations == []
 
 

@@ -38,7 +38,7 @@ CREATED = StoredResponse(201, (("X-Id", "1"),), b"made")
 def test_a_duplicate_of_an_in_flight_request_gets_409_at_once(
     door: str, caller: Caller, after_write: Any
 ) -> None:
-    """I4; traps 1 and 5: the claim is visible and locked while the view runs."""
+    """I4: the claim is visible and locked while the view runs."""
     seen = []
     after_write(lambda: seen.append(in_thread(lambda: caller.post(door)).result()))
     first = caller.post(door)
@@ -67,7 +67,7 @@ def test_a_mismatch_is_reported_even_in_flight(door: str, caller: Caller, after_
 def test_a_duplicate_waits_and_replays_where_the_database_has_one_writer(
     door: str, caller: Caller, after_write: Any
 ) -> None:
-    """Trap 9: on SQLite everything holds but the "at once" of I4."""
+    """On SQLite everything holds but the "at once" of I4."""
     if connection.vendor != "sqlite":
         pytest.skip("for databases with one writer")
     waiting, rivals = threading.Event(), []
@@ -96,7 +96,7 @@ def test_a_duplicate_waits_and_replays_where_the_database_has_one_writer(
 def test_the_loser_of_a_race_for_the_claim_does_not_run(
     door: str, caller: Caller, monkeypatch: Any
 ) -> None:
-    """Trap 1: a duplicate runs to its end between another's claim and its lock."""
+    """A duplicate runs to its end between another's claim and its lock."""
     claim, rivals = DatabaseStore.claim, []
 
     def interrupted(store: DatabaseStore, wanted: Claim) -> Snapshot | None:

@@ -1,4 +1,4 @@
-"""Trap 22: projects test their guarded views inside one outer transaction."""
+"""Projects test their guarded views inside one outer transaction."""
 
 import json
 from collections.abc import Callable

@@ -115,7 +115,7 @@ class StoreContract(ABC):
         "other", [{"key": "K"}, {"key": "k "}, {"key": "k/x"}, {"scope": "6" * 64}]
     )
     def test_other_keys_and_scopes_do_not_meet(self, other: dict[str, str]) -> None:
-        """I1; trap 8."""
+        """I1: collations must not make different keys equal."""
         self.complete()
         self.complete(OTHER, **other)
         assert self.answer() == Replay(CREATED)
@@ -188,7 +188,7 @@ class StoreContract(ABC):
 
     @many_writers
     def test_a_stalled_attempt_cannot_store_before_its_successor_does(self) -> None:
-        """I12; trap 15."""
+        """I12: a stalled attempt does not overwrite its successor."""
         stalled = self.dying(a_claim())
         successor = self.begin()
         assert in_thread(lambda: stores(stalled, OTHER)).result() is False

@@ -113,7 +113,7 @@ class TestResponses:
     def test_what_cannot_be_stored_is_sent_once(
         self, door: str, name: str, caller: Caller, settings: Any
     ) -> None:
-        """Trap 17."""
+        """A stream is sent once."""
         settings.IDEMPOTENCY = {"MAX_RESPONSE_SIZE": 6}
         first = caller.post(door + name)
         assert (first.status_code, first.getvalue()) == (201, b"one,two")

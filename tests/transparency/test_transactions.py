@@ -98,7 +98,7 @@ class TestTransactions:
     def test_a_durable_block_cannot_be(
         self, door: str, caller: Caller, after_write: Any, caplog: Any
     ) -> None:
-        """Trap 19."""
+        """It fails inside the guard's transaction, with an error that says what to do."""
 
         def write() -> None:
             with transaction.atomic(durable=True):
