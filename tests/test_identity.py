@@ -3,7 +3,7 @@
 # ruff: noqa: DJ008  (models of one test)
 
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
@@ -374,6 +374,31 @@ class TestRows:
         assert name_of(Seat(row="a", number=1)) == name_of(Seat(row="a", number=1))
         assert name_of(Day(at=1)) == "shop.day:1"
         assert name_of(Day(at=Opaque())) is None
+
+    @isolate_apps("tests.shop")
+    def test_a_key_that_no_row_has(self) -> None:
+        """An unsaved user, made of a token's claims: a default gives each request another UUID."""
+
+        class Guest(models.Model):
+            id = models.UUIDField(primary_key=True, default=uuid4)
+
+            class Meta:
+                app_label = "shop"
+
+        class Seat(models.Model):
+            pk = models.CompositePrimaryKey("row", "number")
+            row = models.CharField(max_length=1)
+            number = models.IntegerField()
+
+            class Meta:
+                app_label = "shop"
+
+        assert name_of(Guest()) is None
+        assert (
+            name_of(Guest.from_db("default", ["id"], [UUID(int=7)])) == f"shop.guest:{UUID(int=7)}"
+        )
+        assert name_of(Seat(row="a")) is None
+        assert name_of(SimpleLazyObject(lambda: Guest())) is None
 
     def test_an_object_and_a_lazy_one(self) -> None:
         assert name_of(SimpleLazyObject(lambda: Account(7))) == name_of(Account(7))

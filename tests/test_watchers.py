@@ -85,9 +85,8 @@ class Watches:
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         response = noted("Dispatch", super().dispatch(request, *args, **kwargs))
-        if request.headers.get("X-Late") == "403":
-            return HttpResponse(status=403)
-        return response
+        late = request.headers.get("X-Late")
+        return HttpResponse(status=int(late)) if late else response
 
 
 class Watched(Watches, APIView):
@@ -373,15 +372,16 @@ def test_errors_through_drfs_exception_handler_say_what_became_of_the_key(
         assert error.get("X-Key") == (key if status == 422 else None)
 
 
+@pytest.mark.parametrize("status", [302, 403, 404, 451])
 @pytest.mark.parametrize(("view", "middleware"), [("/rest/", True), ("/decorated-rest/", False)])
 def test_who_refuses_behind_the_view_is_obeyed(
-    view: str, middleware: bool, caller: Caller, settings: Any
+    view: str, middleware: bool, status: int, caller: Caller, settings: Any
 ) -> None:
-    """I5."""
+    """I5: also one that hides what there is, or sends the caller to a login page."""
     install(settings, middleware)
     first = caller.post(view)
-    late = caller.post(view, headers={"x-late": "403"})
-    assert (late.status_code, late.content) == (403, b"")
+    late = caller.post(view, headers={"x-late": str(status)})
+    assert (late.status_code, late.content) == (status, b"")
     assert caller.post(view).content == first.content
 
 

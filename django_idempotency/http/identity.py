@@ -54,6 +54,8 @@ def _text_of(thing: Any) -> str | None:
 
 
 def _key_of(thing: Any) -> str | None:
+    if isinstance(thing, Model) and _has_made_up_key(thing):
+        return None
     key = getattr(thing, "pk", None)
     if isinstance(key, str | int | UUID):
         return _text_of(key)
@@ -62,6 +64,15 @@ def _key_of(thing: Any) -> str | None:
     # Composite keys, dates, types of somebody's own: the field knows the text, for serializers.
     text = thing._meta.pk.value_to_string(thing)
     return text if text.strip() and text != object.__repr__(key) else None
+
+
+def _has_made_up_key(thing: Any) -> bool:
+    """Whether no row has the primary key, as far as the object can say: it was never saved, and a
+    default made the key (another UUID for each request), or parts of it are missing."""
+    if not thing._state.adding:
+        return False
+    fields = getattr(thing._meta, "pk_fields", [thing._meta.pk])
+    return any(each.has_default() or getattr(thing, each.attname) is None for each in fields)
 
 
 def _kind_of(thing: Any) -> str:

@@ -23,6 +23,9 @@ Response = TypeVar("Response", bound=HttpResponse)
 TEMPLATE = "idempotency_template"
 """Flag on a response, stored with it: the handler returned a template response."""
 
+REDIRECTION = 300
+"""The first status that is no success."""
+
 _ABOUT_THE_BODY = BODY_HEADERS | {"content-type", "content-encoding"}
 
 
@@ -71,8 +74,9 @@ class Settled:
         """Return what is sent, given what came out behind those who watch.
 
         Who refuses the caller now is obeyed: a permission that is checked around the view must not
-        be outdone by a replay (I5), and an error of the server is no success. An error of the
-        guard keeps header fields and cookies that the project has added to it.
+        be outdone by a replay (I5), whether it says 403, hides what there is (404) or sends the
+        caller to a login page, and an error of the server is no success. An error of the guard
+        keeps header fields and cookies that the project has added to it.
         """
         if not isinstance(passed, HttpResponseBase) or self._is_refusal(passed):
             response: HttpResponseBase = passed
@@ -85,5 +89,7 @@ class Settled:
         return self.final
 
     def _is_refusal(self, passed: HttpResponseBase) -> bool:
-        changed = passed.status_code != self.final.status_code
-        return changed and passed.status_code in self._not_stored
+        status = passed.status_code
+        if status == self.final.status_code:
+            return False
+        return status >= REDIRECTION if self._is_replay else status in self._not_stored
