@@ -66,7 +66,8 @@ class IdempotencyRecord(models.Model):
         ]
         permissions = [
             ("view_response", _("Can view stored responses")),
-            ("release_idempotencyrecord", _("Can release interrupted records")),
+            ("discard_idempotencyrecord", _("Can discard interrupted records")),
+            ("evict_idempotencyrecord", _("Can evict records")),
             ("purge_idempotencyrecord", _("Can purge expired records")),
             ("settle_idempotencyrecord", _("Can settle operations of unknown outcome")),
         ]

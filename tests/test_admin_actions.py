@@ -51,8 +51,8 @@ def operator(client: Client) -> User:
     """Somebody who may do everything to records, and nothing else."""
     user = staff(
         "view_idempotencyrecord",
-        "delete_idempotencyrecord",
-        "release_idempotencyrecord",
+        "evict_idempotencyrecord",
+        "discard_idempotencyrecord",
         "purge_idempotencyrecord",
     )
     client.force_login(user)
@@ -147,19 +147,19 @@ class TestEvict:
 
 
 @pytest.mark.usefixtures("operator")
-class TestRelease:
+class TestDiscard:
     def test_interrupted_records_go_and_completed_ones_stay(self, client):
-        page = choose(client, "release", interrupted("one"), remember("two"))
+        page = choose(client, "discard", interrupted("one"), remember("two"))
         going, staying = page.split("These stay")
         assert ("one" in going, "two" in staying) == (True, True)
         assert confirm(client, page) == ["1 record removed."]
         assert keys() == {"two"}
-        assert LogEntry.objects.get().change_message.startswith("Released: key ")
+        assert LogEntry.objects.get().change_message.startswith("Discarded: key ")
 
-    def test_a_forged_form_releases_no_completed_record(self, client):
+    def test_a_forged_form_discards_no_completed_record(self, client):
         record = remember("one")
         data = {
-            "action": "release",
+            "action": "discard",
             "_selected_action": record.pk,
             "seen": f"{record.pk}:{record.state}:{record.attempt}",
             "confirmed": "yes",
@@ -168,11 +168,11 @@ class TestRelease:
         assert keys() == {"one"}
 
     def test_if_nothing_can_go_there_is_nothing_to_confirm(self, client):
-        assert 'type="submit" value="Yes' not in choose(client, "release", remember("one"))
+        assert 'type="submit" value="Yes' not in choose(client, "discard", remember("one"))
 
 
 @pytest.mark.usefixtures("operator")
-@pytest.mark.parametrize("action", ["evict", "release"])
+@pytest.mark.parametrize("action", ["evict", "discard"])
 class TestUnknownOutcomes:
     """I11: outside of a transaction an interrupted attempt may have had effects."""
 
@@ -202,7 +202,7 @@ class TestUnknownOutcomes:
 @pytest.mark.usefixtures("operator")
 @pytest.mark.django_db(transaction=True)
 class TestLocks:
-    @pytest.mark.parametrize("action", ["evict", "release"])
+    @pytest.mark.parametrize("action", ["evict", "discard"])
     def test_what_is_in_flight_stays(self, client, action):
         """I1, I12: the attempt could not store its response."""
         record = interrupted("one")
@@ -286,8 +286,8 @@ class TestPermissions:
     @pytest.mark.parametrize(
         ("permission", "offered"),
         [
-            ("delete_idempotencyrecord", {"evict"}),
-            ("release_idempotencyrecord", {"release"}),
+            ("evict_idempotencyrecord", {"evict"}),
+            ("discard_idempotencyrecord", {"discard"}),
             ("purge_idempotencyrecord", {"purge"}),
             ("change_idempotencyrecord", set()),
             ("view_response", set()),
@@ -301,7 +301,7 @@ class TestPermissions:
         found |= {"purge"} if reverse(PURGE) in page else set()
         assert found == offered
 
-    @pytest.mark.parametrize("action", ["evict", "release"])
+    @pytest.mark.parametrize("action", ["evict", "discard"])
     def test_a_forged_form_changes_nothing(self, client, action):
         client.force_login(staff("view_idempotencyrecord"))
         record = interrupted("one")
@@ -316,7 +316,7 @@ class TestPermissions:
 
     @pytest.mark.parametrize("method", ["get", "post"])
     def test_the_purge_is_refused(self, client, method):
-        client.force_login(staff("view_idempotencyrecord", "delete_idempotencyrecord"))
+        client.force_login(staff("view_idempotencyrecord", "evict_idempotencyrecord"))
         assert getattr(client, method)(reverse(PURGE)).status_code == 403
 
 

@@ -1,14 +1,19 @@
 """Interrupted operations of non-atomic mode are settled in the admin."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography.fernet import Fernet
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
+from django.forms import ChoiceField
 from django.test import Client
 from django.urls import reverse
 
+from django_idempotency.admin.actions import DISCARD, EVICT
+from django_idempotency.admin.settling import SettleForm
+from django_idempotency.lifecycle.operators import Desk, Settled
+from django_idempotency.management.commands.settle_idempotency_record import Command
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.scope import short_digest
 from tests.conftest import Caller
@@ -57,8 +62,23 @@ def test_the_record_leads_to_what_is_known(operator: Client, record: int) -> Non
     assert PATH in shown
 
 
-def test_a_released_operation_runs_again(operator: Client, record: int, caller: Caller) -> None:
-    assert "Released" in settle(operator, record, decision="release").content.decode()
+@pytest.mark.once
+def test_a_verb_means_one_thing_in_admin_command_and_permissions() -> None:
+    """Whoever reads a log entry knows whether the record is still there."""
+    fields = SettleForm.base_fields
+    decisions = {name for name, _ in cast(ChoiceField, fields["decision"]).choices}
+    parser = Command().create_parser("manage.py", "settle_idempotency_record")
+    actions = next(each for each in parser._actions if each.dest == "action")
+    assert decisions == {"rerun", "answer", "refuse"} == set(actions.choices or ()) - {"list"}
+    assert all(hasattr(Desk, name) for name in decisions)
+    permissions = {name.partition("_")[0] for name, _ in IdempotencyRecord._meta.permissions}
+    removals = {removal.name for removal in (DISCARD, EVICT)} | {"purge"}
+    assert permissions == {*removals, "settle", "view"}
+    assert not removals & decisions
+
+
+def test_an_operation_to_be_rerun_runs_again(operator: Client, record: int, caller: Caller) -> None:
+    assert "To be rerun" in settle(operator, record, decision="rerun").content.decode()
     assert retried(caller).status_code == 500
     assert effects.charges == ["vm"] * 2
 
@@ -99,7 +119,7 @@ def test_settling_shows_no_key_to_those_who_may_not_see_records(
     assert "a-key-of-a-caller" not in shown
     assert short_digest("a-key-of-a-caller") in shown
     assert reverse("admin:django_idempotency_idempotencyrecord_change", args=[record]) not in shown
-    assert settle(client, record, decision="release").status_code == 200
+    assert settle(client, record, decision="rerun").status_code == 200
 
 
 def test_an_answer_is_stored_as_the_codec_says(
@@ -126,7 +146,7 @@ def test_a_refusal_is_for_good(operator: Client, record: int, caller: Caller) ->
 @pytest.mark.parametrize(
     "given",
     [
-        {"decision": "release", "confirmed": ""},
+        {"decision": "rerun", "confirmed": ""},
         {"decision": "forget"},
         {"decision": "answer"},
         {"decision": "answer", "status": 500},
@@ -146,7 +166,7 @@ def test_it_needs_its_permission(record: int) -> None:
     client = Client()
     client.force_login(user)
     assert client.get(page(record)).status_code == 403
-    assert settle(client, record, decision="release").status_code == 403
+    assert settle(client, record, decision="rerun").status_code == 403
     change = reverse("admin:django_idempotency_idempotencyrecord_change", args=[record])
     assert page(record) not in client.get(change).content.decode()
 
@@ -161,10 +181,8 @@ def test_only_unknown_outcomes_are_settled(operator: Client, caller: Caller) -> 
 def test_what_somebody_else_has_settled_meanwhile_stays(
     operator: Client, record: int, caller: Caller, monkeypatch: Any
 ) -> None:
-    from django_idempotency.lifecycle.operators import Desk, Settled
-
-    monkeypatch.setattr(Desk, "release", lambda desk, pk: Settled.NOT_INTERRUPTED)
-    assert "Nothing was changed" in settle(operator, record, decision="release").content.decode()
+    monkeypatch.setattr(Desk, "rerun", lambda desk, pk: Settled.NOT_INTERRUPTED)
+    assert "Nothing was changed" in settle(operator, record, decision="rerun").content.decode()
     assert not LogEntry.objects.exists()
 
 
@@ -179,7 +197,7 @@ def test_in_a_browser(live_server: Any, record: int, caller: Caller) -> None:
         )
         window.get_by_role("link", name="Say what became of it").click()
         window.get_by_text("Attempt 1 started").first.wait_for()
-        window.get_by_label("It is done: answer its retries").check()
+        window.get_by_label("Answer: it is done").check()
         window.get_by_label("Status").fill("201")
         window.get_by_label("Body (JSON)").fill('{"id": 7}')
         window.get_by_label("I know what the interrupted attempt has done.").check()

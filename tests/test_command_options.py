@@ -14,18 +14,20 @@ COMMANDS: dict[str, list[str]] = {
     "purge_idempotency_records": [],
     "reencrypt_idempotency_records": [],
     "resume_idempotent_operations": [],
-    "resolve_idempotency_record": ["list"],
+    "settle_idempotency_record": ["list"],
 }
 """Those that take a database, with what they need to begin."""
+
+WITHOUT_DATABASE = ("forget_idempotency_copies", "idempotency_contract")
 
 NUMBERS = [
     ("purge_idempotency_records", ["--batch-size={}"], "--batch-size"),
     ("reencrypt_idempotency_records", ["--batch-size={}"], "--batch-size"),
     ("resume_idempotent_operations", ["--limit={}"], "--limit"),
-    ("resolve_idempotency_record", ["list", "--limit={}"], "--limit"),
-    ("resolve_idempotency_record", ["release", "--", "{}"], "RECORD"),
-    ("resolve_idempotency_record", ["refuse", "--", "{}"], "RECORD"),
-    ("resolve_idempotency_record", ["answer", "--status=200", "--", "{}"], "RECORD"),
+    ("settle_idempotency_record", ["list", "--limit={}"], "--limit"),
+    ("settle_idempotency_record", ["rerun", "--", "{}"], "RECORD"),
+    ("settle_idempotency_record", ["refuse", "--", "{}"], "RECORD"),
+    ("settle_idempotency_record", ["answer", "--status=200", "--", "{}"], "RECORD"),
 ]
 
 
@@ -36,7 +38,7 @@ def run(name: str, *arguments: str) -> None:
 @pytest.mark.once
 def test_every_command_is_here() -> None:
     ours = [name for name, app in get_commands().items() if app == "django_idempotency"]
-    assert sorted(ours) == sorted([*COMMANDS, "idempotency_contract"])
+    assert sorted(ours) == sorted([*COMMANDS, *WITHOUT_DATABASE])
 
 
 @pytest.mark.once

@@ -31,7 +31,7 @@ KEY = Fernet.generate_key().decode()
 
 def command(*arguments: Any) -> str:
     out = StringIO()
-    call_command("resolve_idempotency_record", *map(str, arguments), stdout=out)
+    call_command("settle_idempotency_record", *map(str, arguments), stdout=out)
     return out.getvalue()
 
 
@@ -58,9 +58,9 @@ class TestCommand:
         assert not command("list", "--key", "k-2")
         assert command("list", "--limit", 1).startswith(str(interrupted))
 
-    def test_a_released_operation_runs_again(self, interrupted: int, caller: Caller) -> None:
+    def test_an_operation_to_be_rerun_runs_again(self, interrupted: int, caller: Caller) -> None:
         """I11: the second run is somebody's decision."""
-        assert "done (release)" in command("release", interrupted)
+        assert "done (rerun)" in command("rerun", interrupted)
         assert retry(caller).status_code == 500
         assert effects.charges == ["vm"] * 2
         assert code_of(retry(caller)) == "outcome_unknown"
@@ -99,9 +99,9 @@ class TestCommand:
     ) -> None:
         command("refuse", interrupted)
         with pytest.raises(CommandError, match="not interrupted"):
-            command("release", interrupted)
+            command("rerun", interrupted)
         with pytest.raises(CommandError, match="no such record"):
-            command("release", interrupted + 1000)
+            command("rerun", interrupted + 1000)
         with pytest.raises(CommandError, match="--status must be from 200 to 499"):
             command("answer", interrupted, "--status", 500)
         with pytest.raises(CommandError, match="--content-type"):
@@ -194,10 +194,10 @@ class TestDesk:
         operation, _ = an_operation()
         operation.begin()
         pk = IdempotencyRecord.objects.get().pk
-        assert Desk("default").release(pk) is Settled.IN_FLIGHT
+        assert Desk("default").rerun(pk) is Settled.IN_FLIGHT
         assert not command("list")
         assert operation.finish(CREATED)
-        assert Desk("default").release(pk) is Settled.NOT_INTERRUPTED
+        assert Desk("default").rerun(pk) is Settled.NOT_INTERRUPTED
 
     @row_locks
     def test_so_is_one_whose_lost_attempt_writes_a_step(self) -> None:
@@ -209,12 +209,12 @@ class TestDesk:
 
         def step() -> None:
             hold.release()
-            seen.append(in_thread(lambda: Desk("default").release(pk)).result())
+            seen.append(in_thread(lambda: Desk("default").rerun(pk)).result())
 
         operation.step("charge", step)
         assert seen == [Settled.IN_FLIGHT]
         assert "steps done: charge" in command("list")
-        assert Desk("default").release(pk) is Settled.DONE
+        assert Desk("default").rerun(pk) is Settled.DONE
         assert IdempotencyStep.objects.get(position=0).finished_at is not None
 
     def test_a_busy_database_settles_nothing(self, monkeypatch: Any) -> None:
@@ -227,7 +227,7 @@ class TestDesk:
             raise Busy
 
         monkeypatch.setattr(DatabaseStore, "lock", busy)
-        assert Desk("default").release(pk) is Settled.IN_FLIGHT
+        assert Desk("default").rerun(pk) is Settled.IN_FLIGHT
         assert not command("list")
 
     def test_of_two_decisions_one_counts(self) -> None:
@@ -239,13 +239,13 @@ class TestDesk:
         assert desk.answer(pk, StoredResponse(200), timedelta(hours=1)) is Settled.DONE
         assert desk.refuse(pk, timedelta(hours=1)) is Settled.NOT_INTERRUPTED
 
-    def test_a_released_operation_goes_on_after_its_last_step(self) -> None:
+    def test_an_operation_to_be_rerun_goes_on_after_its_last_step(self) -> None:
         world = World()
         operation, _ = an_operation(still_unknown)
         operation.begin()
         operation.step("charge", world.do, "charge", "ch_1")
         interrupt(operation)
-        assert Desk("default").release(IdempotencyRecord.objects.get().pk) is Settled.DONE
+        assert Desk("default").rerun(IdempotencyRecord.objects.get().pk) is Settled.DONE
         again, _ = an_operation(still_unknown)
         again.begin()
         assert again.step("charge", world.do, "charge") == "ch_1"

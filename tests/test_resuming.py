@@ -179,11 +179,11 @@ class TestResuming:
         IdempotencyRecord.objects.update(expires_at="2020-01-01T00:00:00Z")
         assert command().startswith("Resumed 0 operations")
 
-    def test_one_that_somebody_has_released_waits_for_its_client(
+    def test_one_that_somebody_lets_rerun_waits_for_its_client(
         self, interrupted: int, caller: Caller
     ) -> None:
         """It is not interrupted any more."""
-        call_command("resolve_idempotency_record", "release", str(interrupted), stdout=StringIO())
+        call_command("settle_idempotency_record", "rerun", str(interrupted), stdout=StringIO())
         assert command().startswith("Resumed 0 operations")
         assert retry(caller).status_code == 201
 

@@ -58,16 +58,16 @@ class Removal:
     only_claimed: bool
 
 
-RELEASE = Removal(
-    "release",
-    _("Release interrupted records"),
+DISCARD = Removal(
+    "discard",
+    _("Discard interrupted records"),
     _(
         "An interrupted record keeps its key for the request that was interrupted: a retry of that "
-        "runs at once, another request with the same key is refused. Released, the key is as "
+        "runs at once, another request with the same key is refused. Discarded, the key is as "
         "good as new for any request. Completed records, those in flight, and those outside of a "
         "transaction whose outcome nobody knows stay."
     ),
-    _("Released: key %(key)s, scope %(scope)s."),
+    _("Discarded: key %(key)s, scope %(scope)s."),
     only_claimed=True,
 )
 EVICT = Removal(
@@ -83,10 +83,10 @@ EVICT = Removal(
 )
 
 
-@admin.action(permissions=["release"], description=RELEASE.title)
-def release(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+@admin.action(permissions=["discard"], description=DISCARD.title)
+def discard(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
     """Remove chosen records that are interrupted."""
-    return _ask_or_remove(model_admin, request, RELEASE)
+    return _ask_or_remove(model_admin, request, DISCARD)
 
 
 @admin.action(permissions=["evict"], description=EVICT.title)

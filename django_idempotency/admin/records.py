@@ -38,7 +38,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     responses, has a permission of its own.
     """
 
-    actions = (actions.release, actions.evict)
+    actions = (actions.discard, actions.evict)
     list_display = (
         "short_key",
         "state_now",
@@ -74,10 +74,10 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_evict_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_idempotency.delete_idempotencyrecord")
+        return request.user.has_perm("django_idempotency.evict_idempotencyrecord")
 
-    def has_release_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_idempotency.release_idempotencyrecord")
+    def has_discard_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.discard_idempotencyrecord")
 
     def has_purge_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.purge_idempotencyrecord")
@@ -95,7 +95,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_actions(self, request: HttpRequest) -> Any:
         """Those that use the store, and none that a project gives to all its models."""
         offered = super().get_actions(request)
-        return {name: offered[name] for name in ("release", "evict") if name in offered}
+        return {name: offered[name] for name in ("discard", "evict") if name in offered}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordList]:
         return RecordList

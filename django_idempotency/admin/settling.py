@@ -26,7 +26,7 @@ SETTLE = "django_idempotency_idempotencyrecord_settle"
 CHANGED = "django_idempotency_idempotencyrecord_change"
 
 _WORDS = {
-    "release": _("Released: it runs again."),
+    "rerun": _("To be rerun: its next retry runs."),
     "answer": _("Answered with status %(status)s."),
     "refuse": _("Refused for good."),
 }
@@ -40,9 +40,9 @@ class SettleForm(forms.Form):
         label=_("Decision"),
         widget=forms.RadioSelect,
         choices=[
-            ("release", _("Let it run again, from the first step that is not done")),
-            ("answer", _("It is done: answer its retries with the response below")),
-            ("refuse", _("Never run it again, and tell its caller so")),
+            ("rerun", _("Rerun: its next retry runs, from the first step that is not done")),
+            ("answer", _("Answer: it is done, and its retries get the response below")),
+            ("refuse", _("Refuse: it never runs again, and its caller is told so")),
         ],
     )
     status = forms.IntegerField(label=_("Status"), min_value=200, max_value=499, required=False)
@@ -129,8 +129,8 @@ def _log(request: HttpRequest, record: Any, words: str) -> None:
 
 def _decide(desk: Desk, pk: int, given: dict[str, Any]) -> Settled:
     retention: timedelta = configuration().policy.retention
-    if given["decision"] == "release":
-        return desk.release(pk)
+    if given["decision"] == "rerun":
+        return desk.rerun(pk)
     if given["decision"] == "refuse":
         return desk.refuse(pk, retention)
     response = answer_of(given["status"], given["body"].encode())

@@ -74,7 +74,6 @@ class Operation(ABC):
     of the view's effects when it ends.
 
     :ivar key: the caller's key
-    :ivar owner: of the record, for what is encrypted in it
     :ivar attempt: number of this execution under the record, from 1
     :ivar recovered: an earlier attempt had claimed the record and did not complete it
     """
@@ -83,7 +82,7 @@ class Operation(ABC):
         self.key = claim.key
         self.attempt = 0
         self.recovered = False
-        self.owner = Owner(claim.scope, claim.key)
+        self.owner = Owner(claim.scope, claim.key)  # for us: what is encrypted opens for it only
         self._store = store
         self._claim = claim
         self._patience = patience

@@ -48,7 +48,7 @@ class Desk:
         self._store = DatabaseStore(using)
         self._journal = Journal(using)
 
-    def release(self, record_id: int) -> Settled:
+    def rerun(self, record_id: int) -> Settled:
         """Let the operation run again, from the first step that is not done."""
         return self._settle(record_id, self._end)
 

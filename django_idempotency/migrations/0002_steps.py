@@ -20,7 +20,7 @@ def refuse_to_forget(apps: Any, schema_editor: Any) -> None:
         raise RuntimeError(
             f"{unknown} operations with atomic=False are in flight or interrupted, and this "
             "migration would forget that: their retries would run again. Settle them first: "
-            "manage.py resolve_idempotency_record list"
+            "manage.py settle_idempotency_record list"
         )
 
 

@@ -179,13 +179,13 @@ def test_where_policy_refuses_nothing_runs_until_somebody_decides(world: World) 
     for key in keys.values():
         assert world.retried(CAREFUL, key).status == 409
     assert (world.charges() - charges, world.machines()) == done
-    listed = world.example.manage("resolve_idempotency_record", "list").splitlines()
+    listed = world.example.manage("settle_idempotency_record", "list").splitlines()
     assert [line.partition("steps done: ")[2] for line in listed] == [
         *["none"] * 3,
         *["charge"] * 3,
         "charge, machine",
     ]
-    world.settle(*(f"release({line.split()[0]})" for line in listed))
+    world.settle(*(f"rerun({line.split()[0]})" for line in listed))
     for key in keys.values():
         first, again = world.retried(CAREFUL, key), world.retried(CAREFUL, key)
         assert (first.status, again.body) == (201, first.body)
@@ -199,9 +199,9 @@ def test_somebody_answers_in_its_place(world: World) -> None:
     assert world.retried(CAREFUL, key).status == 409
     asked = world.customer.get(f"/api/compute/v1/idempotency-keys/{key}").json
     assert (asked["state"], asked["outcome_unknown"]) == ("interrupted", True)
-    (line,) = world.example.manage("resolve_idempotency_record", "list").splitlines()
+    (line,) = world.example.manage("settle_idempotency_record", "list").splitlines()
     options = ("--status", "402", "--body", '{"charge": "refunded"}')
-    world.example.manage("resolve_idempotency_record", "answer", line.split()[0], *options)
+    world.example.manage("settle_idempotency_record", "answer", line.split()[0], *options)
     answer = world.retried(CAREFUL, key)
     assert (answer.status, answer.json) == (402, {"charge": "refunded"})
     asked = world.customer.get(f"/api/compute/v1/idempotency-keys/{key}").json

@@ -1,4 +1,4 @@
-"""``manage.py resolve_idempotency_record``: what to do about interrupted operations, by hand."""
+"""``manage.py settle_idempotency_record``: what to do about interrupted operations, by hand."""
 
 import logging
 from argparse import ArgumentParser
@@ -35,7 +35,7 @@ class Command(BaseCommand):
 
     help = (
         "Shows operations of views with atomic=False that were interrupted, and settles one: "
-        "'release' lets it run again, 'answer' stores a response for its retries, 'refuse' ends it."
+        "'rerun' lets it run again, 'answer' stores a response for its retries, 'refuse' ends it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -49,7 +49,7 @@ class Command(BaseCommand):
         listed.add_argument("--key", help="Only those under this key, as it was sent.")
         listed.add_argument("--limit", default=100, help="At most so many. Default: 100.")
         for name, text in (
-            ("release", "The next retry runs, from the first step that is not done."),
+            ("rerun", "The next retry runs, from the first step that is not done."),
             ("refuse", "Retries get idempotency_operation_refused, and nothing runs."),
         ):
             actions.add_parser(name, help=text).add_argument("record")
@@ -82,8 +82,8 @@ class Command(BaseCommand):
 
 def _settle(desk: Desk, action: str, options: dict[str, Any]) -> Settled:
     record, retention = options["record"], configuration().policy.retention
-    if action == "release":
-        return desk.release(record)
+    if action == "rerun":
+        return desk.rerun(record)
     if action == "refuse":
         return desk.refuse(record, retention)
     try:
