@@ -75,7 +75,7 @@ def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
     from . import stage
 
     stage.set_up()
-    from . import crashes, hostile, machine, planting, schedules
+    from . import careless, crashes, hostile, machine, planting, schedules
 
     hurry = min(seconds, 9)
     examples = int(hurry * 25)
@@ -85,6 +85,7 @@ def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
             *_timed(partial(crashes.run, examples)),
             *_timed(partial(machine.run, examples)),
             *_timed(partial(hostile.run, examples)),
+            *_timed(careless.run),
         ]
         caught = planting.run(hurry)
     if reason := servers.missing(database):

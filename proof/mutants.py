@@ -11,11 +11,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from django_idempotency.lifecycle import watch
 from django_idempotency.lifecycle.atomic import AtomicOperation
 from django_idempotency.lifecycle.operation import Started
+from django_idempotency.lifecycle.watch import Watch
 from django_idempotency.protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
 from django_idempotency.stores import rows
 from django_idempotency.stores.clock import StoreTime
+from django_idempotency.stores.control import Standing
 from django_idempotency.stores.db import DatabaseStore
 from django_idempotency.stores.purge import PurgeStatement
 
@@ -137,6 +140,28 @@ def expiry_forgotten_by_the_claim() -> list[tuple[Any, str, Any]]:
     return [(DatabaseStore, "claim", claim)]
 
 
+def rollback_exc_believed() -> list[tuple[Any, str, Any]]:
+    """What Django keeps of an error decides whether one has undone the writes."""
+
+    def is_accident(self: Watch) -> bool:
+        return self.is_lost or self._connection.rollback_exc is not None
+
+    return [(Watch, "is_accident", property(is_accident))]
+
+
+def server_not_asked() -> list[tuple[Any, str, Any]]:
+    """Whether the server has ended the transaction by itself is nobody's question."""
+    return [
+        (Watch, "ask", lambda self: None),
+        (watch, "standing_of", lambda session: Standing.OPEN),
+    ]
+
+
+def endings_sent() -> list[tuple[Any, str, Any]]:
+    """A view's COMMIT reaches the database."""
+    return [(watch, "ends_transaction", lambda connection, sql: False)]
+
+
 MUTANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "lock released early": lock_released_early,
     "look, then insert": look_then_insert,
@@ -145,6 +170,9 @@ MUTANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "purge without SKIP LOCKED": purge_without_skip_locked,
     "stored rows trusted": stored_rows_trusted,
     "expiry forgotten by the claim": expiry_forgotten_by_the_claim,
+    "rollback_exc believed": rollback_exc_believed,
+    "server not asked": server_not_asked,
+    "endings sent": endings_sent,
 }
 
 

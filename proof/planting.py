@@ -2,7 +2,7 @@
 
 from django.db import connection
 
-from . import crashes, hostile, machine, schedules
+from . import careless, crashes, hostile, machine, schedules
 from .mutants import planted
 from .report import Outcome
 
@@ -14,11 +14,21 @@ FOUND_BY = {
     "purge without SKIP LOCKED": ("schedules",),
     "stored rows trusted": ("hostile",),
     "expiry forgotten by the claim": ("schedules",),
+    "rollback_exc believed": ("careless",),
+    "server not asked": ("careless",),
+    "endings sent": ("careless",),
 }
 """Which experiments look for which bug; that is where it would be noticed."""
 
 NEED_ROW_LOCKS = {"lock released early", "look, then insert", "purge without SKIP LOCKED"}
 """SQLite has one writer: there, these cannot do harm."""
+
+HARMLESS = {
+    "sqlite": NEED_ROW_LOCKS,
+    # PostgreSQL never ends a transaction by itself, but refuses everything until somebody does.
+    "postgresql": {"server not asked"},
+}
+"""By vendor."""
 
 WHERE = {
     "lock released early": "two duplicates",
@@ -34,7 +44,7 @@ def run(seconds: float) -> dict[str, list[str]]:
     """Return what found each bug on this database."""
     caught: dict[str, list[str]] = {}
     for bug, experiments in FOUND_BY.items():
-        if connection.vendor == "sqlite" and bug in NEED_ROW_LOCKS:
+        if bug in HARMLESS.get(connection.vendor, ()):
             continue
         with planted(bug):
             found = [name for name in experiments if look(name, bug, seconds)]
@@ -50,6 +60,8 @@ def look(experiment: str, bug: str, seconds: float) -> bool:
 def _outcomes(experiment: str, bug: str, seconds: float) -> list[Outcome]:
     if experiment == "crashes":
         return [crashes.experiment("process killed", crashes.killed, crashes.points(1))]
+    if experiment == "careless":
+        return careless.run(longest=1)
     if experiment == "machine":
         return machine.run(50)
     if experiment == "hostile":
@@ -67,4 +79,5 @@ _NAMES = {
     "crashes": "crash points",
     "machine": "state machine",
     "hostile": "hostile input",
+    "careless": "careless views",
 }
