@@ -2,7 +2,6 @@
 
 import re
 import sqlite3
-from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, cast
 
@@ -30,6 +29,9 @@ _BEGINS = {
 _COMPOUND = re.compile(rf"{_SPACE}(?:CREATE|BEGIN\s+NOT\s+ATOMIC)\b", re.IGNORECASE | re.DOTALL)
 """Their bodies hold semicolons, and words that end the body."""
 
+_USUAL = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
+"""What nearly every statement begins with; no need to look closer."""
+
 _LITERALS = re.compile(
     r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(\w*)\$.*?\$\1\$|/\*.*?\*/|--[^\n]*""", re.DOTALL
 )
@@ -43,9 +45,9 @@ def ends_transaction(connection: BaseDatabaseWrapper, sql: object) -> bool:
     :param sql: text, or what psycopg composes it of
     """
     begins = _BEGINS.get(connection.vendor)
-    if begins is None:
-        return False
     text = _text(connection, sql)
+    if begins is None or (text[:6] in _USUAL and ";" not in text):
+        return False
     if begins.match(text):
         return True
     if ";" not in text or connection.vendor == "sqlite" or _COMPOUND.match(text):
@@ -81,9 +83,10 @@ _STANDINGS = {1: Standing.OPEN, 2: Standing.OPEN, _ABORTED: Standing.ABORTED}
 def standing_of(session: Any) -> Standing:
     """Return what a driver's connection knows about its transaction. Asks nobody."""
     if isinstance(session, sqlite3.Connection):
-        with suppress(sqlite3.ProgrammingError):  # it is closed
+        try:
             return Standing.OPEN if session.in_transaction else Standing.ENDED
-        return Standing.ENDED
+        except sqlite3.ProgrammingError:  # it is closed
+            return Standing.ENDED
     info = getattr(session, "info", None)
     status = getattr(info, "transaction_status", None)
     return Standing.OPEN if status is None else _STANDINGS.get(int(status), Standing.ENDED)
