@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -166,6 +166,7 @@ def run(examples: int, steps: int = 30) -> list[Outcome]:
                 stateful_step_count=steps,
                 deadline=None,
                 database=None,
+                phases=[Phase.generate],  # nobody reads the sequence
                 derandomize=True,
                 suppress_health_check=list(HealthCheck),
             ),

@@ -34,6 +34,9 @@ def lock_released_early() -> list[tuple[Any, str, Any]]:
         if isinstance(begun, Started):
             self._transaction.commit()
             self._transaction.begin()
+            # On PostgreSQL the watch and the store would notice.
+            DatabaseStore(self._transaction.using).exists(self._record.id)
+            self._record = replace(self._record, transaction=None)
             self._transaction.watch()
         return begun
 

@@ -9,7 +9,7 @@ from .report import Outcome
 FOUND_BY = {
     "lock released early": ("schedules",),
     "look, then insert": ("schedules",),
-    "unfenced store": ("schedules", "machine"),
+    "unfenced store": ("machine",),
     "commit before store": ("crashes",),
     "purge without SKIP LOCKED": ("schedules",),
     "stored rows trusted": ("hostile",),
@@ -33,7 +33,6 @@ HARMLESS = {
 WHERE = {
     "lock released early": "two duplicates",
     "look, then insert": "two duplicates",
-    "unfenced store": "a raised 404, a failing attempt, a duplicate",
     "purge without SKIP LOCKED": "an attempt, expiry, purge",
     "expiry forgotten by the claim": "two duplicates find an expired record",
 }

@@ -6,7 +6,6 @@ commit that does not wait for the disk is lost for certain.
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,7 +34,7 @@ def prepare(server: Database) -> None:
     server.restart()
 
 
-def derive(key: str) -> str:
+def derive(key: str, server: Database) -> str:
     """As an attempt does, which then loses its server."""
     from tests.test_races import CREATED, an_operation
 
@@ -45,25 +44,16 @@ def derive(key: str) -> str:
     earlier.finish(CREATED)
     operation = an_operation(key=key)
     operation.begin()
-    return operation.derive_key("charge")
+    derived: str = operation.derive_key("charge")
+    server.restart()
+    operation.fail(ConnectionError())
+    return derived
 
 
 def main() -> None:
     with private("postgresql") as server:
         prepare(server)
-        from django.db import connection
-
-        pairs = []
-        for number in range(4):
-            found = []
-            for _ in range(2):
-                found.append(derive(f"key-{number}"))
-                server.restart()
-                with suppress(Exception):
-                    connection.close()
-                connection.connect()
-            pairs.append(found)
-        print(json.dumps(pairs))
+        print(json.dumps([[derive(f"key-{n}", server) for _ in range(2)] for n in range(4)]))
 
 
 if __name__ == "__main__":
