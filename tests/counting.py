@@ -10,7 +10,8 @@ from typing import Any
 from django.db import connection
 from redis.connection import Connection
 
-from django_idempotency.stores import claim_connections
+from django_idempotency.stores import own_connections
+from django_idempotency.stores.claim_connections import ClaimConnections
 
 CONTROL = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET|START)\b", re.IGNORECASE)
 _MYSQL_CONTROL = ("begin", "commit", "rollback", "savepoint", "release_savepoint", "set_option")
@@ -43,7 +44,8 @@ def counted() -> Iterator[Count]:
 
 
 def claim_connections_at_rest() -> list[Any]:
-    return [each for pool in claim_connections._pools.values() for each in pool._idle]
+    pools = own_connections._pools.values()
+    return [each for pool in pools if isinstance(pool, ClaimConnections) for each in pool._idle]
 
 
 class CountingConnection(Connection):

@@ -1,6 +1,5 @@
 """Connections for claims of requests whose own connection is in a transaction already."""
 
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -8,12 +7,11 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, cast
 
-from django.core.signals import request_finished
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .base import Busy
-from .own_connections import POOLED_AGE, OwnConnections, in_place_of_usual
-from .places import Place, place_of
+from .own_connections import POOLED_AGE, OwnConnections, connections_of, in_place_of_usual
+from .places import Place
 
 PLACES = 4
 """Connections per process. A claim takes a millisecond or two, so a few serve many threads."""
@@ -97,35 +95,5 @@ def claim_connection(using: str, waits: bool = False) -> Iterator[None]:
     :param waits: see :meth:`ClaimConnections.lent`
     :raises Busy: if none is to be had in bounded time
     """
-    with _pool(using).lent(waits):
+    with connections_of(ClaimConnections, using).lent(waits):
         yield
-
-
-_pools: dict[tuple[str, ...], ClaimConnections] = {}
-_pools_lock = threading.Lock()
-
-
-def _pool(using: str) -> ClaimConnections:
-    database = (using, *place_of(using).database)
-    with _pools_lock:
-        if database not in _pools:
-            _pools[database] = ClaimConnections(using)
-            request_finished.connect(_close_obsolete, dispatch_uid=__name__)
-        return _pools[database]
-
-
-def _close_obsolete(**kwargs: Any) -> None:
-    for pool in list(_pools.values()):
-        pool.close_obsolete()
-
-
-def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage does not follow)
-    """A forked process must not speak on its parent's connections, nor close them."""
-    global _pools, _pools_lock
-    _inherited.append(_pools)
-    _pools, _pools_lock = {}, threading.Lock()
-
-
-_inherited: list[dict[tuple[str, ...], ClaimConnections]] = []
-if hasattr(os, "register_at_fork"):  # pragma: no branch
-    os.register_at_fork(after_in_child=_forget)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from time import monotonic
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from django.core.signals import request_finished
 from django.db import Error, connections
@@ -112,18 +112,28 @@ def _is_obsolete(connection: BaseDatabaseWrapper) -> bool:
     return connection.close_at is not None and connection.close_at <= monotonic()
 
 
-_pools: dict[tuple[str, ...], OwnConnections] = {}
+Kind = TypeVar("Kind", bound=OwnConnections)
+
+_pools: dict[tuple[type[OwnConnections], str, tuple[str, ...]], OwnConnections] = {}
 _pools_lock = threading.Lock()
 
 
-def own_connections(using: str) -> OwnConnections:
-    """Return this process's connections of the database that an alias now stands for."""
-    database = (using, *place_of(using).database)
+def connections_of(kind: type[Kind], using: str) -> Kind:
+    """Return this process's connections of one kind, of the database that an alias now stands for.
+
+    :param kind: what they are for: each kind has limits of its own
+    """
+    name = (kind, using, place_of(using).database)
     with _pools_lock:
-        if database not in _pools:
-            _pools[database] = OwnConnections(using)
+        if name not in _pools:
+            _pools[name] = kind(using)
             request_finished.connect(close_obsolete, dispatch_uid=__name__)
-        return _pools[database]
+        return cast(Kind, _pools[name])
+
+
+def own_connections(using: str) -> OwnConnections:
+    """Return this process's connections that hold records beside their views."""
+    return connections_of(OwnConnections, using)
 
 
 def close_obsolete(**kwargs: Any) -> None:
@@ -139,7 +149,7 @@ def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage doe
     _pools, _pools_lock = {}, threading.Lock()
 
 
-_inherited: list[dict[tuple[str, ...], OwnConnections]] = []
+_inherited: list[Any] = []
 after_fork(_forget)
 
 
