@@ -55,6 +55,7 @@ class TestSomethingIsGuarded:
         settings.ROOT_URLCONF = URLconf(buy=views.function)
         settings.IDEMPOTENCY = {"PATHS": ["^api/"]}
         assert 'under one of IDEMPOTENCY["PATHS"]' in only("W050").msg
+        assert 'Correct IDEMPOTENCY["PATHS"]' in only("W050").hint
 
     def test_a_project_that_takes_no_writes(self, settings: Any) -> None:
         settings.ROOT_URLCONF = URLconf()

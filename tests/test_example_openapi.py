@@ -1,4 +1,4 @@
-"""Must show 1: the example's OpenAPI document, a client made from it, and a picture."""
+"""The example's OpenAPI document, a client made from it, and a picture."""
 
 import importlib
 import json

@@ -98,7 +98,7 @@ def described(options: dict[str, Any], operation: dict[str, Any] | None = None) 
 class TestDescribe:
     @pytest.mark.parametrize("name", POLICIES)
     def test_an_operation_is_described_as_expected(self, name: str) -> None:
-        """Must show 1: the golden files."""
+        """What is published, compared with files."""
         whole = described(POLICIES[name])
         golden.expect(golden.FOLDER / f"{name}.json", json.dumps(whole, indent=2) + "\n")
 

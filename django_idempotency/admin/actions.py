@@ -65,7 +65,7 @@ DISCARD = Removal(
         "An interrupted record keeps its key for the request that was interrupted: a retry of that "
         "runs at once, another request with the same key is refused. Discarded, the key is as "
         "good as new for any request. Completed records, those in flight, and those outside of a "
-        "transaction whose outcome nobody knows stay."
+        "transaction whose outcome is unknown stay."
     ),
     _("Discarded: key %(key)s, scope %(scope)s."),
     only_claimed=True,
@@ -76,7 +76,7 @@ EVICT = Removal(
     _(
         "What was remembered is forgotten: a retry with one of these keys runs again, also if the "
         "operation succeeded. Records in flight, and those outside of a transaction whose outcome "
-        "nobody knows, stay."
+        "is unknown stay."
     ),
     _("Evicted: key %(key)s, scope %(scope)s."),
     only_claimed=False,

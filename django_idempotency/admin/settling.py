@@ -30,7 +30,7 @@ _WORDS = {
     "answer": _("Answered with status %(status)s."),
     "refuse": _("Refused for good."),
 }
-_LEFT = _("Nothing was changed: it is in flight, or somebody has settled it.")
+_LEFT = _("Nothing was changed: it is in flight, or has been settled already.")
 
 
 class SettleForm(forms.Form):

@@ -77,7 +77,7 @@ CHECKS = {
     "django_idempotency.W021": "A resumable handler has views with different policies.",
     "django_idempotency.W040": "CORS does not allow the header with the key.",
     "django_idempotency.W041": "CORS does not expose the headers that tell of replays.",
-    "django_idempotency.W042": "Nobody purges expired records (deploy).",
+    "django_idempotency.W042": "Expired records are not purged (deploy).",
     "django_idempotency.W043": "Records are in a database to which no model is written.",
     "django_idempotency.W044": "Another database has ATOMIC_REQUESTS.",
     "django_idempotency.W048": "A view may be a decorator that does not say what it wraps.",

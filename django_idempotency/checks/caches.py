@@ -157,7 +157,7 @@ def _unbounded(alias: str, names: list[str]) -> CheckMessage:
         f'The cache "{alias}" has no {missing}: a hanging Redis would hang requests.',
         hint="Set SOCKET_TIMEOUT and SOCKET_CONNECT_TIMEOUT in the OPTIONS of "
         f'CACHES["{alias}"], for example to 0.5 seconds. Aliases with one LOCATION share the '
-        "connections, and the timeouts, of whoever is used first.",
+        "connections, and with them the timeouts, of the alias that is used first.",
         id="django_idempotency.E013",
     )
 

@@ -86,16 +86,18 @@ def _incomplete_tables(connection: Any) -> Iterator[str]:
 
 
 def _nothing_guarded() -> CheckMessage:
-    cause = (
-        'no endpoint is under one of IDEMPOTENCY["PATHS"] without being exempt'
-        if is_installed()
-        else "IdempotencyMiddleware is not in MIDDLEWARE"
-    )
+    if is_installed():
+        cause = 'no endpoint is under one of IDEMPOTENCY["PATHS"] without being exempt'
+        remedy = 'Correct IDEMPOTENCY["PATHS"] (searched in request.path_info, as in r"^/api/")'
+    else:
+        cause = "IdempotencyMiddleware is not in MIDDLEWARE"
+        remedy = (
+            'Add "django_idempotency.middleware.IdempotencyMiddleware" as the last of MIDDLEWARE'
+        )
     return Warning(
         f"django_idempotency is installed, but guards nothing: {cause}, and no view that a URL "
         "leads to has @idempotent. Keys that clients send are ignored.",
-        hint='Add "django_idempotency.middleware.IdempotencyMiddleware" as the last of '
-        "MIDDLEWARE, or decorate views; manage.py idempotency_contract lists what is guarded.",
+        hint=f"{remedy}, or decorate views; manage.py idempotency_contract lists what is guarded.",
         id="django_idempotency.W050",
     )
 

@@ -37,7 +37,7 @@ def check_purge(databases: Collection[str] | None = None, **kwargs: Any) -> list
 def _never_purged(connection: Any, latest: timedelta) -> CheckMessage:
     return Warning(
         f'Database "{connection.alias}" has idempotency records that expired more than '
-        f"{latest.days} days ago: nobody purges them.",
+        f"{latest.days} days ago and were not purged.",
         hint="Run manage.py purge_idempotency_records, every hour or every day.",
         id="django_idempotency.W042",
     )

@@ -140,7 +140,7 @@ def _terms(policy: Policy) -> Iterator[tuple[str, str]]:
 def _outcomes(policy: Policy) -> Iterator[Outcome]:
     again = "send the same request with the same key"
     told = "gets this answer again" if policy.store_body else "is told so"
-    yield Outcome("no answer", "nobody knows whether it was executed", again)
+    yield Outcome("no answer", "the operation may have been executed, or not", again)
     if policy.store_body and policy.replay_header is not None:
         marker = f"`{policy.replay_header}: {policy.replay_value}`"
         yield Outcome(f"an answer with {marker}", "the answer of the first try", "take it as that")
@@ -154,12 +154,11 @@ def _outcomes(policy: Policy) -> Iterator[Outcome]:
     )
     not_now, unknown = words.not_stored(policy)
     if not_now:
-        done = "written" if policy.atomic else "done"
         wait = "wait (`Retry-After`) or do what the answer asks for"
         changed = "A changed request needs a new key"
-        yield Outcome(not_now, f"not now; nothing was {done}", f"{wait}; {again}. {changed}")
+        yield Outcome(not_now, "not now; the operation was not done", f"{wait}; {again}. {changed}")
     if unknown:
-        yield Outcome(unknown, "interrupted: nobody knows what was done", f"wait; {again}")
+        yield Outcome(unknown, "interrupted: what was done is not known", f"wait; {again}")
 
 
 def _stored_errors(policy: Policy) -> list[str]:

@@ -40,7 +40,7 @@ MEANING = {
     Code.KEY_EXPIRED: "the key was used before, and its response is no longer kept",
     Code.STORE_BUSY: "the key could not be recorded; nothing has run",
     Code.STORE_UNAVAILABLE: "keys cannot be recorded at the moment; nothing has run",
-    Code.OUTCOME_UNKNOWN: "the first request was interrupted, and nobody knows yet what it did",
+    Code.OUTCOME_UNKNOWN: "the first request was interrupted, and it is not yet known what it did",
     Code.OPERATION_REFUSED: "the first request was interrupted, and will not be executed again",
 }
 """What has happened."""

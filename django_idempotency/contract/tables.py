@@ -94,7 +94,7 @@ def why(endpoint: Endpoint) -> str:
     if endpoint.ignores_callers:
         return "guarded, but it admits anonymous callers, whose keys are ignored"
     if endpoint.verdict.state is State.EXEMPT and not endpoint.verdict.reason:
-        return "exempt, but nobody says why"
+        return "exempt without a reason"
     return endpoint.verdict.reason or endpoint.view
 
 

@@ -39,9 +39,9 @@ def named(thing: Any, source: str, remedy: str) -> str:
     name = name_of(thing)
     if name is None:
         raise ImproperlyConfigured(
-            f"{source} {_described(thing)}, which identifies nobody: the next request of the same "
-            f"caller could look like another one's, or another one's like theirs. A caller is "
-            f"named by {STABLE}. {remedy}"
+            f"{source} {_described(thing)}, which does not identify a caller: two callers could "
+            f"share it, or one caller have another in the next request. A caller is named by "
+            f"{STABLE}. {remedy}"
         )
     return name
 

@@ -146,8 +146,8 @@ def outcome_unknown() -> Problem:
         Code.OUTCOME_UNKNOWN,
         409,
         "The outcome of the operation is not known",
-        "The first request with this key was interrupted. It is not executed again until somebody "
-        "has found out what it did. Send the same request again later.",
+        "The first request with this key was interrupted. It is not executed again until it is "
+        "known what it did. Send the same request again later.",
         retryable=True,
         retry_after=60,
     )

@@ -23,7 +23,7 @@ _MOST = 1_000_000
 _LARGEST_ID = 2**63 - 1
 
 NOT_SETTLED = {
-    Settled.IN_FLIGHT: "An attempt is running, or somebody else is deciding. Nothing was changed.",
+    Settled.IN_FLIGHT: "An attempt is running, or another operator decides. Nothing was changed.",
     Settled.GONE: "There is no such record.",
     Settled.NOT_INTERRUPTED: "It is not interrupted: it is completed, or free to run again. "
     "Nothing was changed.",
