@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
+from django.core.handlers.base import BaseHandler
 from django.db import router
 from django.db.models import F, QuerySet
 
@@ -117,11 +118,12 @@ def lost_response() -> Iterator[None]:
     store = Guard._store
     with _interrupted() as seen:
 
-        def disconnect(guard: Guard, *args: Any) -> Status:
-            seen.append(store(guard, *args) is not Status.NOT_STORED)
-            raise _Interrupted
+        def note(guard: Guard, *args: Any) -> Status:
+            status = store(guard, *args)
+            seen.append(status is not Status.NOT_STORED)
+            return status
 
-        with patch.object(Guard, "_store", disconnect):
+        with patch.object(Guard, "_store", note), _no_response_after(seen):
             yield
     _check(all(seen), "The response was not stored: its status is one that is not remembered.")
 
@@ -219,6 +221,30 @@ def _interrupted() -> Iterator[list[bool]]:
         "No guarded request ran to its end: is the view guarded, the caller known to it, and the "
         "key a new one?",
     )
+
+
+@contextmanager
+def _no_response_after(seen: list[bool]) -> Iterator[None]:
+    """Interrupt a request when Django has handled it: by then ``ATOMIC_REQUESTS`` has committed."""
+    whole, whole_async = BaseHandler.get_response, BaseHandler.get_response_async
+
+    def handle(handler: Any, request: Any) -> Any:
+        response = whole(handler, request)
+        if seen:
+            raise _Interrupted
+        return response
+
+    async def handle_async(handler: Any, request: Any) -> Any:
+        response = await whole_async(handler, request)
+        if seen:
+            raise _Interrupted
+        return response
+
+    with (
+        patch.object(BaseHandler, "get_response", handle),
+        patch.object(BaseHandler, "get_response_async", handle_async),
+    ):
+        yield
 
 
 def _sender(
