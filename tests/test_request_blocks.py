@@ -18,7 +18,7 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.lifecycle.blocks import Foundation
 from django_idempotency.lifecycle.watch import AttemptBlock
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.stores import claim_connections
+from django_idempotency.stores import claim_connections, own_connections
 from tests.conftest import Caller, in_thread, row_locks
 from tests.doors import MIDDLEWARE
 from tests.shop.models import Order
@@ -274,6 +274,28 @@ class TestDjangosBlock:
                 stack.enter_context(claim_connections.claim_connection("default"))
             assert caller.post(url, {"item": "vm"}).status_code == 503
         assert caller.post(url, {"item": "vm"}).status_code == 201
+
+    @row_locks
+    def test_nor_if_one_that_rested_has_died_and_the_server_takes_no_more(
+        self, url: str, caller: Caller, monkeypatch: Any
+    ) -> None:
+        kept: list[Any] = []
+        create = claim_connections.ClaimConnections._create
+
+        def created(self: Any) -> Any:
+            kept.append(create(self))
+            kept[0].settings_dict["CONN_MAX_AGE"] = 60
+            return kept[0]
+
+        monkeypatch.setattr(claim_connections.ClaimConnections, "_create", created)
+        monkeypatch.setattr(claim_connections, "CHECKED_AFTER", 0)
+        monkeypatch.setattr(own_connections, "_pools", {})
+        assert caller.post(url, {"item": "vm"}).status_code == 201
+        (pool,) = own_connections._pools.values()
+        kept[0].connection.close()  # as an idle timeout of the server does
+        kept[0].settings_dict["PORT"] = "1"
+        assert caller.post(url, {"item": "vm"}, key="k-2").status_code == 503
+        assert pool._lent == 0
 
 
 class TestInternalNames:

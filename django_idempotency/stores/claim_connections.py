@@ -5,13 +5,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .base import Busy
 from .own_connections import POOLED_AGE, OwnConnections, connections_of, in_place_of_usual
-from .places import Place
 
 PLACES = 4
 """Connections per process. A claim takes a millisecond or two, so a few serve many threads."""
@@ -55,13 +53,12 @@ class ClaimConnections(OwnConnections):
             if not waits:
                 self._free.release()
 
-    def lend(self, limit: int, place: Place | None = None) -> BaseDatabaseWrapper:
-        connection: Any = super().lend(limit, place)
+    def _close_if_dead(self, connection: BaseDatabaseWrapper) -> None:
+        super()._close_if_dead(connection)
         used = vars(connection).get(_USED)
-        if used is not None and monotonic() - used > CHECKED_AFTER and not connection.is_usable():
+        has_rested = used is not None and monotonic() - used > CHECKED_AFTER
+        if has_rested and connection.connection is not None and not connection.is_usable():
             connection.close()
-            connection.ensure_connection()
-        return cast(BaseDatabaseWrapper, connection)
 
     def take_back(self, connection: BaseDatabaseWrapper) -> None:
         vars(connection)[_USED] = monotonic()

@@ -53,7 +53,7 @@ class OwnConnections:
             connection = self._idle.pop() if self._idle else None
         try:
             connection = connection or self._create()
-            connection.close_if_unusable_or_obsolete()
+            self._close_if_dead(connection)
             # Before it connects: the tenant decides what its first statements see.
             (place or place_of(self._using)).enter(connection)
             connection.ensure_connection()
@@ -65,6 +65,10 @@ class OwnConnections:
             logger.warning("No connection to hold a record with: %s", error)
             raise Busy(waited=True) from error
         return connection
+
+    def _close_if_dead(self, connection: BaseDatabaseWrapper) -> None:
+        """Let a connection that does not work any more connect anew."""
+        connection.close_if_unusable_or_obsolete()
 
     def take_back(self, connection: BaseDatabaseWrapper) -> None:
         """Keep a connection for the next attempt, or close it."""
