@@ -37,6 +37,10 @@ OPTIONS = "_idempotency_options"
 EXEMPT = "_idempotency_exempt"
 """Attribute of exempt functions and classes: the reason, or an empty text."""
 
+HANDLES = "_idempotency_handles"
+"""Attribute of requests: whether code of the project, inside of the guard's end, makes an answer of
+an exception."""
+
 _RECALLED = "_idempotency_recalled"
 
 
@@ -205,6 +209,7 @@ class Door:
         answer = self.guard.start(self.caller, self.parsed_payload, view)
         if answer is not None:
             return self.answer(answer, view)
+        self.guard.is_handled = getattr(self.request, HANDLES, self.guard.is_handled)
         if self.bracket is not None:
             self.bracket.guard = self.guard
         return None

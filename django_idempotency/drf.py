@@ -13,6 +13,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView, exception_handler
 
 from .brackets import finish
 from .doors import Door
@@ -165,6 +166,7 @@ class RestDoor(Door):
     def _enter(self, view: Any) -> HttpResponseBase | None:
         answer = super()._enter(view)
         if answer is None and self.guard is not None:
+            self.guard.is_handled = self._is_handled
             self._note_data(self.guard)
             if self.bracket is None:
                 self._finish_later(self.guard)
@@ -183,6 +185,31 @@ class RestDoor(Door):
 
     def returned(self, response: Any) -> Any:
         return response
+
+    def raised(self, error: BaseException) -> HttpResponseBase | None:
+        response = super().raised(error)
+        if self.guard is not None and self.guard.is_open:
+            self._tell_what_became(self.guard)
+        return response
+
+    def _is_handled(self, error: BaseException) -> bool:
+        """Whether the project handles exceptions of the view, and not only DRF itself."""
+        own = type(self._view).handle_exception is not APIView.handle_exception
+        return own or self._view.get_exception_handler() is not exception_handler
+
+    def _tell_what_became(self, guard: Guard) -> None:
+        """What the view does behind its handling, an audit for example, is to stay."""
+        handle = self._view.handle_exception
+
+        def handle_exception(error: Exception) -> Response:
+            response: Response | None = None
+            try:
+                response = handle(error)
+            finally:
+                guard.handled(error, response)
+            return response
+
+        self._view.handle_exception = handle_exception
 
     def _remember(self, guard: Guard, error: BaseException) -> None:
         """DRF makes a response of it, or raises again."""
@@ -249,6 +276,9 @@ class AsyncRestDoor(RestDoor):
 
     def _finish_later(self, guard: Guard) -> None:
         """Not later."""
+
+    def _tell_what_became(self, guard: Guard) -> None:
+        """The view handles exceptions in the event loop: the guard hears of it at its end."""
 
 
 def _raise(error: Exception) -> Any:

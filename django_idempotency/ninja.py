@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .brackets import in_bracket, run_to_end
-from .doors import EXEMPT, OPTIONS, approach, guarded, options_of, resolve_policy
+from .doors import EXEMPT, HANDLES, OPTIONS, approach, guarded, options_of, resolve_policy
 from .http.guard import Guard
 from .http.unguarded import LEFT_ALONE, without_operation
 from .options import NOTHING, Options
@@ -152,6 +152,12 @@ def _with_bracket(run: Any, operation: Any, options: Options | None) -> Any:
     return wraps(run)(async_run if iscoroutinefunction(run) else sync_run)
 
 
+def _handles(operation: Any, error: BaseException) -> bool:
+    """Whether the project has a handler for an exception, and not only Ninja itself."""
+    handler = operation.api._lookup_exception_handler(error)
+    return handler is not None and getattr(handler, "func", handler).__module__ != "ninja.errors"
+
+
 def _refusal(
     request: HttpRequest, operation: Any, options: Options | None
 ) -> Callable[[], HttpResponseBase] | None:
@@ -164,6 +170,7 @@ def _refusal(
         return None
     if not hasattr(request, OPTIONS):
         return None
+    setattr(request, HANDLES, partial(_handles, operation))
     door = approach(request, resolve_policy(request.path_info, request, view_func), Guard)
     if door is None or door.problem is None:
         return None

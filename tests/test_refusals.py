@@ -9,9 +9,11 @@ from django.db import connections
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
+from ninja import NinjaAPI
+from ninja.security import django_auth
 from rest_framework.exceptions import NotFound, Throttled
 from rest_framework.response import Response
-from rest_framework.views import APIView
+from rest_framework.views import APIView, exception_handler
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
@@ -165,3 +167,86 @@ class TestRaised:
         assert statuses == [409]
         assert IdempotencyRecord.objects.get().attempt == 1
         assert caller.post(url, {"status": "404"})["Idempotency-Replayed"] == "true"
+
+
+class Locked(Exception):
+    """A project's own, which says nothing of a status."""
+
+
+class Broke(Exception):
+    """Another one."""
+
+
+def domain(error: Any, context: Any) -> Any:
+    status = {Locked: 423, Broke: 400}.get(type(error))
+    return exception_handler(error, context) if status is None else Response({}, status=status)
+
+
+class Domain(APIView):
+    def get_exception_handler(self) -> Any:
+        return domain
+
+    def post(self, request: Any) -> Response:
+        audit("of the view")
+        raise {"423": Locked, "400": Broke, "500": Broken}[request.data["status"]]()
+
+    def finalize_response(self, *args: Any, **kwargs: Any) -> Any:
+        audit("of the audit")
+        return super().finalize_response(*args, **kwargs)
+
+
+def domain_operation(request: HttpRequest) -> Any:
+    audit("of the view")
+    raise {"423": Locked, "400": Broke, "500": Broken}[json.loads(request.body)["status"]]()
+
+
+def ninja_of(name: str) -> NinjaAPI:
+    api = NinjaAPI(urls_namespace=name, auth=django_auth)
+    for kind, status in ((Locked, 423), (Broke, 400)):
+        api.exception_handler(kind)(
+            lambda request, error, status=status: HttpResponse(status=status)
+        )
+    return api
+
+
+ninja_api, decorated_ninja_api = ninja_of("domain"), ninja_of("decorated-domain")
+ninja_api.post("/domain/")(domain_operation)
+decorated_ninja_api.post("/domain/")(idempotent(domain_operation))
+
+urlpatterns += [
+    path("domain/", Domain.as_view()),
+    path("decorated-domain/", idempotent(Domain.as_view())),
+    path("ninja/", ninja_api.urls),
+    path("decorated-ninja/", decorated_ninja_api.urls),
+]
+
+
+@pytest.mark.parametrize("middleware", [True, False], ids=["middleware", "decorator"])
+class TestHandledByTheProject:
+    """The status of an exception of the project's own is known when its handler has answered."""
+
+    @pytest.fixture(autouse=True)
+    def _middleware(self, middleware: bool, settings: Any) -> None:
+        settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, *([MIDDLEWARE] if middleware else [])]
+
+    @pytest.mark.parametrize("url", ["domain/", "ninja/domain/"])
+    def test_a_refusal_keeps_what_the_bare_view_keeps(
+        self, url: str, middleware: bool, caller: Caller
+    ) -> None:
+        url = f"/{url}" if middleware else f"/decorated-{url}"
+        assert caller.post(url, {"status": "423"}, key=None).status_code == 423
+        kept = items()
+        assert "of the view" in kept
+        Order.objects.all().delete()
+        assert caller.post(url, {"status": "423"}).status_code == 423
+        assert items() == kept
+
+    @pytest.mark.parametrize("status", ["400", "500"])
+    @pytest.mark.parametrize("url", ["domain/", "ninja/domain/"])
+    def test_another_answer_keeps_nothing_of_the_view(
+        self, url: str, status: str, middleware: bool, caller: Caller
+    ) -> None:
+        url = f"/{url}" if middleware else f"/decorated-{url}"
+        assert caller.post(url, {"status": status}).status_code == int(status)
+        is_audited = "ninja" not in url and status == "400"  # an error of the server passes by it
+        assert items() == (["of the audit"] if is_audited else [])

@@ -37,7 +37,7 @@ from .limits import count, is_exhausted, next_hour
 from .modes import operation_of, record_of, replay_of
 from .principal import ANONYMOUS, principal, scope_of
 from .responses import freeze, is_stored, keeps_writes, says_not_now, stores_status, thaw
-from .statuses import status_raised
+from .statuses import SERVER_ERROR, status_raised
 from .unguarded import ANONYMOUS_CALLER, NO_STORE, without_operation
 
 logger = logging.getLogger("django_idempotency")
@@ -101,6 +101,8 @@ class Guard:
     :param policy: the view's policy
     :param key: what :func:`read_key` found
     :ivar has_failed: the view raised
+    :ivar is_handled: whether code of the project makes an answer of an exception, which this guard
+        will see; the exception's class alone does not say which then
     :ivar describe: leaves notes on the final response, for its replays
     :ivar will_store: it did, and the answer that will be made of the exception is to be stored
     """
@@ -112,6 +114,7 @@ class Guard:
         self._operation: Operation | None = None
         self._memory = NOTHING_SAID
         self.has_failed = False
+        self.is_handled: Callable[[BaseException], bool] = _by_nobody
         self.describe: Callable[[HttpResponseBase], None] = _nothing_to_say
         self.will_store = False
         self._is_rest = False
@@ -202,14 +205,24 @@ class Guard:
         self.has_failed = True
         self._memory = memory_of(error) or NOTHING_SAID
         setattr(self._request, _RUNNING, False)
-        ending = self._ending_of(error)
+        ending = self._ending_of(status_raised(error, self._is_rest))
+        if ending is Ending.UNDO and self._memory.stored is None and self.is_handled(error):
+            ending = Ending.OPEN
         self.will_store = ending is Ending.STORE
         self._operation.fail(error, ending)
 
-    def _ending_of(self, error: BaseException) -> Ending:
-        """What is to become of the view's writes, by the status that will become of an exception.
-        The view's word comes first."""
-        status = status_raised(error, self._is_rest)
+    def handled(self, error: BaseException, response: HttpResponseBase | None) -> None:
+        """Somebody has handled what the view raised, and others go on with the response.
+
+        :param response: ``None`` if there is none
+        """
+        if self._operation is not None:
+            code = SERVER_ERROR if response is None else response.status_code
+            self._operation.fail(error, self._ending_of(code))
+
+    def _ending_of(self, status: int) -> Ending:
+        """What is to become of the view's writes, by the status that becomes of an exception. The
+        view's word comes first."""
         if stores_status(status, self._policy, self._memory):
             return Ending.STORE
         return Ending.KEEP if keeps_writes(status, self._memory) else Ending.UNDO
@@ -378,6 +391,10 @@ def _problem_of(
         case Unavailable():
             return problems.store_busy(policy.retry_after)
     assert_never(obstacle)
+
+
+def _by_nobody(error: BaseException) -> bool:
+    return False
 
 
 def _nothing_to_say(response: HttpResponseBase) -> None:

@@ -92,13 +92,16 @@ class AtomicOperation(Operation):
 
     def fail(self, error: BaseException, ending: Ending = Ending.UNDO) -> None:
         """The view raised: undo its writes now, before anybody handles the exception, unless they
-        stay if that makes a refusal of it."""
+        stay if that makes a refusal of it. Called again when an open end is decided."""
         attempt = self._transaction
-        if not attempt.is_open or self._ending is not None:
+        if not attempt.is_open or self._ending not in {None, Ending.OPEN}:
             return
+        if ending is Ending.OPEN and not attempt.is_usable:
+            ending = Ending.UNDO  # whoever handles the exception may want to ask the database
+        if self._ending is None:
+            explain(error, attempt.loss)
         self._ending = ending
-        explain(error, attempt.loss)
-        if ending is not Ending.KEEP:
+        if ending not in {Ending.KEEP, Ending.OPEN}:
             with attempt.outside_request_block(error):
                 self._undo_and_hold() if ending is Ending.STORE else attempt.rollback()
 
@@ -130,7 +133,7 @@ class AtomicOperation(Operation):
                         f"The view answered {response.status}, but what it did cannot be "
                         f"remembered. Nothing is stored; a retry runs again. {accident}"
                     )
-                if self._ending is Ending.KEEP:
+                if self._ending in {Ending.KEEP, Ending.OPEN}:
                     # Somebody made a result of what looked like a refusal.
                     self._undo_and_hold()
                 if self._is_held and attempt.is_usable and not accident:

@@ -65,6 +65,9 @@ class Ending(Enum):
     """Nothing stays, and the answer will be stored: go on holding the record until then."""
     KEEP = auto()
     """A refusal that is not stored: what stays is what would have stayed without us."""
+    OPEN = auto()
+    """The project makes an answer of it, nobody knows which: nothing is undone until that is seen,
+    and nothing stays if none is."""
 
 
 class Operation(ABC):
