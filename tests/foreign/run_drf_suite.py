@@ -17,11 +17,10 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections import Counter
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from xml.etree import ElementTree
+
+from outcomes import Suite, compared, heading, parsed
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent.parent / "django_idempotency"
@@ -64,18 +63,6 @@ COLUMNS = ("passed", "failed", "skipped", "keyed", "guarded")
 """Tests by outcome, requests with a key, and views that ran under the guard."""
 
 
-@dataclass
-class Suite:
-    """Outcomes of one run."""
-
-    outcomes: dict[str, str]
-    counted: dict[str, int] = field(default_factory=dict)
-
-    def row(self) -> str:
-        counts = Counter(self.outcomes.values()) | Counter(self.counted)
-        return "".join(f"{counts[name]:>10}" for name in COLUMNS)
-
-
 class Stage:
     """A folder with the suite, the package and an environment for both."""
 
@@ -83,7 +70,8 @@ class Stage:
         self.folder = folder
         self._ours = folder / "ours"
         shutil.copytree(PACKAGE, self._ours / PACKAGE.name)
-        shutil.copy(HERE / "guard_plugin.py", self._ours)
+        for module in ("guard_plugin.py", "sending.py"):
+            shutil.copy(HERE / module, self._ours)
         self._suite = self._downloaded(wanted)
         self._python = self._installed(django)
 
@@ -131,7 +119,7 @@ class Stage:
         suite = parsed(report)
         report.unlink()
         if guard:
-            suite.counted = json.loads(counted.read_text())
+            suite.counted = json.loads(counted.read_text())["counted"]
         return suite
 
     @staticmethod
@@ -139,43 +127,17 @@ class Stage:
         subprocess.run(command, check=True)
 
 
-def parsed(report: Path) -> Suite:
-    """Read a JUnit report."""
-    outcomes = {}
-    root = ElementTree.parse(report).getroot()
-    for case in root.iter("testcase"):
-        found = {child.tag for child in case}
-        name = f"{case.get('classname')}::{case.get('name')}"
-        outcomes[name] = "passed"
-        if found & {"failure", "error"}:
-            outcomes[name] = "failed"
-        elif "skipped" in found:
-            outcomes[name] = "skipped"
-    return Suite(outcomes)
-
-
 def main(stage: Stage) -> int:
     problems = []
     for title, (bare, *guards) in RUNS.items():
-        print(f"{title:24}" + "".join(f"{name:>10}" for name in COLUMNS))
+        print(heading(title, COLUMNS))
         without = stage.run(bare)
-        print(f"{'  without the guard':24}{without.row()}", flush=True)
+        print(f"{'  without the guard':24}{without.row(COLUMNS)}", flush=True)
         for guard in guards:
             suite = stage.run(guard)
-            print(f"{'  ' + guard.split()[-1]:24}{suite.row()}", flush=True)
-            problems += compared(without, suite)
+            print(f"{'  ' + guard.split()[-1]:24}{suite.row(COLUMNS)}", flush=True)
+            problems += compared(without, suite, EXPLAINED)
     return 1 if problems else 0
-
-
-def compared(without: Suite, suite: Suite) -> list[str]:
-    """Print what no longer passes; return what should."""
-    problems = [] if suite.counted["guarded"] else ["nothing was guarded"]
-    for name, before in without.outcomes.items():
-        after = suite.outcomes.get(name, "missing")
-        if before == "passed" != after:
-            print(f"    {name}: {after}\n      {EXPLAINED.get(name, 'NOT EXPLAINED')}")
-            problems += [] if name in EXPLAINED else [name]
-    return problems
 
 
 if __name__ == "__main__":
