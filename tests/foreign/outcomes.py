@@ -13,7 +13,7 @@ class Suite:
 
     outcomes: dict[str, str]
     counted: dict[str, int] = field(default_factory=dict)
-    different: list[str] = field(default_factory=list)
+    different: list[tuple[str, str]] = field(default_factory=list)
 
     def row(self, columns: Sequence[str]) -> str:
         counts = Counter(self.outcomes.values()) | Counter(self.counted)
@@ -47,4 +47,14 @@ def compared(without: Suite, suite: Suite, explained: Mapping[str, str]) -> list
         if before == "passed" != after:
             print(f"    {name}: {after}\n      {explained.get(name, 'NOT EXPLAINED')}")
             problems += [] if name in explained else [name]
+    return problems
+
+
+def unlike(suite: Suite, explained: Mapping[str, str]) -> list[str]:
+    """Print which writes got another response the second time; return which should not."""
+    problems = []
+    for test, difference in suite.different:
+        reasons = [why for name, why in explained.items() if test.endswith(name)]
+        print(f"    {test}: another response\n      {reasons[0] if reasons else difference}")
+        problems += [] if reasons else [test]
     return problems

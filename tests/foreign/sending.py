@@ -18,8 +18,8 @@ KEY = "HTTP_IDEMPOTENCY_KEY"
 STATUS, MARKER = "Idempotency-Status", "Idempotency-Replayed"
 
 counted: Counter[str] = Counter()
-different: list[str] = []
-"""Replays that are not the original, each with its test."""
+different: list[tuple[str, str]] = []
+"""Second responses that are not the first one: the test, and what differs."""
 
 
 def send_keys() -> None:
@@ -79,7 +79,7 @@ def compare(before: dict[str, Any], again: Any, per_request: set[str]) -> None:
         return
     test = os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
     pairs = "; ".join(f"{name}: {before.get(name)!r} / {after.get(name)!r}" for name in unlike)
-    different.append(f"{test} {again.request['REQUEST_METHOD']}: {pairs}"[:1000])
+    different.append((test, f"{again.request['REQUEST_METHOD']} {pairs}"[:1000]))
 
 
 def whole(response: Any, per_request: set[str]) -> dict[str, Any]:
