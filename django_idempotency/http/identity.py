@@ -39,8 +39,8 @@ def named(thing: Any, source: str, remedy: str) -> str:
     name = name_of(thing)
     if name is None:
         raise ImproperlyConfigured(
-            f"{source} {_described(thing)}, which does not identify a caller: two callers could "
-            f"share it, or one caller have another in the next request. A caller is named by "
+            f"{source} {_described(thing)}, which is not a stable name: two callers could share "
+            f"it, or one caller could have another one in the next request. A stable name is "
             f"{STABLE}. {remedy}"
         )
     return name

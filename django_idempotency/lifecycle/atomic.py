@@ -66,7 +66,7 @@ class AtomicOperation(Operation):
         key = super().derive_key(purpose)
         try:
             # A claim that a crash loses is claimed anew, under another number: the retry would
-            # bring the other system another key, and be a second operation there.
+            # bring the other system another key, and be a second operation there (decision 0063).
             self._locks.make_durable()
         except (Busy, Error) as error:
             raise RuntimeError(
