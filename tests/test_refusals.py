@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import PermissionDenied
-from django.db import connections
+from django.db import connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
@@ -114,6 +114,29 @@ def test_a_fresh_key_per_guess_does_not_get_around_a_lockout(url: str, caller: C
     for number in range(3):
         assert caller.post(url, {"pin": "0000"}, key=f"guess-{number}").status_code == 403
     assert caller.post(url, {"pin": "1234"}, key="the-right-one").status_code == 423
+
+
+@csrf_exempt
+def loses(request: HttpRequest) -> HttpResponse:
+    audit("wrong PIN")
+    try:
+        with transaction.atomic(savepoint=False):
+            raise Broken
+    except Broken:
+        if request.headers.get("X-Wish"):
+            transaction.set_rollback(True)
+        return HttpResponse(status=403)
+
+
+urlpatterns += [path("loses/", loses)]
+
+
+def test_a_refusal_whose_writes_are_lost_is_logged(caller: Caller, caplog: Any) -> None:
+    assert caller.post("/loses/", headers={"x-wish": "yes"}).status_code == 403
+    assert "is lost" not in caplog.text
+    assert caller.post("/loses/").status_code == 403
+    assert "What the view wrote for a refusal is lost" in caplog.text
+    assert items() == []
 
 
 class TestRaised:

@@ -1,5 +1,6 @@
 """Atomic mode: the view's writes and the stored response are one commit."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -17,6 +18,8 @@ from .explaining import explain
 from .operation import TRIES, Begun, Ending, InFlight, Operation, Started, Unavailable
 from .transaction import AttemptTransaction, RequestBlock
 from .waiting import IMPATIENT, Patience
+
+logger = logging.getLogger("django_idempotency")
 
 HIDDEN = (
     "The view runs in the transaction of ATOMIC_REQUESTS on database {!r}, which does not see the "
@@ -123,6 +126,8 @@ class AtomicOperation(Operation):
         attempt = self._transaction
         with attempt.outside_request_block():
             if response is None:
+                if keeps_writes and self._ending is None:
+                    self._warn_of_lost_writes()
                 self._end(keeps_writes)
                 return False
             if attempt.is_open:
@@ -140,6 +145,13 @@ class AtomicOperation(Operation):
                     return self._complete(response)
                 self._end(keeps_writes=False)
             return self._complete_late(response)
+
+    def _warn_of_lost_writes(self) -> None:
+        """A refusal is true without its writes, so it is no error of the server. But a lockout that
+        counts nothing must be noticed."""
+        accident = self._transaction.accident() if self._transaction.is_open else ""
+        if accident:
+            logger.error("What the view wrote for a refusal is lost. %s", accident)
 
     def _end(self, keeps_writes: bool) -> None:
         """End without storing. What was written after the view's writes were undone stays."""
