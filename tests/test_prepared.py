@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from django_idempotency.stores import claim_connections, own_connections
 from tests.conftest import Caller
+from tests.counting import claim_connections_at_rest
 from tests.databases import DATABASE
 from tests.doors import every_door, few_doors
 from tests.shop.models import Order
@@ -26,11 +28,25 @@ def connected(request: Any, caller: Caller) -> Iterator[None]:
     connection.close()
 
 
+@pytest.fixture(autouse=True)
+def claims_connected(monkeypatch: Any) -> Iterator[None]:
+    """With ATOMIC_REQUESTS claims have connections of their own, which tests close at once."""
+    monkeypatch.setattr(claim_connections, "_is_under_test", lambda: False)
+    own_connections._pools.clear()
+    yield
+    for each in claim_connections_at_rest():
+        each.close()
+    own_connections._pools.clear()
+
+
 def prepared() -> list[str]:
-    """What this connection has prepared about records."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT statement FROM pg_prepared_statements")
-        return [statement for (statement,) in cursor.fetchall() if TABLE in statement]
+    """What our connections have prepared about records."""
+    statements = []
+    for each in (connection, *claim_connections_at_rest()):
+        with each.cursor() as cursor:
+            cursor.execute("SELECT statement FROM pg_prepared_statements")
+            statements += [text for (text,) in cursor.fetchall() if TABLE in text]
+    return statements
 
 
 def options(**given: Any) -> Any:
