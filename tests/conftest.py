@@ -16,9 +16,10 @@ from hypothesis import settings as hypothesis_settings
 from rest_framework.authtoken.models import Token
 
 from django_idempotency.lifecycle.renewing import renewer
+from django_idempotency.stores import claim_connections, own_connections
 from django_idempotency.stores.breaker import breaker_of
 from django_idempotency.stores.writer import writer_of
-from tests.counting import COUNTING
+from tests.counting import COUNTING, claim_connections_at_rest
 from tests.databases import DATABASE
 from tests.doors import MIDDLEWARE, Door
 from tests.redis_server import RedisServer, caches, running_redis
@@ -143,6 +144,18 @@ def fragile_redis(tmp_path: Path, settings: Any) -> Iterator[RedisServer]:
         yield server
         let_go()
     breaker_of.cache_clear()
+
+
+@pytest.fixture
+def kept_claim_connections(monkeypatch: Any) -> Iterator[None]:
+    """With ATOMIC_REQUESTS claims have connections of their own. They are kept here, as they are
+    outside of tests, where they would keep the test database from being dropped."""
+    monkeypatch.setattr(claim_connections, "_is_under_test", lambda: False)
+    own_connections._pools.clear()
+    yield
+    for each in claim_connections_at_rest():
+        each.close()
+    own_connections._pools.clear()
 
 
 @pytest.fixture

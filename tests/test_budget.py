@@ -1,16 +1,16 @@
 """What a request costs beyond its view, counted by the database server."""
 
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
 from django.db import connection
 
-from django_idempotency.stores import claim_connections
 from tests.conftest import Caller
-from tests.counting import Count, claim_connections_at_rest, counted
+from tests.counting import Count, counted
 from tests.doors import every_door, few_doors
 from tests.shop.models import Order
+
+pytestmark = pytest.mark.usefixtures("kept_claim_connections")
 
 
 def claim_lock_and_store() -> int:
@@ -30,15 +30,6 @@ def control_of_a_first_request(door: str) -> int:
         return asked + (3 if connection.vendor == "mysql" else 2)
     begins_first = door in {"/function/", "/ninja/sync/"}
     return asked + (4 if connection.vendor == "sqlite" else 2 if begins_first else 0)
-
-
-@pytest.fixture(autouse=True)
-def _claim_connections_are_kept(monkeypatch: Any) -> Iterator[None]:
-    """As outside of tests, where they would keep the test database from being dropped."""
-    monkeypatch.setattr(claim_connections, "_is_under_test", lambda: False)
-    yield
-    for each in claim_connections_at_rest():
-        each.close()
 
 
 READ = INSERT = 1

@@ -81,6 +81,7 @@ def test_a_replay_costs_no_sql_and_one_round_trip(
 
 
 @few_doors
+@pytest.mark.usefixtures("kept_claim_connections")
 def test_a_first_request_costs_one_round_trip_more(
     door: str, redis: RedisServer, caller: Caller
 ) -> None:

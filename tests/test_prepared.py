@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from django_idempotency.stores import claim_connections, own_connections
 from tests.conftest import Caller
 from tests.counting import claim_connections_at_rest
 from tests.databases import DATABASE
 from tests.doors import every_door, few_doors
 from tests.shop.models import Order
 
-pytestmark = pytest.mark.skipif(DATABASE != "postgresql", reason="about PostgreSQL")
+pytestmark = [
+    pytest.mark.skipif(DATABASE != "postgresql", reason="about PostgreSQL"),
+    pytest.mark.usefixtures("kept_claim_connections"),
+]
 TABLE = "django_idempotency_idempotencyrecord"
 
 
@@ -26,17 +28,6 @@ def connected(request: Any, caller: Caller) -> Iterator[None]:
     yield
     connection.settings_dict["OPTIONS"] = usual
     connection.close()
-
-
-@pytest.fixture(autouse=True)
-def claims_connected(monkeypatch: Any) -> Iterator[None]:
-    """With ATOMIC_REQUESTS claims have connections of their own, which tests close at once."""
-    monkeypatch.setattr(claim_connections, "_is_under_test", lambda: False)
-    own_connections._pools.clear()
-    yield
-    for each in claim_connections_at_rest():
-        each.close()
-    own_connections._pools.clear()
 
 
 def prepared() -> list[str]:
