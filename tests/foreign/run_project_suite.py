@@ -16,7 +16,7 @@ database is kept, since NetBox's takes minutes).
   it run.
 
 Exit status 1 if a test passes without us and fails with us for a reason that is not listed here,
-if a replay differs, or if nothing was guarded.
+if a replay differs, if a write below ``/api/`` succeeds unguarded, or if nothing was guarded.
 """
 
 import argparse

@@ -19,7 +19,8 @@ STATUS, MARKER = "Idempotency-Status", "Idempotency-Replayed"
 
 counted: Counter[str] = Counter()
 different: list[tuple[str, str]] = []
-"""Second responses that are not the first one: the test, and what differs."""
+"""Second responses that are not the first one, and writes that were not guarded: the test, and
+what was seen."""
 
 
 def send_keys() -> None:
@@ -54,6 +55,8 @@ def send_twice(per_request: set[str]) -> None:
         first = send_once(self, **environ | {"wsgi.input": FakePayload(body)})
         outcome = first.headers.get(STATUS, "ignored")
         counted[outcome] += 1
+        if outcome == "ignored":
+            note_unguarded(first)
         if outcome == "ignored" or first.streaming:
             return first
         logs = {alias: list(connections[alias].queries_log) for alias in connections}
@@ -69,6 +72,17 @@ def send_twice(per_request: set[str]) -> None:
     Client.request = request_twice  # type: ignore[method-assign]
 
 
+def note_unguarded(response: Any) -> None:
+    """A write of the API that succeeded and that nobody guards is worth a look."""
+    path = response.request["PATH_INFO"]
+    if path.startswith("/api/") and response.status_code < 400:
+        different.append((running_test(), f"{path} was not guarded"))
+
+
+def running_test() -> str:
+    return os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
+
+
 def compare(before: dict[str, Any], again: Any, per_request: set[str]) -> None:
     after = whole(again, per_request)
     unlike = [name for name in before if before[name] != after[name]]
@@ -77,9 +91,8 @@ def compare(before: dict[str, Any], again: Any, per_request: set[str]) -> None:
     if not unlike:
         counted["identical"] += 1
         return
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
     pairs = "; ".join(f"{name}: {before.get(name)!r} / {after.get(name)!r}" for name in unlike)
-    different.append((test, f"{again.request['REQUEST_METHOD']} {pairs}"[:1000]))
+    different.append((running_test(), f"{again.request['REQUEST_METHOD']} {pairs}"[:1000]))
 
 
 def whole(response: Any, per_request: set[str]) -> dict[str, Any]:
