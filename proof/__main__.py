@@ -75,7 +75,7 @@ def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
     from . import stage
 
     stage.set_up()
-    from . import careless, crashes, hostile, machine, planting, schedules
+    from . import careless, crashes, enclosed, hostile, machine, planting, schedules
 
     hurry = min(seconds, 9)
     examples = int(hurry * 25)
@@ -83,6 +83,7 @@ def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
         outcomes = [
             *schedules.run(seconds),
             *_timed(partial(crashes.run, examples)),
+            *_timed(enclosed.run),
             *_timed(partial(machine.run, examples)),
             *_timed(partial(hostile.run, examples)),
             *_timed(careless.run),

@@ -15,6 +15,7 @@ from types import MethodType
 from typing import Any
 
 from django.db import connection, connections
+from django.db.backends.signals import connection_created
 
 from django_idempotency.models import IdempotencyRecord
 from tests.shop.models import Order
@@ -24,6 +25,7 @@ from .interleavings import kill
 from .report import Outcome
 
 KEY, DATA = "k", {"item": "vm " * 60}
+IN_BLOCK, ADMITTED = "process killed in ATOMIC_REQUESTS", "/admitted/"
 Accident = Callable[["Request"], None]
 ANSWER_STARTS = 1_000
 """Points from here on are bytes of the answer; no request has as many statements."""
@@ -32,8 +34,8 @@ ANSWER_STARTS = 1_000
 class Request:
     """One request in a child process, which meets its accident at point ``at``."""
 
-    def __init__(self, accident: Accident, at: int) -> None:
-        self.accident, self.at, self.point = accident, at, 0
+    def __init__(self, accident: Accident, at: int, path: str) -> None:
+        self.accident, self.at, self.path, self.point = accident, at, path, 0
         self.session = 0
 
     def run(self, answers: int) -> None:
@@ -41,10 +43,11 @@ class Request:
         used.ensure_connection()
         self.session = _session()
         used.execute_wrappers.append(self._statement)
+        connection_created.connect(self._watch)
         for name in ("_commit", "_rollback"):
             setattr(used, name, MethodType(self._control(getattr(type(used), name)), used))
         padding = "20000" if self.accident is full else "0"
-        answer = world.post(world.client(), KEY, DATA, padding=padding)
+        answer = world.post(world.client(), KEY, DATA, self.path, padding=padding)
         text = f"{answer.status_code}\n".encode() + answer.content
         os.write(answers, f"{self.point} ".encode())
         self.point = ANSWER_STARTS
@@ -52,6 +55,11 @@ class Request:
             self._pass()
             os.write(answers, text[position : position + 1])
         self._pass()
+
+    def _watch(self, connection: Any, **kwargs: Any) -> None:
+        """A connection for claims, in autocommit."""
+        if self._statement not in connection.execute_wrappers:
+            connection.execute_wrappers.append(self._statement)
 
     def _pass(self) -> None:
         if self.point == self.at:
@@ -148,7 +156,7 @@ class Ended:
         return int(status), body
 
 
-def in_child(accident: Accident, at: int) -> Ended:
+def in_child(accident: Accident, at: int, path: str) -> Ended:
     """Run one request in a forked child; return when it is dead."""
     connections.close_all()
     reader, writer = os.pipe()
@@ -158,7 +166,7 @@ def in_child(accident: Accident, at: int) -> Ended:
     if pid == 0:
         try:
             os.close(reader)
-            Request(accident, at).run(writer)
+            Request(accident, at, path).run(writer)
         except BaseException:
             os._exit(1)
         os._exit(0)
@@ -174,13 +182,13 @@ def nothing(request: Request) -> None:
     """No accident: to count the points."""
 
 
-def points(bytes_of_answer: int) -> list[int]:
+def points(bytes_of_answer: int, path: str = world.PATH) -> list[int]:
     """Enumerate the points of an undisturbed request.
 
     :param bytes_of_answer: at most so many bytes of the answer, spread evenly
     """
     world.empty()
-    whole = in_child(nothing, -1)
+    whole = in_child(nothing, -1, path)
     assert whole.is_complete, whole
     assert whole.points is not None
     every = range(ANSWER_STARTS, ANSWER_STARTS + len(whole.text) + 1)
@@ -188,18 +196,18 @@ def points(bytes_of_answer: int) -> list[int]:
     return [*range(whole.points), *every[::step]]
 
 
-def experiment(name: str, accident: Accident, at: list[int]) -> Outcome:
+def experiment(name: str, accident: Accident, at: list[int], path: str = world.PATH) -> Outcome:
     """Let the accident happen at each of the points."""
     outcome = Outcome(name, "points")
     for point in at:
         world.empty()
-        ended = in_child(accident, point)
+        ended = in_child(accident, point, path)
         outcome.count += 1
-        _check(ended, f"{name} at {point}", outcome)
+        _check(ended, path, f"{name} at {point}", outcome)
     return outcome
 
 
-def _check(ended: Ended, where: str, outcome: Outcome) -> None:
+def _check(ended: Ended, path: str, where: str, outcome: Outcome) -> None:
     _check_halves(where, outcome)
     told = None
     if ended.is_complete and ended.answer[0] == 201:
@@ -211,7 +219,7 @@ def _check(ended: Ended, where: str, outcome: Outcome) -> None:
         outcome.note("clear errors")
     executed = Order.objects.count()
     outcome.note("committed" if executed else "undone")
-    retry = _retry(where, outcome)
+    retry = _retry(path, where, outcome)
     if retry is None:
         return
     if told is not None and (retry.status_code, retry.content) != told:
@@ -231,10 +239,10 @@ def _check_halves(where: str, outcome: Outcome) -> None:
         outcome.violation(f"I2 {where}: {orders} effects, {stored} stored responses")
 
 
-def _retry(where: str, outcome: Outcome) -> Any:
+def _retry(path: str, where: str, outcome: Outcome) -> Any:
     """Retry as a client does: a server may need a moment to notice that a process is gone."""
     for attempt in range(200):
-        answer = world.post(world.client(), KEY, DATA)
+        answer = world.post(world.client(), KEY, DATA, path)
         if answer.status_code == 201:
             return answer
         if attempt == 0:
@@ -267,4 +275,15 @@ def run(bytes_of_answer: int = 10_000) -> list[Outcome]:
         outcomes.append(experiment("disk full", short_of_space, statements))
     else:
         outcomes.append(experiment("session cut", cut, statements))
+    return outcomes + in_request_blocks()
+
+
+def in_request_blocks() -> list[Outcome]:
+    """A guard that begins inside the block of ``ATOMIC_REQUESTS``, in which something may have
+    been written before: claims are made on connections of their own, or, on SQLite, in it."""
+    outcomes = []
+    with world.surrounded(True):
+        for name, path in ((IN_BLOCK, world.PATH), (f"{IN_BLOCK}, after a write", ADMITTED)):
+            at = [point for point in points(1, path) if point < ANSWER_STARTS]
+            outcomes.append(experiment(name, killed, at, path))
     return outcomes

@@ -11,9 +11,15 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from django.db import connections, transaction
+
+from django_idempotency.http import guard
+from django_idempotency.lifecycle import transaction as lifecycle
 from django_idempotency.lifecycle import watch
 from django_idempotency.lifecycle.atomic import AtomicOperation
+from django_idempotency.lifecycle.blocks import own_blocks
 from django_idempotency.lifecycle.operation import Started
+from django_idempotency.lifecycle.transaction import AttemptTransaction, RequestBlock
 from django_idempotency.lifecycle.watch import Watch
 from django_idempotency.protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
 from django_idempotency.stores import rows
@@ -165,6 +171,36 @@ def endings_sent() -> list[tuple[Any, str, Any]]:
     return [(watch, "ends_transaction", lambda connection, sql: False)]
 
 
+def any_block_taken_for_django_s() -> list[tuple[Any, str, Any]]:
+    """Whatever block is open, the attempt joins it, as if its end were the request's."""
+
+    def request_block(using: str, expected: RequestBlock) -> transaction.Atomic | None:
+        return next(iter(own_blocks(connections[using])), None)
+
+    return [(lifecycle, "_request_block", request_block)]
+
+
+def refusals_undone() -> list[tuple[Any, str, Any]]:
+    """What is not stored leaves nothing: who sends a key is not counted by a lockout."""
+    return [(guard, "keeps_writes", lambda status, memory: False)]
+
+
+def raised_refusals_kept() -> list[tuple[Any, str, Any]]:
+    """The attempt ends for itself what the block of ``ATOMIC_REQUESTS`` is to undo."""
+    commit, leave = AttemptTransaction.commit, AttemptTransaction._leave
+
+    def commit_at_once(self: AttemptTransaction, at_once: bool = False) -> None:
+        commit(self, at_once=True)
+
+    def leave_in_peace(self: AttemptTransaction, block: Any, failure: Any) -> None:
+        leave(self, block, None)
+
+    return [
+        (AttemptTransaction, "commit", commit_at_once),
+        (AttemptTransaction, "_leave", leave_in_peace),
+    ]
+
+
 MUTANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "lock released early": lock_released_early,
     "look, then insert": look_then_insert,
@@ -176,6 +212,9 @@ MUTANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "rollback_exc believed": rollback_exc_believed,
     "server not asked": server_not_asked,
     "endings sent": endings_sent,
+    "any block taken for Django's": any_block_taken_for_django_s,
+    "refusals undone": refusals_undone,
+    "raised refusals kept": raised_refusals_kept,
 }
 
 

@@ -2,7 +2,7 @@
 
 from django.db import connection
 
-from . import careless, crashes, hostile, machine, schedules
+from . import careless, crashes, enclosed, hostile, machine, schedules
 from .mutants import planted
 from .report import Outcome
 
@@ -17,6 +17,9 @@ FOUND_BY = {
     "rollback_exc believed": ("careless",),
     "server not asked": ("careless",),
     "endings sent": ("careless",),
+    "any block taken for Django's": ("enclosed",),
+    "refusals undone": ("enclosed",),
+    "raised refusals kept": ("enclosed",),
 }
 """Which experiments look for which bug; that is where it would be noticed."""
 
@@ -61,6 +64,8 @@ def _outcomes(experiment: str, bug: str, seconds: float) -> list[Outcome]:
         return [crashes.experiment("process killed", crashes.killed, crashes.points(1))]
     if experiment == "careless":
         return careless.run(longest=1)
+    if experiment == "enclosed":
+        return enclosed.run()
     if experiment == "machine":
         return machine.run(50)
     if experiment == "hostile":
@@ -79,4 +84,5 @@ _NAMES = {
     "machine": "state machine",
     "hostile": "hostile input",
     "careless": "careless views",
+    "enclosed": "views in blocks",
 }

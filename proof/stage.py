@@ -8,12 +8,15 @@ from typing import Any
 
 import django
 from django.db import connection, connections
+from django.test.utils import setup_test_environment
 
 
 def set_up() -> None:
     """Load the experiments' project, without the log of what is meant to fail."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "proof.settings"
     django.setup()
+    # Connections for claims are then not kept: nobody may be connected to what is removed.
+    setup_test_environment(debug=False)
     logging.disable(logging.CRITICAL)
 
 

@@ -1,18 +1,22 @@
 """The guarded view that experiments send requests to, and the state they look at."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
 
-from django.db import connection
+from django.db import connection, connections
 from django.http import Http404, HttpResponse, JsonResponse
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
-from tests.shop.models import Order
+from tests.shop.models import Coupon, Order
 
 PATH = "/buy/"
 RETENTION = timedelta(hours=1)
@@ -47,6 +51,14 @@ patient = csrf_exempt(
 )
 
 
+@csrf_exempt
+def admitted(request: Any) -> HttpResponse:
+    """Writes before the guard begins, as authentication may."""
+    Coupon.objects.create(code=uuid4().hex)
+    response: HttpResponse = buy(request)
+    return response
+
+
 def _item(request: Any) -> str:
     """A view that takes any body: what it cannot read is an order for a server."""
     try:
@@ -56,7 +68,19 @@ def _item(request: Any) -> str:
     return str(item).encode("utf-8", "replace").decode().replace("\0", "")[:200]
 
 
-urlpatterns = [path(PATH.strip("/") + "/", buy)]
+urlpatterns = [path("buy/", buy), path("admitted/", admitted)]
+
+
+@contextmanager
+def surrounded(atomic_requests: bool, *middleware: str, **settings: Any) -> Iterator[None]:
+    """Set ``ATOMIC_REQUESTS`` and the middleware for a while. Without ours a guard begins inside
+    Django's block."""
+    block = {"ATOMIC_REQUESTS": atomic_requests}
+    with (
+        override_settings(MIDDLEWARE=list(middleware), **settings),
+        patch.dict(connections.settings["default"], block),
+    ):
+        yield
 
 
 def client() -> Client:
@@ -64,10 +88,10 @@ def client() -> Client:
     return Client(raise_request_exception=False)
 
 
-def post(browser: Client, key: str, data: Any = None, **headers: str) -> Any:
+def post(browser: Client, key: str, data: Any = None, to: str = PATH, **headers: str) -> Any:
     headers = {"HTTP_X_" + name.upper(): value for name, value in headers.items()}
     return browser.post(
-        PATH, data or {}, content_type="application/json", HTTP_IDEMPOTENCY_KEY=key, **headers
+        to, data or {}, content_type="application/json", HTTP_IDEMPOTENCY_KEY=key, **headers
     )
 
 

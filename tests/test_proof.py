@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from proof import careless, chaos, checker, crashes, hostile, machine, schedules, servers
+from proof import careless, chaos, checker, crashes, enclosed, hostile, machine, schedules, servers
 from proof.mutants import planted
 from proof.planting import FOUND_BY, HARMLESS, look
 from tests.databases import DATABASE
@@ -37,6 +37,14 @@ def test_a_crash_at_any_statement_leaves_one_effect_after_a_retry() -> None:
     for outcome in crashes.run(bytes_of_answer=1):
         assert outcome.violations == []
         assert outcome.count
+
+
+@database
+def test_views_leave_what_they_leave_without_us_in_whatever_block() -> None:
+    """I2: refusals, and blocks that others have opened."""
+    (outcome,) = enclosed.run()
+    assert outcome.violations == []
+    assert outcome.notes.keys() >= {"as without us", "refused in somebody's block"}
 
 
 @database
