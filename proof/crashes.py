@@ -25,7 +25,7 @@ from .interleavings import kill
 from .report import Outcome
 
 KEY, DATA = "k", {"item": "vm " * 60}
-IN_BLOCK, ADMITTED = "process killed in ATOMIC_REQUESTS", "/admitted/"
+ADMITTED = "/admitted/"
 Accident = Callable[["Request"], None]
 ANSWER_STARTS = 1_000
 """Points from here on are bytes of the answer; no request has as many statements."""
@@ -62,9 +62,9 @@ class Request:
             connection.execute_wrappers.append(self._statement)
 
     def _pass(self) -> None:
-        if self.point == self.at:
+        point, self.point = self.point, self.point + 1
+        if point == self.at:  # which may send statements of its own
             self.accident(self)
-        self.point += 1
 
     def _statement(self, execute: Any, sql: Any, *rest: Any) -> Any:
         self._pass()
@@ -281,9 +281,15 @@ def run(bytes_of_answer: int = 10_000) -> list[Outcome]:
 def in_request_blocks() -> list[Outcome]:
     """A guard that begins inside the block of ``ATOMIC_REQUESTS``, in which something may have
     been written before: claims are made on connections of their own, or, on SQLite, in it."""
-    outcomes = []
     with world.surrounded(True):
-        for name, path in ((IN_BLOCK, world.PATH), (f"{IN_BLOCK}, after a write", ADMITTED)):
-            at = [point for point in points(1, path) if point < ANSWER_STARTS]
-            outcomes.append(experiment(name, killed, at, path))
+        at = _statements(world.PATH)
+        outcomes = [experiment("process killed in ATOMIC_REQUESTS", killed, at)]
+        at = _statements(ADMITTED)
+        outcomes.append(experiment("killed there after a write", killed, at, ADMITTED))
+        if connection.vendor != "sqlite":
+            outcomes.append(experiment("session cut there after a write", cut, at, ADMITTED))
     return outcomes
+
+
+def _statements(path: str) -> list[int]:
+    return [point for point in points(1, path) if point < ANSWER_STARTS]

@@ -119,14 +119,17 @@ class Actor(threading.Thread):
 
     def is_silent(self, among_requests: bool) -> bool:
         """Whether others can neither see the next statement nor wait for it: the end of a
-        transaction that has found nothing; the view's write before its commit; and, if nobody
-        moves the clock, purges or kills, what it writes to a record that it has locked."""
+        transaction that has found nothing; a savepoint; the view's write before its commit; and,
+        if nobody moves the clock, purges or kills, what it writes to a record that it has locked,
+        and whether its savepoint is still there."""
         if self.next == "ROLLBACK":
             return not self.holds
         if not self.is_in_transaction:
             return False
-        if self.next.startswith("UPDATE"):
+        if self.next.startswith(("UPDATE", "RELEASE")):
             return self.holds and among_requests
+        if self.next.startswith("SAVEPOINT"):
+            return True
         return self.next.startswith("INSERT") and VIEWS in self.next
 
     def quit(self) -> None:

@@ -50,7 +50,7 @@ def run(seconds: float) -> dict[str, list[str]]:
             continue
         with planted(bug):
             found = [name for name in experiments if look(name, bug, seconds)]
-        caught[bug] = [f"{_NAMES[name]} ({connection.display_name})" for name in found]
+        caught[bug] = [f"{NAMES[name]} ({connection.display_name})" for name in found]
     return caught
 
 
@@ -78,7 +78,7 @@ def _outcomes(experiment: str, bug: str, seconds: float) -> list[Outcome]:
         ]
 
 
-_NAMES = {
+NAMES = {
     "schedules": "interleavings",
     "crashes": "crash points",
     "machine": "state machine",

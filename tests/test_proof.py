@@ -8,7 +8,8 @@ from django.db import connection
 
 from proof import careless, chaos, checker, crashes, enclosed, hostile, machine, schedules, servers
 from proof.mutants import planted
-from proof.planting import FOUND_BY, HARMLESS, look
+from proof.page import PAGE
+from proof.planting import FOUND_BY, HARMLESS, NAMES, look
 from tests.databases import DATABASE
 
 pytestmark = pytest.mark.urls("proof.world")
@@ -74,6 +75,18 @@ def test_planted_bugs_are_found(bug: str) -> None:
         pytest.skip("this does no harm here")
     with planted(bug):
         assert look(FOUND_BY[bug][0], bug, seconds=20)
+
+
+@pytest.mark.once
+def test_the_page_says_who_looks_for_which_bug() -> None:
+    section = PAGE.read_text().partition("| looked for by |")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines()[2:]]
+    told = {bug: {each.partition(" (")[0] for each in by.split(", ")} for bug, by in rows}
+    expected = {bug: {NAMES[each] for each in by} for bug, by in FOUND_BY.items()}
+    expected["commit before store"].add("chaos")
+    for mistake in checker.MISTAKES:
+        expected.setdefault(mistake, set()).add("model")
+    assert told == expected
 
 
 @pytest.mark.processes
