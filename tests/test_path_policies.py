@@ -130,7 +130,7 @@ class TestWhatIsSaid:
 
 BAD: list[tuple[object, str, str]] = [
     (["^/api/"], "POLICIES", "must map regular expressions to dicts"),
-    ({"(": {}}, "POLICIES", "must be a list of regular expressions"),
+    ({"(": {}}, "POLICIES", "'(' is not a regular expression"),
     ({"^/a/": ["REQUIRED"]}, "POLICIES", "must map '^/a/' to a dict"),
     ({"^/a/": {"RETENTOIN": 1}}, 'POLICIES["^/a/"]["RETENTOIN"]', "no such setting"),
     ({"^/a/": {"PATHS": [""]}}, 'POLICIES["^/a/"]["PATHS"]', "no such setting"),

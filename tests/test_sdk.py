@@ -99,8 +99,10 @@ class CuttingProxy:
     def _serve(self, client: socket.socket) -> None:
         with client:
             while request := message(client):
-                (key,) = re.findall(rb"(?i)^idempotency-key: (.*)\r$", request, re.MULTILINE)
-                self.keys.append(key.decode())
+                keys = re.findall(rb"(?i)^idempotency-key: (.*)\r$", request, re.MULTILINE)
+                if len(keys) != 1:
+                    return  # from somebody else, who knew another server at this port
+                self.keys.append(keys[0].decode())
                 cut = self.script.pop(0) if self.script else None
                 if cut == "before":
                     return

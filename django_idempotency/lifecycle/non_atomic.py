@@ -81,9 +81,12 @@ class NonAtomicOperation(Operation):
         """The view raised: what it did until then is unknown, unless :meth:`finish` knows.
 
         The record is held until then: a handler of the exception may be slow, and a duplicate that
-        ran meanwhile would have a second effect.
+        ran meanwhile would have a second effect. What ends the worker has no handler, and may have
+        nobody who abandons the attempt, either.
         """
         self._has_failed = True
+        if not isinstance(error, Exception):
+            self._holding.release()
 
     def abandon(self, error: BaseException) -> None:
         self._holding.release()

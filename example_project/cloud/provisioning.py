@@ -25,9 +25,12 @@ class Refused(APIException):
 def provision(row: Model) -> None:
     """Have the provisioner of the settings prepare a machine, a payment or another new row.
 
-    By itself this is a step after the write: a process that dies here leaves a machine that is
-    paid for and has no address. With a key, purchase, address and response are one commit. Both
-    hold for rows only, so a provisioner writes nothing else.
+    By itself this is a step after the write: a process that dies here leaves a payment that nobody
+    has prepared. With a key, row, preparation and response are one commit. Both hold for rows only,
+    so a provisioner writes nothing else.
+
+    A refusal that policy does not store keeps what the view has written, as it does without a key.
+    So views with such a policy call this inside of ``atomic()``.
     """
     import_string(settings.CLOUD_PROVISIONER)(row)
 

@@ -67,7 +67,7 @@ class Apps(CreateModelMixin, ListModelMixin, GenericViewSet):
             if app.cvms.filter(source__isnull=False).count() >= app.replica_limit:
                 raise LimitReached
             replica = wanted.save(app=app, source=source)
-        provision(replica)
+            provision(replica)
         return Response(CvmSerializer(replica).data, status=status.HTTP_201_CREATED)
 
     @replicas.mapping.get
@@ -85,4 +85,5 @@ class Cvms(ListCreateAPIView):
         return Cvm.objects.filter(app__account=self.request.user).order_by("pk")
 
     def perform_create(self, serializer) -> None:
-        provision(serializer.save())
+        with transaction.atomic():
+            provision(serializer.save())

@@ -44,7 +44,7 @@ class VirtualMachines(ListAPIView):
             item = wanted.validated_data["plan"]
             order = Order.objects.create(account=request.user, item=item)
             machine = wanted.save(account=request.user, order=order)
-        provision(machine)
+            provision(machine)
         answer = {
             "order": OrderSerializer(order).data,
             "virtual_machine": self.get_serializer(machine).data,
@@ -62,5 +62,6 @@ class Orders(ListAPIView):
     def post(self, request: Request) -> Response:
         order = self.get_serializer(data=request.data)
         order.is_valid(raise_exception=True)
-        provision(order.save(account=request.user))
+        with transaction.atomic():
+            provision(order.save(account=request.user))
         return Response(order.data, status=status.HTTP_201_CREATED)
