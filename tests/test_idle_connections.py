@@ -91,6 +91,9 @@ def test_the_claim_is_made_on_a_fresh_one(url: str, outage: str, settings: Any) 
     assert Order.objects.count() == 1
 
 
+@pytest.mark.skipif(
+    DATABASE == "mariadb", reason="Django cannot begin its block before it has reconnected"
+)
 def test_in_the_block_of_atomic_requests_it_fails_as_without_a_key(monkeypatch: Any) -> None:
     """The transaction is Django's, and was begun on the session that has ended. Nothing has run,
     and the retry does."""
