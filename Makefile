@@ -32,7 +32,7 @@ test: $(VENV)/installed
 # Redis fails in one way after another for 30 seconds, under duplicates; prints what was seen.
 outages: $(VENV)/installed
 	IDEMPOTENCY_TEST_OUTAGES=30 $(VENV)/bin/python -m pytest --create-db -rP \
-		tests/test_redis_processes.py -k in_every_way
+		tests/stores/test_redis_processes.py -k in_every_way
 
 # The documentation as a site, in docs/_build/html. Warnings are errors.
 docs: $(VENV)/writers
@@ -44,12 +44,12 @@ proof: $(VENV)/installed
 
 # The built wheel with each extra, in an environment of its own.
 extras: $(VENV)/installed
-	IDEMPOTENCY_TEST_EXTRAS=1 $(VENV)/bin/python -m pytest tests/test_packaging.py $(ARGS)
+	IDEMPOTENCY_TEST_EXTRAS=1 $(VENV)/bin/python -m pytest tests/structure/test_packaging.py $(ARGS)
 
 # Pictures of the admin for the documentation, made by a test; needs PostgreSQL and Chromium.
 images: $(VENV)/installed
 	IDEMPOTENCY_TEST_DATABASE=postgresql IDEMPOTENCY_TEST_IMAGES=docs/images \
-		$(VENV)/bin/python -m pytest --create-db --quiet -k pictures tests/test_admin_browser.py
+		$(VENV)/bin/python -m pytest --create-db --quiet -k pictures tests/admin/test_admin_browser.py
 
 # What the promise costs, compared with the bare view and with other packages. Needs a quiet
 # machine, wrk, PostgreSQL and Redis; ARGS=--quick for a look at the harness.

@@ -34,7 +34,7 @@ def main() -> int:
     os.environ.update(ENVIRONMENT, BENCH_VARIANT="ours")
     result = _measure(options)
     result["minutes"] = (monotonic() - started) / 60
-    from .page import table, write
+    from benchmarks.page import table, write
 
     print(table(result))
     if not options.quick:
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def _measure(options: Any) -> dict[str, Any]:
-    from . import throughput
+    from benchmarks import throughput
 
     if reason := throughput.missing():
         sys.exit(f"make bench needs wrk, a load generator: {reason}")
@@ -54,7 +54,7 @@ def _measure(options: Any) -> dict[str, Any]:
     django.setup()
     from django.core.handlers.base import BaseHandler
 
-    from . import inside, volume
+    from benchmarks import inside, volume
 
     token = _token()
     handler = BaseHandler()

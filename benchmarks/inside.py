@@ -15,13 +15,12 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection
 from django.test import RequestFactory, override_settings
 
-from django_idempotency.lifecycle.transaction import AttemptTransaction
+from benchmarks.statements import Statements
+from django_idempotency.operations.transaction import AttemptTransaction
 from django_idempotency.protocol.record import Snapshot, State
-from django_idempotency.stores.db import DatabaseStore
-from django_idempotency.stores.writer import writer_of
-from tests.counting import counted
-
-from .statements import Statements
+from django_idempotency.stores.cache.replay_cache import writer_of
+from django_idempotency.stores.database.store import DatabaseStore
+from tests.support.counting import counted
 
 FACTORY = RequestFactory()
 BODY = b'{"item": "a small server"}'

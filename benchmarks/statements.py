@@ -10,9 +10,9 @@ from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 
 from django_idempotency.protocol.record import Claim, StoredResponse
-from django_idempotency.stores.claims import claim_statement
-from django_idempotency.stores.cursors import cursor_of
-from django_idempotency.stores.db import DatabaseStore
+from django_idempotency.stores.database.claims import claim_statement
+from django_idempotency.stores.database.cursors import cursor_of
+from django_idempotency.stores.database.store import DatabaseStore
 
 BODY = b'{"id": 1, "item": "a small server"}'
 RETENTION = timedelta(hours=24)

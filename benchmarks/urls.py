@@ -10,9 +10,8 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 
+from benchmarks.project import VARIANT
 from tests.shop.models import Order
-
-from .project import VARIANT
 
 
 def mixins() -> tuple[Any, ...]:

@@ -8,11 +8,10 @@ from typing import Any
 
 from django.db import connection, connections
 
+from benchmarks.inside import request
+from benchmarks.throughput import Case, load, serving
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.stores.db import DatabaseStore
-
-from .inside import request
-from .throughput import Case, load, serving
+from django_idempotency.stores.database.store import DatabaseStore
 
 TABLE = IdempotencyRecord._meta.db_table
 

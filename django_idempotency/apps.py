@@ -16,11 +16,8 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import (
-            checks,  # noqa: F401  (registers the system checks)
-            invalidation,
-        )
-        from .lifecycle.blocks import watch_changes
+        from . import checks, invalidation  # noqa: F401  (registers the system checks)
+        from .compat.transactions import watch_changes
 
         invalidation.connect()
         connection_created.connect(watch_changes, dispatch_uid="idempotency_changes")
@@ -34,7 +31,7 @@ def stop_if_wrong() -> None:
 
     :raises SettingError: names everything that is wrong in ``IDEMPOTENCY``
     """
-    from .conf import SettingError, configuration
+    from .conf.settings import SettingError, configuration
 
     try:
         configuration()

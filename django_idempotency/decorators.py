@@ -10,13 +10,13 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.views import View
 
-from .brackets import expect_key_in, in_bracket
-from .class_views import class_of, hook_class, watch
-from .confinement import watch_new_connections
-from .doors import EXEMPT, OPTIONS, guarded, options_of, resolve_policy
-from .ninja import guard_api, guard_operations, guard_run, operation_of
-from .options import Options
-from .policy import Policy
+from .adapters.affinity import watch_new_connections
+from .adapters.base import EXEMPT, OPTIONS, guarded, options_of, resolve_policy
+from .adapters.class_based import class_of, hook_class, watch
+from .adapters.ninja import guard_api, guard_operations, guard_run, operation_of
+from .conf.options import Options
+from .conf.policy import Policy
+from .guard.request_state import expect_key_in, in_state
 
 NOT_HANDLERS = frozenset({"dispatch", "setup", "initial", "initialize_request"})
 """Methods of views in which permissions are checked."""
@@ -54,7 +54,7 @@ def idempotent(target: Any = None, /, **options: Any) -> Any:
     routers and APIs; all of them sync or async. Bare or with policy arguments, which override the
     settings. It belongs below decorators that check permissions.
 
-    :param options: fields of :class:`~django_idempotency.policy.Policy`
+    :param options: fields of :class:`~django_idempotency.conf.policy.Policy`
     :raises PolicyError: at import, if an argument is unknown or has a bad value
     :raises TypeError: at import, if the target cannot be guarded
     """
@@ -135,7 +135,7 @@ def _guard_class_view(target: Any, view_class: type, options: Options) -> Any:
     @wraps(target)
     def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         watch(request, options)
-        return in_bracket(request, lambda: target(request, *args, **kwargs))
+        return in_state(request, lambda: target(request, *args, **kwargs))
 
     # As watch() merges them: what is said further outside comes first.
     setattr(view, OPTIONS, options_of(target).around(options))

@@ -1,9 +1,12 @@
-"""A text column that compares exactly, on every database."""
+"""An index of the few records that are claimed."""
 
 from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.ddl_references import Statement
+
+from .protocol.record import State
 
 
 class ExactCharField(models.CharField):  # type: ignore[type-arg]
@@ -26,3 +29,32 @@ class ExactCharField(models.CharField):  # type: ignore[type-arg]
 
     def from_db_value(self, value: Any, *args: object) -> Any:
         return value.decode() if isinstance(value, bytes) else value
+
+
+class ClaimedIndex(models.Index):
+    """Holds claimed records only, on PostgreSQL; nothing on other databases.
+
+    Not ``Index(condition=...)``: on MySQL and MariaDB, which have no partial indexes, Django would
+    make an index of all records, that no query uses and every first request pays for. SQLite does
+    not use one for a value that comes as a parameter.
+    """
+
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
+        if not has_claimed_index(schema_editor.connection):
+            return _NOTHING
+        claimed = models.Q(state=State.CLAIMED.value)
+        index = models.Index(fields=self.fields, name=self.name, condition=claimed)
+        return index.create_sql(model, schema_editor, using, **kwargs)
+
+    def remove_sql(self, model: Any, schema_editor: Any, **kwargs: Any) -> Any:
+        if not has_claimed_index(schema_editor.connection):
+            return _NOTHING
+        return super().remove_sql(model, schema_editor, **kwargs)
+
+
+def has_claimed_index(connection: Any) -> bool:
+    """Whether claimed records are found without looking at others."""
+    return bool(connection.vendor == "postgresql")
+
+
+_NOTHING = Statement("SELECT 1")

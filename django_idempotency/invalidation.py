@@ -4,9 +4,9 @@ from typing import Any
 
 from django.db.models.signals import pre_delete
 
-from .conf import configuration
+from .conf.settings import configuration
 from .models import IdempotencyRecord
-from .stores.cached_db import forget
+from .stores.cache.cached_database import forget
 
 
 def forget_in_cache(instance: Any, using: str, **kwargs: Any) -> None:

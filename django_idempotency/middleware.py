@@ -7,20 +7,27 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from .brackets import abracketed, bracket_of, bracketed, may_carry_key, open_bracket, run_to_end
-from .class_views import class_of, hook_class, watch
-from .conf import configuration
-from .confinement import ConfinedGuard, watch_new_connections
-from .doors import EXEMPT, OPTIONS, Door, approach, recall, resolve_policy
+from .adapters.affinity import AsyncGuard, watch_new_connections
+from .adapters.base import EXEMPT, OPTIONS, Adapter, approach, recall, resolve_policy
+from .adapters.class_based import class_of, hook_class, watch
+from .adapters.layers import belongs_to_admin
+from .adapters.ninja import hook_view
+from .adapters.position import place_of
+from .conf.options import NOTHING
+from .conf.policy import Recheck
+from .conf.settings import configuration
+from .guard.guard import UNPROTECTED, Guard, Status, tell
+from .guard.no_operation import LEFT_ALONE, NO_KEY, NOT_BEGUN, runs_unprotected, without_operation
+from .guard.request_state import (
+    afinish_around,
+    finish_around,
+    may_carry_key,
+    open_state,
+    run_to_end,
+    state_of,
+)
 from .http.body import keep_body
-from .http.guard import UNPROTECTED, Guard, Status, tell
-from .http.unguarded import LEFT_ALONE, NO_KEY, NOT_BEGUN, runs_unprotected, without_operation
-from .ninja import hook_view
-from .options import NOTHING
-from .permissions import belongs_to_admin
-from .places import place_of
-from .policy import Recheck
-from .request_thread import on_request_thread
+from .threads import on_request_thread
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that need no guard (RFC 9110, section 9.2.1)."""
@@ -60,33 +67,33 @@ class IdempotencyMiddleware:
             return self._acall(request)
         if request.method in SAFE:
             return self._get_response(request)
-        bracket = open_bracket(request)
-        return _told(request, bracketed(lambda: self._get_response(request), bracket))
+        state = open_state(request)
+        return _told(request, finish_around(lambda: self._get_response(request), state))
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         if request.method in SAFE:
             safe: HttpResponse = await self._get_response(request)
             return safe
-        bracket = open_bracket(request)
+        state = open_state(request)
         if not may_carry_key(request):
             return _told(request, await self._get_response(request))
-        return _told(request, await abracketed(lambda: self._get_response(request), bracket))
+        return _told(request, await afinish_around(lambda: self._get_response(request), state))
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
         """Claim the key, or answer instead of the view. Below decorators that may check the caller
         that is done when they have let the request pass."""
-        door = _door(request, view, Guard)
-        if door is None:
+        adapter = _adapter(request, view, Guard)
+        if adapter is None:
             return _recalled(request, view, Guard)
-        return door.begin(place_of(view), view)
+        return adapter.begin(place_of(view), view)
 
     async def _aprocess_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
-        door = _door(request, view, ConfinedGuard)
+        adapter = _adapter(request, view, AsyncGuard)
         answer = None
-        if door is not None:
-            answer = await on_request_thread(door.begin, place_of(view), view)
+        if adapter is not None:
+            answer = await on_request_thread(adapter.begin, place_of(view), view)
         elif _recalls(request, view):
-            answer = await on_request_thread(_recalled, request, view, ConfinedGuard)
+            answer = await on_request_thread(_recalled, request, view, AsyncGuard)
         if not iscoroutinefunction(view):
             run_to_end(request)  # Django calls it in a thread, which no cancellation stops
         return answer
@@ -100,9 +107,9 @@ class IdempotencyMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> None:
         """The view raised: its writes are undone before others handle the exception."""
-        bracket = bracket_of(request)
-        if bracket is not None:
-            bracket.fail(error)
+        state = state_of(request)
+        if state is not None:
+            state.fail(error)
 
 
 def _told(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
@@ -119,7 +126,7 @@ def _told(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
 def _recalls(request: HttpRequest, view: Any) -> bool:
     """Whether a function decorated with ``@idempotent`` wants its checks to come after a replay."""
     options = getattr(view, OPTIONS, None)
-    if options is None or class_of(view) is not None or bracket_of(request) is None:
+    if options is None or class_of(view) is not None or state_of(request) is None:
         return False
     return resolve_policy(request.path_info, view).recheck is Recheck.AUTHENTICATION
 
@@ -130,9 +137,9 @@ def _recalled(request: HttpRequest, view: Any, guard_type: type[Guard]) -> HttpR
     return recall(request, resolve_policy(request.path_info, view), guard_type)
 
 
-def _door(request: HttpRequest, view: Any, guard_type: type[Guard]) -> Door | None:
-    """Return the door of a function view. Views made from classes will find theirs."""
-    if bracket_of(request) is None:
+def _adapter(request: HttpRequest, view: Any, guard_type: type[Guard]) -> Adapter | None:
+    """Return the adapter of a function view. Views made from classes will find theirs."""
+    if state_of(request) is None:
         return None
     settings = configuration()
     if not settings.may_concern(request.META):

@@ -5,8 +5,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .fields import ExactCharField
-from .indexes import ClaimedIndex
+from .fields import ClaimedIndex, ExactCharField
 from .protocol.keys import MAX_KEY_LENGTH
 from .protocol.record import MAX_STEP_NAME_LENGTH, RESPONSE_VERSION, Omitted, State
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from django.urls import get_resolver
 
+from .adapters.ninja import operations_behind
+from .conf.policy import Errors, Policy
 from .contract import words
 from .contract.endpoints import State, judge
 from .contract.facts import facts, response_headers
 from .contract.problems import ADVICE, MEANING, problems_of
 from .contract.routes import Route, routes
 from .http.problems import MEDIA_TYPE, document_of, link_of
-from .ninja import operations_behind
-from .policy import Errors, Policy
 from .protocol.keys import KeyFormat, value_pattern
 from .protocol.problems import Code, Problem
 

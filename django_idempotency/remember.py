@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from . import values
+from .conf import values
 
 Thing = TypeVar("Thing")
 

@@ -7,12 +7,12 @@ def resolver(operation):
     return JsonResponse({"charge": charge.id}, status=201)
 """
 
-from .protocol.verdict import Verdict
+from .protocol.decision import ResolverAnswer
 
-RUN_AGAIN = Verdict.RUN_AGAIN
+RUN_AGAIN = ResolverAnswer.RUN_AGAIN
 """The interrupted attempt had no effect, or one that running again does not double."""
 
-STILL_UNKNOWN = Verdict.STILL_UNKNOWN
+STILL_UNKNOWN = ResolverAnswer.STILL_UNKNOWN
 """Nobody can say yet: the caller is refused with ``outcome_unknown``."""
 
 __all__ = ["RUN_AGAIN", "STILL_UNKNOWN"]

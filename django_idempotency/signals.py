@@ -18,7 +18,7 @@ from typing import Any
 from django.dispatch import Signal
 from django.http import HttpRequest
 
-from .policy import Policy
+from .conf.policy import Policy
 from .protocol.scope import short_digest
 
 logger = logging.getLogger("django_idempotency")

@@ -16,17 +16,17 @@ from django.core.handlers.base import BaseHandler
 from django.db import router
 from django.db.models import F, QuerySet
 
-from .conf import configuration
-from .http.guard import Guard, Status
+from .conf.policy import Fingerprint, Policy, Store
+from .conf.settings import configuration
+from .guard.guard import Guard, Status
 from .invalidation import forget_in_cache
 from .models import IdempotencyRecord
-from .policy import Fingerprint, Policy, Store
 from .protocol.problems import Code
 from .protocol.record import State
 from .protocol.scope import short_digest
 from .signals import SIGNALS, Event, Outcome
-from .stores.ageing import let_time_pass
-from .stores.clock import StoreTime
+from .stores.database.ageing import let_time_pass
+from .stores.database.clock import StoreTime
 
 _MOMENT = timedelta(seconds=1)
 

@@ -12,7 +12,7 @@ from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.decorators import classonlymethod
 from django.views import View
 
-from .conf import configuration
+from .conf.settings import configuration
 from .contract.endpoints import Endpoint, endpoints
 from .contract.export import guide_as_data
 from .contract.guide import Guide, guide_to

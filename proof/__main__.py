@@ -16,11 +16,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from proof import checker, servers
+from proof.page import write
+from proof.report import Outcome
 from tests.__main__ import NEEDS
-
-from . import checker, servers
-from .page import write
-from .report import Outcome
 
 DATABASES = ("postgresql", "mariadb", "sqlite")
 
@@ -72,10 +71,10 @@ def _in_process(options: Any, database: str) -> Any:
 
 
 def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
-    from . import stage
+    from proof import stage
 
     stage.set_up()
-    from . import careless, crashes, enclosed, hostile, machine, planting, schedules
+    from proof import careless, crashes, enclosed, hostile, machine, planting, schedules
 
     hurry = min(seconds, 9)
     examples = int(hurry * 25)
@@ -99,7 +98,7 @@ def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
 
 
 def _chaos(database: str, keys: int, caught: dict[str, list[str]]) -> list[Outcome]:
-    from . import chaos
+    from proof import chaos
 
     mutant = "commit before store"
     if chaos.run(database, max(keys // 20, 500), mutant).violations:

@@ -16,12 +16,11 @@ from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
-from tests import losses
-from tests.databases import DATABASE
+from proof import world
+from proof.report import Outcome
 from tests.shop.models import Coupon, Order
-
-from . import world
-from .report import Outcome
+from tests.support import losses
+from tests.support.databases import DATABASE
 
 Mishap = Callable[[], Any]
 

@@ -24,11 +24,10 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from tests.redis_server import TIMEOUT as REDIS_TIMEOUT
-from tests.redis_server import RedisServer, running_redis
-
-from .report import Outcome
-from .servers import Database, free_port, private, wait_for
+from proof.report import Outcome
+from proof.servers import Database, free_port, private, wait_for
+from tests.support.redis_server import TIMEOUT as REDIS_TIMEOUT
+from tests.support.redis_server import RedisServer, running_redis
 
 ROOT = Path(__file__).parent.parent
 WORKERS, CLIENTS, DUPLICATES = 4, 12, 2
@@ -196,7 +195,7 @@ def purge() -> str:
     from django.utils.timezone import now
 
     from django_idempotency.models import IdempotencyRecord
-    from django_idempotency.stores.db import DatabaseStore
+    from django_idempotency.stores.database.store import DatabaseStore
 
     long_ago = now() - timedelta(days=2)
     common: dict[str, Any] = {"fingerprint": "1:a", "state": "completed", "method": "POST"}
@@ -318,7 +317,7 @@ def main() -> None:
             "PROOF_MUTANT": options.mutant,
             "PROOF_REDIS": redis.url if redis else "",
         }
-        from . import stage
+        from proof import stage
 
         stage.set_up()
         with stage.database(hurry=False) as connection:

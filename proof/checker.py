@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from .report import Outcome
+from proof.report import Outcome
 
 MODEL = Path(__file__).parent / "model" / "protocol.pml"
 ATOMIC = ("once", "alone", "remembered", "answered_at_last")
@@ -27,7 +27,7 @@ MISTAKES = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ResolverAnswer:
     """What spin found for one property."""
 
     holds: bool
@@ -54,7 +54,7 @@ class Checker:
     def __exit__(self, *error: object) -> None:
         self._directory.cleanup()
 
-    def check(self, name: str) -> Verdict:
+    def check(self, name: str) -> ResolverAnswer:
         """Visit every state; stop at the first violation."""
         fair = ["-f"] if name == "answered_at_last" else []
         output = self._run("./pan", "-a", *fair, "-N", name, "-m1000000")
@@ -64,7 +64,7 @@ class Checker:
         states = re.search(r"(\d+) states, stored", output)
         assert errors, output
         assert states, output
-        return Verdict(errors[1] == "0", int(states[1]))
+        return ResolverAnswer(errors[1] == "0", int(states[1]))
 
     def _run(self, *command: str) -> str:
         done = subprocess.run(

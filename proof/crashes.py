@@ -18,11 +18,10 @@ from django.db import connection, connections
 from django.db.backends.signals import connection_created
 
 from django_idempotency.models import IdempotencyRecord
+from proof import world
+from proof.interleavings import kill
+from proof.report import Outcome
 from tests.shop.models import Order
-
-from . import world
-from .interleavings import kill
-from .report import Outcome
 
 KEY, DATA = "k", {"item": "vm " * 60}
 ADMITTED = "/admitted/"

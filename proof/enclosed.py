@@ -21,10 +21,9 @@ from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
+from proof import world
+from proof.report import Outcome
 from tests.shop.models import Order
-
-from . import world
-from .report import Outcome
 
 Ending = Callable[[], HttpResponse]
 

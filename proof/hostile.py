@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from django_idempotency.models import IdempotencyRecord
+from proof.report import Outcome
+from proof.world import PATH, client, empty, post
 from tests.shop.models import Order
-
-from .report import Outcome
-from .world import PATH, client, empty, post
 
 
 def _cut(text: str, length: int) -> str:

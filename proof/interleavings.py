@@ -23,7 +23,7 @@ from typing import Any
 from django.db import OperationalError, connection, connections
 from django.db.backends.utils import CursorWrapper
 
-from django_idempotency.stores import clock
+from django_idempotency.stores.database import clock
 
 Action = Callable[["Actor"], Any]
 

@@ -17,12 +17,11 @@ from hypothesis.stateful import (
 
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.record import Claim, Snapshot, State, StoredResponse
-from django_idempotency.stores.db import DatabaseStore
-from django_idempotency.stores.transactions import write_transaction
-
-from . import world
-from .interleavings import Clock
-from .report import Outcome
+from django_idempotency.stores.database.store import DatabaseStore
+from django_idempotency.stores.database.transactions import write_transaction
+from proof import world
+from proof.interleavings import Clock
+from proof.report import Outcome
 
 HOUR = timedelta(hours=1)
 KEYS = st.sampled_from(["k", "K", "k ", "kk"])
@@ -107,10 +106,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
-    def renumber(self, data: Any) -> None:
+    def bump_fencing_token(self, data: Any) -> None:
         self.outcome.count += 1
         name = data.draw(st.sampled_from(sorted(self.held)))
-        self.store.renumber(self.held[name])
+        self.store.bump_fencing_token(self.held[name])
         if name in self.reference.records:
             self.reference.records[name]["attempt"] += 1
 

@@ -13,20 +13,20 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from django_idempotency.http import guard
-from django_idempotency.lifecycle import transaction as lifecycle
-from django_idempotency.lifecycle import watch
-from django_idempotency.lifecycle.atomic import AtomicOperation
-from django_idempotency.lifecycle.blocks import own_blocks
-from django_idempotency.lifecycle.operation import Started
-from django_idempotency.lifecycle.transaction import AttemptTransaction, RequestBlock
-from django_idempotency.lifecycle.watch import Watch
+from django_idempotency.compat.transactions import own_blocks
+from django_idempotency.guard import guard
+from django_idempotency.operations import transaction as lifecycle
+from django_idempotency.operations import watch
+from django_idempotency.operations.atomic import AtomicOperation
+from django_idempotency.operations.base import Started
+from django_idempotency.operations.transaction import AttemptTransaction, RequestBlock
+from django_idempotency.operations.watch import Watch
 from django_idempotency.protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
-from django_idempotency.stores import rows
-from django_idempotency.stores.clock import StoreTime
-from django_idempotency.stores.control import Standing
-from django_idempotency.stores.db import DatabaseStore
-from django_idempotency.stores.purge import PurgeStatement
+from django_idempotency.stores.database import rows
+from django_idempotency.stores.database.clock import StoreTime
+from django_idempotency.stores.database.purge import PurgeStatement
+from django_idempotency.stores.database.store import DatabaseStore
+from django_idempotency.stores.database.transaction_state import Standing
 
 
 def lock_released_early() -> list[tuple[Any, str, Any]]:

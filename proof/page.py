@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .report import Outcome
+from proof.report import Outcome
 
 PAGE = Path(__file__).parent.parent / "docs" / "proof.md"
 START, END = "<!-- figures: make proof -->", "<!-- end of figures -->"

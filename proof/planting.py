@@ -2,9 +2,9 @@
 
 from django.db import connection
 
-from . import careless, crashes, enclosed, hostile, machine, schedules
-from .mutants import planted
-from .report import Outcome
+from proof import careless, crashes, enclosed, hostile, machine, schedules
+from proof.mutants import planted
+from proof.report import Outcome
 
 FOUND_BY = {
     "lock released early": ("schedules",),

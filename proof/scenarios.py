@@ -9,10 +9,9 @@ from typing import Any
 from django.http import Http404
 from django.test import RequestFactory
 
-from django_idempotency.stores.db import DatabaseStore
-
-from . import world
-from .interleavings import ACTORS, Action, Actor, Clock, kill
+from django_idempotency.stores.database.store import DatabaseStore
+from proof import world
+from proof.interleavings import ACTORS, Action, Actor, Clock, kill
 
 KEY = "k"
 DUPLICATES = ("anna", "bert", "carl")

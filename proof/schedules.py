@@ -12,13 +12,12 @@ from typing import Any
 from django.db import connection
 
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.stores.clock import StoreTime
+from django_idempotency.stores.database.clock import StoreTime
+from proof import world
+from proof.interleavings import ACTORS, Actor, Clock, Run
+from proof.report import Outcome
+from proof.scenarios import DUPLICATES, Answer, Scenario, scenarios, send
 from tests.shop.models import Order
-
-from . import world
-from .interleavings import ACTORS, Actor, Clock, Run
-from .report import Outcome
-from .scenarios import DUPLICATES, Answer, Scenario, scenarios, send
 
 _NAMES = re.compile("|".join(DUPLICATES))
 

@@ -2,9 +2,9 @@
 
 import os
 
-from tests.redis_server import caches
 from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES
+from tests.support.redis_server import caches
 
 ROOT_URLCONF = "proof.world"
 LOGGING_CONFIG = None

@@ -7,6 +7,6 @@ from django.core.wsgi import get_wsgi_application
 application = get_wsgi_application()
 
 if os.environ.get("PROOF_MUTANT"):
-    from .mutants import plant
+    from proof.mutants import plant
 
     plant(os.environ["PROOF_MUTANT"])

@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from proof import checker
-
-from .databases import settings_of
+from tests.support.databases import settings_of
 
 PYTEST = [sys.executable, "-m", "pytest", "--create-db", "-p", "no:cacheprovider"]
 COVERED = ["--cov", "--cov-report="]

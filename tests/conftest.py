@@ -15,15 +15,16 @@ from django.test import AsyncClient, Client
 from hypothesis import settings as hypothesis_settings
 from rest_framework.authtoken.models import Token
 
-from django_idempotency.lifecycle.renewing import renewer
-from django_idempotency.stores import claim_connections, own_connections
+from django_idempotency.operations.lease import renewer
 from django_idempotency.stores.breaker import breaker_of
-from django_idempotency.stores.writer import writer_of
-from tests.counting import COUNTING, claim_connections_at_rest
-from tests.databases import DATABASE
-from tests.doors import MIDDLEWARE, Door
-from tests.redis_server import RedisServer, caches, running_redis
+from django_idempotency.stores.cache.replay_cache import writer_of
+from django_idempotency.stores.database import connections as claim_connections
+from django_idempotency.stores.database import connections as own_connections
 from tests.shop import views
+from tests.support.adapters import MIDDLEWARE, Adapter
+from tests.support.counting import COUNTING, claim_connections_at_rest
+from tests.support.databases import DATABASE
+from tests.support.redis_server import RedisServer, caches, running_redis
 
 # A busy machine is no bug: no test depends on how long it takes.
 hypothesis_settings.register_profile("tests", deadline=None)
@@ -169,9 +170,9 @@ def use_middleware(settings: Any) -> None:
 
 
 @pytest.fixture
-def door(request: Any, settings: Any, monkeypatch: Any) -> str:
-    """Set the project up for a door; return its path."""
-    wanted: Door = request.param
+def adapter(request: Any, settings: Any, monkeypatch: Any) -> str:
+    """Set the project up for an adapter; return its path."""
+    wanted: Adapter = request.param
     monkeypatch.setattr(Caller, "asgi", wanted.asgi)
     if wanted.middleware:
         settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]

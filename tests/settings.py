@@ -1,6 +1,6 @@
 """Settings of the tests. ``IDEMPOTENCY_TEST_DATABASE`` names the database (see databases.py)."""
 
-from .databases import DATABASE, settings_of
+from tests.support.databases import DATABASE, settings_of
 
 SECRET_KEY = "only-for-tests-and-long-enough"
 USE_TZ = True

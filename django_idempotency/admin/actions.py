@@ -29,9 +29,9 @@ from ..models import IdempotencyRecord
 from ..protocol.record import State
 from ..protocol.scope import short_digest
 from ..stores.base import Busy, Outage
-from ..stores.db import DatabaseStore
-from ..stores.journal import Journal
-from ..stores.transactions import write_transaction
+from ..stores.database.step_log import StepLog
+from ..stores.database.store import DatabaseStore
+from ..stores.database.transactions import write_transaction
 from . import presentation
 from .overview import Overview
 
@@ -103,7 +103,7 @@ def _ask_or_remove(model_admin: Any, request: HttpRequest, removal: Removal) -> 
         return _remove(model_admin, request, removal, records)
     using = model_admin.get_queryset(request).db
     Overview(using).tell(records)
-    unsettled = Journal(using).unsettled([each.pk for each in records])
+    unsettled = StepLog(using).unsettled([each.pk for each in records])
     stay = [each for each in records if each.pk in unsettled or not _may_go(removal, each)]
     context = {
         "title": removal.title,

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from ..protocol.record import State
-from ..stores.clock import StoreTime
+from ..stores.database.clock import StoreTime
 from .overview import Overview
 
 

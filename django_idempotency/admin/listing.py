@@ -12,7 +12,7 @@ from django.core.paginator import Paginator
 from django.db.models import Count, Min, QuerySet
 from django.http import HttpRequest
 
-from ..stores.extent import since
+from ..stores.database.statistics import since
 from .filters import AgeFilter, StateFilter
 from .overview import WIDTH, Overview
 
@@ -95,7 +95,7 @@ class RecordList(ChangeList):
     @cached_property
     def _range(self) -> tuple[int, int]:
         """Numbers of the records that the age filter allows."""
-        whole = self.overview.extent
+        whole = self.overview.table_statistics
         age = AgeFilter.AGES.get(str(self.params.get(AgeFilter.parameter_name)))
         if age is None:
             return whole.first, whole.last + 1

@@ -11,11 +11,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ..indexes import has_claimed_index
+from ..fields import has_claimed_index
 from ..models import IdempotencyRecord
 from ..protocol.record import State
-from ..stores.db import DatabaseStore
-from ..stores.extent import COUNTED, Extent, extent
+from ..stores.database.statistics import COUNTED, TableStatistics, table_statistics
+from ..stores.database.store import DatabaseStore
 from .presentation import at_most, number
 
 WIDTH = 100_000
@@ -42,8 +42,8 @@ class Overview:
         return kept
 
     @cached_property
-    def extent(self) -> Extent:
-        return extent(self.using)
+    def table_statistics(self) -> TableStatistics:
+        return table_statistics(self.using)
 
     @property
     def has_claimed_index(self) -> bool:
@@ -52,14 +52,17 @@ class Overview:
     @property
     def is_partial(self) -> bool:
         """Whether there may be claimed records further back than :data:`WIDTH`."""
-        return not self.has_claimed_index and self.extent.last - self.extent.first >= WIDTH
+        return (
+            not self.has_claimed_index
+            and self.table_statistics.last - self.table_statistics.first >= WIDTH
+        )
 
     @cached_property
     def claimed(self) -> list[int]:
         """The newest claimed records, at most :attr:`limit` and one more."""
         claimed = IdempotencyRecord._base_manager.using(self.using).filter(state=State.CLAIMED)
         if not self.has_claimed_index:
-            claimed = claimed.filter(pk__gt=self.extent.last - WIDTH)
+            claimed = claimed.filter(pk__gt=self.table_statistics.last - WIDTH)
         newest = claimed.order_by("-pk").values_list("pk", flat=True)
         return list(newest[: self.limit + 1])
 
@@ -107,11 +110,15 @@ class Overview:
         return shown
 
     def _completed(self) -> str:
-        count = self.extent.count
+        count = self.table_statistics.count
         if count is None:
             return at_most(COUNTED + 1, COUNTED)
         shown = number(max(0, count - len(self.claimed)))
-        return shown if self.extent.is_exact else gettext("about %(count)s") % {"count": shown}
+        return (
+            shown
+            if self.table_statistics.is_exact
+            else gettext("about %(count)s") % {"count": shown}
+        )
 
     @staticmethod
     def _replays() -> Iterator[tuple[Any, str, str]]:

@@ -13,13 +13,13 @@ from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
-from ..codecs import Owner, Unreadable, decode
-from ..conf import configuration
+from ..conf.settings import configuration
 from ..models import IdempotencyRecord
+from ..protocol.codecs import Owner, Unreadable, decode
 from ..protocol.record import StoredResponse
-from ..stores.clock import StoreTime
-from ..stores.db import DatabaseStore
-from ..stores.journal import Journal
+from ..stores.database.clock import StoreTime
+from ..stores.database.step_log import StepLog
+from ..stores.database.store import DatabaseStore
 from . import actions, presentation, settling
 from .filters import FILTERS
 from .listing import BoundedPaginator, RecordList
@@ -158,7 +158,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def _may_settle(self, request: HttpRequest, record: Any) -> bool:
         if record is None or not self.has_settle_permission(request):
             return False
-        return bool(Journal(record._state.db).unsettled([record.pk]))
+        return bool(StepLog(record._state.db).unsettled([record.pk]))
 
     @admin.display(description=_("unknown outcome"))
     def unsettled(self, record: Any) -> Any:

@@ -14,13 +14,13 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from ..codecs import NoKeys
-from ..conf import configuration
+from ..conf.settings import configuration
 from ..contract.answers import answer_of, desk_of, is_json_text
-from ..lifecycle.operators import Desk, Settled
 from ..models import IdempotencyRecord, IdempotencyStep
+from ..operations.resolution import ManualResolution, Settled
+from ..protocol.codecs import NoKeys
 from ..protocol.scope import short_digest
-from ..stores.journal import Journal
+from ..stores.database.step_log import StepLog
 
 SETTLE = "django_idempotency_idempotencyrecord_settle"
 CHANGED = "django_idempotency_idempotencyrecord_change"
@@ -63,7 +63,7 @@ def settle(model_admin: Any, request: HttpRequest, pk: int) -> HttpResponse:
     if not model_admin.has_settle_permission(request):
         raise PermissionDenied
     record = model_admin.get_queryset(request).filter(pk=pk).first()
-    if record is None or pk not in Journal(record._state.db).unsettled([pk]):
+    if record is None or pk not in StepLog(record._state.db).unsettled([pk]):
         raise Http404
     form = SettleForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -127,7 +127,7 @@ def _log(request: HttpRequest, record: Any, words: str) -> None:
     )
 
 
-def _decide(desk: Desk, pk: int, given: dict[str, Any]) -> Settled:
+def _decide(desk: ManualResolution, pk: int, given: dict[str, Any]) -> Settled:
     retention: timedelta = configuration().policy.retention
     if given["decision"] == "rerun":
         return desk.rerun(pk)

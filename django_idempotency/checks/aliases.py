@@ -6,8 +6,8 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Warning, register
 from django.db import connections, router
 
+from ..conf.policy import Store
 from ..models import IdempotencyRecord
-from ..policy import Store
 from .configuration import TAG, valid_configuration
 from .databases import connection_of_records
 from .views import guarded_endpoints

@@ -10,8 +10,8 @@ from django.core.cache.backends.base import InvalidCacheBackendError
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from ..conf import Configuration
-from ..policy import Store
+from ..conf.policy import Store
+from ..conf.settings import Configuration
 from .configuration import TAG, valid_configuration
 from .views import options_of_views
 

@@ -7,8 +7,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, register
 from django.core.exceptions import ImproperlyConfigured
 
-from ..conf import OWN_SETTINGS, Configuration, SettingError, configuration, entry_of
-from ..policy import FIELDS
+from ..conf.policy import FIELDS
+from ..conf.settings import OWN_SETTINGS, Configuration, SettingError, configuration, entry_of
 
 TAG = "idempotency"
 """Tag of every check of this package."""

@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Warning, register
 
-from ..policy import Policy
+from ..conf.policy import Policy
 from .configuration import TAG
 from .views import guarded_endpoints
 

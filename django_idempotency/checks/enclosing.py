@@ -40,8 +40,8 @@ def encloses(middleware: Any) -> bool:
 
 def _encloses(function: FunctionType) -> bool:
     inner = unwrap(function)
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    decorated = inner is not function and any(isinstance(each, Atomic) for each in cells)
+    backend = [cell.cell_contents for cell in function.__closure__ or ()]
+    decorated = inner is not function and any(isinstance(each, Atomic) for each in backend)
     return any(
         any(name.endswith("get_response") for name in names)
         and (decorated or not names.isdisjoint({"atomic", "Atomic"}))

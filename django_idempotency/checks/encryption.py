@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, register
 
-from ..conf import Configuration
+from ..conf.settings import Configuration
 from .configuration import TAG, valid_configuration
 from .views import guarded_endpoints
 

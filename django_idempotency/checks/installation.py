@@ -8,10 +8,10 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections, router
 
+from ..conf.policy import Store
 from ..contract.endpoints import HIDDEN, Endpoint, State, endpoints
 from ..contract.middlewares import is_installed
 from ..models import IdempotencyRecord
-from ..policy import Store
 from ..running import is_migrate
 from .configuration import TAG, valid_configuration
 from .databases import VENDORS

@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Info, Tags, Warning, register
 
-from ..contract.endpoints import Door, Endpoint, State, endpoints
+from ..contract.endpoints import Adapter, Endpoint, State, endpoints
 from .configuration import TAG, valid_configuration
 
 
@@ -28,7 +28,9 @@ def check_pages(**kwargs: Any) -> list[CheckMessage]:
     if "PATHS" in getattr(settings, "IDEMPOTENCY", {}):
         return []
     pages = [
-        each for each in endpoints() if each.verdict.door is Door.MIDDLEWARE and each.takes_forms
+        each
+        for each in endpoints()
+        if each.verdict.adapter is Adapter.MIDDLEWARE and each.takes_forms
     ]
     return [_pages(pages)] if pages else []
 

@@ -6,8 +6,8 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, register
 
-from ..policy import Scope
-from ..stores.places import is_shared
+from ..conf.policy import Scope
+from ..stores.database.location import is_shared
 from .configuration import TAG, valid_configuration
 
 

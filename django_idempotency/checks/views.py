@@ -8,13 +8,13 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 from django.urls import get_resolver
 
-from ..class_views import class_of, mark_of
-from ..contract.endpoints import Door, Endpoint, State, endpoints, judge
+from ..adapters.base import OPTIONS
+from ..adapters.class_based import class_of, mark_of
+from ..conf.options import Options
+from ..conf.policy import Policy, Recheck, Store
+from ..contract.endpoints import Adapter, Endpoint, State, endpoints, judge
 from ..contract.middlewares import is_installed
 from ..contract.routes import Route, routes, write_methods
-from ..doors import OPTIONS
-from ..options import Options
-from ..policy import Policy, Recheck, Store
 from .configuration import TAG, valid_configuration
 
 
@@ -41,11 +41,11 @@ def check_recheck(**kwargs: Any) -> list[CheckMessage]:
     where the decorator stands; only the middleware comes before their checks."""
     if valid_configuration() is None or is_installed():
         return []
-    decorated = {Door.FUNCTION, Door.HANDLER}
+    decorated = {Adapter.FUNCTION, Adapter.HANDLER}
     late = dict.fromkeys(
         endpoint.view
         for endpoint, policy in guarded_endpoints()
-        if policy.recheck is Recheck.AUTHENTICATION and endpoint.verdict.door in decorated
+        if policy.recheck is Recheck.AUTHENTICATION and endpoint.verdict.adapter in decorated
     )
     return [_late(view) for view in late]
 

@@ -6,8 +6,8 @@ Django Ninja. A function view, and a permission class of the project's, may refu
 
 from typing import Any
 
-from ..class_views import class_of
-from ..ninja import operations_behind
+from ..adapters.class_based import class_of
+from ..adapters.ninja import operations_behind
 from .routes import View
 
 ALLOW_ANY = ("rest_framework.permissions", "AllowAny")

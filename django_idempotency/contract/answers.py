@@ -2,20 +2,20 @@
 
 import json
 
-from ..conf import configuration
-from ..lifecycle.operators import Desk
+from ..conf.settings import configuration
+from ..operations.resolution import ManualResolution
 from ..protocol.record import StoredResponse
 
 JSON = "application/json"
 
 
-def desk_of(using: str) -> Desk:
+def desk_of(using: str) -> ManualResolution:
     """Return the desk at which answers are encrypted if the settings say so by now.
 
     :param using: alias of the database
     """
     settings = configuration()
-    return Desk(using, settings.keyring, settings.policy.codec)
+    return ManualResolution(using, settings.keyring, settings.policy.codec)
 
 
 def answer_of(status: int, body: bytes, content_type: str = JSON) -> StoredResponse:

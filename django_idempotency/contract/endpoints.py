@@ -1,6 +1,6 @@
-"""Which endpoints are guarded, by which door, under which policy; and why the others are not.
+"""Which endpoints are guarded, by which adapter, under which policy; and why the others are not.
 
-The doors decide that for one request at a time. Here their own functions are asked without one.
+The adapters decide that for one request at a time. Here their own functions are asked without one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,13 +12,13 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLResolver, get_resolver
 
-from ..class_views import class_of, class_policy, handler_name, handler_place, mark_of
-from ..conf import Configuration, configuration
-from ..doors import EXEMPT, OPTIONS, options_of, resolve_policy
-from ..ninja import operations_behind
-from ..permissions import belongs_to_admin
-from ..places import Place, named, place_of
-from ..policy import Anonymous, Policy, Scope
+from ..adapters.base import EXEMPT, OPTIONS, options_of, resolve_policy
+from ..adapters.class_based import class_of, class_policy, handler_name, handler_place, mark_of
+from ..adapters.layers import belongs_to_admin
+from ..adapters.ninja import operations_behind
+from ..adapters.position import Place, named, place_of
+from ..conf.policy import Anonymous, Policy, Scope
+from ..conf.settings import Configuration, configuration
 from .admission import admits_anybody
 from .middlewares import is_installed
 from .routes import Route, View, routes, write_methods
@@ -36,7 +36,7 @@ class State(StrEnum):
     FAILS = "fails"
 
 
-class Door(StrEnum):
+class Adapter(StrEnum):
     """Where an endpoint got its guard."""
 
     MIDDLEWARE = "middleware"
@@ -47,10 +47,10 @@ class Door(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Protection:
     """What holds for one method of one view.
 
-    :param door: ``None`` if it is not guarded
+    :param adapter: ``None`` if it is not guarded
     :param policy: ``None`` if it is not guarded
     :param reason: why it is exempt, or fails
     :param hides: name of a decorator that cannot be asked before a replay
@@ -58,7 +58,7 @@ class Verdict:
     """
 
     state: State
-    door: Door | None = None
+    adapter: Adapter | None = None
     policy: Policy | None = None
     reason: str = ""
     hides: str = ""
@@ -80,7 +80,7 @@ class Endpoint:
     example: str
     method: str
     view: str
-    verdict: Verdict
+    verdict: Protection
     admits_anybody: bool = False
     takes_forms: bool = False
 
@@ -150,7 +150,7 @@ def _endpoints(found: Iterable[Route]) -> Iterator[Endpoint]:
             yield from new
 
 
-def judge(view: View, method: str, path: str) -> Verdict:
+def judge(view: View, method: str, path: str) -> Protection:
     """Return what holds for requests with this method.
 
     :param view: what the URLconf names
@@ -166,7 +166,7 @@ def judge(view: View, method: str, path: str) -> Verdict:
         verdict = _handler(view, view_class, method, path)
     policy = verdict.policy
     if policy is not None and method not in policy.methods:
-        return Verdict(State.EXEMPT, reason=f"its policy guards {_listed(policy.methods)} only")
+        return Protection(State.EXEMPT, reason=f"its policy guards {_listed(policy.methods)} only")
     return verdict
 
 
@@ -189,48 +189,48 @@ def _is_format_suffix(route: Route, new: list[Endpoint], known: dict[str, list[E
     ]
 
 
-def _function(view: Any, path: str) -> Verdict:
+def _function(view: Any, path: str) -> Protection:
     if hasattr(view, OPTIONS):
-        return Verdict(State.GUARDED, Door.FUNCTION, resolve_policy(path, view))
+        return Protection(State.GUARDED, Adapter.FUNCTION, resolve_policy(path, view))
     if hasattr(view, EXEMPT):
-        return Verdict(State.EXEMPT, reason=getattr(view, EXEMPT))
+        return Protection(State.EXEMPT, reason=getattr(view, EXEMPT))
     return _unless_hidden(_middleware(view, path), place_of(view))
 
 
-def _operation(operation: Any, view: Any, path: str) -> Verdict:
+def _operation(operation: Any, view: Any, path: str) -> Protection:
     """What holds for an operation of Django Ninja."""
     function = operation.view_func
     if hasattr(function, EXEMPT):
-        return Verdict(State.EXEMPT, reason=getattr(function, EXEMPT))
-    door = Door.FUNCTION if hasattr(function, OPTIONS) else Door.VIEW
+        return Protection(State.EXEMPT, reason=getattr(function, EXEMPT))
+    adapter = Adapter.FUNCTION if hasattr(function, OPTIONS) else Adapter.VIEW
     if hasattr(function, OPTIONS) or hasattr(operation, OPTIONS):
-        verdict = Verdict(State.GUARDED, door, resolve_policy(path, operation, function))
+        verdict = Protection(State.GUARDED, adapter, resolve_policy(path, operation, function))
     else:
         verdict = _middleware(view, path)
     # What is decorated itself has its guard where it says.
-    return verdict if door is Door.FUNCTION else _unless_hidden(verdict, place_of(function))
+    return verdict if adapter is Adapter.FUNCTION else _unless_hidden(verdict, place_of(function))
 
 
-def _unless_hidden(verdict: Verdict, place: Place) -> Verdict:
+def _unless_hidden(verdict: Protection, place: Place) -> Protection:
     if verdict.state is not State.GUARDED or place.hidden is None:
         return replace(verdict, is_opaque=place.opaque)
-    return Verdict(State.FAILS, policy=verdict.policy, reason=HIDDEN, hides=named(place.hidden))
+    return Protection(State.FAILS, policy=verdict.policy, reason=HIDDEN, hides=named(place.hidden))
 
 
-def _handler(view: Any, view_class: type, method: str, path: str) -> Verdict:
+def _handler(view: Any, view_class: type, method: str, path: str) -> Protection:
     try:
         handler = _handler_of(view, view_class, method)
     except ImproperlyConfigured as error:
         verdict = _unmarked(view, view_class, path)
-        fails = Verdict(State.FAILS, policy=verdict.policy, reason=str(error))
+        fails = Protection(State.FAILS, policy=verdict.policy, reason=str(error))
         return fails if verdict.state is State.GUARDED else verdict
     options = mark_of(handler, OPTIONS)
     if options is not None:
         policy = resolve_policy(path, view_class).override(**options)
-        return Verdict(State.GUARDED, Door.HANDLER, policy)
+        return Protection(State.GUARDED, Adapter.HANDLER, policy)
     reason = mark_of(handler, EXEMPT)
     if reason is not None:
-        return Verdict(State.EXEMPT, reason=reason)
+        return Protection(State.EXEMPT, reason=reason)
     return _unless_hidden(_unmarked(view, view_class, path), handler_place(view_class, handler))
 
 
@@ -239,38 +239,38 @@ def _handler_of(view: Any, view_class: type, method: str) -> Any:
     return getattr(view_class, handler_name(view_class, name))
 
 
-def _unmarked(view: Any, view_class: type, path: str) -> Verdict:
+def _unmarked(view: Any, view_class: type, path: str) -> Protection:
     """What class, view and middleware say of a handler that says nothing itself."""
     outside = _around(view, path)
     watched = None if outside.policy is None else options_of(view)
     policy = class_policy(view_class, watched, path)
     if policy is not None:
         own = hasattr(view_class, OPTIONS)
-        return Verdict(State.GUARDED, Door.CLASS if own else outside.door, policy)
+        return Protection(State.GUARDED, Adapter.CLASS if own else outside.adapter, policy)
     reason = getattr(view_class, EXEMPT, None)
-    return outside if reason is None else Verdict(State.EXEMPT, reason=reason)
+    return outside if reason is None else Protection(State.EXEMPT, reason=reason)
 
 
-def _around(view: Any, path: str) -> Verdict:
+def _around(view: Any, path: str) -> Protection:
     """What stands around a class-based view."""
     if hasattr(view, OPTIONS):
-        return Verdict(State.GUARDED, Door.VIEW, resolve_policy(path, view))
+        return Protection(State.GUARDED, Adapter.VIEW, resolve_policy(path, view))
     if hasattr(view, EXEMPT):
-        return Verdict(State.EXEMPT, reason=getattr(view, EXEMPT))
+        return Protection(State.EXEMPT, reason=getattr(view, EXEMPT))
     return _middleware(view, path)
 
 
-def _middleware(view: Any, path: str) -> Verdict:
+def _middleware(view: Any, path: str) -> Protection:
     """What the middleware does with a view that does not look after itself."""
     if belongs_to_admin(view):
-        return Verdict(State.EXEMPT, reason=ADMIN)
+        return Protection(State.EXEMPT, reason=ADMIN)
     known = configuration()
     reason = known.exemption(path)
     if reason is not None:
-        return Verdict(State.EXEMPT, reason=reason)
+        return Protection(State.EXEMPT, reason=reason)
     if is_installed() and known.covers(path):
-        return Verdict(State.GUARDED, Door.MIDDLEWARE, known.policy_for(path))
-    return Verdict(State.UNGUARDED)
+        return Protection(State.GUARDED, Adapter.MIDDLEWARE, known.policy_for(path))
+    return Protection(State.UNGUARDED)
 
 
 def _name(view: Any, method: str) -> str:

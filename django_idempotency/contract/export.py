@@ -26,7 +26,7 @@ def endpoint_as_data(endpoint: Endpoint) -> dict[str, Any]:
         "state": str(verdict.state),
         "settled": endpoint.is_settled,
         "reason": verdict.reason,
-        "guarded_by": None if verdict.door is None else str(verdict.door),
+        "guarded_by": None if verdict.adapter is None else str(verdict.adapter),
         "policy": None if verdict.policy is None else facts(verdict.policy),
     }
 

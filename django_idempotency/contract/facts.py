@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..http.guard import UNPROTECTED, Status
-from ..policy import Errors, Fingerprint, InFlight, OnOutage, Policy, Scope
+from ..conf.policy import Errors, Fingerprint, InFlight, OnOutage, Policy, Scope
+from ..guard.guard import UNPROTECTED, Status
 from ..protocol.problems import Problem
 from . import words
 from .problems import problems_of

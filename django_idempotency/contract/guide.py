@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from ..policy import Policy
+from ..conf.policy import Policy
 from ..protocol.problems import Code, Problem
 from . import words
 from .endpoints import Endpoint, State

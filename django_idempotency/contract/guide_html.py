@@ -89,6 +89,6 @@ def _rows(errors: Iterable[Error]) -> SafeString:
 
 
 def _code(text: str) -> SafeString:
-    """Texts of the guide are Markdown, of which only code and emphasis are used."""
+    """Sql of the guide are Markdown, of which only code and emphasis are used."""
     marked = re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
     return mark_safe(re.sub(r"\*(\w+)\*", r"<em>\1</em>", marked))  # noqa: S308  (escaped above)

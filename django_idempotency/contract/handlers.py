@@ -2,9 +2,9 @@
 
 from django.db import router
 
+from ..conf.policy import Policy, Store
+from ..conf.values import name_of
 from ..models import IdempotencyRecord
-from ..policy import Policy, Store
-from ..values import name_of
 from .endpoints import endpoints
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from ..policy import Anonymous, OnOutage, Policy
+from ..conf.policy import Anonymous, OnOutage, Policy
 from ..protocol import problems
 from ..protocol.problems import Code, Problem
 from . import words

@@ -7,9 +7,9 @@ from typing import Any
 from django.urls import URLResolver
 from django.utils.regex_helper import normalize
 
-from ..class_views import class_of, works_in_dispatch
-from ..layers import captured
-from ..ninja import operations_behind
+from ..adapters.class_based import class_of, works_in_dispatch
+from ..adapters.layers import captured
+from ..adapters.ninja import operations_behind
 
 View = Callable[..., Any]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from posixpath import commonpath
 
-from ..policy import Fingerprint, InFlight, Policy
+from ..conf.policy import Fingerprint, InFlight, Policy
 from ..protocol.keys import KeyFormat
 from . import words
 from .endpoints import Endpoint, State
@@ -29,7 +29,7 @@ TERMINAL: Columns = {
     "KEPT": lambda endpoint, policy: words.short(policy.retention),
     "OTHER BODY": lambda endpoint, policy: another_body(policy),
     "IN FLIGHT": lambda endpoint, policy: in_flight(policy),
-    "GUARDED BY": lambda endpoint, policy: str(endpoint.verdict.door).removeprefix("decorated "),
+    "GUARDED BY": lambda endpoint, policy: str(endpoint.verdict.adapter).removeprefix("decorated "),
 }
 MARKDOWN: Columns = {
     "endpoint": lambda endpoint, policy: f"`{endpoint.method} {endpoint.path}`",
@@ -40,7 +40,7 @@ MARKDOWN: Columns = {
     "in flight": lambda endpoint, policy: in_flight(policy),
     "not stored": lambda endpoint, policy: not_stored(policy),
     "replays carry": lambda endpoint, policy: replays(policy),
-    "guarded by": lambda endpoint, policy: str(endpoint.verdict.door),
+    "guarded by": lambda endpoint, policy: str(endpoint.verdict.adapter),
 }
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.conf import settings
 
-from ..conf import configuration
+from ..conf.settings import configuration
 from .endpoints import endpoints
 
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from inspect import getdoc
 
-from ..policy import Anonymous, Fingerprint, InFlight, Interrupted, OnOutage, Policy, Scope
+from ..conf.policy import Anonymous, Fingerprint, InFlight, Interrupted, OnOutage, Policy, Scope
 from ..protocol.keys import KeyFormat
 
 _KEYS = {

@@ -5,7 +5,7 @@ import uuid
 
 from django.http import HttpResponse
 
-from ..policy import Policy
+from ..conf.policy import Policy
 from ..protocol.problems import Problem
 
 MEDIA_TYPE = "application/problem+json"

@@ -1,6 +1,9 @@
 """Responses as plain data, and back."""
 
-from collections.abc import Iterator
+import json
+import re
+import string
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from time import time
@@ -12,14 +15,161 @@ from django.http.response import HttpResponseBase
 from django.utils.http import http_date
 from django.utils.translation import get_language
 
-from ..codecs import Owner, decode, encode
-from ..conf import configuration
-from ..policy import Policy
+from ..conf.policy import Policy
+from ..conf.settings import configuration
+from ..protocol.canonical import plain_text
+from ..protocol.codecs import Owner, decode, encode
 from ..protocol.record import Omitted, StoredResponse
 from ..remember import Memory
-from . import csrf
-from .attributes import attributes_of, restore
-from .redaction import BODY_HEADERS, Opaque, redacted
+
+REASON = "reason_phrase"
+"""The attribute under which a reason phrase is stored that is not the status's usual one."""
+
+_STRUCTURED = {
+    f"{name}{suffix}"
+    for name in ("_csp_config", "_csp_update", "_csp_replace", "_csp_exempt")
+    for suffix in ("", "_ro")
+} | {"_csp_ro_config", "_csp_ro_update"}
+"""Notes that are more than a flag: Django's and django-csp's decorators for a view's policy."""
+
+DATA = "idempotency_data"
+"""What a response of Django REST framework was rendered from, where its body does not say so."""
+
+_OWN = {"closed", "exception", "_is_rendered", "_has_been_logged"}
+"""Flags that Django and Django REST framework keep about one object, not about the answer."""
+
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII).fullmatch
+
+
+def attributes_of(response: HttpResponseBase) -> dict[str, Any]:
+    """Return the notes on a response: its reason phrase and flags, and what CSP is told.
+
+    Flags are true or false, so none can be a credential. Other values are stored under known names
+    only, and only if they are plain data.
+    """
+    found = {name: value for name, value in vars(response).items() if _is_note(name, value)}
+    reason = getattr(response, "_reason_phrase", None)
+    if reason is not None:
+        found[REASON] = str(reason)
+    return found
+
+
+def _is_note(name: str, value: Any) -> bool:
+    if name in _STRUCTURED or name == DATA:
+        return plain_text(value) is not None
+    if not isinstance(value, bool) or name in _OWN or name.startswith("_idempotency"):
+        return False
+    return not hasattr(HttpResponse, name)
+
+
+def restore(response: HttpResponseBase, attributes: Mapping[str, Any]) -> None:
+    """Put the notes on a replay. What :func:`attributes_of` cannot have stored is left out."""
+    for name, value in _known(attributes):
+        setattr(response, name, value)
+
+
+def _known(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in attributes.items():
+        if name == REASON:
+            if isinstance(value, str) and not re.search(r"[\r\n\0]", value):
+                yield name, value
+        elif _NAME(name) and _is_note(name, value):
+            yield name, value
+
+
+REDACTED = "[redacted]"
+"""What stands in place of a value."""
+
+BODY_HEADERS = frozenset(
+    {"content-length", "content-md5", "content-digest", "repr-digest", "digest", "etag"}
+)
+"""Header fields that would say something untrue of a changed body (lower case)."""
+
+
+class Opaque(ValueError):
+    """A body cannot be looked into, so nobody can say that nothing secret is in it."""
+
+
+def redacted(body: bytes, fields: Collection[str]) -> bytes:
+    """Return the body with the values of some fields replaced; the same object if it has none.
+
+    :param fields: names, which are found at any depth, or paths from the top (``card.number``);
+        lists on the way are looked through
+    :raises Opaque: if the body is not JSON, or an object in it has a name twice
+    """
+    if not body or not fields:
+        return body
+    try:
+        document = json.loads(body, object_pairs_hook=_object)
+        paths = [tuple(each.split(".")) for each in fields]
+        found = [_redact(document, path, anywhere=len(path) == 1) for path in paths]
+        return json.dumps(document).encode() if any(found) else body
+    except (ValueError, RecursionError) as error:
+        raise Opaque from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return members
+
+
+def _redact(value: Any, path: tuple[str, ...], anywhere: bool) -> bool:
+    """Replace what the path leads to, in place; return whether there was anything."""
+    if isinstance(value, list):
+        return sum(_redact(item, path, anywhere) for item in value) > 0
+    if not isinstance(value, dict):
+        return False
+    name, *rest = path
+    found = False
+    for member, content in value.items():
+        if member == name and not rest:
+            value[member], found = REDACTED, True
+        elif member == name or anywhere:
+            found |= _redact(content, tuple(rest) or path, anywhere)
+    return found
+
+
+_ALPHABET = (string.ascii_letters + string.digits).encode()
+_SECRET, _TOKEN = 32, 64
+"""Characters of a secret and of a token (``django.middleware.csrf``)."""
+
+_RUNS = re.compile(rb"[A-Za-z0-9]{%d,}" % _TOKEN)
+_NUMBERS = bytes.maketrans(_ALPHABET, bytes(range(len(_ALPHABET))))
+
+
+def secret_of(meta: Mapping[str, Any]) -> bytes:
+    """Return the request's CSRF secret if a token may have been made of it; else nothing.
+
+    :param meta: the request's ``META``; ``get_token()`` notes there that it was called
+    """
+    secret = meta.get("CSRF_COOKIE") if meta.get("CSRF_COOKIE_NEEDS_UPDATE") else None
+    return secret.encode() if isinstance(secret, str) and len(secret) == _SECRET else b""
+
+
+def shows(text: bytes, secret: bytes) -> bool:
+    """Whether a text holds a secret or a token that was made of it.
+
+    A token is a mask and the secret, shifted by the mask letter by letter. So wherever a token
+    stands, the differences between letters that are 32 apart spell the secret. This finds it also
+    where an escape such as ``%3D`` leads into it.
+
+    :param secret: empty for none
+    """
+    if not secret:
+        return False
+    spelled = secret.translate(_NUMBERS)
+    return secret in text or any(
+        spelled in _differences(run[0].translate(_NUMBERS)) for run in _RUNS.finditer(text)
+    )
+
+
+def _differences(numbers: bytes) -> bytes:
+    size = len(_ALPHABET)
+    pairs = zip(numbers[_SECRET:], numbers, strict=False)
+    return bytes([(shifted - mask) % size for shifted, mask in pairs])
+
 
 LOCALE_MIDDLEWARE = "django.middleware.locale.LocaleMiddleware"
 
@@ -79,7 +229,7 @@ def _date(response: HttpResponseBase, policy: Policy, retention: timedelta | Non
         response[policy.expires_header] = http_date(now + retention.total_seconds())
 
 
-def freeze(
+def serialize(
     response: HttpResponseBase,
     policy: Policy,
     memory: Memory,
@@ -104,7 +254,7 @@ def freeze(
     headers = [
         (name, value)
         for name, value in response.items()
-        if name.lower() not in dropped and not csrf.shows(value.encode(), csrf_secret)
+        if name.lower() not in dropped and not shows(value.encode(), csrf_secret)
     ]
     headers += _language(response)
     plain = StoredResponse(
@@ -129,7 +279,7 @@ def _body_to_store(
     body = cast(HttpResponse, response).content
     if len(body) > policy.max_response_size:
         return Omitted.TOO_LARGE
-    if csrf.shows(body, csrf_secret) or (csrf_secret and _is_coded(response)):
+    if shows(body, csrf_secret) or (csrf_secret and _is_coded(response)):
         return Omitted.CSRF_TOKEN
     try:
         return redacted(body, policy.redacted_fields)
@@ -151,7 +301,7 @@ def _language(response: HttpResponseBase) -> Iterator[tuple[str, str]]:
         yield ("Content-Language", language)
 
 
-def thaw(stored: StoredResponse, policy: Policy, owner: Owner) -> HttpResponse:
+def deserialize(stored: StoredResponse, policy: Policy, owner: Owner) -> HttpResponse:
     """Return the response again, with the replay marker.
 
     :param owner: of the record that it was found in

@@ -8,7 +8,7 @@ from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.http import HttpRequest, QueryDict
 from django.http.request import split_domain_port
 
-from ..policy import CountHost, Fingerprint, Policy
+from ..conf.policy import CountHost, Fingerprint, Policy
 from ..protocol.fingerprint import Target, query_values
 
 _LOCAL = frozenset({"localhost", ".localhost", "127.0.0.1", "[::1]", "testserver"})

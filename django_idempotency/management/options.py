@@ -6,7 +6,7 @@ from datetime import timedelta
 from django.core.management.base import CommandError
 from django.db import connections, router
 
-from ..conf import configuration
+from ..conf.settings import configuration
 from ..models import IdempotencyRecord
 
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-import django_idempotency.indexes
+import django_idempotency.fields
 
 
 class Migration(migrations.Migration):
@@ -25,8 +25,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="idempotencyrecord",
-            index=django_idempotency.indexes.ClaimedIndex(
-                fields=["id"], name="idempotency_claimed"
-            ),
+            index=django_idempotency.fields.ClaimedIndex(fields=["id"], name="idempotency_claimed"),
         ),
     ]

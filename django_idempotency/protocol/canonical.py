@@ -5,6 +5,16 @@ import marshal
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+
+def plain_text(data: Any) -> str | None:
+    """Return data as JSON; ``None`` if it would not come back equal."""
+    try:
+        text = json.dumps(data, allow_nan=False)
+        return text if json.loads(text) == data else None
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
 Select = Callable[[Any], Any]
 """Returns the part of a document that counts. It changes nothing in place."""
 

@@ -1,6 +1,7 @@
-"""What a request may do, given the record that was found: a closed set of answers."""
+"""What may be said about an interrupted attempt."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from .record import Snapshot, State, StoredResponse
 
@@ -23,7 +24,7 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True)
-class Buried:
+class Tombstone:
     """The record is past its retention, and policy wants that to be known."""
 
 
@@ -32,15 +33,22 @@ class Claimed:
     """Nobody has completed this record: whoever gets its lock may run."""
 
 
-Decision = Replay | Mismatch | Expired | Buried | Claimed
+Decision = Replay | Mismatch | Expired | Tombstone | Claimed
 
 
 def decide(record: Snapshot, fingerprint: str) -> Decision:
     """Return what the record allows; expiry comes first, then the fingerprint (I7)."""
     if record.expired:
-        return Buried() if record.buried and record.response is not None else Expired()
+        return Tombstone() if record.buried and record.response is not None else Expired()
     if record.fingerprint != fingerprint:
         return Mismatch()
     if record.state is State.COMPLETED and record.response is not None:
         return Replay(record.response)
     return Claimed()
+
+
+class ResolverAnswer(StrEnum):
+    """What a resolver answers if it has no response."""
+
+    RUN_AGAIN = "run again"
+    STILL_UNKNOWN = "still unknown"

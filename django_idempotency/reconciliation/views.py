@@ -13,23 +13,23 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from ..codecs import Owner, Unreadable
-from ..conf import configuration
-from ..doors import Door
-from ..drf import IdempotencyError
+from ..adapters.base import Adapter
+from ..adapters.drf import IdempotencyError
+from ..conf.policy import Errors, Policy, Store, build
+from ..conf.settings import configuration
+from ..guard.factory import cache_store_of
 from ..http.principal import principal, scope_of
-from ..http.responses import thaw
-from ..http.stores import cache_store_of
+from ..http.responses import deserialize
 from ..models import IdempotencyRecord
-from ..policy import Errors, Policy, Store, build
 from ..protocol import problems
-from ..protocol.finding import Finding, Standing
+from ..protocol.codecs import Owner, Unreadable
 from ..protocol.keys import InvalidKey, parse_key
 from ..protocol.problems import Problem
 from ..protocol.record import StoredResponse
 from ..protocol.scope import scope_digest
+from ..protocol.status import OperationStatus, Standing
 from ..stores.base import Outage
-from ..stores.lookup import look_up
+from ..stores.database.lookup import look_up
 
 Json = dict[str, Any]
 
@@ -91,7 +91,7 @@ class OperationStatusView(APIView):
             raise NotFound(UNKNOWN)
         return Response(self.document(key, found, policy))
 
-    def document(self, key: str, found: Finding, policy: Policy) -> Json:
+    def document(self, key: str, found: OperationStatus, policy: Policy) -> Json:
         """Return what is said of an operation, as plain data. For subclasses to change."""
         status = found.response.status if found.response else None
         answer: Json = {
@@ -118,7 +118,7 @@ class OperationStatusView(APIView):
     def _refuse(self, problem: Problem, policy: Policy) -> HttpResponseBase:
         if policy.errors is Errors.DRF:
             raise IdempotencyError(problem)
-        return Door(self.request, policy).error(problem)
+        return Adapter(self.request, policy).error(problem)
 
 
 def _scope(request: Request, policy: Policy) -> str:
@@ -132,7 +132,7 @@ def _scope(request: Request, policy: Policy) -> str:
     return scope_digest(configuration().secret, scope_of(request, policy, owner))
 
 
-def _find(policy: Policy, scope: str, key: str) -> Finding | None:
+def _find(policy: Policy, scope: str, key: str) -> OperationStatus | None:
     if policy.store is Store.CACHE:
         found = cache_store_of(policy).look_up(scope, key)
     else:
@@ -146,7 +146,7 @@ def _shown(stored: StoredResponse, policy: Policy, owner: Owner) -> Json:
     if stored.omitted:
         return {"unavailable": stored.omitted.replace("_", " ")}
     try:
-        response = thaw(stored, policy, owner)
+        response = deserialize(stored, policy, owner)
     except Unreadable as error:
         return {"unavailable": str(error)}
     headers = [[name, value] for name, value in response.items()]

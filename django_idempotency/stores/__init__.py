@@ -1,1 +1,1 @@
-"""Where records live. Stores receive their parameters and never read settings."""
+"""Where records are kept."""

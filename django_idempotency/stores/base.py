@@ -65,7 +65,7 @@ class Store(Claims, Protocol):
     def exists(self, record_id: int) -> bool:
         """Whether there is such a record, whoever holds it."""
 
-    def renumber(self, record: Snapshot) -> None:
+    def bump_fencing_token(self, record: Snapshot) -> None:
         """Count an attempt that takes a locked record over."""
 
     def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:

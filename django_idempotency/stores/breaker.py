@@ -5,7 +5,7 @@ import threading
 from functools import cache
 from time import monotonic
 
-from ..background import after_fork
+from ..threads import after_fork
 from .base import Outage
 
 logger = logging.getLogger("django_idempotency")

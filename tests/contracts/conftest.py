@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from .operations import Case, Operation
-from .shop import Shop, open_shop
+from tests.contracts.operations import Case, Operation
+from tests.contracts.shop import Shop, open_shop
 
 
 @pytest.fixture(scope="session")

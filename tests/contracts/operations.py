@@ -20,8 +20,7 @@ from example_project.demo.stage import (
     TICKETS,
     new_key,
 )
-
-from .shop import Shop
+from tests.contracts.shop import Shop
 
 
 @dataclass(frozen=True)

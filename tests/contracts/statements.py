@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .operations import OPERATIONS
+from tests.contracts.operations import OPERATIONS
 
 Test = FunctionType
 

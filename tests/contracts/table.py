@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import django
 
-from .statements import STATEMENTS, Statement
+from tests.contracts.statements import STATEMENTS, Statement
 
 FOLDER = Path(__file__).parent
 MODULES = ("test_callers", "test_answers", "test_times")
@@ -86,8 +86,8 @@ def table(rows: list[Statement]) -> Iterator[str]:
     aspect = ""
     for row in rows:
         title, aspect = ("" if row.aspect == aspect else row.aspect), row.aspect
-        cells = (cell(row, contract) for contract in "ABCDE")
-        yield "| " + " | ".join([title, row.text, *cells]) + " |"
+        backend = (cell(row, contract) for contract in "ABCDE")
+        yield "| " + " | ".join([title, row.text, *backend]) + " |"
 
 
 def cell(row: Statement, contract: str) -> str:

@@ -20,8 +20,7 @@ import pytest
 from example_project.demo.client import Answer, Client
 from example_project.demo.rehearsal import Crash
 from example_project.demo.server import PROJECT, Example
-
-from .shop import new_database
+from tests.contracts.shop import new_database
 
 pytestmark = pytest.mark.processes
 
@@ -84,8 +83,8 @@ class World:
 
     def settle(self, *decisions: str) -> None:
         """What the command does, without starting a process for each."""
-        calls = ["from django_idempotency.lifecycle.operators import Desk"]
-        calls += [f"assert Desk('default').{each} == 'done'" for each in decisions]
+        calls = ["from django_idempotency.operations.resolution import ManualResolution"]
+        calls += [f"assert ManualResolution('default').{each} == 'done'" for each in decisions]
         self.example.manage("shell", "--verbosity", "0", "--command", "\n".join(calls))
 
 

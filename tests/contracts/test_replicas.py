@@ -9,8 +9,7 @@ from threading import Barrier
 import pytest
 
 from example_project.demo.client import Client
-
-from .shop import Shop
+from tests.contracts.shop import Shop
 
 pytestmark = pytest.mark.processes
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from example_project.demo.client import TIMEOUT
 from example_project.demo.provisioning import Hold
-
-from .shop import Shop
+from tests.contracts.shop import Shop
 
 ADDRESS = "http://127.0.0.1:8000"
 LATER = "# 60 minutes later"

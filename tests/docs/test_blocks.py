@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from .pages import DOCS, PAGES, ROOT, name_of, runnable, section, text_of
+from tests.docs.pages import DOCS, PAGES, ROOT, name_of, runnable, section, text_of
 
 pytestmark = pytest.mark.once
 
 PYTHON_ELSEWHERE = {
-    "docs/how-to/mangopay.md": "tests/test_howto.py::TestMangopay",
+    "docs/how-to/mangopay.md": "tests/docs/test_howto.py::TestMangopay",
     "docs/how-to/payment-gateways.md": "tests/docs/test_gateway_page.py",
     "docs/tutorial.md": "tests/docs/test_tutorial.py",
 }
@@ -22,7 +22,7 @@ PYTHON_ELSEWHERE = {
 
 SHELL_ELSEWHERE = {
     "README.md": "tests/docs/test_readme.py",
-    "docs/contract-command.md": "tests/test_contract_command.py",
+    "docs/contract-command.md": "tests/commands/test_contract_command.py",
     "docs/transcripts.md": "tests/contracts/test_transcripts.py",
     "docs/tutorial.md": "tests/docs/test_tutorial.py",
 }

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-from django_idempotency.drf import IdempotencyError
+from django_idempotency.adapters.drf import IdempotencyError
+from django_idempotency.conf.policy import Policy
 from django_idempotency.http.problems import problem_response
-from django_idempotency.policy import Policy
 from django_idempotency.protocol import problems
 from django_idempotency.protocol.problems import Code, Problem
-
-from .pages import DOCS, blocks, rows, section, text_of
+from tests.docs.pages import DOCS, blocks, rows, section, text_of
 
 pytestmark = pytest.mark.once
 

@@ -9,11 +9,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from django_idempotency.test import assert_idempotent, crash, lost_response
-from tests.doors import MIDDLEWARE
+from tests.docs.pages import DOCS, blocks, text_of
 from tests.shop import models
 from tests.shop.models import Order
-
-from .pages import DOCS, blocks, text_of
+from tests.support.adapters import MIDDLEWARE
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from .pages import DOCS, ROOT, rows, text_of
+from tests.docs.pages import DOCS, ROOT, rows, text_of
 
 pytestmark = pytest.mark.once
 

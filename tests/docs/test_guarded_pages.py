@@ -12,11 +12,10 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework.test import APIClient
 
 from django_idempotency.test import assert_idempotent
-from tests.doors import MIDDLEWARE
+from tests.docs.pages import DOCS, blocks, text_of
 from tests.shop import models
 from tests.shop.models import Order
-
-from .pages import DOCS, blocks, text_of
+from tests.support.adapters import MIDDLEWARE
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 

@@ -7,8 +7,7 @@ import pytest
 from django.core.management.base import BaseCommand
 
 from django_idempotency.management.commands.purge_idempotency_records import Command
-
-from .pages import DOCS, ROOT, every_page, rows, section, text_of
+from tests.docs.pages import DOCS, ROOT, every_page, rows, section, text_of
 
 pytestmark = pytest.mark.once
 

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from .pages import DOCS, PAGES, ROOT, blocks, every_page, links, name_of, resolves, text_of
+from tests.docs.pages import (
+    DOCS,
+    PAGES,
+    ROOT,
+    blocks,
+    every_page,
+    links,
+    name_of,
+    resolves,
+    text_of,
+)
 
 pytestmark = pytest.mark.once
 

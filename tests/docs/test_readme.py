@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .pages import ROOT, blocks, rows, section, text_of
+from tests.docs.pages import ROOT, blocks, rows, section, text_of
 
 pytestmark = pytest.mark.once
 

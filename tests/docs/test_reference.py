@@ -12,9 +12,8 @@ from django.dispatch import Signal
 
 import django_idempotency.management.commands as commands
 from django_idempotency import decorators, remember, signals, test
-from django_idempotency.lifecycle.operation import Operation
-
-from .pages import DOCS, PAGES, ROOT, every_page, rows, section, text_of
+from django_idempotency.operations.base import Operation
+from tests.docs.pages import DOCS, PAGES, ROOT, every_page, rows, section, text_of
 
 pytestmark = pytest.mark.once
 

@@ -11,11 +11,14 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
-from django_idempotency.conf import OWN_SETTINGS, Configuration, configuration
+from django_idempotency.conf.policy import FIELDS
+from django_idempotency.conf.settings import (
+    OWN_SETTINGS,
+    Configuration,
+    configuration,
+)
 from django_idempotency.decorators import idempotent
-from django_idempotency.policy import FIELDS
-
-from .pages import DOCS, blocks, rows, section, text_of
+from tests.docs.pages import DOCS, blocks, rows, section, text_of
 
 pytestmark = pytest.mark.once
 

@@ -7,10 +7,9 @@ import pytest
 from django.test import override_settings
 from django.urls import path
 
-from tests.doors import MIDDLEWARE
+from tests.docs.pages import DOCS, blocks, text_of
 from tests.shop import models, views
-
-from .pages import DOCS, blocks, text_of
+from tests.support.adapters import MIDDLEWARE
 
 pytestmark = pytest.mark.once
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.docs.pages import DOCS, ROOT, text_of
 from tests.docs.tutorial import Reader
-from tests.elsewhere import LEFT_BEHIND
+from tests.support.elsewhere import LEFT_BEHIND
 
 pytestmark = [pytest.mark.once, pytest.mark.processes]
 

@@ -18,9 +18,8 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework.response import Response
 
 from django_idempotency.decorators import idempotent
-
-from . import views
-from .models import Order
+from tests.shop import views
+from tests.shop.models import Order
 
 
 async def buy(data: Any) -> tuple[int, dict[str, Any]]:

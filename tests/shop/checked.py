@@ -17,9 +17,8 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from django_idempotency.decorators import idempotent
-
-from . import async_views, ninja_views
-from .views import answer, rest_answer
+from tests.shop import async_views, ninja_views
+from tests.shop.views import answer, rest_answer
 
 asked: list[str] = []
 """Names of the users who were asked for, one per time."""

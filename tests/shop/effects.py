@@ -18,9 +18,8 @@ from rest_framework.viewsets import ViewSet
 from django_idempotency.decorators import idempotent
 from django_idempotency.remember import do_not_remember
 from django_idempotency.resolving import STILL_UNKNOWN
-
-from .models import Order
-from .views import Broken
+from tests.shop.models import Order
+from tests.shop.views import Broken
 
 charges: list[str] = []
 """What the outside world has seen: items that were charged."""

@@ -7,8 +7,7 @@ from ninja import NinjaAPI, Router, Schema, Status
 from rest_framework.authtoken.models import Token
 
 from django_idempotency.decorators import idempotency_exempt, idempotent
-
-from . import async_views, views
+from tests.shop import async_views, views
 
 
 class OrderIn(Schema):

@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from . import async_views, effects, ninja_views, views
+from tests.shop import async_views, effects, ninja_views, views
 
 urlpatterns = [
     path("admin/", admin.site.urls),

@@ -1,4 +1,4 @@
-"""One purchase, behind every kind of view and both doors."""
+"""One purchase, behind every kind of view and both adapters."""
 
 import json
 from collections.abc import Callable
@@ -19,8 +19,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet, ViewSet
 
 from django_idempotency.decorators import idempotency_exempt, idempotent
-
-from .models import Order
+from tests.shop.models import Order
 
 
 def nothing() -> None:

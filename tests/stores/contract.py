@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from django_idempotency.lifecycle.errors import LostRecord
-from django_idempotency.lifecycle.operation import InFlight, Operation, Started
-from django_idempotency.protocol.decision import Buried, Mismatch, Replay
+from django_idempotency.operations.base import InFlight, Operation, Started
+from django_idempotency.operations.errors import LostRecord
+from django_idempotency.protocol.decision import Mismatch, Replay, Tombstone
 from django_idempotency.protocol.record import Claim, Omitted, StoredResponse
 from tests.conftest import in_thread
 
@@ -43,7 +43,7 @@ class StoreContract(ABC):
     def several_writers(self) -> None:
         if self.one_writer:
             pytest.skip(
-                "SQLite has one writer: duplicates wait for it, as tests/test_races.py shows"
+                "SQLite has one writer: duplicates wait for it (tests/behaviour/test_races.py)"
             )
 
     @abstractmethod
@@ -279,8 +279,8 @@ class StoreContract(ABC):
     def test_a_tombstone_is_told_apart(self) -> None:
         kept = {"tombstone": timedelta(hours=1)}
         self.complete(lasts=AT_ONCE, **kept)
-        assert self.answer(**kept) == Buried()
-        assert self.answer(**kept, fingerprint="1:b") == Buried()
+        assert self.answer(**kept) == Tombstone()
+        assert self.answer(**kept, fingerprint="1:b") == Tombstone()
 
     def test_a_purge_leaves_what_lives(self) -> None:
         """I14."""

@@ -7,19 +7,16 @@ import pytest
 from django.core.cache import caches
 from django_redis import get_redis_connection
 
-from django_idempotency.lifecycle.lease import LeaseHold
-from django_idempotency.lifecycle.non_atomic import NonAtomicOperation, run_again, still_unknown
-from django_idempotency.lifecycle.operation import InFlight, Operation, Started, Unknown
-from django_idempotency.lifecycle.renewing import renewer
-from django_idempotency.protocol.decision import Replay
+from django_idempotency.operations.base import InFlight, Operation, Started, Unknown
+from django_idempotency.operations.lease import Lease, renewer
+from django_idempotency.operations.non_atomic import NonAtomicOperation, run_again, still_unknown
+from django_idempotency.protocol.decision import Replay, ResolverAnswer
 from django_idempotency.protocol.envelope import record_name
 from django_idempotency.protocol.record import Claim
-from django_idempotency.protocol.verdict import Verdict
-from django_idempotency.stores.cache import CacheStore
+from django_idempotency.stores.cache.store import CacheStore
 from tests.conftest import let_go
-from tests.redis_server import RedisServer
-
-from .contract import AT_ONCE, CREATED, StoreContract, a_claim
+from tests.stores.contract import AT_ONCE, CREATED, StoreContract, a_claim
+from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.once
 
@@ -29,9 +26,9 @@ LEASE = timedelta(minutes=1)
 
 def leased(
     cache: str, claim: Claim, lease: timedelta = LEASE, resolve: Any = run_again
-) -> tuple[Operation, LeaseHold]:
+) -> tuple[Operation, Lease]:
     store = CacheStore(cache, SECRET, lease)
-    hold = LeaseHold(store)
+    hold = Lease(store)
     return NonAtomicOperation(store, claim, hold, resolve), hold
 
 
@@ -78,10 +75,10 @@ class LeaseContract(StoreContract):
         stalled.begin()
         renewer.drop(hold)
 
-        def meanwhile(asking: Any) -> Verdict:
+        def meanwhile(asking: Any) -> ResolverAnswer:
             assert hold.renew() is None
             assert stalled.finish(CREATED)
-            return Verdict.RUN_AGAIN
+            return ResolverAnswer.RUN_AGAIN
 
         retry, _ = leased(self.cache, a_claim(), resolve=meanwhile)
         assert retry.begin() == InFlight()
@@ -92,7 +89,7 @@ class LeaseContract(StoreContract):
         stalled.begin()
         renewer.drop(hold)
         record = replace(hold._record, fresh=False, held=False)
-        early, late = (LeaseHold(CacheStore(self.cache, SECRET, AT_ONCE)) for _ in "12")
+        early, late = (Lease(CacheStore(self.cache, SECRET, AT_ONCE)) for _ in "12")
         for each in (early, late):
             each._store._name = hold._store._name
         assert early.take(record, timedelta(0)) is not None

@@ -3,18 +3,17 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from django_idempotency.lifecycle.atomic import AtomicOperation
-from django_idempotency.lifecycle.operation import Operation, Started
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.operations.atomic import AtomicOperation
+from django_idempotency.operations.base import Operation, Started
 from django_idempotency.protocol.decision import Replay
 from django_idempotency.protocol.record import Claim, State
-from django_idempotency.stores.cached_db import CachedDatabaseStore
-from django_idempotency.stores.claims import PostgresqlClaim
-from django_idempotency.stores.db import DatabaseStore
-from django_idempotency.stores.writer import writer_of
-from tests.redis_server import RedisServer
-
-from .contract import CREATED, StoreContract, a_claim
+from django_idempotency.stores.cache.cached_database import CachedDatabaseStore
+from django_idempotency.stores.cache.replay_cache import writer_of
+from django_idempotency.stores.database.claims import PostgresqlClaim
+from django_idempotency.stores.database.store import DatabaseStore
+from tests.stores.contract import CREATED, StoreContract, a_claim
+from tests.support.redis_server import RedisServer
 
 
 @pytest.mark.django_db(transaction=True)

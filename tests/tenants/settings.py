@@ -2,8 +2,8 @@
 
 import os
 
-from tests.databases import settings_of
-from tests.redis_server import caches
+from tests.support.databases import settings_of
+from tests.support.redis_server import caches
 
 SECRET_KEY = "only-for-tests-and-long-enough"
 USE_TZ = True

@@ -13,10 +13,10 @@ from django_tenants.utils import schema_context
 
 from django_idempotency.contrib.replays.counting import counter
 from django_idempotency.contrib.replays.models import ReplayCount
-from django_idempotency.lifecycle.renewing import renewer
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.stores.places import place_of, place_of_records
-from django_idempotency.stores.writer import writer_of
+from django_idempotency.operations.lease import renewer
+from django_idempotency.stores.cache.replay_cache import writer_of
+from django_idempotency.stores.database.location import place_of, place_of_records
 from tests.shop.models import Order
 
 SHOPS = ("t1", "t2")

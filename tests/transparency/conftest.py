@@ -7,7 +7,7 @@ import pytest
 from rest_framework.authtoken.models import Token
 
 from tests.conftest import Caller
-from tests.doors import MIDDLEWARE
+from tests.support.adapters import MIDDLEWARE
 from tests.transparency import project
 from tests.transparency.project import BARE, handled, seen
 
@@ -27,9 +27,9 @@ def bare(settings: Any, caller: Caller) -> Callable[..., Any]:
     def post(url: str, data: Any = None, **extra: Any) -> Any:
         middlewares = settings.MIDDLEWARE
         settings.MIDDLEWARE = [name for name in middlewares if name != MIDDLEWARE]
-        door = next((door for door in BARE if url.startswith(door)), "")
+        adapter = next((adapter for adapter in BARE if url.startswith(adapter)), "")
         somebody = Caller(f"bare-{Token.objects.count()}")
-        response = somebody.post(BARE.get(door, door) + url[len(door) :], data, **extra)
+        response = somebody.post(BARE.get(adapter, adapter) + url[len(adapter) :], data, **extra)
         settings.MIDDLEWARE = middlewares
         return response
 

@@ -1,4 +1,4 @@
-"""Views, middlewares and doors of a project that is guarded in one run and bare in the next."""
+"""Views, middlewares and adapters of a project that is guarded in one run and bare in the next."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,10 +30,10 @@ from rest_framework.routers import SimpleRouter
 from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
-from tests.doors import MIDDLEWARE, Door
 from tests.shop import urls as shop
 from tests.shop import views
 from tests.shop.models import Order
+from tests.support.adapters import MIDDLEWARE, Adapter
 
 MARKER = "Idempotency-Replayed"
 BARE = {
@@ -202,11 +202,11 @@ urlpatterns = [
 ]
 
 own_doors = pytest.mark.parametrize(
-    "door",
+    "adapter",
     [
-        Door(door, middleware, atomic_requests)
+        Adapter(adapter, middleware, atomic_requests)
         for atomic_requests in (False, True)
-        for door, middleware in (
+        for adapter, middleware in (
             ("/plain/", True),
             ("/drf/", True),
             ("/decorated/", False),

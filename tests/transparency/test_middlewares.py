@@ -9,45 +9,45 @@ from django.core import signals
 
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
-from tests.doors import MIDDLEWARE, Door, every_door, few_doors
 from tests.shop.models import Order
+from tests.support.adapters import MIDDLEWARE, Adapter, every_door, few_doors
 from tests.transparency.project import MARKER, OUTCOMES, handled, install, own_doors, seen, taken
 
 
 @pytest.mark.once
 class TestOtherMiddlewares:
     @every_door
-    def test_see_the_same(self, door: str, caller: Caller, settings: Any) -> None:
+    def test_see_the_same(self, adapter: str, caller: Caller, settings: Any) -> None:
         """The key is the only difference; for the bare view see the next test."""
         install(settings, "Outer", "Inner")
         for outcome in OUTCOMES:
-            caller.post(door, {"outcome": outcome}, key=None)
+            caller.post(adapter, {"outcome": outcome}, key=None)
             without_key = taken()
-            caller.post(door, {"outcome": outcome}, key=f"k-{outcome}".replace(" ", "-"))
+            caller.post(adapter, {"outcome": outcome}, key=f"k-{outcome}".replace(" ", "-"))
             assert without_key[0] == ("Outer", "request")
             assert taken() == without_key
 
     @few_doors
     def test_see_what_they_see_without_the_package(
-        self, door: str, caller: Caller, settings: Any, bare: Any
+        self, adapter: str, caller: Caller, settings: Any, bare: Any
     ) -> None:
         install(settings, "Outer", "Inner")
         for outcome in OUTCOMES:
-            bare(door, {"outcome": outcome})
+            bare(adapter, {"outcome": outcome})
             expected = taken()
-            caller.post(door, {"outcome": outcome}, key=f"k-{outcome}".replace(" ", "-"))
+            caller.post(adapter, {"outcome": outcome}, key=f"k-{outcome}".replace(" ", "-"))
             assert taken() == expected
 
     @few_doors
     @pytest.mark.parametrize("name", ["Broken", "Http404"])
     def test_may_answer_for_an_exception(
-        self, door: str, name: str, caller: Caller, settings: Any
+        self, adapter: str, name: str, caller: Caller, settings: Any
     ) -> None:
         """I2: the answer is a result, the writes are undone."""
         install(settings, "Outer", "Converter")
         outcome = {"outcome": {"Broken": "raise 500", "Http404": "raise 404"}[name]}
-        first, retry = caller.post(door, outcome), caller.post(door, outcome)
-        if name == "Broken" or "function" in door:  # DRF answers itself for a 404
+        first, retry = caller.post(adapter, outcome), caller.post(adapter, outcome)
+        if name == "Broken" or "function" in adapter:  # DRF answers itself for a 404
             assert (first.status_code, first.json()) == (418, {"sorry": name})
         assert (retry.status_code, retry.content) == (first.status_code, first.content)
         assert ("Outer", "exception", name) not in seen
@@ -57,9 +57,9 @@ class TestOtherMiddlewares:
         assert not Order.objects.exists()
 
     @pytest.mark.parametrize(
-        "door",
+        "adapter",
         [
-            Door(path, True, atomic_requests)
+            Adapter(path, True, atomic_requests)
             for atomic_requests in (False, True)
             for path in (
                 "/template-function/",
@@ -73,14 +73,14 @@ class TestOtherMiddlewares:
         ids=str,
         indirect=True,
     )
-    def test_may_change_what_is_rendered(self, door: str, caller: Caller, settings: Any) -> None:
+    def test_may_change_what_is_rendered(self, adapter: str, caller: Caller, settings: Any) -> None:
         install(settings, "Outer", "Annotator")
-        first, retry = caller.post(door), caller.post(door)
+        first, retry = caller.post(adapter), caller.post(adapter)
         assert b"(checked)" in first.content
         assert (retry.content, retry[MARKER]) == (first.content, "true")
         # They see replays, too, and change nothing then; but Django renders no answer that
         # comes before a function view.
-        times = 1 if door == "/template-function/" else 2
+        times = 1 if adapter == "/template-function/" else 2
         hooks = [name for name, event, *_ in seen if event == "template response"]
         assert hooks == ["Annotator", "Outer"] * times
 
@@ -115,11 +115,11 @@ def events(caplog: Any) -> Iterator[Callable[[], list[Any]]]:
 @few_doors
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_signals_and_log_lines_are_the_same(
-    door: str, outcome: str, caller: Caller, bare: Any, events: Any
+    adapter: str, outcome: str, caller: Caller, bare: Any, events: Any
 ) -> None:
-    bare(door, {"outcome": outcome})
+    bare(adapter, {"outcome": outcome})
     expected = events()
-    caller.post(door, {"outcome": outcome})
+    caller.post(adapter, {"outcome": outcome})
     assert expected[0] == "started"
     assert events() == expected
 
@@ -128,21 +128,21 @@ def test_signals_and_log_lines_are_the_same(
 @own_doors
 @pytest.mark.parametrize("name", ["missing", "forbidden"])
 def test_refusals_are_logged_once(
-    door: str, name: str, caller: Caller, bare: Any, events: Any
+    adapter: str, name: str, caller: Caller, bare: Any, events: Any
 ) -> None:
-    bare(door + name)
+    bare(adapter + name)
     expected = events()
-    caller.post(door + name)
+    caller.post(adapter + name)
     assert events() == expected
 
 
 @pytest.mark.once
 @own_doors
-def test_handler404_answers(door: str, caller: Caller) -> None:
-    first, retry = caller.post(f"{door}missing"), caller.post(f"{door}missing")
+def test_handler404_answers(adapter: str, caller: Caller) -> None:
+    first, retry = caller.post(f"{adapter}missing"), caller.post(f"{adapter}missing")
     assert (first.status_code, retry.status_code, retry[MARKER]) == (404, 404, "true")
     assert retry.content == first.content
-    if "drf" not in door:
+    if "drf" not in adapter:
         assert first.content == b"Not here: no such plan"
         assert len(handled) == 1
 

@@ -11,8 +11,8 @@ from django.test import Client, RequestFactory
 
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
-from tests.doors import MIDDLEWARE, few_doors
 from tests.shop.models import Order
+from tests.support.adapters import MIDDLEWARE, few_doors
 from tests.transparency.project import CREDENTIALS, MARKER, own_doors
 
 
@@ -67,10 +67,10 @@ class TestResponses:
         "name", ["binary", "latin", "empty", "untyped", "conflict", "redirect", "missing"]
     )
     def test_the_first_is_the_bare_one_and_the_replay_is_the_first(
-        self, door: str, name: str, caller: Caller, bare: Any
+        self, adapter: str, name: str, caller: Caller, bare: Any
     ) -> None:
-        expected = bare(door + name)
-        first, retry = caller.post(door + name), caller.post(door + name)
+        expected = bare(adapter + name)
+        first, retry = caller.post(adapter + name), caller.post(adapter + name)
         assert retry[MARKER] == "true"
         del retry[MARKER]
         for each in (first, retry):
@@ -79,9 +79,9 @@ class TestResponses:
             assert dict(each.headers) == dict(expected.headers)
 
     @own_doors
-    def test_a_replayed_redirect_can_be_followed(self, door: str, caller: Caller) -> None:
-        assert caller.post(f"{door}redirect").url == "/admin/"
-        assert caller.post(f"{door}redirect").url == "/admin/"
+    def test_a_replayed_redirect_can_be_followed(self, adapter: str, caller: Caller) -> None:
+        assert caller.post(f"{adapter}redirect").url == "/admin/"
+        assert caller.post(f"{adapter}redirect").url == "/admin/"
 
     def test_other_replays_have_no_url(self, use_middleware: None, caller: Caller) -> None:
         for _ in range(2):
@@ -89,11 +89,11 @@ class TestResponses:
 
     @own_doors
     def test_credentials_and_hop_by_hop_headers_are_for_the_first_client_only(
-        self, door: str, caller: Caller, settings: Any
+        self, adapter: str, caller: Caller, settings: Any
     ) -> None:
         """I10."""
         settings.IDEMPOTENCY = {"EXCLUDED_HEADERS": ["X-Secret"]}
-        first, retry = (caller.post(f"{door}cookies", key="k-2") for _ in range(2))
+        first, retry = (caller.post(f"{adapter}cookies", key="k-2") for _ in range(2))
         assert first.cookies["session"].value == "secret"
         assert (first["X-Secret"], first["X-Own"]) == ("one time", "kept")
         assert (retry.content, retry[MARKER], retry["X-Own"]) == (first.content, "true", "kept")
@@ -101,7 +101,7 @@ class TestResponses:
         assert not {"X-Secret", *CREDENTIALS} & set(retry.headers)
         assert {first[name] for name in CREDENTIALS} == {"secret"}
 
-        first, retry = caller.post(f"{door}headers"), caller.post(f"{door}headers")
+        first, retry = caller.post(f"{adapter}headers"), caller.post(f"{adapter}headers")
         assert first["Connection"] == "of this connection"
         assert "of this connection" not in retry.headers.values()
         assert (retry["Location"], retry["ETag"]) == ("/a", '"1"')
@@ -111,37 +111,37 @@ class TestResponses:
     @own_doors
     @pytest.mark.parametrize("name", ["stream", "file", "large"])
     def test_what_cannot_be_stored_is_sent_once(
-        self, door: str, name: str, caller: Caller, settings: Any
+        self, adapter: str, name: str, caller: Caller, settings: Any
     ) -> None:
         """A stream is sent once."""
         settings.IDEMPOTENCY = {"MAX_RESPONSE_SIZE": 6}
-        first = caller.post(door + name)
+        first = caller.post(adapter + name)
         assert (first.status_code, first.getvalue()) == (201, b"one,two")
         for _ in range(2):
-            retry = caller.post(door + name)
+            retry = caller.post(adapter + name)
             assert (retry.status_code, MARKER in retry) == (409, False)
             assert retry.json()["code"] == "idempotency_response_unavailable"
             assert retry.json()["retryable"] is False
         assert Order.objects.count() == 1
 
     @own_doors
-    def test_a_session_is_saved_as_before(self, door: str, caller: Caller) -> None:
+    def test_a_session_is_saved_as_before(self, adapter: str, caller: Caller) -> None:
         session = caller._client.session
         for key, visits in (("k-1", 1), ("k-1", 1), ("k-2", 2)):
-            assert caller.post(f"{door}session", key=key).json() == {"visits": visits}
+            assert caller.post(f"{adapter}session", key=key).json() == {"visits": visits}
         assert caller._client.session["visits"] == 2
         assert caller._client.session.session_key == session.session_key
 
     @few_doors
     def test_are_compressed_for_those_who_ask(
-        self, door: str, caller: Caller, settings: Any
+        self, adapter: str, caller: Caller, settings: Any
     ) -> None:
         names = ("django.middleware.gzip.GZipMiddleware",)
         names += ("django.middleware.http.ConditionalGetMiddleware",)
         settings.MIDDLEWARE = [*names, *settings.MIDDLEWARE]
         data, asking = {"item": "x" * 200}, {"headers": {"accept-encoding": "gzip"}}
-        first, retry = caller.post(door, data, **asking), caller.post(door, data, **asking)
-        plain = caller.post(door, data)
+        first, retry = caller.post(adapter, data, **asking), caller.post(adapter, data, **asking)
+        plain = caller.post(adapter, data)
         assert first["Content-Encoding"] == retry["Content-Encoding"] == "gzip"
         assert "Content-Encoding" not in plain
         assert retry[MARKER] == plain[MARKER] == "true"

@@ -7,10 +7,10 @@ import pytest
 from django.test import Client
 from rest_framework.views import exception_handler
 
-from django_idempotency.drf import IdempotencyError
+from django_idempotency.adapters.drf import IdempotencyError
 from tests.conftest import Caller, in_thread, row_locks
-from tests.doors import MIDDLEWARE
 from tests.shop.models import Order
+from tests.support.adapters import MIDDLEWARE
 from tests.transparency.project import MARKER, handled
 
 
@@ -29,11 +29,11 @@ class TestDrfExceptionHandler:
         settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "EXCEPTION_HANDLER": name}
 
     @pytest.mark.parametrize("name", ["missing", "forbidden", "invalid"])
-    @pytest.mark.parametrize("door", ["/drf/", "/decorated-drf/"])
+    @pytest.mark.parametrize("adapter", ["/drf/", "/decorated-drf/"])
     def test_gets_what_the_view_raises_once(
-        self, door: str, name: str, caller: Caller, use_middleware: None
+        self, adapter: str, name: str, caller: Caller, use_middleware: None
     ) -> None:
-        first, retry = caller.post(door + name), caller.post(door + name)
+        first, retry = caller.post(adapter + name), caller.post(adapter + name)
         assert (retry.status_code, retry.content) == (first.status_code, first.content)
         assert len(handled) == (2 if name == "forbidden" else 1)
 

@@ -10,8 +10,8 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.schemas.generators import EndpointEnumerator
 
+from django_idempotency.conf.policy import PolicyError
 from django_idempotency.decorators import idempotent
-from django_idempotency.policy import PolicyError
 from tests.conftest import Caller
 from tests.shop import views
 from tests.shop.models import Order

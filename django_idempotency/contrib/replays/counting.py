@@ -8,8 +8,8 @@ from typing import Any
 from django.core import mail
 from django.db import connections
 
-from ...background import Background
-from ...stores.places import Place, place_of
+from ...stores.database.location import Place, place_of
+from ...threads import Background
 from .models import ReplayCount
 
 logger = logging.getLogger("django_idempotency")

@@ -4,10 +4,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from ...conf import configuration
+from ...conf.settings import configuration
 from ...stores.base import Outage
-from ...stores.cached_db import forget_all
-from ...stores.local_cache import is_local
+from ...stores.cache.cached_database import forget_all
+from ...stores.cache.local import is_local
 
 _NO_CACHE = (
     'IDEMPOTENCY["CACHE"] is not set, so there are no copies: every replay comes from the '

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ...conf import SettingError, configuration
+from ...conf.settings import SettingError, configuration
 from ...contract.endpoints import Endpoint, State, endpoints
 from ...contract.export import as_data
 from ...contract.guide import Guide, guide_to

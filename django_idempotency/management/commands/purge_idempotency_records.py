@@ -8,11 +8,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, OperationalError
 
-from ...conf import configuration
+from ...conf.policy import Store
+from ...conf.settings import configuration
 from ...contract.tombstones import longest_tombstone
-from ...policy import Store
-from ...stores.contention import is_contention
-from ...stores.db import DatabaseStore
+from ...stores.database.contention import is_contention
+from ...stores.database.store import DatabaseStore
 from ..options import alias, duration, number
 
 # SQLite takes 32766 parameters in one statement, PostgreSQL 65535.

@@ -7,12 +7,27 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
-from ...codecs import LOCKED, Codec, Keyring, NoKeys, Owner, Unreadable, Vault, recode, up_to_date
-from ...conf import configuration
+from ...conf.settings import configuration
+from ...protocol.codecs import (
+    LOCKED,
+    Cipher,
+    Codec,
+    Keyring,
+    NoKeys,
+    Owner,
+    Unreadable,
+    reencrypt,
+    up_to_date,
+)
 from ...protocol.record import StoredResponse
 from ...stores.base import Outage
-from ...stores.cached_db import forget
-from ...stores.recode import recode_responses, recode_steps, unsettled, unsettled_steps
+from ...stores.cache.cached_database import forget
+from ...stores.database.reencrypt import (
+    reencrypt_responses,
+    reencrypt_steps,
+    unsettled,
+    unsettled_steps,
+)
 from ..options import alias, number
 
 _LARGEST_BATCH = 10_000
@@ -52,7 +67,7 @@ class Command(BaseCommand):
         size = number("--batch-size", options["batch_size"], "a number of records", _LARGEST_BATCH)
         self._using = alias(options["database"])
         self._keyring = _usable_keyring()
-        self._vault = Vault(Codec.FERNET, self._keyring)
+        self._cipher = Cipher(Codec.FERNET, self._keyring)
         self._choose(options["unencrypted"])
         try:
             summary = self._count() if options["dry_run"] else self._run(size)
@@ -83,9 +98,9 @@ class Command(BaseCommand):
         self._done = self._batches = 0
         self._unreadable: Counter[str] = Counter()
         using, settled = self._using, self._settled
-        self._follow(recode_responses(using, self._recode, self._forget, settled, size))
+        self._follow(reencrypt_responses(using, self._recode, self._forget, settled, size))
         responses = self._done
-        self._follow(recode_steps(using, self._recode_step, *self._steps, size))
+        self._follow(reencrypt_steps(using, self._recode_step, *self._steps, size))
         summary = (
             f"Encrypted {responses} responses and {self._done - responses} steps in database "
             f'"{using}" under key {self._keyring.newest} (batches: {self._batches}; left because '
@@ -112,7 +127,7 @@ class Command(BaseCommand):
 
     def _recode(self, response: StoredResponse, scope: str, key: str) -> StoredResponse | None:
         try:
-            return recode(response, self._keyring, Owner(scope, key))
+            return reencrypt(response, self._keyring, Owner(scope, key))
         except Unreadable as error:
             self._unreadable[error.codec or "of another version"] += 1
             return None
@@ -120,7 +135,7 @@ class Command(BaseCommand):
     def _recode_step(self, result: str, record_id: int, position: int) -> str | None:
         place = (record_id, position)
         try:
-            return self._vault.lock(self._vault.open(result, *place), *place)
+            return self._cipher.lock(self._cipher.open(result, *place), *place)
         except Unreadable as error:
             self._unreadable[error.codec] += 1
             return None

@@ -8,8 +8,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
 
 from ...contract.handlers import resumable_handlers
-from ...http.resuming import Resumed, resume
-from ...stores.interrupted import Abandoned, abandoned
+from ...guard.resuming import Resumed, resume
+from ...stores.database.interrupted import Abandoned, abandoned
 from ..options import alias, duration, number
 
 _FOUND = "found"

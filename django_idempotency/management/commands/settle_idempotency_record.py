@@ -9,12 +9,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 from django.utils.timezone import now
 
-from ...codecs import NoKeys
-from ...conf import configuration
+from ...conf.settings import configuration
 from ...contract.answers import JSON, answer_of, desk_of, is_json_text
-from ...lifecycle.operators import Desk, Settled
+from ...operations.resolution import ManualResolution, Settled
+from ...protocol.codecs import NoKeys
 from ...protocol.record import StoredResponse
-from ...stores.interrupted import Interrupted, interrupted
+from ...stores.database.interrupted import Interrupted, interrupted
 from ..options import alias, number
 
 logger = logging.getLogger("django_idempotency")
@@ -80,7 +80,7 @@ class Command(BaseCommand):
         self.stdout.write(f"Record {record}: done ({action}).")
 
 
-def _settle(desk: Desk, action: str, options: dict[str, Any]) -> Settled:
+def _settle(desk: ManualResolution, action: str, options: dict[str, Any]) -> Settled:
     record, retention = options["record"], configuration().policy.retention
     if action == "rerun":
         return desk.rerun(record)

@@ -1,0 +1,230 @@
+"""An attempt started from the event loop holds one connection, and its view could use others.
+
+A sync view runs where its transaction is. An async view can hand work to other threads, which
+have other connections, leave tasks behind that outlive it, or open blocks in tasks that overtake
+each other. What it wrote there would not be undone, or be undone, against the promise (I2). Such
+writes are refused before they reach the database.
+
+Tasks, and threads entered with ``sync_to_async`` or ``asyncio.to_thread``, inherit the context
+they were started from, and with it the confinement. What is started without a context is not seen.
+"""
+
+import re
+from contextvars import ContextVar
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.backends.signals import connection_created
+from django.http.response import HttpResponseBase
+
+from ..guard.guard import Answer, Guard
+from ..remember import do_not_remember
+
+_NO_WRITE = frozenset(
+    {
+        *("SELECT", "SHOW", "EXPLAIN", "DESCRIBE", "DESC", "PRAGMA", "VALUES", "TABLE", "FETCH"),
+        *("SET", "RESET", "USE", "LISTEN"),
+        *("BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"),
+    }
+)
+"""Statements that change no data begin with these."""
+_FIRST_WORD = re.compile(r"(?:\s|\(|/\*.*?\*/|--[^\n]*\n)*(\w*)", re.DOTALL)
+_CHANGES = re.compile(r"\b(INSERT\s+INTO|UPDATE\s+\S+\s+SET|DELETE\s+FROM|MERGE\s+INTO)\b", re.I)
+_SAVEPOINT = "SAVEPOINT "
+
+ELSEWHERE = (
+    "An async view under an idempotency key wrote to database {alias!r} from another thread than "
+    "its request's. That connection is not part of the transaction that commits with the stored "
+    "response. Call sync_to_async() with thread_sensitive=True (the default), use the ORM's async "
+    "methods, or start the work in transaction.on_commit()."
+)
+TOO_LATE = (
+    "A task that an async view under an idempotency key has left running wrote to database "
+    "{alias!r} after the view's transaction had ended. Await the task in the view, or start the "
+    "work in transaction.on_commit(), with a context of its own."
+)
+OVERTAKEN = (
+    "Tasks of an async view under an idempotency key work on database {alias!r} at the same time, "
+    "and one of them has opened an atomic block: what the others write now would be undone with "
+    "it. Keep each atomic block within one function called with sync_to_async(), or do not run "
+    "the tasks concurrently."
+)
+LEFT_OPEN = (
+    "An async view under an idempotency key ended inside of an atomic block on database {alias!r}, "
+    "which one of its tasks has left open. Everything is rolled back."
+)
+THREAD_LOST = (
+    "The thread of this request has ended before its async view: the server cancelled the "
+    "application. Everything is rolled back."
+)
+
+
+class AffinityError(ImproperlyConfigured):
+    """An async view has left the one connection whose transaction commits with its response."""
+
+
+class ThreadLost(AffinityError):
+    """Nothing can be done on that connection any more, but to close it."""
+
+
+def writes(sql: object) -> bool:
+    """Whether a statement may change data. A function that writes, called by a SELECT, is not seen.
+
+    :param sql: text, or what a driver composes it of
+    """
+    text = sql if isinstance(sql, str) else str(sql)
+    found = _FIRST_WORD.match(text)
+    word = found[1].upper() if found else ""
+    if word == "WITH":
+        return _CHANGES.search(text) is not None
+    return word not in _NO_WRITE
+
+
+def _savepoint(sql: object) -> str | None:
+    """Return the name of the savepoint that a statement of Django's sets."""
+    if isinstance(sql, str) and sql.startswith(_SAVEPOINT):
+        return sql.removeprefix(_SAVEPOINT).strip('"`')
+    return None
+
+
+class ConnectionAffinity:
+    """Where the statements of one attempt belong.
+
+    :param alias: of the database whose transaction it holds, on the connection of this thread
+    """
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self._connection: Any = connections[alias]
+        self._blocks = len(self._connection.atomic_blocks)
+        self._savepoints = len(self._connection.savepoint_ids)
+        self._is_over = False
+        _watch_statements(self._connection)
+        _affinity.set(self)
+        _opened.set(frozenset())
+
+    def check(self, connection: Any, sql: object) -> None:
+        """Refuse a write that would not share the attempt's fate.
+
+        :raises AffinityError: and the statement does not reach the database
+        """
+        if connection.alias == self.alias and (writes(sql) or _savepoint(sql)):
+            problem = self._problem(connection, sql)
+            if problem is not None:
+                raise AffinityError(problem.format(alias=self.alias))
+
+    def opened(self, connection: Any, sql: object) -> None:
+        """Remember in this context, which tasks inherit, that it has opened a block."""
+        savepoint = _savepoint(sql) if connection is self._connection else None
+        if savepoint is not None:
+            still_open = _opened.get().intersection(self._open_savepoints())
+            _opened.set(still_open | {savepoint})
+
+    def release(self) -> None:
+        """The view has ended, and this is its thread again, unless that is gone.
+
+        :raises AffinityError: if the attempt's transaction is not as the view found it
+        """
+        self._is_over = True
+        _affinity.set(None)
+        if connections[self.alias] is not self._connection:
+            self._give_up()
+            raise ThreadLost(THREAD_LOST)
+        if len(self._connection.atomic_blocks) > self._blocks:
+            error = AffinityError(LEFT_OPEN.format(alias=self.alias))
+            while len(self._connection.atomic_blocks) > self._blocks:
+                self._connection.atomic_blocks[-1].__exit__(type(error), error, None)
+            raise error
+
+    def _problem(self, connection: Any, sql: object) -> str | None:
+        if connection is self._connection and not self._is_over:
+            overtaken = any(each not in _opened.get() for each in self._open_savepoints())
+            return OVERTAKEN if overtaken else None
+        if not writes(sql):
+            return None
+        return TOO_LATE if self._is_over else ELSEWHERE
+
+    def _open_savepoints(self) -> list[str]:
+        ids = self._connection.savepoint_ids[self._savepoints :]
+        return [each for each in ids if each is not None]
+
+    def _give_up(self) -> None:
+        """No thread owns the connection any more. When it closes, the database rolls back."""
+        self._connection.inc_thread_sharing()
+        self._connection.close()
+
+
+_affinity: ContextVar[ConnectionAffinity | None] = ContextVar(
+    "idempotency_confinement", default=None
+)
+_opened: ContextVar[frozenset[str]] = ContextVar("idempotency_savepoints", default=frozenset())
+
+
+def _statement(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+    """An execute wrapper; without a confinement it costs next to nothing."""
+    affinity = _affinity.get()
+    if affinity is None:
+        return execute(sql, params, many, context)
+    affinity.check(context["connection"], sql)
+    result = execute(sql, params, many, context)
+    affinity.opened(context["connection"], sql)
+    return result
+
+
+def _watch_statements(connection: Any, **kwargs: Any) -> None:
+    # In front: whoever adds a wrapper for a while takes the last one off again.
+    if _statement not in connection.execute_wrappers:
+        connection.execute_wrappers.insert(0, _statement)
+
+
+def watch_new_connections() -> None:
+    """See the statements of every connection that this process opens from now on."""
+    connection_created.connect(_watch_statements, dispatch_uid="idempotency_confinement")
+
+
+class AsyncGuard(Guard):
+    """A guard whose view runs in the event loop, or can be left by it."""
+
+    _affinity: ConnectionAffinity | None = None
+
+    def start(self, *args: Any, **kwargs: Any) -> Answer | None:
+        _share_user(self._request, "_acached_user", "_cached_user")
+        answer = super().start(*args, **kwargs)
+        _share_user(self._request, "_cached_user", "_acached_user")
+        if self.transaction_on is not None:
+            self._affinity = ConnectionAffinity(self.transaction_on)
+        return answer
+
+    def fail(self, error: BaseException) -> None:
+        try:
+            self._release()
+        except AffinityError as reason:
+            error.add_note(str(reason))
+            do_not_remember(error)  # it may be a refusal, but nobody knows what has been written
+        super().fail(error)
+
+    def finish(self, response: HttpResponseBase) -> None:
+        try:
+            self._release()
+        except AffinityError as error:
+            self.abandon(error)
+            raise
+        super().finish(response)
+
+    def _release(self) -> None:
+        affinity, self._affinity = self._affinity, None
+        if affinity is None:
+            return
+        try:
+            affinity.release()
+        except ThreadLost:
+            self.forget()
+            raise
+
+
+def _share_user(request: Any, known: str, asked: str) -> None:
+    """``request.user``, which we ask, and ``request.auser()``, which async views ask, look the
+    user up and remember it each on its own; once is enough."""
+    if hasattr(request, known) and not hasattr(request, asked):
+        setattr(request, asked, getattr(request, known))

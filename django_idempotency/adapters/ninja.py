@@ -1,0 +1,177 @@
+"""Django Ninja's adapter. Ninja is not imported: its operations come to us.
+
+An operation is found, authenticated, throttled and validated by ``Operation.run``; then it calls
+``view_func``, whose result, or exception, it turns into a response. So the guard starts around
+``view_func``, after all checks, and ends around ``run``, which sees the response.
+"""
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from ..conf.options import NOTHING, Options
+from ..guard.guard import Guard
+from ..guard.no_operation import LEFT_ALONE, without_operation
+from ..guard.request_state import in_state, run_to_end
+from ..threads import on_request_thread
+from .base import EXEMPT, HANDLES, OPTIONS, approach, guarded, options_of, resolve_policy
+from .position import place_of
+
+CONTRIBUTIONS = "_ninja_contribute_to_operation"
+"""Attribute of view functions: what is to be done with the operations made of them."""
+
+_OPERATION = "_ninja_operation"
+_HOOKED = "_idempotency_hooked"
+
+
+def guard_operations(view: Any, original: Any) -> None:
+    """Have every operation that is made of a guarded function end its guard.
+
+    :param view: the guarded function, for ``@api.post`` above it
+    :param original: what it guards; ``@api.post`` below it has made an operation of that
+    """
+    operation = getattr(original, _OPERATION, None)
+    if operation is not None:
+        operation.view_func = view
+        _decorate(operation)
+    setattr(view, CONTRIBUTIONS, [*getattr(view, CONTRIBUTIONS, ()), _decorate])
+
+
+def guard_api(api: Any, options: Options) -> Any:
+    """Guard every operation of an API or a router; options of single operations come first."""
+    api.add_decorator(lambda run: guard_run(run, options), mode="view")
+    return api
+
+
+def guard_run(run: Any, options: Options) -> Any:
+    """Guard one operation, given its ``run``: what ``decorate_view`` decorates."""
+    operation = operation_of(run)
+    # An API decorates before its routers do, and the nearest word counts.
+    setattr(operation, OPTIONS, options_of(operation).around(options))
+    _guard_view_func(operation)
+    return _with_state(run, operation, options)
+
+
+def operation_of(run: Any) -> Any:
+    """Return the operation whose ``run`` this is, below its decorators, or ``None``."""
+    while run is not None and not hasattr(getattr(run, "__self__", None), "view_func"):
+        run = getattr(run, "__wrapped__", None)
+    return getattr(run, "__self__", None)
+
+
+def operations_behind(view: Any) -> list[Any]:
+    """Return the operations that a view of Ninja's chooses from; none if it is not Ninja's."""
+    return _operations(view) if getattr(view, "__module__", None) == "ninja.operation" else []
+
+
+def hook_view(view: Any, request: HttpRequest) -> bool:
+    """Have the operations behind a view of Ninja's guard this request.
+
+    :return: whether the view is one of Ninja's
+    """
+    operations = operations_behind(view)
+    for operation in operations:
+        if not hasattr(operation, _HOOKED):
+            _guard_view_func(operation)
+            operation.run = _with_state(operation.run, operation, None)
+            # Last: two requests that do this at the same time guard it twice, which is once.
+            setattr(operation, _HOOKED, True)
+    if operations:
+        _want(request, NOTHING)
+    return bool(operations)
+
+
+def _operations(view: Any) -> list[Any]:
+    backend = [cell.cell_contents for cell in view.__closure__ or ()]
+    found = [operation for cell in backend for operation in getattr(cell, "operations", ())]
+    if not found:
+        raise ImproperlyConfigured(
+            f"IdempotencyMiddleware finds no operation behind {view!r} of Django Ninja. Use the "
+            "decorator, or exempt its path."
+        )
+    return found
+
+
+def _decorate(operation: Any) -> None:
+    from ninja.decorators import _apply_decorators
+
+    # Clones of the operation, one per API it is mounted in, are decorated in the same way.
+    _apply_decorators((_decorated,), operation)
+
+
+def _decorated(run: Any) -> Any:
+    return _with_state(run, operation_of(run), NOTHING)
+
+
+def _guard_view_func(operation: Any) -> None:
+    """Let requests that are wanted find a guarded function. Its own decorator comes first."""
+    view_func = operation.view_func
+    if hasattr(view_func, OPTIONS) or hasattr(view_func, EXEMPT):
+        return
+    guarded_func = guarded(view_func, resolve_policy, place_of(view_func))
+
+    @wraps(view_func)
+    def chosen(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return (guarded_func if hasattr(request, OPTIONS) else view_func)(request, *args, **kwargs)
+
+    operation.view_func = chosen
+
+
+def _want(request: HttpRequest, options: Options) -> None:
+    """What was said before, further outside, comes later: a router's word before its API's."""
+    setattr(request, OPTIONS, options.around(options_of(request)))
+
+
+def _with_state(run: Any, operation: Any, options: Options | None) -> Any:
+    """End the guard with the operation's response, unless the middleware does.
+
+    :param options: of whoever wants requests guarded; ``None``: the middleware will say
+    """
+
+    def sync_run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        refuse = _refusal(request, operation, options)
+        if refuse is not None:
+            return refuse()
+        run_to_end(request)  # from here on in a thread, also where the path has async operations
+        response: HttpResponseBase = in_state(request, lambda: run(request, *args, **kwargs))
+        return response
+
+    async def async_run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        refuse = _refusal(request, operation, options)
+        if refuse is not None:
+            return await on_request_thread(refuse)
+        awaited: Any = in_state(request, lambda: run(request, *args, **kwargs))
+        response: HttpResponseBase = await awaited
+        return response
+
+    return wraps(run)(async_run if iscoroutinefunction(run) else sync_run)
+
+
+def _handles(operation: Any, error: BaseException) -> bool:
+    """Whether the project has a handler for an exception, and not only Ninja itself."""
+    handler = operation.api._lookup_exception_handler(error)
+    return handler is not None and getattr(handler, "func", handler).__module__ != "ninja.errors"
+
+
+def _refusal(
+    request: HttpRequest, operation: Any, options: Options | None
+) -> Callable[[], HttpResponseBase] | None:
+    """A malformed key is refused before anything is looked up (I7)."""
+    if options is not None:
+        _want(request, options)
+    view_func = operation.view_func
+    if hasattr(view_func, EXEMPT):
+        without_operation(request, LEFT_ALONE)
+        return None
+    if not hasattr(request, OPTIONS):
+        return None
+    setattr(request, HANDLES, partial(_handles, operation))
+    adapter = approach(request, resolve_policy(request.path_info, request, view_func), Guard)
+    if adapter is None or adapter.problem is None:
+        return None
+    return partial(adapter.refuse, adapter.problem)

@@ -1,0 +1,1 @@
+"""All names that this package uses beyond the documented interfaces of Django and frameworks."""

@@ -1,0 +1,1 @@
+"""One guarded request: its key, its claim, its operation, its response."""

@@ -1,0 +1,131 @@
+"""How many new keys one caller may use: counted in a cache, where a replay counts nothing."""
+
+import logging
+from collections.abc import Callable
+from time import time
+from typing import Any
+from urllib.parse import quote
+
+from django.core.cache import DEFAULT_CACHE_ALIAS, caches
+from django.core.cache.backends.base import BaseCache
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+
+from ..conf.policy import Fingerprint, Policy
+from ..conf.settings import configuration
+from ..http.body import payload
+from ..http.principal import Parts
+from ..http.target import target_of
+from ..protocol.fingerprint import NO_PAYLOAD, Payload, custom_fingerprint, fingerprint
+from ..protocol.record import Claim
+from ..protocol.scope import scope_digest
+
+
+def claim_of(
+    request: HttpRequest,
+    policy: Policy,
+    key: str,
+    scope: Parts,
+    caller: Any,
+    parsed: Callable[[], Payload | None],
+) -> Claim:
+    """Return the claim of a request under a key.
+
+    :param scope: what identifies the caller
+    :param caller: the request that policy's own functions get; in a DRF view, DRF's
+    :param parsed: digests what a framework has parsed, if it consumed the body
+    :raises BodyTooLarge: if policy does not want such a body kept
+    """
+    secret = configuration().secret
+    return Claim(
+        scope=scope_digest(secret, scope),
+        key=key,
+        fingerprint=_fingerprint(request, policy, caller, parsed),
+        method=request.method or "",
+        # For people only: short, and free of characters that a column might refuse.
+        path=quote(request.path)[:255],
+        retention=policy.retention,
+        tombstone=policy.tombstone,
+        codec=str(policy.codec),
+        secret=secret,
+    )
+
+
+def _fingerprint(
+    request: HttpRequest, policy: Policy, caller: Any, parsed: Callable[[], Payload | None]
+) -> str:
+    if not isinstance(policy.fingerprint, Fingerprint):
+        return custom_fingerprint(_said(policy.fingerprint(caller)))
+    target = target_of(request, policy, caller)
+    if policy.fingerprint is Fingerprint.NONE:
+        return fingerprint(target, NO_PAYLOAD)
+    content = payload(request, policy.selection, policy.max_request_size) or parsed()
+    if content is None:
+        raise ImproperlyConfigured(
+            "The request's body was read before the idempotency guard could digest it. "
+            "List IdempotencyMiddleware in MIDDLEWARE, or read request.body, which stays "
+            "available, instead of request.read()."
+        )
+    return fingerprint(target, content)
+
+
+def _said(text: Any) -> str:
+    """An object's default text would be another one for each retry."""
+    if not isinstance(text, str):
+        raise ImproperlyConfigured(
+            f"FINGERPRINT returned an instance of {type(text).__qualname__}. It must return text: "
+            "what is equal in two requests that are the same one."
+        )
+    return text
+
+
+logger = logging.getLogger("django_idempotency")
+
+HOUR = 3600
+"""Seconds in which keys are counted: the hours of the clock."""
+
+
+def is_exhausted(policy: Policy, scope: str) -> bool:
+    """Whether a caller has used as many new keys within this hour as policy grants.
+
+    A cache that does not answer limits nobody: the limit bounds a table, it protects no data.
+
+    :param scope: the caller's, as records have it
+    """
+    if policy.new_keys_per_hour is None:
+        return False
+    try:
+        return int(_cache().get(_name(scope), 0)) >= policy.new_keys_per_hour
+    except Exception as error:
+        _complain(error)
+        return False
+
+
+def count(policy: Policy, scope: str) -> None:
+    """Count a new key. Requests at the same moment may each see the last one free."""
+    if policy.new_keys_per_hour is None:
+        return
+    try:
+        cache, name = _cache(), _name(scope)
+        cache.add(name, 0, 2 * HOUR)
+        cache.incr(name)
+    except Exception as error:
+        _complain(error)
+
+
+def next_hour() -> int:
+    """Return the seconds until keys are counted from nothing again."""
+    return HOUR - int(time()) % HOUR
+
+
+def _cache() -> BaseCache:
+    found: BaseCache = caches[configuration().cache or DEFAULT_CACHE_ALIAS]
+    return found
+
+
+def _name(scope: str) -> str:
+    return f"django_idempotency:keys:{int(time()) // HOUR}:{scope}"
+
+
+def _complain(error: Exception) -> None:
+    logger.warning("New keys are not counted: the cache does not answer (%s)", error)

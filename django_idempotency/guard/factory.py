@@ -1,0 +1,230 @@
+"""Which kind of operation a policy asks for, on which store."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
+from django.http.response import HttpResponseBase
+
+from ..conf.policy import InFlight, Interrupted, Policy, Store
+from ..conf.policy import Store as Stores
+from ..conf.settings import configuration
+from ..conf.values import name_of
+from ..http.responses import is_stored, rendered, serialize
+from ..models import IdempotencyRecord
+from ..operations.atomic import AtomicOperation
+from ..operations.base import IMPATIENT, Answered, Operation, Patience
+from ..operations.lease import Lease
+from ..operations.non_atomic import (
+    NonAtomicOperation,
+    Resolution,
+    Resolve,
+    run_again,
+    still_unknown,
+)
+from ..operations.resumed import ResumedOperation, sealed
+from ..operations.row_lock import NoteOf, RowLock, keep, nobody
+from ..operations.sessions import IN_A_TRANSACTION, refuse_transactions, session_of
+from ..operations.transaction import RequestBlock
+from ..protocol.codecs import Cipher
+from ..protocol.decision import Replay, ResolverAnswer, decide
+from ..protocol.record import Claim, Snapshot
+from ..remember import NOTHING_SAID, memory_of
+from ..stores.base import Claims
+from ..stores.cache.cached_database import CachedDatabaseStore
+from ..stores.cache.store import CacheStore
+from ..stores.database.location import place_of
+from ..stores.database.step_log import Note, StepLog
+from ..stores.database.store import DatabaseStore
+
+
+def store_of(policy: Policy, using: str, is_durable: bool = False) -> DatabaseStore:
+    """Return the store of one request.
+
+    :param using: alias of the database
+    :param is_durable: claims wait for the disk
+    """
+    if policy.store is Store.CACHED_DB:
+        return CachedDatabaseStore(
+            using, is_durable, cache=cache_alias(policy), secret=configuration().secret
+        )
+    return DatabaseStore(using, is_durable)
+
+
+def cache_store_of(policy: Policy) -> CacheStore:
+    """Return the store of one request whose records are in a cache alone."""
+    # Not where the database is: a failover must not make records forgotten that are elsewhere.
+    place = place_of(records_alias(policy))
+    return CacheStore(
+        cache_alias(policy), configuration().secret, policy.lease, (place.using, place.schema)
+    )
+
+
+def records_alias(policy: Policy) -> str:
+    """Return the alias of the database where records lie; a router may choose by request."""
+    return policy.using or router.db_for_write(IdempotencyRecord)
+
+
+def cache_alias(policy: Policy) -> str:
+    """Return the alias of the cache.
+
+    :raises ImproperlyConfigured: if there is none
+    """
+    alias = configuration().cache
+    if alias is None:
+        raise ImproperlyConfigured(
+            f'The store "{policy.store}" needs a cache. Set IDEMPOTENCY["CACHE"] to its alias.'
+        )
+    return alias
+
+
+def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
+    """Return what the lifecycle asks.
+
+    :param resolver: returns ``RUN_AGAIN``, ``STILL_UNKNOWN``, or a response, which is stored as
+        the view's would be: a 503, or what is marked with ``do_not_remember``, leaves the
+        operation interrupted
+    """
+
+    def resolve(operation: Any) -> Resolution | Answered | ResolverAnswer:
+        answer = resolver(operation)
+        if isinstance(answer, HttpResponseBase):
+            response = rendered(answer)
+            memory = memory_of(response) or NOTHING_SAID
+            if not is_stored(response, policy, memory):
+                return Answered(response)
+            retention = memory.retention or policy.retention
+            return Resolution(serialize(response, policy, memory, operation.owner), retention)
+        try:
+            return ResolverAnswer(answer)
+        except ValueError:
+            raise TypeError(
+                f"The resolver returned {answer!r}; it must return a response, RUN_AGAIN or "
+                "STILL_UNKNOWN (django_idempotency.resolving)."
+            ) from None
+
+    return resolve
+
+
+def operation_of(policy: Policy, claim: Claim, view: Any, caller: Any = None) -> Operation:
+    """Return the operation of a claim, not begun.
+
+    :param caller: the request that policy's own functions get: Django's, or DRF's around it
+    :param view: the function view that Django calls next, if it has not yet
+    """
+    using = policy.using or router.db_for_write(IdempotencyRecord)
+    if policy.store is Stores.CACHE:
+        _refuse_request_blocks(view)
+        return _leased(policy, claim)
+    if not policy.atomic:
+        _refuse_request_blocks(view)
+        return _non_atomic(policy, claim, using, caller)
+    return AtomicOperation(
+        store_of(policy, using),
+        claim,
+        using,
+        _patience(policy),
+        _request_block(view, getattr(caller, "_request", caller), using),
+    )
+
+
+def record_of(policy: Policy, claim: Claim) -> Snapshot | None:
+    """Return the record under a claim, and claim nothing; ``None`` if there is none.
+
+    :raises Outage: if the store is out of reach
+    """
+    store: Claims
+    if policy.store is Stores.CACHE:
+        store = cache_store_of(policy)
+    else:
+        store = store_of(policy, policy.using or router.db_for_write(IdempotencyRecord))
+    return store.recall(claim) or store.look(claim)
+
+
+def replay_of(policy: Policy, claim: Claim) -> Replay | None:
+    """Return what is stored under a claim, and claim nothing; ``None`` if it is not completed.
+
+    :raises Outage: if the store is out of reach
+    """
+    known = record_of(policy, claim)
+    found = None if known is None else decide(known, claim.fingerprint)
+    return found if isinstance(found, Replay) else None
+
+
+def _non_atomic(policy: Policy, claim: Claim, using: str, caller: Any) -> Operation:
+    store, step_log, hold = _held(policy, using, _note_of(policy, claim, caller))
+    return NonAtomicOperation(store, claim, hold, _resolve(policy), _patience(policy), step_log)
+
+
+def resumed_operation(policy: Policy, claim: Claim, using: str, attempt: int) -> ResumedOperation:
+    """Return an operation that goes on without its caller, not begun.
+
+    Without a resolver it runs: the policy has a handler for just that.
+
+    :param attempt: the one that was interrupted
+    """
+    asks = policy.resolver is not None and policy.on_interrupted is Interrupted.REFUSE
+    store, step_log, hold = _held(policy, using, keep)
+    resolve = _resolve(policy) if asks else run_again
+    return ResumedOperation(store, claim, hold, resolve, step_log, attempt)
+
+
+def _held(policy: Policy, using: str, note_of: NoteOf) -> tuple[DatabaseStore, StepLog, RowLock]:
+    store = store_of(policy, using, is_durable=True)
+    step_log = StepLog(using, Cipher(policy.codec, configuration().keyring))
+    session = session_of(using, policy.hold_limit)
+    return store, step_log, RowLock(store, step_log, session, note_of)
+
+
+def _note_of(policy: Policy, claim: Claim, caller: Any) -> NoteOf:
+    handler, ask = policy.resumable, policy.resume_data
+    if handler is None:
+        return nobody
+
+    def note_of(record: Snapshot) -> Note:
+        data = None if ask is None else ask(caller)
+        return sealed(claim, record, name_of(handler), data)
+
+    return note_of
+
+
+def _leased(policy: Policy, claim: Claim) -> Operation:
+    refuse_transactions()
+    store = cache_store_of(policy)
+    return NonAtomicOperation(store, claim, Lease(store), _resolve(policy), _patience(policy))
+
+
+def _refuse_request_blocks(view: Any) -> None:
+    """As :func:`session_of` does, if Django has begun them already."""
+    for alias in connections:
+        if _gets_request_block(view, alias):
+            raise ImproperlyConfigured(IN_A_TRANSACTION.format(alias))
+
+
+def _resolve(policy: Policy) -> Resolve:
+    if policy.on_interrupted is Interrupted.RUN:
+        return run_again
+    return still_unknown if policy.resolver is None else resolve_by(policy.resolver, policy)
+
+
+def _patience(policy: Policy) -> Patience:
+    waits = policy.in_flight is InFlight.WAIT
+    return Patience(policy.wait_timeout, policy.wait_limit) if waits else IMPATIENT
+
+
+def _request_block(view: Any, request: Any, using: str) -> RequestBlock:
+    """Return where the block of ``ATOMIC_REQUESTS`` is now, as ``BaseHandler`` decides about it."""
+    if view is not None:
+        return RequestBlock.LATER if _gets_request_block(view, using) else RequestBlock.NONE
+    # A view that Django's handler has not called has no such block either.
+    match = getattr(request, "resolver_match", None)
+    gets_one = match is not None and _gets_request_block(match.func, using)
+    return RequestBlock.AROUND if gets_one else RequestBlock.NONE
+
+
+def _gets_request_block(view: Any, using: str) -> bool:
+    """Whether Django runs a view in a block of its own on this database."""
+    if view is None or not connections[using].settings_dict["ATOMIC_REQUESTS"]:
+        return False
+    return using not in getattr(view, "_non_atomic_requests", ())

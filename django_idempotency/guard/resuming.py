@@ -1,0 +1,130 @@
+"""Finishing interrupted operations for clients that never come back."""
+
+import logging
+from contextlib import suppress
+from enum import StrEnum
+from typing import Any
+from urllib.parse import unquote
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import Resolver404, resolve
+
+from ..conf.policy import Policy
+from ..conf.settings import configuration
+from ..http.responses import is_stored, rendered, serialize
+from ..operations.base import Started
+from ..operations.errors import NotResumable
+from ..operations.resumed import ResumedOperation
+from ..protocol.decision import Replay
+from ..protocol.record import Claim
+from ..protocol.scope import short_digest
+from ..remember import Memory, memory_of
+from ..signals import Outcome, Reporter
+from ..stores.database.interrupted import Abandoned
+from .factory import resumed_operation
+
+logger = logging.getLogger("django_idempotency")
+
+
+class Resumed(StrEnum):
+    """What became of an operation that was to be resumed."""
+
+    DONE = "done"
+    FAILED = "failed"
+    IMPOSSIBLE = "impossible"
+    SKIPPED = "skipped"
+
+
+def resume(found: Abandoned, policy: Policy, using: str) -> Resumed:
+    """Run the handler of an interrupted operation, and store its response as a request's.
+
+    What fails stays interrupted, and is logged; so does what cannot even start. What is in flight,
+    settled meanwhile, or unknown to the view's resolver is skipped.
+
+    :param policy: of the view; it names the handler that the operation does
+    :param using: alias of the database of the record
+    """
+    claim = _claim(found, policy)
+    try:
+        operation = resumed_operation(policy, claim, using, found.attempt)
+        begun = operation.resume(found.record_id, found.handler)
+    except NotResumable as error:
+        logger.error("Key %s: not resumed: %s", short_digest(found.key), error)
+        return Resumed.IMPOSSIBLE
+    except Exception:
+        logger.exception("Key %s: not resumed", short_digest(found.key))
+        return Resumed.IMPOSSIBLE
+    if isinstance(begun, Started):
+        try:
+            return _run(operation, found, policy)
+        except Exception:
+            logger.exception("Key %s: not resumed", short_digest(found.key))
+            return Resumed.FAILED
+    # The resolver has found the response out; without a hold of ours a retry was faster.
+    return Resumed.DONE if isinstance(begun, Replay) and operation.attempt else Resumed.SKIPPED
+
+
+def _run(operation: ResumedOperation, found: Abandoned, policy: Policy) -> Resumed:
+    reporter = Reporter(_request(found), policy, found.key)
+    try:
+        response = _response(policy.resumable, operation)
+        stored = _store(operation, response, policy)
+    except BaseException as error:
+        operation.fail(error)
+        operation.abandon(error)
+        reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
+        raise
+    outcome = Outcome.RECOVERED if stored else Outcome.INTERRUPTED
+    reporter.send(outcome, response.status_code, operation.attempt)
+    return Resumed.DONE if stored else Resumed.FAILED
+
+
+def _response(handler: Any, operation: ResumedOperation) -> HttpResponseBase:
+    response = rendered(handler(operation, operation.data))
+    if not isinstance(response, HttpResponseBase):
+        raise TypeError(f"The resumable handler returned {response!r}, which is not a response.")
+    return response
+
+
+def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Policy) -> bool:
+    memory = memory_of(response) or Memory()
+    if not is_stored(response, policy, memory):
+        # Even "not now" leaves it interrupted: the next run tries again.
+        logger.error(
+            "Key %s: not resumed: the handler answered %d, which is not stored",
+            short_digest(operation.key),
+            response.status_code,
+        )
+        return operation.finish(None)
+    retention = memory.retention or policy.retention
+    if policy.key_header is not None:
+        response[policy.key_header] = operation.key
+    return operation.finish(
+        serialize(response, policy, memory, operation.owner, retention), retention
+    )
+
+
+def _claim(found: Abandoned, policy: Policy) -> Claim:
+    """The claim of the request that was interrupted, as far as the record knows it."""
+    return Claim(
+        scope=found.scope,
+        key=found.key,
+        fingerprint=found.fingerprint,
+        method=found.method,
+        path=found.path,
+        retention=policy.retention,
+        tombstone=policy.tombstone,
+        codec=str(policy.codec),
+        secret=configuration().secret,
+    )
+
+
+def _request(found: Abandoned) -> HttpRequest:
+    """For receivers of signals: which view it was, and nothing that was sent to it."""
+    request = HttpRequest()
+    request.method, request.path = found.method, unquote(found.path)
+    request.path_info = request.path
+    with suppress(Resolver404):  # moved since, or too long for the record
+        request.resolver_match = resolve(request.path)
+    return request

@@ -1,1 +1,0 @@
-"""One operation from its claim to its stored response. Knows stores, not HTTP."""

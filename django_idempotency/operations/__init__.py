@@ -1,0 +1,1 @@
+"""What happens under a key: claim, lock, run, store."""

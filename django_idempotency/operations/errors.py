@@ -1,0 +1,65 @@
+"""What our transaction has to do with an error of a view: told with the error."""
+
+import re
+
+from django.db import DatabaseError
+from django.db.transaction import TransactionManagementError
+
+from ..stores.database.contention import is_refused_in_transactions
+
+
+class EndsTransaction(TransactionManagementError):
+    """A statement would end the transaction in which it is to be remembered, or that has ended
+    already. The statement is not sent."""
+
+
+class LostWrites(RuntimeError):
+    """A view or a step said that it succeeded, and its writes are undone. Nothing is stored."""
+
+
+class LostRecord(RuntimeError):
+    """A record vanished, or changed hands, while its attempt ran."""
+
+
+class StepError(RuntimeError):
+    """A step is used in a way that cannot work. Nothing of it is stored."""
+
+
+class NotResumable(RuntimeError):
+    """What an interrupted attempt left behind cannot be used to finish its operation."""
+
+
+class ChangedRecipe(StepError):
+    """An earlier attempt has stored other steps than the view now takes."""
+
+
+IN_ONE_TRANSACTION = (
+    "django_idempotency: a guarded view runs in one transaction with its record, which began "
+    "before the view (atomic mode). Nothing in it can commit on its own, be retried as a "
+    "transaction, or choose an isolation level. Use atomic() without durable=True and without such "
+    "options, or @idempotent(atomic=False) for a view that owns its transactions."
+)
+
+# django.db.transaction says "durable"; django-pgtransaction says what it does not retry.
+_NESTED = re.compile(r"durable atomic block|nested atomic transaction")
+# django.db.backends.base.base.BaseDatabaseWrapper.validate_no_atomic_block
+_FORBIDDEN = "forbidden when an 'atomic' block is active"
+
+
+def explain(error: BaseException, loss: str = "") -> None:
+    """Add a note to an error that the view would not have met without us. Adds it once.
+
+    :param loss: how the transaction was lost, if it was
+    """
+    note = f"django_idempotency: {loss}" if loss else _note(error)
+    if note and note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+def _note(error: BaseException) -> str:
+    if isinstance(error, TransactionManagementError):
+        return IN_ONE_TRANSACTION if _FORBIDDEN in str(error) else ""
+    if isinstance(error, DatabaseError):
+        return IN_ONE_TRANSACTION if is_refused_in_transactions(error) else ""
+    nested = isinstance(error, RuntimeError) and _NESTED.search(str(error))
+    return IN_ONE_TRANSACTION if nested else ""

@@ -1,0 +1,212 @@
+"""Holding a record by its row lock, in a session of its own."""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Protocol
+
+from django.db import Error
+
+from ..protocol.record import Snapshot, State, StoredResponse
+from ..stores.base import Busy
+from ..stores.database.step_log import NOBODY, Note, StepLog
+from ..stores.database.store import DatabaseStore
+from .base import IMPATIENT
+from .sessions import Session
+
+
+class RecordLock(Protocol):
+    """Holds at most one record. Only who holds it may store, and losing it is noticed then (I12).
+
+    The calls come in this order: ``take``, then ``start``, then ``complete`` or ``release``.
+    """
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether an attempt before us had started and never said how it ended.
+
+        Valid after :meth:`take`.
+        """
+
+    def take(self, record: Snapshot, patience: timedelta) -> Snapshot | None:
+        """Lock a claimed record; ``None`` if another attempt holds it, or it is gone.
+
+        :param record: what the claim found; ``fresh`` if it was created for this very request
+        :param patience: how long to wait for another's hold
+        :return: the record as it is, now that nobody else can change it
+        :raises Busy: if the store cannot say, or has no means left to hold it with
+        """
+
+    def start(self) -> Snapshot | None:
+        """Remember that an attempt starts, under a number of its own, before its view runs.
+
+        :return: the record with that number; ``None`` if the hold was lost meanwhile
+        """
+
+    def is_held(self) -> bool:
+        """Whether the record is still held. It may be lost the moment after.
+
+        What was lost is taken back, if no other attempt has started since.
+        """
+
+    def complete(self, response: StoredResponse, retention: timedelta) -> bool:
+        """Store the response and let go; ``False`` if the record is not this attempt's now.
+
+        After :meth:`release`, or if the record was lost, it is taken again, unless another attempt
+        has started.
+        """
+
+    def release(self, nothing_done: bool = False) -> None:
+        """Let go without a response. Harmless if nothing is held.
+
+        :param nothing_done: the attempt says that it has no effect that is not accounted for;
+            otherwise it counts as interrupted, if it had started
+        """
+
+
+logger = logging.getLogger("django_idempotency")
+
+NoteOf = Callable[[Snapshot], Note | None]
+"""What to note when an attempt starts under a record; ``None`` leaves what is noted."""
+
+
+def nobody(record: Snapshot) -> Note:
+    """Only a retry can go on."""
+    return NOBODY
+
+
+def keep(record: Snapshot) -> None:
+    """This attempt was itself started from the note."""
+
+
+class RowLock:
+    """The lock lives and dies with a transaction of the database, and so with this process: a
+    crash is known at once. It is kept beside the view, whose own transactions come and go.
+
+    :param store: where the record is
+    :param journal: what attempts say about their start and end
+    :param note_of: asked when an attempt starts
+    """
+
+    def __init__(
+        self,
+        store: DatabaseStore,
+        step_log: StepLog,
+        session: Session,
+        note_of: NoteOf = nobody,
+    ) -> None:
+        self._store = store
+        self._step_log = step_log
+        self._session = session
+        self._note_of = note_of
+        self._record: Snapshot
+        self._asking = threading.Lock()
+        self._is_fresh = False
+        self._has_started = False
+        self._has_ended = False
+        self.interrupted = False
+
+    def take(self, record: Snapshot, patience: timedelta) -> Snapshot | None:
+        locked = self._lock(record.id, patience)
+        if locked is None:
+            return None
+        # Another may have come and gone between our claim and our lock.
+        self._record = locked
+        self._is_fresh = record.fresh and record.attempt == locked.attempt
+        self.interrupted = not self._is_fresh and self._step_log.is_open(record.id)
+        return locked
+
+    def start(self) -> Snapshot | None:
+        if not self._is_fresh and not self._bump_fencing_token():
+            return None
+        note = self._note_of(self._record)
+        if not self._step_log.start(self._record.id, self._record.attempt, note):
+            self.release()
+            return None
+        self._has_started = True
+        return self._record
+
+    def is_held(self) -> bool:
+        # Threads of the view may ask at once, and the session's connection has one user at a time.
+        with self._asking:
+            if self._has_ended:
+                return False
+            return self._session.is_alive() or self._take_back() is State.CLAIMED
+
+    def complete(self, response: StoredResponse, retention: timedelta) -> bool:
+        self._has_ended = True
+        if self._session.is_open:
+            try:
+                return self._complete(response, retention)
+            except Error as error:
+                logger.warning("The lock of record %d was lost: %s", self._record.id, error)
+        match self._take_back():
+            case State.CLAIMED:
+                return self._complete(response, retention)
+            case State.COMPLETED:
+                # The session was lost while it committed: is it our response that is stored?
+                return self._store.response(self._record.id) == response
+            case None:
+                return False
+
+    def _complete(self, response: StoredResponse, retention: timedelta) -> bool:
+        try:
+            with self._session.entered():
+                stored = self._store.complete(self._record, response, retention)
+            self._session.commit()
+        finally:
+            self._session.close()
+        return stored
+
+    def release(self, nothing_done: bool = False) -> None:
+        self._has_ended = True
+        try:
+            if nothing_done and self._has_started:
+                self._step_log.end(self._record.id, self._record.attempt)
+        finally:
+            self._session.close()
+
+    def _lock(self, record_id: int, patience: timedelta = IMPATIENT.timeout) -> Snapshot | None:
+        locked = None
+        try:
+            locked = self._session.lock(self._store, record_id, patience)
+        finally:
+            if locked is None:
+                self._session.close()
+        return locked
+
+    def _bump_fencing_token(self) -> bool:
+        """Commit a number of our own, so that a predecessor can store nothing any more (I12)."""
+        with self._session.entered():
+            self._store.bump_fencing_token(self._record)
+        self._session.commit()
+        locked = self._lock(self._record.id)
+        # Others may be faster now. They do the same, so somebody runs.
+        if locked is None or locked.state is not State.CLAIMED:
+            self._session.close()
+            return False
+        self._record = locked
+        return True
+
+    def _take_back(self) -> State | None:
+        """Lock the record again, in a new session, after the old one has ended.
+
+        A number is given to one attempt only. So while the record has ours, no other attempt has
+        started, and what we did is still the only thing that was done.
+
+        :return: the state of the record; ``None`` if it belongs to another attempt now, is gone, or
+            is locked by somebody. Held only if claimed.
+        """
+        self._session.close()
+        try:
+            locked = self._lock(self._record.id)
+        except (Busy, Error):
+            return None
+        if locked is not None and locked.attempt == self._record.attempt:
+            self._record = locked
+            if locked.state is not State.CLAIMED:
+                self._session.close()
+            return locked.state
+        self._session.close()
+        return None

@@ -1,0 +1,119 @@
+"""Named steps of an operation in non-atomic mode: each runs once, whatever happens between them."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connections
+
+from ..compat.transactions import AttemptBlock
+from ..protocol.canonical import plain_text
+from ..protocol.record import MAX_STEP_NAME_LENGTH
+from ..stores.database.step_log import StepLog
+from ..stores.database.transactions import write_transaction
+from .errors import ChangedRecipe, LostRecord, LostWrites, StepError
+from .watch import Watch
+
+INSTEAD = (
+    "A step is one commit with its result: leave the transaction alone, or do this outside of "
+    "steps."
+)
+
+
+class Steps:
+    """The steps of one attempt.
+
+    :param is_first: no earlier attempt can have left steps
+    """
+
+    def __init__(self, step_log: StepLog, record_id: int, attempt: int, is_first: bool) -> None:
+        self._step_log = step_log
+        self._record_id = record_id
+        self._attempt = attempt
+        self._position = 0
+        self._is_running = False
+        self._known: list[tuple[str, str]] | None = [] if is_first else None
+
+    def run(self, name: str, call: Callable[[], Any]) -> Any:
+        """Return the stored result of the next step, or take it.
+
+        :raises ChangedRecipe: if another step is stored at this place
+        """
+        _check_name(name)
+        self._check_place(name)
+        if self._known is None:
+            self._known = self._step_log.steps(self._record_id)
+        if self._position < len(self._known):
+            text = self._stored(name, *self._known[self._position])
+        else:
+            text = self._take(name, call)
+        self._position += 1
+        return json.loads(text)
+
+    def _stored(self, name: str, stored_name: str, text: str) -> str:
+        if name != stored_name:
+            raise ChangedRecipe(
+                f"Step {self._position + 1} of this operation is {stored_name!r}, and it is done; "
+                f"now the view asks for {name!r}. Steps must come in the same order with the same "
+                "names in every attempt, so finish or settle interrupted operations before "
+                "their view changes."
+            )
+        return text
+
+    def _take(self, name: str, call: Callable[[], Any]) -> str:
+        self._is_running = True
+        try:
+            block = AttemptBlock(self._step_log.using)
+            with write_transaction(self._step_log.using, block):
+                started = self._step_log.fence(self._record_id, self._attempt)
+                if started is None:
+                    raise LostRecord(f"Step {name!r} is not taken: a later attempt has started.")
+                with Watch(block, remedy=INSTEAD) as watch:
+                    text = _plain(name, call())
+                    _check_writes(name, watch)
+                    place = (self._record_id, self._position + 1, self._attempt)
+                    self._step_log.add(place, name, text, started)
+        finally:
+            self._is_running = False
+        return text
+
+    def _check_place(self, name: str) -> None:
+        if self._is_running:
+            raise StepError(f"Step {name!r} is inside of another step. Take one after the other.")
+        blocks: list[Any] = connections[self._step_log.using].atomic_blocks
+        if any(not block._from_testcase for block in blocks):
+            raise StepError(
+                f"Step {name!r} is inside of transaction.atomic(), which could undo it. A step has "
+                "a transaction of its own: take it outside of atomic()."
+            )
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str) or not 0 < len(name.encode()) <= MAX_STEP_NAME_LENGTH:
+        raise StepError(
+            f"The name of a step must be text of 1 to {MAX_STEP_NAME_LENGTH} bytes, not {name!r}."
+        )
+
+
+def _check_writes(name: str, watch: Watch) -> None:
+    watch.ask()
+    if watch.is_accident:
+        raise LostWrites(
+            f"Step {name!r} returned, but what it did cannot be remembered. Nothing of it is "
+            f"stored. {watch.reason}"
+        )
+    if watch.is_undone:
+        raise StepError(
+            f"Step {name!r} asked for the undoing of its writes by set_rollback(True), so there "
+            "is nothing to remember. Raise an exception instead."
+        )
+
+
+def _plain(name: str, result: Any) -> str:
+    text = plain_text(result)
+    if text is not None:
+        return text
+    raise StepError(
+        f"Step {name!r} returned {type(result).__name__} that is not plain data: use None, bool, "
+        "numbers, text, lists, and dicts with text as keys. Its writes are rolled back."
+    )

@@ -1,0 +1,268 @@
+"""How stored responses are written down: plain, compressed, encrypted, or both.
+
+An encoded response has a body only, in which its headers, attributes and body are. What was done to
+it stands beside it (``zlib``, ``fernet:1a2b3c4d``, ``zlib+fernet:1a2b3c4d``), so that reading asks
+for no policy. The digits stand for the key: they tell which records still need it.
+
+What is encrypted is bound to its place: inside of the token is a digest of where it belongs, so it
+opens nowhere else, whoever copies it (decision 0081).
+"""
+
+import hmac
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from hashlib import sha256
+
+from .record import StoredResponse, head_of, parse_head
+
+
+class Codec(StrEnum):
+    """What is done to a response before it is stored."""
+
+    PLAIN = "plain"
+    ZLIB = "zlib"
+    FERNET = "fernet"
+    ZLIB_FERNET = "zlib+fernet"
+
+    @property
+    def encrypts(self) -> bool:
+        return self in {Codec.FERNET, Codec.ZLIB_FERNET}
+
+
+class Unreadable(ValueError):
+    """An encoded response cannot be opened. The text is for clients, and names no key.
+
+    :ivar codec: what stands beside the response
+    """
+
+    def __init__(self, reason: str, codec: str) -> None:
+        self.codec = codec
+        super().__init__(reason)
+
+
+class NoKeys(RuntimeError):
+    """A response is to be encrypted, and there is nothing to do it with."""
+
+
+class Locked(ValueError):
+    """A key is not in the keyring."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Encryption keys, newest first: the first one encrypts, all of them decrypt.
+
+    :param keys: Fernet keys
+    """
+
+    keys: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def newest(self) -> str:
+        """The name of the key that encrypts."""
+        return name_of(self.keys[0])
+
+    def check(self) -> None:
+        """Make sure that something can be encrypted.
+
+        :raises NoKeys: if no key is configured, or ``cryptography`` is not installed
+        """
+        if not self.keys:
+            raise NoKeys(
+                'A response is to be encrypted, but IDEMPOTENCY["ENCRYPTION_KEYS"] is empty.'
+            )
+        try:
+            from . import encryption  # noqa: F401
+        except ImportError as error:
+            raise NoKeys(
+                "A response is to be encrypted, but the package cryptography is not installed: "
+                "pip install 'django-idempotency[crypto]'."
+            ) from error
+
+    def encrypt(self, payload: bytes) -> bytes:
+        """Encrypt with the newest key.
+
+        :raises NoKeys: if that cannot be done
+        """
+        self.check()
+        from .encryption import fernet
+
+        return fernet(self.keys).encrypt(payload)
+
+    def decrypt(self, token: bytes, key: str) -> bytes:
+        """Return the plain text.
+
+        :param key: the name of the key
+        :raises Locked: if there is no such key
+        :raises ValueError: if the text is damaged
+        """
+        if key not in {name_of(each) for each in self.keys}:
+            raise Locked(key)
+        from .encryption import decrypt
+
+        return decrypt(token, self.keys)
+
+
+def name_of(key: str) -> str:
+    """Return eight hexadecimal digits that stand for a key."""
+    return sha256(b"django_idempotency.key:" + key.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose record it is: an encrypted response opens for this scope and key only."""
+
+    scope: str
+    key: str
+
+    def seal(self, status: int) -> bytes:
+        """Return what stands in front of a response with this status, before it is encrypted."""
+        return _seal_of("response", (self.scope, self.key, str(status)))
+
+
+def _seal_of(kind: str, parts: Iterable[str]) -> bytes:
+    digest = sha256(b"django_idempotency.place:")
+    for part in (kind, *parts):
+        raw = part.encode()
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.digest()
+
+
+def _unsealed(payload: bytes, seal: bytes) -> bytes:
+    if not hmac.compare_digest(payload[: len(seal)], seal):
+        raise ValueError("it belongs somewhere else")
+    return payload[len(seal) :]
+
+
+def encode(
+    response: StoredResponse, codec: Codec, keyring: Keyring, owner: Owner
+) -> StoredResponse:
+    """Return a response as it is stored.
+
+    :param owner: of the record that it is stored in
+    :raises NoKeys: if it cannot be encrypted
+    """
+    if codec is Codec.PLAIN or response.omitted:
+        return response
+    # JSON holds no line break, so the first one ends the head.
+    payload = head_of(response).encode() + b"\n" + response.body
+    for step in codec.split("+"):
+        if step == Codec.ZLIB:
+            payload = zlib.compress(payload)
+        else:
+            payload = keyring.encrypt(owner.seal(response.status) + payload)
+    label = f"{codec}:{keyring.newest}" if codec.encrypts else str(codec)
+    return replace(response, headers=(), attributes={}, body=payload, codec=label)
+
+
+LARGEST = 32 * 1024 * 1024
+"""Bytes that a compressed response may have, unless policy lets responses be larger. Whoever can
+write the table must not be able to exhaust the memory of those who read it."""
+
+
+def decode(
+    response: StoredResponse, keyring: Keyring, owner: Owner, largest: int = 0
+) -> StoredResponse:
+    """Return a response as the view gave it.
+
+    :param owner: of the record that it was found in
+    :param largest: bytes that policy allows a body to have
+    :raises Unreadable: if its key is lost, it was changed, it is another record's, another version
+        wrote it, or it is larger than ``LARGEST`` and policy allow
+    """
+    if not response.codec:
+        return response
+    codec, _, key = response.codec.partition(":")
+    payload = response.body
+    try:
+        for step in reversed(Codec(codec).split("+")):
+            if step == Codec.ZLIB:
+                payload = _decompressed(payload, max(LARGEST, 2 * largest))
+            else:
+                payload = _unsealed(keyring.decrypt(payload, key), owner.seal(response.status))
+        head, _, body = payload.partition(b"\n")
+        headers, attributes = parse_head(head)
+        return replace(response, headers=headers, attributes=attributes, body=body, codec="")
+    except (TypeError, ValueError, RecursionError, zlib.error) as error:
+        raise _unreadable(error, response.codec) from error
+
+
+def _decompressed(payload: bytes, limit: int) -> bytes:
+    stream = zlib.decompressobj()
+    plain = stream.decompress(payload, limit)
+    if not stream.eof:
+        raise ValueError("cut off, or larger than any response")
+    return plain
+
+
+def _unreadable(error: Exception, codec: str) -> Unreadable:
+    locked = isinstance(error, Locked)
+    return Unreadable("its encryption key is not available" if locked else "it is damaged", codec)
+
+
+def reencrypt(response: StoredResponse, keyring: Keyring, owner: Owner) -> StoredResponse:
+    """Return a response encrypted under the newest key, compressed if it was.
+
+    :param owner: of the record that it is stored in
+    :raises Unreadable: if its key is lost, it was changed, or it is another record's
+    """
+    if response.omitted:
+        raise Unreadable("it was written by another version, or damaged", response.codec)
+    compressed = response.codec.startswith(Codec.ZLIB)
+    codec = Codec.ZLIB_FERNET if compressed else Codec.FERNET
+    return encode(decode(response, keyring, owner), codec, keyring, owner)
+
+
+LOCKED = f"{Codec.FERNET}:"
+"""What the encrypted result of a step begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cipher:
+    """Encrypts the results of steps, if responses are encrypted. They are short: no compression.
+
+    An encrypted result is text, ``fernet:1a2b3c4d:...``, which no JSON begins with.
+    """
+
+    codec: Codec = Codec.PLAIN
+    keyring: Keyring = field(default=Keyring(), repr=False)
+
+    def lock(self, text: str, record_id: int, position: int) -> str:
+        """Return what is to be stored.
+
+        :param record_id: of the operation
+        :param position: of the step in it
+        :raises NoKeys: if it is to be encrypted and cannot be
+        """
+        if not self.codec.encrypts:
+            return text
+        payload = _step_seal(record_id, position) + text.encode()
+        token = self.keyring.encrypt(payload).decode()
+        return f"{LOCKED}{self.keyring.newest}:{token}"
+
+    def open(self, stored: str, record_id: int, position: int) -> str:
+        """Return what was locked.
+
+        :param record_id: of the operation in which it was found
+        :param position: of the step in it
+        :raises Unreadable: if its key is lost, it was changed, or it is another step's
+        """
+        if not stored.startswith(LOCKED):
+            return stored
+        name, _, token = stored.removeprefix(LOCKED).partition(":")
+        try:
+            payload = self.keyring.decrypt(token.encode(), name)
+            return _unsealed(payload, _step_seal(record_id, position)).decode()
+        except ValueError as error:
+            raise _unreadable(error, f"{LOCKED}{name}") from error
+
+
+def _step_seal(record_id: int, position: int) -> bytes:
+    return _seal_of("step", (str(record_id), str(position)))
+
+
+def up_to_date(keyring: Keyring) -> frozenset[str]:
+    """Return what stands beside responses that are encrypted under the newest key."""
+    return frozenset(f"{codec}:{keyring.newest}" for codec in (Codec.FERNET, Codec.ZLIB_FERNET))

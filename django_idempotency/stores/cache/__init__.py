@@ -1,0 +1,1 @@
+"""Records, and copies of stored responses, in a cache."""

@@ -1,0 +1,127 @@
+"""Records in the database, completed ones also in a cache: a replay found there costs no SQL.
+
+The database decides. A completed record does not change, so as long as the database forgets
+nothing a copy can only be missing: by eviction, by an outage, or because an operator deleted the
+record. A database that was restored, or failed over to a replica that lacked the last commits, has
+forgotten records whose copies are still there: then :func:`forget_all` makes the copies forgotten,
+too (I17).
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import DurationField, ExpressionWrapper, F
+
+from ...protocol.envelope import Remembered, record_name, seal, unseal
+from ...protocol.record import Claim, Snapshot, State, StoredResponse
+from ..base import Outage
+from ..database.clock import StoreTime
+from ..database.location import place_of_records
+from ..database.store import DatabaseStore
+from .replay_cache import BURIED, replay_cache_of, writer_of
+
+MARGIN = 1000
+"""An entry ends this fraction earlier than its record: clocks do not run alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """Where a copy belongs.
+
+    :ivar name: in the cache
+    :ivar now: the cache's time when we looked (milliseconds)
+    :ivar epoch: of the cache, when we looked
+    """
+
+    name: str
+    now: int
+    epoch: str
+
+    @property
+    def sealed_to(self) -> str:
+        """A copy is good for one name and one epoch."""
+        return f"{self.name}@{self.epoch}"
+
+
+class CachedDatabaseStore(DatabaseStore):
+    """The database's store, with a cache for replays. For one request.
+
+    :param using: alias of the database
+    :param is_durable: claims wait for the disk
+    :param cache: alias of the cache
+    :param secret: key of the names and seals
+    """
+
+    def __init__(self, using: str, is_durable: bool = False, *, cache: str, secret: bytes) -> None:
+        super().__init__(using, is_durable)
+        self._cache = cache
+        self._secret = secret
+        self._slot: _Slot | None = None
+
+    def recall(self, claim: Claim) -> Snapshot | None:
+        """Return the record if the cache knows that it is completed."""
+        place = place_of_records(self.using).parts
+        name = record_name(self._secret, place, claim.scope, claim.key)
+        try:
+            found = replay_cache_of(self._cache).get(name)
+        except Outage:
+            return None
+        slot = _Slot(name, found.now, found.epoch)
+        if found.value != BURIED:
+            self._slot = slot
+        remembered = found.value and unseal(self._secret, slot.sealed_to, found.value)
+        if not remembered:
+            return None
+        return Snapshot(0, State.COMPLETED, 0, remembered.fingerprint, False, remembered.response)
+
+    def claim(self, claim: Claim) -> Snapshot | None:
+        """Return the record, created if absent. A completed one is put back into the cache."""
+        record = super().claim(claim)
+        if record is not None and record.response is not None and self._slot is not None:
+            self._remember(record, record.response, self._remaining(record))
+        return record
+
+    def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
+        """Store the response; when that is committed, in the cache, too."""
+        completed = super().complete(record, response, retention)
+        if completed:
+            self._remember(record, response, retention)
+        return completed
+
+    def _remember(self, record: Snapshot, response: StoredResponse, lifetime: timedelta) -> None:
+        slot = self._slot
+        if slot is None:
+            return  # the cache did not answer, or wants nothing there
+        value = seal(self._secret, slot.sealed_to, Remembered(record.fingerprint, response))
+        expires = slot.now + lifetime // timedelta(milliseconds=1) * (MARGIN - 1) // MARGIN
+        entry = (slot.name, value, expires)
+        writer = writer_of(self._cache)
+        # No partial(): if it raised, Django would look for its name, and raise for not finding it.
+        transaction.on_commit(lambda: writer.add(entry), using=self.using, robust=True)
+
+    def _remaining(self, record: Snapshot) -> timedelta:
+        remaining = ExpressionWrapper(F("expires_at") - StoreTime(), DurationField())
+        found = self._records().filter(pk=record.id).values_list(remaining, flat=True).first()
+        return found or timedelta(0)
+
+
+def forget(cache: str, secret: bytes, using: str, scope: str, key: str) -> None:
+    """Remove a record from the cache, before it is deleted from the database.
+
+    :param using: alias of the database it is deleted from
+    :raises Outage: if the cache does not answer: then the record must not be deleted, because
+        the cache would go on replaying it
+    """
+    places = place_of_records(using).namesakes()
+    replay_cache_of(cache).mark_deleted(
+        [record_name(secret, each.parts, scope, key) for each in places]
+    )
+
+
+def forget_all(cache: str) -> None:
+    """Let no copy be believed that was made so far, or is being made by a request that runs now.
+
+    :raises Outage: if the cache does not answer
+    """
+    replay_cache_of(cache).begin_epoch()

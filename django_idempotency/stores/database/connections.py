@@ -1,0 +1,255 @@
+"""Connections for claims of requests whose own connection is in a transaction already."""
+
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from time import monotonic
+from typing import Any, TypeVar, cast
+
+from django.core.signals import request_finished
+from django.db import Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ...threads import after_fork
+from ..base import Busy
+from .location import Place, place_of
+
+logger = logging.getLogger("django_idempotency")
+
+POOLED_AGE = timedelta(minutes=1)
+"""How long an idle connection is kept where Django itself uses a pool, which forbids an age."""
+
+
+class OwnConnections:
+    """Lends connections of one database to one attempt each, and keeps them for the next as long as
+    ``CONN_MAX_AGE`` says.
+
+    They stay outside of Django's own pool (``OPTIONS["pool"]``): an attempt that held one of its
+    places while its view waits for another could wait for ever.
+
+    :param using: alias of the database
+    """
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._lock = threading.Lock()
+        self._idle: list[BaseDatabaseWrapper] = []
+        self._lent = 0
+
+    def lend(self, limit: int, place: Place | None = None) -> BaseDatabaseWrapper:
+        """Return a connection that works, and speaks for a tenant.
+
+        :param limit: at most so many are lent at once in this process
+        :param place: names the tenant; that of this thread's usual connection, if none is given
+        :raises Busy: if all of them are, or if the server takes no more connections
+        """
+        self.close_obsolete()
+        with self._lock:
+            if self._lent >= limit:
+                raise Busy(waited=True)
+            self._lent += 1
+            connection = self._idle.pop() if self._idle else None
+        try:
+            connection = connection or self._create()
+            self._close_if_dead(connection)
+            # Before it connects: the tenant decides what its first statements see.
+            (place or place_of(self._using)).enter(connection)
+            connection.ensure_connection()
+        except BaseException as error:
+            # Whatever it was: a place that is not given back is lost until the process ends.
+            self._drop(connection)
+            if not isinstance(error, Error):
+                raise
+            logger.warning("No connection to hold a record with: %s", error)
+            raise Busy(waited=True) from error
+        return connection
+
+    def _close_if_dead(self, connection: BaseDatabaseWrapper) -> None:
+        """Let a connection that does not work any more connect anew."""
+        connection.close_if_unusable_or_obsolete()
+
+    def take_back(self, connection: BaseDatabaseWrapper) -> None:
+        """Keep a connection for the next attempt, or close it."""
+        try:
+            connection.close_if_unusable_or_obsolete()
+        except BaseException:
+            self._drop(connection)
+            raise
+        with self._lock:
+            self._lent -= 1
+            if connection.connection is not None:
+                self._idle.append(connection)
+        self.close_obsolete()
+
+    def close_obsolete(self) -> None:
+        """Close what has been idle for longer than ``CONN_MAX_AGE`` allows."""
+        with self._lock:
+            obsolete = [each for each in self._idle if _is_obsolete(each)]
+            self._idle = [each for each in self._idle if each not in obsolete]
+        for connection in obsolete:
+            with suppress(Exception):  # its end, if the server has ended it before
+                connection.close()
+
+    def _drop(self, connection: BaseDatabaseWrapper | None) -> None:
+        with self._lock:
+            self._lent -= 1
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+    def _create(self) -> BaseDatabaseWrapper:
+        connection: BaseDatabaseWrapper = connections.create_connection(self._using)
+        options = dict(connection.settings_dict["OPTIONS"])
+        settings = {**connection.settings_dict, "OPTIONS": options}
+        if options.pop("pool", None):
+            settings["CONN_MAX_AGE"] = POOLED_AGE.total_seconds()
+        # Nobody retries a request because an idle connection had died.
+        settings["CONN_HEALTH_CHECKS"] = True
+        connection.settings_dict = cast(Any, settings)
+        connection.inc_thread_sharing()  # one thread after the other
+        return connection
+
+
+def _is_obsolete(connection: BaseDatabaseWrapper) -> bool:
+    return connection.close_at is not None and connection.close_at <= monotonic()
+
+
+Kind = TypeVar("Kind", bound=OwnConnections)
+
+_pools: dict[tuple[type[OwnConnections], str, tuple[str, ...]], OwnConnections] = {}
+_pools_lock = threading.Lock()
+
+
+def connections_of(kind: type[Kind], using: str) -> Kind:
+    """Return this process's connections of one kind, of the database that an alias now stands for.
+
+    :param kind: what they are for: each kind has limits of its own
+    """
+    name = (kind, using, place_of(using).database)
+    with _pools_lock:
+        if name not in _pools:
+            _pools[name] = kind(using)
+            request_finished.connect(close_obsolete, dispatch_uid=__name__)
+        return cast(Kind, _pools[name])
+
+
+def own_connections(using: str) -> OwnConnections:
+    """Return this process's connections that hold records beside their views."""
+    return connections_of(OwnConnections, using)
+
+
+def close_obsolete(**kwargs: Any) -> None:
+    """At the end of a request, as Django closes its own."""
+    for pool in list(_pools.values()):
+        pool.close_obsolete()
+
+
+def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage does not follow)
+    """A forked process must not speak on its parent's connections, nor close them."""
+    global _pools, _pools_lock
+    _inherited.append(_pools)
+    _pools, _pools_lock = {}, threading.Lock()
+
+
+_inherited: list[Any] = []
+after_fork(_forget)
+
+
+@contextmanager
+def in_place_of_usual(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Let queries of this thread that name the connection's alias use it."""
+    alias = connection.alias
+    usual = connections[alias]
+    connections[alias] = connection
+    try:
+        yield
+    finally:
+        connections[alias] = usual
+
+
+PLACES = 4
+"""Connections per process. A claim takes a millisecond or two, so a few serve many threads."""
+
+PATIENCE = 2.0
+"""Seconds that a claim waits for one of them; after that the store is busy (503)."""
+
+CHECKED_AFTER = 1.0
+"""Seconds of rest after which a connection is asked whether it still works."""
+
+
+class ClaimConnections(OwnConnections):
+    """Lends connections for single claims.
+
+    They are kept for a minute even where ``CONN_MAX_AGE`` is 0: Django then connects once per
+    request, and a second time would cost more than the claim.
+    """
+
+    def __init__(self, using: str) -> None:
+        super().__init__(using)
+        self._free = threading.BoundedSemaphore(PLACES)
+
+    @contextmanager
+    def lent(self, waits: bool) -> Iterator[BaseDatabaseWrapper]:
+        """Lend a connection.
+
+        :param waits: the request will wait for a record, as long as policy says; the number of
+            those is bounded elsewhere, and they take none of the places
+        :raises Busy: if none is free in time, or the server takes no more
+        """
+        if not waits and not self._free.acquire(timeout=PATIENCE):
+            raise Busy(waited=True)
+        try:
+            connection = self.lend(sys.maxsize)
+            try:
+                with in_place_of_usual(connection):
+                    yield connection
+            finally:
+                self.take_back(connection)
+        finally:
+            if not waits:
+                self._free.release()
+
+    def _close_if_dead(self, connection: BaseDatabaseWrapper) -> None:
+        super()._close_if_dead(connection)
+        used = vars(connection).get(_USED)
+        has_rested = used is not None and monotonic() - used > CHECKED_AFTER
+        if has_rested and connection.connection is not None and not connection.is_usable():
+            connection.close()
+
+    def take_back(self, connection: BaseDatabaseWrapper) -> None:
+        vars(connection)[_USED] = monotonic()
+        super().take_back(connection)
+
+    def _create(self) -> BaseDatabaseWrapper:
+        connection = super()._create()
+        settings = connection.settings_dict
+        settings["CONN_HEALTH_CHECKS"] = False
+        if _is_under_test():
+            # The runner drops the database, which nobody may be connected to.
+            settings["CONN_MAX_AGE"] = 0
+        elif settings["CONN_MAX_AGE"] == 0:
+            settings["CONN_MAX_AGE"] = int(POOLED_AGE.total_seconds())
+        return connection
+
+
+_USED = "_idempotency_used"
+
+
+def _is_under_test() -> bool:
+    """Whether Django's test environment is set up. Its module is not loaded for this."""
+    state = getattr(sys.modules.get("django.test.utils"), "_TestState", None)
+    return hasattr(state, "saved_data")
+
+
+@contextmanager
+def claim_connection(using: str, waits: bool = False) -> Iterator[None]:
+    """Let this thread's queries run on a connection of their own, in autocommit.
+
+    :param waits: see :meth:`ClaimConnections.lent`
+    :raises Busy: if none is to be had in bounded time
+    """
+    with connections_of(ClaimConnections, using).lent(waits):
+        yield

@@ -1,0 +1,110 @@
+"""OperationStatus operations of non-atomic mode that ended without saying how."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db import connections
+from django.db.models import QuerySet
+
+from ...models import IdempotencyRecord, IdempotencyStep
+from ...protocol.record import State
+from ..base import Busy
+from .clock import NOW, StoreTime
+from .contention import contention_is_busy
+from .file_locks import is_held_by_file
+from .step_log import BEGINNING, StepLog
+from .store import DatabaseStore
+from .transactions import write_transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """An operation that has started, has no result, and is held by nobody.
+
+    :ivar steps: names of the steps that are done
+    """
+
+    record_id: int
+    attempt: int
+    method: str
+    path: str
+    started_at: datetime
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """An operation that somebody may finish for its caller.
+
+    :ivar handler: name of who can, as its last attempt has noted it
+    """
+
+    record_id: int
+    attempt: int
+    handler: str
+    scope: str = field(repr=False)
+    key: str = field(repr=False)
+    fingerprint: str = field(repr=False)
+    method: str
+    path: str
+
+
+def abandoned(using: str, older_than: timedelta = NOW) -> Iterator[Abandoned]:
+    """Yield operations whose last attempt has started at least so long ago and noted a handler.
+
+    Oldest first, as they were when the iteration began. Each is read when its turn comes: those
+    that others have settled or tried since are left out; some may be in flight.
+    """
+    noted = open_attempts(using, older_than).exclude(name="")
+    records = IdempotencyRecord._base_manager.using(using).filter(state=State.CLAIMED)
+    names = ("scope", "key", "fingerprint", "method", "path")
+    for row, record_id, started_at in list(noted.values_list("pk", "record_id", "started_at")):
+        handlers = noted.filter(pk=row, started_at=started_at).values_list("name", flat=True)
+        living = records.filter(pk=record_id, expires_at__gt=StoreTime())
+        for handler, found in zip(handlers, living.values_list("attempt", *names), strict=False):
+            attempt, *values = found
+            yield Abandoned(record_id, attempt, handler, *values)
+
+
+def open_attempts(
+    using: str, older_than: timedelta = NOW, key: str | None = None
+) -> QuerySet[IdempotencyStep]:
+    """Return the attempts that have started at least so long ago and have no end, oldest first.
+
+    :param key: only those under this key
+    """
+    records = IdempotencyRecord._base_manager.using(using).filter(state=State.CLAIMED)
+    claimed = records if key is None else records.filter(key=key)
+    rows = IdempotencyStep._base_manager.using(using)
+    started = rows.filter(position=BEGINNING, finished_at=None, record_id__in=claimed.values("pk"))
+    return started.filter(started_at__lte=StoreTime(-older_than)).order_by("started_at", "pk")
+
+
+def interrupted(using: str, limit: int, key: str | None = None) -> Iterator[Interrupted]:
+    """Yield operations, oldest first; those in flight are left out.
+
+    :param limit: at most so many are looked at
+    :param key: only those under this key
+    """
+    store = DatabaseStore(using)
+    for attempt in open_attempts(using, key=key)[:limit]:
+        if _is_held(store, attempt.record_id):
+            continue
+        record = IdempotencyRecord._base_manager.using(using).filter(pk=attempt.record_id)
+        for method, path in record.values_list("method", "path"):
+            steps = StepLog(using).step_names(attempt.record_id)
+            yield Interrupted(
+                attempt.record_id, attempt.attempt, method, path, attempt.started_at, steps
+            )
+
+
+def _is_held(store: DatabaseStore, record_id: int) -> bool:
+    """Whether an attempt holds the record. Asking takes the lock, for a moment."""
+    if is_held_by_file(connections[store.using], record_id):
+        return True
+    try:
+        with contention_is_busy(), write_transaction(store.using):
+            return store.lock(record_id) is None
+    except Busy:
+        return True

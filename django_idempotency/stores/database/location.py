@@ -1,0 +1,119 @@
+"""Where records lie: in which database, and in which tenant's part of it.
+
+django-tenants and its relatives keep each tenant in a schema of PostgreSQL, and write the current
+one on the connection of the thread (``connection.schema_name``). Connections and threads that this
+package opens beside the request know nothing of that, so the place is read in the request's thread
+and taken along.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ...models import IdempotencyRecord
+
+SERVER = ("HOST", "PORT", "NAME")
+"""What of ``DATABASES`` tells one database from another."""
+
+TENANT = ("schema_name", "tenant", "include_public_schema")
+"""What django-tenants and django-tenant-schemas keep on a connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A database, as one thread saw it at one moment.
+
+    :ivar using: alias of the database
+    :ivar database: what its settings say about where it is
+    :ivar schema: the tenant's; empty where connections know no tenants
+    """
+
+    using: str
+    database: tuple[str, ...]
+    schema: str
+    _tenant: tuple[Any, ...] = field(compare=False, repr=False)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What tells this place from others, for names of what is kept elsewhere."""
+        return (self.using, *self.database, self.schema)
+
+    def enter(self, connection: BaseDatabaseWrapper) -> None:
+        """Let a connection to the same database speak for the tenant of this place."""
+        if not self.schema or _tenant_of(connection) == self._tenant:
+            return
+        there: Any = connection
+        _, tenant, include_public = self._tenant
+        options = () if include_public is None else (include_public,)
+        if tenant is None:
+            there.set_schema(self.schema, *options)
+        else:
+            there.set_tenant(tenant, *options)
+
+    def namesakes(self) -> "list[Place]":
+        """Return this place as it may be named by other aliases, of a pooler for example.
+
+        Too many do no harm: a name under which nothing lies may be forgotten, too.
+        """
+        *_, name = self.database
+        named = [
+            (alias, _database_of(each))
+            for alias, each in connections.settings.items()
+            if str(each["NAME"]) == name
+        ]
+        others = [replace(self, using=alias, database=there) for alias, there in named]
+        return [self, *(each for each in others if each != self)]
+
+
+def place_of(using: str) -> Place:
+    """Return the place of an alias as this thread sees it now. Asks the database nothing."""
+    connection = connections[using]
+    tenant = _tenant_of(connection)
+    return Place(using, _database_of(connection.settings_dict), tenant[0] or "", tenant)
+
+
+def label_of(using: str) -> str:
+    """Return what log lines call the place of an alias."""
+    schema = getattr(connections[using], "schema_name", None)
+    return f'Database "{using}", schema "{schema}"' if schema else f'Database "{using}"'
+
+
+def place_of_records(using: str) -> Place:
+    """Return the place of the table of records.
+
+    Where django-tenants keeps the table in the shared schema alone, that is one place for all
+    tenants, whichever of them the thread serves.
+    """
+    place = place_of(using)
+    return replace(place, schema=_public()) if place.schema and is_shared() else place
+
+
+def is_shared(label: str = IdempotencyRecord._meta.app_label) -> bool:
+    """Whether django-tenants keeps one table for all tenants.
+
+    :param label: of the app whose tables are meant; of records, if none is given
+    """
+    ours = apps.get_app_config(label).name
+    kinds = getattr(settings, "TENANT_TYPES", {})
+    if kinds:
+        own = [parts["APPS"] for kind, parts in kinds.items() if kind != _public()]
+        listed = [app for each in own for app in each]
+    else:
+        listed = getattr(settings, "TENANT_APPS", [ours])
+    return not any(ours in {app, app.rpartition(".apps.")[0]} for app in listed)
+
+
+def _public() -> str:
+    return str(getattr(settings, "PUBLIC_SCHEMA_NAME", "public"))
+
+
+def _database_of(settings_dict: Any) -> tuple[str, ...]:
+    return tuple(str(settings_dict[name]) for name in SERVER)
+
+
+def _tenant_of(connection: BaseDatabaseWrapper) -> tuple[Any, ...]:
+    return tuple(getattr(connection, name, None) for name in TENANT)

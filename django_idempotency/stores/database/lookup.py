@@ -1,0 +1,119 @@
+"""Looking a record up for its caller: plain reads, no lock that anybody would wait for."""
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from django.db import Error, connections
+from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, Value
+from django.utils.timezone import is_aware
+
+from ...models import IdempotencyRecord, IdempotencyStep
+from ...protocol.record import Snapshot, State
+from ...protocol.status import OperationStatus, standing_of
+from ..base import Outage
+from .clock import StoreTime
+from .file_locks import is_held_by_file
+from .locked import locked_records
+from .rows import COLUMNS, snapshot
+from .step_log import BEGINNING
+
+LOOKS = 3
+"""How often a record is looked at that changes while it is."""
+
+
+class _Look(NamedTuple):
+    """One reading of a record."""
+
+    record: Snapshot
+    is_open: bool
+    created_at: datetime
+    completed_at: datetime | None
+    expires_at: datetime
+
+    @property
+    def is_claimed(self) -> bool:
+        return self.record.state is State.CLAIMED
+
+    @property
+    def version(self) -> tuple[int, State, int, bool]:
+        return self.record.id, self.record.state, self.record.attempt, self.is_open
+
+
+def look_up(using: str, scope: str, key: str) -> OperationStatus | None:
+    """Return what is known under a key of a scope; ``None`` if nothing is.
+
+    One statement, and the same one, for a key that nobody has used and for another caller's.
+
+    :param using: alias of the database
+    :param scope: the digest of the caller
+    :raises Outage: if the database is out of reach
+    """
+    try:
+        return _look_up(using, scope, key)
+    except Error as error:
+        raise Outage(str(error)) from error
+
+
+def _look_up(using: str, scope: str, key: str) -> OperationStatus | None:
+    look = _look(using, scope, key)
+    for _ in range(LOOKS):
+        if look is None or not look.is_claimed:
+            break
+        held = _is_held(using, look)
+        # Only if the same attempt is seen before and after is it the one that was asked about.
+        before, look = look, _look(using, scope, key)
+        if look is not None and look.version == before.version:
+            return _finding(look, held)
+    return None if look is None else _finding(look, None)
+
+
+def _look(using: str, scope: str, key: str) -> _Look | None:
+    records = IdempotencyRecord._base_manager.using(using).filter(key=key, scope=scope)
+    attempts = IdempotencyStep._base_manager.filter(record_id=OuterRef("pk"), position=BEGINNING)
+    expired = ExpressionWrapper(Q(expires_at__lte=StoreTime()), BooleanField())
+    row = records.values_list(
+        *COLUMNS,
+        expired,
+        Value(0),
+        Value(0),
+        Exists(attempts.filter(finished_at=None)),
+        "created_at",
+        "completed_at",
+        "expires_at",
+    ).first()
+    if row is None:
+        return None
+    *columns, is_open, created, completed, expires = row
+    moments: Any = [_aware(each, connections[using]) for each in (created, completed, expires)]
+    return _Look(snapshot(columns), bool(is_open), *moments)
+
+
+def _is_held(using: str, look: _Look) -> bool | None:
+    """Whether an attempt holds the record; ``None`` if the database cannot say."""
+    pk, connection = look.record.id, connections[using]
+    if connection.vendor == "sqlite":
+        # Outside of a transaction a file lock holds it; inside, the database's only write lock.
+        return is_held_by_file(connection, pk) or (False if look.is_open else None)
+    locked = locked_records(using, [pk])
+    return None if locked is None else pk in locked
+
+
+def _finding(look: _Look, held: bool | None) -> OperationStatus:
+    record = look.record
+    return OperationStatus(
+        standing_of(record.state, record.response, held, record.expired),
+        look.is_claimed and held is False and look.is_open,
+        look.expires_at,
+        look.created_at,
+        look.completed_at,
+        record.response,
+    )
+
+
+def _aware(moment: datetime | None, connection: Any) -> datetime | None:
+    """Without ``USE_TZ`` PostgreSQL hands out the connection's time; others what they keep, UTC."""
+    if moment is None or is_aware(moment):
+        return moment
+    zone = ZoneInfo(connection.timezone_name) if connection.vendor == "postgresql" else UTC
+    return moment.replace(tzinfo=zone)

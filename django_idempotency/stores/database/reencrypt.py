@@ -1,0 +1,112 @@
+"""Writing stored responses down anew, under another key, beside traffic."""
+
+from collections.abc import Callable, Collection, Iterator
+
+from django.db import connections
+from django.db.models import QuerySet
+
+from ...models import IdempotencyRecord, IdempotencyStep
+from ...protocol.record import Snapshot, State, StoredResponse
+from .rows import COLUMNS, columns, snapshot
+from .transactions import write_transaction
+
+Recode = Callable[[StoredResponse, str, str], StoredResponse | None]
+"""Returns what to store instead, or ``None`` if a response cannot be read. It gets the scope and
+the key of the record, too."""
+
+RecodeText = Callable[[str, int, int], str | None]
+"""The same for results of steps, with the record's id and the position of the step."""
+
+Forget = Callable[[str, str], None]
+"""Removes a record from a cache, by its scope and key."""
+
+
+def reencrypt_responses(
+    using: str, reencrypt: Recode, forget: Forget, settled: Collection[str], size: int
+) -> Iterator[int]:
+    """Write stored responses down anew; one transaction per batch.
+
+    Records are found without a lock, then locked, skipping those that are, and read again: what
+    is written replaces what was read, and nothing else. Whatever is stopped can be run again.
+
+    :param forget: called before a response is replaced: copies of it must not outlive its key
+    :param settled: codecs of responses that stay as they are
+    :param size: records per transaction
+    :return: how many it wrote, batch by batch
+    """
+    # For a list of keys InnoDB locks ranges, with living records in them; single keys it finds.
+    step = 1 if connections[using].vendor == "mysql" else size
+    last = 0
+    while page := list(_page(using, settled, last)[:size]):
+        with write_transaction(using):
+            groups = [page[start : start + step] for start in range(0, len(page), step)]
+            recoded = sum(
+                _recode_group(using, reencrypt, forget, settled, group) for group in groups
+            )
+        yield recoded
+        last = page[-1]
+
+
+def unsettled(using: str, settled: Collection[str]) -> QuerySet[IdempotencyRecord]:
+    """Return the records whose stored responses are to be written down anew."""
+    records = IdempotencyRecord._base_manager.using(using)
+    stored = records.filter(state=State.COMPLETED, response_omitted="")
+    return stored.exclude(response_codec__in=settled)
+
+
+def _page(using: str, settled: Collection[str], last: int) -> QuerySet[IdempotencyRecord, int]:
+    ahead = unsettled(using, settled).filter(pk__gt=last).order_by("pk")
+    return ahead.values_list("pk", flat=True)
+
+
+def _recode_group(
+    using: str, reencrypt: Recode, forget: Forget, settled: Collection[str], ids: list[int]
+) -> int:
+    wanted = {"pk": ids[0]} if len(ids) == 1 else {"pk__in": ids}
+    locked = unsettled(using, settled).filter(**wanted).select_for_update(skip_locked=True)
+    recoded = 0
+    for scope, key, *row in list(locked.values_list("scope", "key", *COLUMNS)):
+        record = snapshot((*row, False, False, False))
+        fresh = None if record.response is None else reencrypt(record.response, scope, key)
+        if fresh is not None:
+            forget(scope, key)
+            recoded += _rewrite(using, record, fresh)
+    return recoded
+
+
+def _rewrite(using: str, record: Snapshot, fresh: StoredResponse) -> int:
+    ours = IdempotencyRecord._base_manager.using(using).filter(pk=record.id, attempt=record.attempt)
+    return ours.filter(state=State.COMPLETED).update(**columns(fresh))
+
+
+def reencrypt_steps(
+    using: str, reencrypt: RecodeText, prefix: str, settled: str, size: int
+) -> Iterator[int]:
+    """Write results of steps down anew, in the same way.
+
+    :param prefix: only results that begin so
+    :param settled: but not those that begin so
+    """
+    steps = unsettled_steps(using, prefix, settled)
+    last = 0
+    while page := list(
+        steps.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:size]
+    ):
+        with write_transaction(using):
+            recoded = sum(_recode_step(steps, reencrypt, pk) for pk in page)
+        yield recoded
+        last = page[-1]
+
+
+def unsettled_steps(using: str, prefix: str, settled: str) -> QuerySet[IdempotencyStep]:
+    """Return the steps whose results are to be written down anew."""
+    steps = IdempotencyStep._base_manager.using(using).filter(result__startswith=prefix)
+    return steps.exclude(result="").exclude(result__startswith=settled)
+
+
+def _recode_step(steps: QuerySet[IdempotencyStep], reencrypt: RecodeText, pk: int) -> int:
+    row = steps.filter(pk=pk)
+    locked = row.select_for_update(skip_locked=True)
+    found = list(locked.values_list("result", "record_id", "position"))
+    fresh = reencrypt(*found[0]) if found else None
+    return 0 if fresh is None else row.update(result=fresh)

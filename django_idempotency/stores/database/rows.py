@@ -1,0 +1,99 @@
+"""Rows of the record table as plain values, and back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...protocol.record import (
+    RESPONSE_VERSION,
+    Omitted,
+    Snapshot,
+    State,
+    StoredResponse,
+    head_of,
+    parse_head,
+)
+
+RESPONSE_COLUMNS = (
+    "response_version",
+    "response_status",
+    "response_headers",
+    "response_body",
+    "response_omitted",
+    "response_codec",
+)
+"""What a response is stored in, in the order of :func:`response_values`."""
+
+COLUMNS = (
+    "id",
+    "state",
+    "attempt",
+    "fingerprint",
+    *RESPONSE_COLUMNS,
+)
+"""What a snapshot is made from, in this order; ``expired``, ``buried`` and ``fresh`` follow."""
+
+
+def snapshot(
+    row: Sequence[Any], scope: Any = "", key: Any = "", transaction: str | None = None
+) -> Snapshot:
+    """Build a snapshot from ``COLUMNS``, ``expired``, ``buried`` and ``fresh``."""
+    record_id, state, attempt, fingerprint, *response, expired, buried, fresh = row
+    claimed = _text(state) == State.CLAIMED
+    return Snapshot(
+        id=record_id,
+        state=State.CLAIMED if claimed else State.COMPLETED,
+        attempt=attempt,
+        fingerprint=_text(fingerprint),
+        expired=bool(expired),
+        response=None if claimed else _response(_text(state), *response),
+        buried=bool(buried),
+        fresh=bool(fresh),
+        scope=_text(scope),
+        key=_text(key),
+        transaction=transaction,
+    )
+
+
+def response_values(response: StoredResponse) -> tuple[Any, ...]:
+    """Return what to store for a response."""
+    return (
+        RESPONSE_VERSION,
+        response.status,
+        "" if response.codec else head_of(response),
+        None if response.omitted else response.body,
+        str(response.omitted),
+        response.codec,
+    )
+
+
+def columns(response: StoredResponse) -> dict[str, Any]:
+    """Return the same by the names of their columns."""
+    return dict(zip(RESPONSE_COLUMNS, response_values(response), strict=True))
+
+
+def _response(
+    state: str, version: int, status: int, headers: str, body: Any, omitted: Any, codec: Any
+) -> StoredResponse:
+    """Whatever this version cannot have written is unreadable: neither executed nor replayed."""
+    try:
+        if state != State.COMPLETED or version != RESPONSE_VERSION:
+            raise ValueError("written by another version")
+        if not 100 <= status <= 599:
+            raise ValueError("no HTTP status")
+        reason = Omitted(_text(omitted))
+        if reason:
+            return StoredResponse(status, omitted=reason)
+        # psycopg2 returns memoryview, the other drivers bytes.
+        content = memoryview(body).tobytes()
+        if codec:
+            return StoredResponse(status, body=content, codec=_text(codec))
+        pairs, attributes = parse_head(headers)
+        return StoredResponse(status, pairs, content, attributes=attributes)
+    except (TypeError, ValueError, RecursionError):
+        known = status if isinstance(status, int) else 0
+        return StoredResponse(known, omitted=Omitted.UNREADABLE)
+
+
+def _text(value: Any) -> str:
+    """MySQL drivers return binary columns as bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -1,0 +1,88 @@
+"""How large the table is, and where in it the records of an age are. Nothing reads all of it."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import connections
+
+from .clock import store_time
+from .locked import named
+
+COUNTED = 10_000
+"""Records are counted so far; beyond that the database is asked for its estimate."""
+
+PROBES = 128
+
+_COUNT = "SELECT COUNT(*) FROM (SELECT {id} FROM {table} ORDER BY {id} DESC LIMIT %s) AS counted"
+# Each end asked for alone, MySQL and MariaDB look only there.
+_END = "SELECT %s({id}) FROM {table}"
+_ESTIMATES = {
+    "postgresql": "SELECT reltuples FROM pg_class WHERE oid = CAST('{table}' AS regclass)",
+    "mysql": "SELECT table_rows FROM information_schema.tables "
+    "WHERE table_schema = DATABASE() AND CONCAT('`', table_name, '`') = '{table}'",
+    "sqlite": "NULL",
+}
+_PROBE = "(SELECT {created_at} < %s FROM {table} WHERE {id} >= %s ORDER BY {id} LIMIT 1)"
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatistics:
+    """The table as a whole.
+
+    :ivar first: number of the first record, 0 if there is none
+    :ivar last: number of the last record
+    :ivar count: how many records; ``None`` if they are many and the database has no estimate
+    :ivar is_exact: counted, not estimated
+    """
+
+    first: int
+    last: int
+    count: int | None
+    is_exact: bool
+
+
+def table_statistics(using: str) -> TableStatistics:
+    """Return the extent of the record table, by one statement."""
+    connection = connections[using]
+    estimate = _ESTIMATES[connection.vendor]
+    sql = f"SELECT ({_END % 'MIN'}), ({_END % 'MAX'}), ({_COUNT}), ({estimate})"
+    with connection.cursor() as cursor:
+        cursor.execute(named(connection, sql), [COUNTED + 1])
+        first, last, counted, estimated = cursor.fetchone()
+    if counted <= COUNTED:
+        return TableStatistics(first or 0, last or 0, counted, True)
+    # PostgreSQL says -1 before it has analyzed the table for the first time.
+    count = int(estimated) if estimated and estimated > COUNTED else None
+    return TableStatistics(first, last, count, False)
+
+
+def since(using: str, whole: TableStatistics, age: timedelta, precision: int) -> tuple[int, int]:
+    """Return two numbers, between which the first record created within ``age`` is.
+
+    No index knows when records were created, but their numbers grow with time: so it is looked
+    up by primary key, at many places in one statement, until it is known well enough. What was
+    created at the same time may be numbered in another order, so the caller compares times, too.
+
+    :param precision: how far the numbers may lie apart
+    :return: records before the first number are older; those from the second on are not
+    """
+    low, high = whole.first, whole.last + 1
+    while True:
+        step = max(1, (high - low) // PROBES)
+        places = list(range(low + step, high, step))
+        older = sum(_are_older(using, age, places)) if places else 0
+        low, high = [low, *places, high][older : older + 2]
+        if high - low <= max(1, precision):
+            return low, high
+
+
+def _are_older(using: str, age: timedelta, places: list[int]) -> list[bool]:
+    connection = connections[using]
+    moment, parameters = store_time(connection, -age)
+    probe = named(connection, _PROBE).replace("%s", moment, 1)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {', '.join([probe] * len(places))}",
+            [value for place in places for value in (*parameters, place)],
+        )
+        return [bool(answer) for answer in cursor.fetchone()]

@@ -1,0 +1,170 @@
+"""What attempts outside of a transaction leave behind: that they started, and their steps."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db import IntegrityError
+from django.db.models import Exists, OuterRef, QuerySet
+
+from ...models import IdempotencyRecord, IdempotencyStep
+from ...protocol.codecs import Cipher
+from ...protocol.record import State
+from .clock import StoreTime
+from .contention import contention_is_busy
+from .transactions import write_transaction
+
+BEGINNING = 0
+"""Position of the row that says which attempt runs; steps follow from 1."""
+
+PLAIN = Cipher()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What an attempt leaves for somebody who may have to finish its operation.
+
+    :param handler: name of who can; empty if nobody can
+    :param text: what that handler needs
+    """
+
+    handler: str = ""
+    text: str = field(default="", repr=False)
+
+
+NOBODY = Note()
+
+
+class StepLog:
+    """Rows beside the records of a database, written on the view's own connection.
+
+    Beside, not in them: whoever holds a record has locked its row for as long as the view runs.
+
+    :param using: alias of the database
+    :param vault: encrypts the results of steps
+    """
+
+    def __init__(self, using: str, cipher: Cipher = PLAIN) -> None:
+        self.using = using
+        self._cipher = cipher
+
+    def is_open(self, record_id: int) -> bool:
+        """Whether an attempt has started and has not ended."""
+        return self._beginning(record_id).filter(finished_at=None).exists()
+
+    def unsettled(self, record_ids: Collection[int]) -> set[int]:
+        """Return which of these records have no result, and an attempt that has not ended."""
+        records = IdempotencyRecord._base_manager.using(self.using)
+        claimed = records.filter(pk__in=record_ids, state=State.CLAIMED)
+        open_attempts = self._rows().filter(position=BEGINNING, finished_at=None)
+        found = open_attempts.filter(record_id__in=claimed.values("pk"))
+        return set(found.values_list("record_id", flat=True))
+
+    def is_free(self, record_id: int) -> bool:
+        """Whether no step is being written; keeps them away until this transaction ends."""
+        beginning = self._beginning(record_id).select_for_update(skip_locked=True)
+        return bool(list(beginning.values_list("pk", flat=True)))
+
+    def start(self, record_id: int, attempt: int, note: Note | None = NOBODY) -> bool:
+        """Note that an attempt starts; ``False`` if a later one has, or if a step of an earlier
+        one is being written at this moment.
+
+        :param note: committed with that; ``None`` leaves the note of the attempt before
+        :raises NoKeys: if it is to be encrypted and cannot be
+        """
+        noted = {} if note is None else self._written(record_id, note)
+        try:
+            with contention_is_busy(), write_transaction(self.using):
+                known = self._beginning(record_id).values_list("pk", flat=True).first()
+                if known is not None:
+                    return self._restart(known, attempt, noted)
+                place = {"record_id": record_id, "position": BEGINNING, "attempt": attempt}
+                self._rows().create(**place, started_at=StoreTime(), **noted)
+                return True
+        except IntegrityError:
+            return False
+
+    def note(self, record_id: int) -> Note:
+        """Return what the last attempt has left.
+
+        :raises Unreadable: if it is encrypted and its key is lost
+        """
+        for handler, text in self._beginning(record_id).values_list("name", "result"):
+            return Note(handler, self._cipher.open(text, record_id, BEGINNING))
+        return NOBODY
+
+    def end(self, record_id: int, attempt: int) -> None:
+        """Note that an attempt ended without a result, and has no effect that is not noted."""
+        self._beginning(record_id).filter(attempt=attempt).update(finished_at=StoreTime())
+
+    def fence(self, record_id: int, attempt: int) -> datetime | None:
+        """Keep later attempts from starting until this transaction ends.
+
+        :return: the time; ``None`` if a later attempt has started already
+        """
+        ours = self._beginning(record_id).filter(attempt=attempt, finished_at=None)
+        return next(iter(ours.select_for_update().values_list(StoreTime(), flat=True)), None)
+
+    def add(
+        self, place: tuple[int, int, int], name: str, result: str, started_at: datetime
+    ) -> None:
+        """Store a step that is done, in the transaction of its writes.
+
+        :param place: record, position and attempt
+        """
+        record_id, position, attempt = place
+        self._rows().create(
+            record_id=record_id,
+            position=position,
+            attempt=attempt,
+            name=name,
+            result=self._cipher.lock(result, record_id, position),
+            started_at=started_at,
+            finished_at=StoreTime(),
+        )
+
+    def steps(self, record_id: int) -> list[tuple[str, str]]:
+        """Return names and results of the steps that are done, in order.
+
+        :raises Unreadable: if a result is encrypted and its key is lost
+        """
+        done = self._done(record_id).values_list("position", "name", "result")
+        open_ = self._cipher.open
+        return [(name, open_(result, record_id, position)) for position, name, result in done]
+
+    def step_names(self, record_id: int) -> tuple[str, ...]:
+        """Return the names of the steps that are done, in order."""
+        return tuple(self._done(record_id).values_list("name", flat=True))
+
+    def forget(self, record_ids: Collection[int]) -> None:
+        """Remove the rows of those of these records that are gone."""
+        records = IdempotencyRecord._base_manager.using(self.using).filter(pk=OuterRef("record_id"))
+        orphans = self._rows().filter(~Exists(records), record_id__in=record_ids)
+        # One by one, as records are removed; usually there are none.
+        for pk in list(orphans.values_list("pk", flat=True)):
+            self._rows().filter(pk=pk).delete()
+
+    def _restart(self, pk: int, attempt: int, noted: dict[str, str]) -> bool:
+        # By primary key, and without waiting, as records are locked.
+        row = self._rows().filter(pk=pk)
+        earlier = row.filter(attempt__lt=attempt).select_for_update(skip_locked=True)
+        if not list(earlier.values_list("pk", flat=True)):
+            return False
+        row.update(attempt=attempt, started_at=StoreTime(), finished_at=None, **noted)
+        return True
+
+    def _written(self, record_id: int, note: Note) -> dict[str, str]:
+        if not note.handler:
+            return {"name": "", "result": ""}
+        text = self._cipher.lock(note.text, record_id, BEGINNING)
+        return {"name": note.handler, "result": text}
+
+    def _done(self, record_id: int) -> QuerySet[IdempotencyStep]:
+        done = self._rows().filter(record_id=record_id, position__gt=BEGINNING)
+        return done.order_by("position")
+
+    def _beginning(self, record_id: int) -> QuerySet[IdempotencyStep]:
+        return self._rows().filter(record_id=record_id, position=BEGINNING)
+
+    def _rows(self) -> QuerySet[IdempotencyStep]:
+        return IdempotencyStep._base_manager.using(self.using)

@@ -1,0 +1,333 @@
+"""The admin shows records, edits nothing and keeps secrets."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from textwrap import dedent
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import path, reverse
+from django.utils import timezone
+
+from django_idempotency.admin import presentation
+from django_idempotency.admin.indent import indented
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.protocol.codecs import Codec, Keyring, Owner, encode
+from django_idempotency.protocol.record import State, StoredResponse
+from django_idempotency.stores.database.rows import columns
+
+urlpatterns = [path("admin/", admin.site.urls)]
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+
+LIST = "admin:django_idempotency_idempotencyrecord_changelist"
+BODY = b"the body of a stored response"
+HEADERS = '[["X-Secret", "a header of a stored response"]]'
+
+
+UNLOCKED = "interrupted" if connection.vendor == "postgresql" else "in flight or interrupted"
+"""What is known of a claimed record inside the transaction of a test."""
+
+
+def remember(key: str, **values: object) -> IdempotencyRecord:
+    now = timezone.now()
+    given = {
+        "scope": "0123456789abcdef" * 4,
+        "fingerprint": "a fingerprint",
+        "state": State.COMPLETED,
+        "method": "POST",
+        "path": "/orders/",
+        "response_status": 201,
+        "response_headers": HEADERS,
+        "response_body": BODY,
+        "created_at": now,
+        "completed_at": now,
+        "expires_at": now + timedelta(days=1),
+    }
+    return IdempotencyRecord.objects.create(key=key, **given | values)
+
+
+def detail(record: IdempotencyRecord, verb: str = "change") -> str:
+    return reverse(f"admin:django_idempotency_idempotencyrecord_{verb}", args=[record.pk])
+
+
+def listed(client, **query: str) -> list[str]:
+    """Return the keys on the list page."""
+    response = client.get(reverse(LIST), query)
+    assert response.status_code == 200
+    return [record.key for record in response.context["cl"].result_list]
+
+
+def badges(page: str) -> list[str]:
+    """Return the words of the state badges."""
+    found = re.findall(r'class="idempotency-badge .*?</span> (.*?)</span>', page)
+    return [unescape(words) for words in found]
+
+
+def staff(*permissions: str) -> User:
+    user = User.objects.create_user("staff", is_staff=True)
+    grant(user, *permissions)
+    return user
+
+
+def grant(user: User, *permissions: str) -> None:
+    user.user_permissions.add(*Permission.objects.filter(codename__in=permissions))
+
+
+class TestPages:
+    def test_the_list_shows_the_newest_first(self, admin_client):
+        remember("first")
+        remember("second")
+        assert listed(admin_client) == ["second", "first"]
+
+    def test_the_list_shows_what_identifies_a_record(self, admin_client):
+        remember("8e03978e", attempt=7, method="PATCH", path="/orders/5/")
+        page = admin_client.get(reverse(LIST)).content.decode()
+        for text in ("8e03978e", "01234567", "PATCH /orders/5/", "7", "201"):
+            assert f">{text}<" in page
+        assert badges(page) == ["completed"]
+
+    def test_times_are_in_the_zone_and_format_of_the_project(self, admin_client, settings):
+        settings.TIME_ZONE = "Asia/Tokyo"
+        settings.LANGUAGE_CODE = "de"
+        record = remember(
+            "one", created_at=datetime(2026, 3, 4, 23, 30, tzinfo=UTC), completed_at=None
+        )
+        page = admin_client.get(reverse(LIST)).content.decode()
+        assert '<td class="field-created_short">05.03.2026 08:30</td>' in page
+        page = admin_client.get(detail(record)).content.decode()
+        assert "05.03.2026 08:30 (<time" in page
+
+    @pytest.mark.parametrize(
+        ("away", "words"),
+        [
+            (timedelta(days=3, minutes=1), "in 3\xa0days"),
+            (timedelta(days=-2, hours=-1), "2\xa0days ago"),
+        ],
+    )
+    def test_expiry_is_in_words_with_the_time_at_hand(self, admin_client, away, words):
+        expires = timezone.now() + away
+        remember("one", expires_at=expires)
+        page = admin_client.get(reverse(LIST)).content.decode()
+        [time] = re.findall(r"<time .*?</time>", page)
+        assert f">{words}</time>" in time
+        assert f'datetime="{expires.isoformat()}"' in time
+
+    def test_times_without_zone_are_shown_as_they_are(self, admin_client, settings):
+        settings.USE_TZ = False
+        remember(
+            "one",
+            created_at=datetime(2026, 3, 4, 23, 30),
+            completed_at=None,
+            expires_at=datetime(2026, 3, 5, 23, 30),
+        )
+        page = admin_client.get(reverse(LIST)).content.decode()
+        assert '<td class="field-created_short">03/04/2026 11:30 p.m.</td>' in page
+
+    def test_a_long_key_is_cut_in_the_list_only(self, admin_client):
+        record = remember("k" * 255)
+        assert "k" * 41 not in admin_client.get(reverse(LIST)).content.decode()
+        assert "k" * 255 in admin_client.get(detail(record)).content.decode()
+
+    @pytest.mark.parametrize(
+        ("state", "age", "text"),
+        [
+            (State.COMPLETED, -1, "completed"),
+            (State.COMPLETED, 1, "completed (expired)"),
+            (State.CLAIMED, -1, UNLOCKED),
+            (State.CLAIMED, 1, f"{UNLOCKED} (expired)"),
+        ],
+    )
+    def test_states_are_explained_in_words(self, admin_client, state, age, text):
+        record = remember("one", state=state, expires_at=timezone.now() - timedelta(hours=age))
+        for address in (reverse(LIST), detail(record)):
+            assert badges(admin_client.get(address).content.decode()) == [text]
+
+    def test_nothing_secret_is_shown(self, client):
+        """I10: who may look at records may not look into responses."""
+        client.force_login(staff("view_idempotencyrecord"))
+        record = remember("one")
+        for address in (reverse(LIST), detail(record), detail(record, "history")):
+            page = client.get(address).content.decode()
+            assert BODY.decode() not in page
+            assert "X-Secret" not in page
+            assert record.scope not in page
+            assert "fingerprint" not in page
+
+    @pytest.mark.parametrize(
+        ("body", "size"), [(b"", "0\xa0bytes"), (b"\xff" * 1536, "1.5\xa0KB"), (None, "-")]
+    )
+    def test_the_size_of_the_body_is(self, admin_client, body, size):
+        record = remember("one", response_body=body)
+        page = admin_client.get(detail(record)).content.decode()
+        assert f'<div class="readonly">{size}</div>' in page
+
+    def test_why_a_response_is_missing(self, admin_client):
+        record = remember("one", response_body=None, response_omitted="too_large")
+        assert ">too large<" in admin_client.get(detail(record)).content.decode()
+        record = remember("two")
+        assert 'readonly">-<' in admin_client.get(detail(record)).content.decode()
+
+
+@pytest.mark.once
+class TestReadOnly:
+    @pytest.mark.parametrize("verb", ["change", "delete"])
+    def test_a_record_cannot_be_written(self, admin_client, verb):
+        record = remember("one")
+        response = admin_client.post(detail(record, verb), {"key": "two", "post": "yes"})
+        assert response.status_code == 403
+        assert IdempotencyRecord.objects.get().key == "one"
+
+    def test_none_can_be_added(self, admin_client):
+        add = reverse("admin:django_idempotency_idempotencyrecord_add")
+        assert admin_client.get(add).status_code == 403
+        assert admin_client.post(add, {"key": "one"}).status_code == 403
+
+    def test_actions_of_the_project_are_not_offered(self, admin_client, monkeypatch):
+        """Nor the admin's own deletion: they know nothing of locks."""
+        monkeypatch.setitem(admin.site._actions, "wipe", lambda *args: None)
+        record = remember("one")
+        page = admin_client.get(reverse(LIST)).content.decode()
+        assert 'value="wipe"' not in page
+        assert 'value="delete_selected"' not in page
+        data = {"action": "delete_selected", "_selected_action": record.pk, "post": "yes"}
+        admin_client.post(reverse(LIST), data)
+        assert IdempotencyRecord.objects.exists()
+
+    def test_the_detail_page_offers_no_buttons(self, admin_client):
+        page = admin_client.get(detail(remember("one"))).content.decode()
+        assert 'name="_save"' not in page
+        assert "deletelink" not in page
+
+    def test_looking_needs_the_view_permission(self, client):
+        record = remember("one")
+        user = User.objects.create_user("staff", is_staff=True)
+        client.force_login(user)
+        assert client.get(detail(record)).status_code == 403
+        user.user_permissions.add(Permission.objects.get(codename="view_idempotencyrecord"))
+        assert client.get(detail(record)).status_code == 200
+
+
+class TestResponses:
+    """What is stored is shown to those with a permission of its own."""
+
+    def shown(self, client, **values: object) -> str:
+        """Return the text of the body on a record's page."""
+        page = client.get(detail(remember("one", **values))).content.decode()
+        blocks = re.findall(r'aria-label="(\w+)">(.*?)</pre>', page, re.DOTALL)
+        return unescape(dict(blocks)["Body"])
+
+    def test_the_permission_is_asked(self, client):
+        user = staff("view_idempotencyrecord")
+        client.force_login(user)
+        record = remember("one")
+        assert "you need the permission" in client.get(detail(record)).content.decode()
+        grant(user, "view_response")
+        page = client.get(detail(record)).content.decode()
+        assert "you need the permission" not in page
+        assert BODY.decode() in page
+        assert "X-Secret: a header of a stored response" in page
+
+    def test_json_is_indented_and_nothing_else_of_it_changes(self, admin_client):
+        body = b'{"a":[1.10,{"b":"]}, \\""},[],{}],"a":{}, "d": 12345678901234567890e-400}'
+        assert self.shown(admin_client, response_body=body) == dedent(
+            """\
+            {
+              "a": [
+                1.10,
+                {
+                  "b": "]}, \\""
+                },
+                [],
+                {}
+              ],
+              "a": {},
+              "d": 12345678901234567890e-400
+            }"""
+        )
+
+    @pytest.mark.parametrize("body", [b'{"a": ', b"[" * 3000, b'"text"', b"<p>html</p>", b""])
+    def test_what_is_not_a_json_document_is_shown_as_it_is(self, admin_client, body):
+        assert self.shown(admin_client, response_body=body) == body.decode()
+
+    def test_markup_is_not_markup(self, admin_client):
+        body = b"<script>alert(1)</script>"
+        headers = json.dumps([["X-Name", "<script>alert(2)</script>"]])
+        record = remember("one", response_body=body, response_headers=headers)
+        assert "<script>alert" not in admin_client.get(detail(record)).content.decode()
+
+    def test_binary_bodies_are_named(self, admin_client):
+        record = remember("one", response_body=b"\xff\x00")
+        assert "Not text" in admin_client.get(detail(record)).content.decode()
+
+    def test_long_bodies_are_cut(self, admin_client, monkeypatch):
+        monkeypatch.setattr(presentation, "SHOWN", 5)
+        assert self.shown(admin_client, response_body=b"123456") == "12345"
+        page = admin_client.get(detail(IdempotencyRecord.objects.get())).content.decode()
+        assert "The rest is not shown." in page
+
+    def test_nested_brackets_do_not_become_a_page_of_spaces(self, admin_client):
+        """A client of the API chooses what is in a body that the view echoes."""
+        nested = b"[" * 900 + b"1" + b"]" * 900
+        record = remember("one", response_body=b"[" + b",".join([nested] * 500) + b"]")
+        page = admin_client.get(detail(record)).content
+        assert len(page) < presentation.SHOWN + 100_000
+        assert b"The rest is not shown." in page
+
+    def test_nor_is_more_made_than_is_shown(self):
+        pieces = indented("[" * 900 + "]" * 900, 100)
+        assert 100 < len(pieces) < 400
+
+    def test_very_long_bodies_are_not_even_read(self, admin_client, monkeypatch):
+        monkeypatch.setattr(presentation, "READ", 5)
+        record = remember("one", response_body=b"one to six")
+        with CaptureQueriesContext(connection) as queries:
+            page = admin_client.get(detail(record)).content.decode()
+        assert "one to six" not in page
+        reading = [query["sql"] for query in queries if "response_body" in query["sql"]]
+        assert len(reading) == 1
+        assert "LENGTH(" in reading[0]
+
+    def test_compressed_responses_are_opened(self, admin_client):
+        stored = encode(StoredResponse(201, body=b'"one"'), Codec.ZLIB, Keyring(), Owner("", ""))
+        assert self.shown(admin_client, **columns(stored)) == '"one"'
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"response_codec": "fernet:00000000"},
+            {"state": State.CLAIMED, "response_status": None, "response_body": None},
+            {"response_body": None, "response_omitted": "too_large"},
+            {"response_version": 99},
+        ],
+    )
+    def test_where_there_is_none_the_page_says_so(self, admin_client, values):
+        page = admin_client.get(detail(remember("one", **values))).content.decode()
+        assert page.count('<div class="readonly">-</div>') >= 2
+        assert "<pre" not in page
+
+
+def test_records_of_another_database_are_read_there(admin_client, settings):
+    settings.IDEMPOTENCY = {"USING": "default"}
+    remember("one")
+    assert listed(admin_client) == ["one"]
+
+
+class Replicas:
+    """Reads records somewhere else."""
+
+    def db_for_read(self, model: type, **hints: object) -> str | None:
+        return "replica" if model is IdempotencyRecord else None
+
+
+def test_replicas_are_not_asked(admin_client, settings):
+    """They know no locks, and may be late."""
+    record = remember("one")
+    settings.DATABASE_ROUTERS = [f"{__name__}.Replicas"]
+    assert listed(admin_client) == ["one"]
+    assert BODY.decode() in admin_client.get(detail(record)).content.decode()

@@ -1,0 +1,277 @@
+"""The admin in a real browser, in both themes."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db import connection
+from django.urls import path
+from django.utils import timezone
+
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.protocol.record import State
+from tests.admin.test_admin import BODY, grant, remember
+from tests.admin.test_admin_list import in_flight
+
+urlpatterns = [path("admin/", admin.site.urls)]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.urls(__name__),
+    pytest.mark.django_db(transaction=True),
+]
+
+IMAGES = os.environ.get("IDEMPOTENCY_TEST_IMAGES")
+"""Where to put pictures for the documentation, if they are wanted (``make images``)."""
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--font-render-hinting=none",
+]
+UNFINISHED = {"response_status": None, "response_body": None, "completed_at": None}
+
+schemes = pytest.mark.parametrize("scheme", ["light", "dark"])
+
+
+def missing(what: str) -> Any:
+    """Skip; but whoever promises to run everything must have everything."""
+    message = f"{what} is not installed"
+    pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+
+
+@contextmanager
+def browser_page(**context: Any) -> Iterator[Any]:
+    """A page of a browser that ends before the test does: while Playwright's event loop runs,
+    Django refuses to use the database in this thread."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright")
+    chromium = shutil.which("chromium") or missing("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        page = browser.new_context(locale="en-US", **context).new_page()
+        page.set_default_timeout(15_000)
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def records() -> None:
+    User.objects.create_superuser("admin", password="secret")
+    viewer = User.objects.create_user("viewer", password="secret", is_staff=True)
+    grant(viewer, "view_idempotencyrecord")
+    remember("key-of-the-first")
+    remember("key-of-the-second", method="PUT", path="/orders/2/", response_status=422)
+    remember("key-claimed", state=State.CLAIMED, **UNFINISHED)
+
+
+@pytest.mark.once
+@pytest.mark.usefixtures("records")
+@schemes
+def test_somebody_looks_for_a_record(live_server, scheme):
+    with browser_page(color_scheme=scheme) as page:
+        log_in(page, live_server.url, "admin")
+        page.get_by_role("link", name="Idempotency records").first.click()
+        expect_rows(page, "key-claimed", "key-of-the-second", "key-of-the-first")
+        assert figures(page) == {"In flight or interrupted": "1", "Completed": "2"}
+        refuse_secrets(page)
+
+        filters = page.locator("#changelist-filter")
+        filters.get_by_role("link", name="4xx").click()
+        expect_rows(page, "key-of-the-second")
+        filters.get_by_role("link", name="Past hour").click()
+        expect_rows(page, "key-of-the-second")
+        filters.get_by_role("link", name="Clear all filters").click()
+        expect_rows(page, "key-claimed", "key-of-the-second", "key-of-the-first")
+
+        page.locator("#searchbar").fill("key-of-the-first")
+        page.keyboard.press("Enter")
+        expect_rows(page, "key-of-the-first")
+
+        page.get_by_role("link", name="key-of-the-first").click()
+        size = page.locator(".field-body_size .readonly")
+        assert size.inner_text() == f"{len(BODY)}\xa0bytes"
+        assert page.locator("#content input:visible, #content textarea").count() == 0
+        assert page.get_by_role("region", name="Body").inner_text() == BODY.decode()
+        assert "X-Secret: a header" in page.get_by_role("region", name="Headers").inner_text()
+
+
+@pytest.mark.once
+@pytest.mark.usefixtures("records")
+def test_somebody_without_the_permission_sees_no_response(live_server):
+    with browser_page() as page:
+        log_in(page, live_server.url, "viewer")
+        page.get_by_role("link", name="Idempotency records").first.click()
+        assert page.locator("select[name=action]").count() == 0
+        assert page.get_by_role("link", name="Purge expired").count() == 0
+        page.get_by_role("link", name="key-of-the-first").click()
+        page.get_by_text("you need the permission to view stored responses").wait_for()
+        refuse_secrets(page)
+
+
+@pytest.mark.once
+@pytest.mark.usefixtures("records")
+def test_somebody_evicts_a_record_by_keyboard(live_server):
+    with browser_page() as page:
+        log_in(page, live_server.url, "admin")
+        page.goto(f"{live_server.url}/admin/django_idempotency/idempotencyrecord/")
+        page.get_by_role("checkbox").nth(3).focus()
+        page.keyboard.press("Space")
+        page.locator("select[name=action]").select_option("evict")
+        page.get_by_role("button", name="Go").focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="These go").wait_for()
+        assert page.get_by_text("runs again, also if the operation succeeded").is_visible()
+        page.get_by_role("button", name="Yes").focus()
+        page.keyboard.press("Enter")
+        page.get_by_text("1 record removed.").wait_for()
+        expect_rows(page, "key-claimed", "key-of-the-second")
+        page.goto(f"{live_server.url}/admin/")
+        assert page.locator("#recent-actions-module").get_by_text("POST /orders/").is_visible()
+    assert not IdempotencyRecord.objects.filter(key="key-of-the-first").exists()
+
+
+@pytest.mark.once
+@pytest.mark.usefixtures("records")
+def test_somebody_changes_their_mind(live_server):
+    with browser_page() as page:
+        log_in(page, live_server.url, "admin")
+        page.goto(f"{live_server.url}/admin/django_idempotency/idempotencyrecord/")
+        page.get_by_label("Select all objects on this page").check()
+        page.locator("select[name=action]").select_option("evict")
+        page.get_by_role("button", name="Go").click()
+        page.get_by_role("link", name="No, take me back").click()
+        expect_rows(page, "key-claimed", "key-of-the-second", "key-of-the-first")
+
+
+@pytest.mark.once
+@pytest.mark.usefixtures("records")
+def test_somebody_purges(live_server):
+    IdempotencyRecord.objects.filter(key="key-of-the-first").update(expires_at=timezone.now())
+    with browser_page() as page:
+        log_in(page, live_server.url, "admin")
+        page.goto(f"{live_server.url}/admin/django_idempotency/idempotencyrecord/")
+        page.get_by_role("link", name="Purge expired").click()
+        page.get_by_role("button", name="Yes").click()
+        page.get_by_text("Purged 1 expired record.").wait_for()
+        expect_rows(page, "key-claimed", "key-of-the-second")
+
+
+@pytest.mark.once
+@pytest.mark.usefixtures("records")
+@schemes
+def test_words_stand_out_from_badges(live_server, scheme):
+    """WCAG 2.2, 1.4.3: a contrast of 4.5 to 1."""
+    with browser_page(color_scheme=scheme) as page:
+        log_in(page, live_server.url, "admin")
+        page.goto(f"{live_server.url}/admin/django_idempotency/idempotencyrecord/")
+        for name in ("completed", "in-flight", "interrupted", "claimed"):
+            colours = page.evaluate(COLOURS, f"idempotency-badge idempotency-{name}")
+            assert contrast(*colours) >= 4.5, (name, colours)
+
+
+COLOURS = """name => {
+    const badge = document.querySelector(".idempotency-badge");
+    badge.className = name;
+    const style = getComputedStyle(badge);
+    return [style.color, style.backgroundColor].map(colour => colour.match(/[0-9.]+/g).map(Number));
+}"""
+
+
+def contrast(first: list[float], second: list[float]) -> float:
+    """https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
+    lighter, darker = sorted((luminance(first), luminance(second)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: list[float]) -> float:
+    assert len(colour) == 3 or colour[3] == 1, "the background must be opaque"
+    parts = [value / 255 for value in colour[:3]]
+    red, green, blue = (
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.skipif(not IMAGES, reason="only for `make images`")
+@schemes
+def test_pictures_for_the_documentation(live_server, scheme):
+    running = story()
+    folder, size = Path(str(IMAGES)), {"width": 1440, "height": 760}
+    with ExitStack() as stack:
+        if connection.features.has_select_for_update_skip_locked:
+            stack.enter_context(in_flight(running))
+        with browser_page(color_scheme=scheme, viewport=size) as page:
+            log_in(page, live_server.url, "admin")
+            page.goto(f"{live_server.url}/admin/django_idempotency/idempotencyrecord/")
+            page.screenshot(path=folder / f"admin-list-{scheme}.png")
+            page.get_by_role("link", name="8e03978e-40d5-43e8-bc93-6894a57f9324").click()
+            page.set_viewport_size({"width": 1100, "height": 1180})
+            page.screenshot(path=folder / f"admin-record-{scheme}.png")
+            page.set_viewport_size({"width": 1100, "height": 480})
+            page.go_back()
+            for box in (1, 2, 3):
+                page.get_by_role("checkbox").nth(box).check()
+            page.locator("select[name=action]").select_option("evict")
+            page.get_by_role("button", name="Go").click()
+            page.get_by_role("heading", name="These go").wait_for()
+            page.screenshot(path=folder / f"admin-evict-{scheme}.png")
+
+
+def story() -> IdempotencyRecord:
+    """Records as a shop has them; return the one that is to be in flight."""
+    User.objects.create_superuser("admin", password="secret")
+    now = timezone.now()
+    headers = json.dumps([["Content-Type", "application/json"], ["Location", "/orders/1042/"]])
+    body = {"order": {"id": 1042, "total": "129.00", "currency": "EUR", "items": ["disk", "vm"]}}
+    plain = {"response_headers": headers, "response_body": json.dumps(body).encode()}
+    old = now - timedelta(days=1, hours=2)
+    gone = {"created_at": old, "completed_at": old, "expires_at": now - timedelta(hours=2)}
+    remember("order-1039-pay", method="POST", path="/orders/1039/payments/", **plain, **gone)
+    remember("order-1040-cancel", method="DELETE", path="/orders/1040/", **plain)
+    remember("order-1041-address", method="PUT", path="/orders/1041/address/", **plain)
+    remember("2c5ea4c0-4067-11e9-8bad", path="/orders/", **plain | {"response_status": 422})
+    remember("8e03978e-40d5-43e8-bc93-6894a57f9324", path="/orders/", **plain)
+    remember("cart-77-checkout", path="/carts/77/checkout/", state=State.CLAIMED, **UNFINISHED)
+    return remember("cart-78-checkout", path="/carts/78/checkout/", state="claimed", **UNFINISHED)
+
+
+def log_in(page: Any, address: str, name: str) -> None:
+    page.goto(f"{address}/admin/")
+    page.fill("#id_username", name)
+    page.fill("#id_password", "secret")
+    page.press("#id_password", "Enter")
+    page.get_by_role("link", name="Log out").or_(page.get_by_text("Log out")).first.wait_for()
+
+
+def expect_rows(page: Any, *keys: str) -> None:
+    """Wait until the list shows these keys."""
+    from playwright.sync_api import expect
+
+    expect(page.locator("#result_list .field-short_key")).to_have_text(list(keys))
+
+
+def figures(page: Any) -> dict[str, str]:
+    names = page.locator(".idempotency-overview dt").all_inner_texts()
+    return dict(zip(names, page.locator(".idempotency-overview dd").all_inner_texts(), strict=True))
+
+
+def refuse_secrets(page: Any) -> None:
+    text = page.content()
+    assert BODY.decode() not in text
+    assert "X-Secret" not in text

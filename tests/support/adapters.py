@@ -1,0 +1,143 @@
+"""Every way into the guard, as parameters."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.databases import DATABASE
+
+MIDDLEWARE = "django_idempotency.middleware.IdempotencyMiddleware"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A guarded view and the project around it."""
+
+    path: str
+    middleware: bool
+    atomic_requests: bool
+    asgi: bool = False
+
+    def __str__(self) -> str:
+        middleware = "with" if self.middleware else "without"
+        atomic = "-atomic-requests" if self.atomic_requests else ""
+        asgi = "-asgi" if self.asgi else ""
+        return f"{self.path.strip('/').replace('/', '-')}-{middleware}-middleware{atomic}{asgi}"
+
+
+PLAIN = ["/function/", "/class/", "/rest/", "/viewset/", "/viewset-action/", "/rest-function/"]
+"""Views that know nothing of the guard: only the middleware guards them."""
+
+DECORATED = [
+    "/decorated-function/",
+    "/decorated-class/",
+    "/decorated-method/",
+    "/decorated-rest/",
+    "/decorated-rest-method/",
+    "/decorated-viewset/",
+    "/decorated-viewset-action/",
+    "/decorated-create/",
+    "/decorated-action/",
+    "/action-decorated/",
+    "/decorated-rest-function/",
+    "/outside-decorated-rest-function/",
+]
+
+SYNC_DOORS = [
+    Adapter(path, middleware, atomic_requests)
+    for atomic_requests in (False, True)
+    for middleware, paths in ((True, PLAIN), (True, DECORATED), (False, DECORATED))
+    for path in paths
+]
+
+ASYNC_PLAIN = [
+    *("/async-function/", "/async-class/", "/async-rest/", "/async-viewset/"),
+    *("/async-rest-function/", "/ninja/sync/", "/ninja/async/"),
+]
+ASYNC_DECORATED = [
+    "/async-decorated-function/",
+    "/async-decorated-class/",
+    "/async-decorated-method/",
+    "/async-decorated-rest/",
+    "/async-decorated-rest-method/",
+    "/async-decorated-viewset/",
+    "/mixed-decorated-viewset/",
+    "/async-decorated-create/",
+    "/async-decorated-rest-function/",
+    "/async-outside-decorated-rest-function/",
+    "/ninja/async-decorated/",
+    "/ninja/decorated-above/",
+    "/ninja/async-decorated-above/",
+    "/ninja/router/async/",
+    "/ninja-guarded/sync/",
+]
+ASYNC_DOORS = [
+    # Sync views under ASGI.
+    *(Adapter(path, True, False, True) for path in ("/function/", "/decorated-rest/")),
+    Adapter("/function/", True, True, True),
+    Adapter("/decorated-function/", False, True, True),
+    # Async views under ASGI, where Django refuses ATOMIC_REQUESTS.
+    *(Adapter(path, True, False, True) for path in ASYNC_PLAIN),
+    *(Adapter(path, False, False, True) for path in ASYNC_DECORATED),
+    *(
+        Adapter(path, True, False, True)
+        for path in (
+            "/async-decorated-function/",
+            "/async-decorated-rest/",
+            "/ninja/async-decorated/",
+        )
+    ),
+    # Async views under WSGI; operations of Django Ninja, which know nothing of DRF, with sync ones.
+    Adapter("/async-decorated-function/", False, False),
+    Adapter("/async-rest/", True, False),
+    Adapter("/ninja/sync/", True, True),
+    Adapter("/ninja/decorated/", False, True),
+    Adapter("/ninja-guarded/async/", False, False),
+]
+
+ADAPTERS = [*SYNC_DOORS, *ASYNC_DOORS]
+
+FEW_DOORS = [
+    Adapter(path, middleware, atomic_requests)
+    for atomic_requests in (False, True)
+    for path, middleware in (
+        ("/function/", True),
+        ("/rest/", True),
+        ("/decorated-function/", False),
+        ("/decorated-rest/", False),
+        ("/decorated-create/", False),
+    )
+] + [
+    Adapter("/function/", True, False, True),
+    Adapter("/async-function/", True, False, True),
+    Adapter("/async-decorated-rest/", False, False, True),
+]
+"""For tests that are about something else, but depend on where the guard stands."""
+
+EFFECTS = [
+    Adapter(f"/effects/{name}/", middleware, atomic_requests)
+    for atomic_requests in (False, True)
+    for middleware in (False, True)
+    for name in ("function", "class", "rest", "viewset", "rest-function")
+]
+"""Views in non-atomic mode."""
+
+FEW_EFFECTS = [
+    Adapter("/effects/function/", middleware=False, atomic_requests=False),
+    Adapter("/effects/function/", middleware=True, atomic_requests=True),
+    Adapter("/effects/rest/", middleware=False, atomic_requests=True),
+    Adapter("/effects/viewset/", middleware=True, atomic_requests=False),
+]
+
+
+def _through(adapters: list[Adapter]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("adapter", adapters, ids=str, indirect=True)
+
+
+# A database does not know the adapter that a request came through. So every adapter is tried on one
+# database, the lightest that can run the test, and a few of each kind on the others.
+every_door = _through(ADAPTERS if DATABASE == "sqlite" else FEW_DOORS)
+every_locking_door = _through(ADAPTERS if DATABASE == "postgresql" else FEW_DOORS)
+few_doors = _through(FEW_DOORS)
+effect_doors = _through(EFFECTS if DATABASE == "sqlite" else FEW_EFFECTS)
+few_effect_doors = _through(FEW_EFFECTS)

@@ -1,0 +1,27 @@
+"""A process that counts replays, forks, and ends in order."""
+
+import os
+import sys
+
+import django
+
+
+def main() -> None:
+    django.setup()
+    from django_idempotency.contrib.replays.counting import counter
+
+    counter.add()
+    counter.add()
+    assert counter.waiting == 2
+    child = os.fork()
+    if child == 0:
+        assert counter.waiting == 0  # they are its parent's
+        counter.add()
+        sys.exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    print("ends")
+
+
+if __name__ == "__main__":
+    main()
