@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from ..conf.settings import configuration
 from ..contract.answers import answer_of, desk_of, is_json_text
 from ..models import IdempotencyRecord, IdempotencyStep
-from ..operations.resolution import ManualResolution, Settled
+from ..operations.resolution import ManualResolution, ResolutionOutcome
 from ..protocol.codecs import NoKeys
 from ..protocol.scope import short_digest
 from ..stores.database.step_log import StepLog
@@ -100,7 +100,7 @@ def _carry_out(
     except NoKeys as error:
         model_admin.message_user(request, str(error), messages.ERROR)
     else:
-        if settled is Settled.DONE:
+        if settled is ResolutionOutcome.DONE:
             words = str(_WORDS[given["decision"]] % given)
             _log(request, record, words)
             model_admin.message_user(request, words, messages.SUCCESS)
@@ -127,7 +127,7 @@ def _log(request: HttpRequest, record: Any, words: str) -> None:
     )
 
 
-def _decide(desk: ManualResolution, pk: int, given: dict[str, Any]) -> Settled:
+def _decide(desk: ManualResolution, pk: int, given: dict[str, Any]) -> ResolutionOutcome:
     retention: timedelta = configuration().policy.retention
     if given["decision"] == "rerun":
         return desk.rerun(pk)

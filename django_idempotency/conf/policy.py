@@ -55,14 +55,14 @@ class CountHost(StrEnum):
     NEVER = "never"
 
 
-class InFlight(StrEnum):
+class OnInFlight(StrEnum):
     """What a duplicate of a running request gets."""
 
     CONFLICT = "conflict"
     WAIT = "wait"
 
 
-class Interrupted(StrEnum):
+class OnInterrupted(StrEnum):
     """What happens after an attempt whose effects are not known (non-atomic mode)."""
 
     REFUSE = "refuse"
@@ -136,7 +136,7 @@ class Policy:
     expires_header: str | None = None
     status_header: str | None = None
     mismatch_status: int = 422
-    in_flight: InFlight = InFlight.CONFLICT
+    in_flight: OnInFlight = OnInFlight.CONFLICT
     in_flight_status: int = 409
     wait_timeout: timedelta = timedelta(seconds=5)
     wait_limit: int = 2
@@ -147,7 +147,7 @@ class Policy:
     )
     using: str | None = None
     atomic: bool = True
-    on_interrupted: Interrupted = Interrupted.REFUSE
+    on_interrupted: OnInterrupted = OnInterrupted.REFUSE
     resolver: Callable[[Any], Any] | None = None
     resumable: Callable[[Any, Any], Any] | None = None
     resume_data: Callable[[Any], Any] | None = None
@@ -239,7 +239,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "expires_header": values.optional(values.header),
     "status_header": values.optional(values.header),
     "mismatch_status": values.number(400, 499, "an HTTP client error"),
-    "in_flight": values.choice(InFlight),
+    "in_flight": values.choice(OnInFlight),
     "in_flight_status": values.number(400, 499, "an HTTP client error"),
     "wait_timeout": values.duration(
         timedelta(milliseconds=1), timedelta(minutes=1), "a millisecond and a minute"
@@ -250,7 +250,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "docs_url": values.url,
     "using": values.alias,
     "atomic": values.flag,
-    "on_interrupted": values.choice(Interrupted),
+    "on_interrupted": values.choice(OnInterrupted),
     "resolver": values.function,
     "resumable": values.handler,
     "resume_data": values.function,

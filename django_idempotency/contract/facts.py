@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..conf.policy import Errors, Fingerprint, InFlight, OnOutage, Policy, Scope
+from ..conf.policy import Errors, Fingerprint, OnInFlight, OnOutage, Policy, Scope
 from ..guard.guard import UNPROTECTED, Status
 from ..protocol.problems import Problem
 from . import words
@@ -35,7 +35,7 @@ def facts(policy: Policy) -> Facts:
         "redacted_fields": sorted(policy.redacted_fields),
         "max_response_size": policy.max_response_size,
         "in_flight": str(policy.in_flight),
-        "wait": policy.wait_timeout.total_seconds() if policy.in_flight is InFlight.WAIT else 0,
+        "wait": policy.wait_timeout.total_seconds() if policy.in_flight is OnInFlight.WAIT else 0,
         "outage": str(policy.outage),
         "response_headers": response_headers(policy),
         "problem_json": policy.errors is Errors.PROBLEM,

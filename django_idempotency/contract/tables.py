@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from posixpath import commonpath
 
-from ..conf.policy import Fingerprint, InFlight, Policy
+from ..conf.policy import Fingerprint, OnInFlight, Policy
 from ..protocol.keys import KeyFormat
 from . import words
 from .endpoints import Endpoint, State
@@ -138,7 +138,7 @@ def kept(policy: Policy) -> str:
 
 
 def in_flight(policy: Policy) -> str:
-    waits = policy.in_flight is InFlight.WAIT
+    waits = policy.in_flight is OnInFlight.WAIT
     wait = f" after {words.short(policy.wait_timeout)}" if waits else ""
     return f"{policy.in_flight_status}{wait}"
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from inspect import getdoc
 
-from ..conf.policy import Anonymous, Fingerprint, InFlight, Interrupted, OnOutage, Policy, Scope
+from ..conf.policy import Anonymous, Fingerprint, OnInFlight, OnInterrupted, OnOutage, Policy, Scope
 from ..protocol.keys import KeyFormat
 
 _KEYS = {
@@ -90,7 +90,7 @@ def with_marker(policy: Policy) -> str:
 
 def in_flight(policy: Policy) -> str:
     """Say what a duplicate of a running request gets."""
-    if policy.in_flight is InFlight.WAIT:
+    if policy.in_flight is OnInFlight.WAIT:
         wait = duration(policy.wait_timeout)
         return f"waits up to {wait} for its answer, then gets {policy.in_flight_status}"
     return f"gets {policy.in_flight_status}"
@@ -98,7 +98,7 @@ def in_flight(policy: Policy) -> str:
 
 def may_be_unknown(policy: Policy) -> bool:
     """Whether an interrupted attempt is not run again until somebody knows what it did."""
-    return not policy.atomic and policy.on_interrupted is Interrupted.REFUSE
+    return not policy.atomic and policy.on_interrupted is OnInterrupted.REFUSE
 
 
 def not_stored(policy: Policy) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.http.response import HttpResponseBase
 
-from ..conf.policy import InFlight, Interrupted, Policy, Store
+from ..conf.policy import OnInFlight, OnInterrupted, Policy, Store
 from ..conf.policy import Store as Stores
 from ..conf.settings import configuration
 from ..conf.values import name_of
@@ -18,8 +18,8 @@ from ..operations.base import IMPATIENT, Answered, Operation, Patience
 from ..operations.lease import Lease
 from ..operations.non_atomic import (
     NonAtomicOperation,
-    Resolution,
     Resolve,
+    Resolved,
     run_again,
     still_unknown,
 )
@@ -87,7 +87,7 @@ def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
         operation interrupted
     """
 
-    def resolve(operation: Any) -> Resolution | Answered | ResolverAnswer:
+    def resolve(operation: Any) -> Resolved | Answered | ResolverAnswer:
         answer = resolver(operation)
         if isinstance(answer, HttpResponseBase):
             response = rendered(answer)
@@ -95,7 +95,7 @@ def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
             if not is_stored(response, policy, memory):
                 return Answered(response)
             retention = memory.retention or policy.retention
-            return Resolution(serialize(response, policy, memory, operation.owner), retention)
+            return Resolved(serialize(response, policy, memory, operation.owner), retention)
         try:
             return ResolverAnswer(answer)
         except ValueError:
@@ -164,7 +164,7 @@ def resumed_operation(policy: Policy, claim: Claim, using: str, attempt: int) ->
 
     :param attempt: the one that was interrupted
     """
-    asks = policy.resolver is not None and policy.on_interrupted is Interrupted.REFUSE
+    asks = policy.resolver is not None and policy.on_interrupted is OnInterrupted.REFUSE
     store, step_log, hold = _held(policy, using, keep)
     resolve = _resolve(policy) if asks else run_again
     return ResumedOperation(store, claim, hold, resolve, step_log, attempt)
@@ -203,13 +203,13 @@ def _refuse_request_blocks(view: Any) -> None:
 
 
 def _resolve(policy: Policy) -> Resolve:
-    if policy.on_interrupted is Interrupted.RUN:
+    if policy.on_interrupted is OnInterrupted.RUN:
         return run_again
     return still_unknown if policy.resolver is None else resolve_by(policy.resolver, policy)
 
 
 def _patience(policy: Policy) -> Patience:
-    waits = policy.in_flight is InFlight.WAIT
+    waits = policy.in_flight is OnInFlight.WAIT
     return Patience(policy.wait_timeout, policy.wait_limit) if waits else IMPATIENT
 
 

@@ -22,7 +22,15 @@ from ..http.responses import (
     stores_status,
 )
 from ..http.statuses import SERVER_ERROR, status_raised
-from ..operations.base import Answered, Ending, InFlight, Operation, Started, Unavailable, Unknown
+from ..operations.base import (
+    Answered,
+    Ending,
+    InFlight,
+    Operation,
+    OutcomeUnknown,
+    Started,
+    Unavailable,
+)
 from ..protocol import problems
 from ..protocol.codecs import Owner, Unreadable
 from ..protocol.decision import Mismatch, Replay, Tombstone
@@ -375,7 +383,7 @@ class Guard:
 
 
 def _problem_of(
-    obstacle: Mismatch | Tombstone | InFlight | Unknown | Unavailable, policy: Policy
+    obstacle: Mismatch | Tombstone | InFlight | OutcomeUnknown | Unavailable, policy: Policy
 ) -> Problem:
     match obstacle:
         case Mismatch():
@@ -384,7 +392,7 @@ def _problem_of(
             return problems.key_expired(policy.header, policy.expired_status)
         case InFlight():
             return problems.in_flight(policy.in_flight_status, policy.retry_after)
-        case Unknown():
+        case OutcomeUnknown():
             return problems.outcome_unknown()
         case Unavailable():
             return problems.store_busy(policy.retry_after)

@@ -81,7 +81,7 @@ class Unavailable:
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class OutcomeUnknown:
     """An attempt was interrupted, and nobody knows what it did."""
 
 
@@ -95,7 +95,7 @@ class Answered:
     response: Any
 
 
-Begun = Unknown | Answered | Started | Replay | Mismatch | Tombstone | InFlight | Unavailable
+Begun = OutcomeUnknown | Answered | Started | Replay | Mismatch | Tombstone | InFlight | Unavailable
 
 
 class Ending(Enum):

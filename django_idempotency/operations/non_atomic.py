@@ -19,10 +19,10 @@ from .base import (
     Ending,
     InFlight,
     Operation,
+    OutcomeUnknown,
     Patience,
     Started,
     Unavailable,
-    Unknown,
 )
 from .errors import LostRecord, StepError
 from .row_lock import RecordLock
@@ -35,7 +35,7 @@ LOST = (
 
 
 @dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolved:
     """The result that a resolver has found for an interrupted attempt.
 
     :ivar response: what to store
@@ -46,7 +46,7 @@ class Resolution:
     retention: timedelta
 
 
-Resolve = Callable[["NonAtomicOperation"], Resolution | Answered | ResolverAnswer]
+Resolve = Callable[["NonAtomicOperation"], Resolved | Answered | ResolverAnswer]
 
 
 def still_unknown(operation: "NonAtomicOperation") -> ResolverAnswer:
@@ -158,10 +158,10 @@ class NonAtomicOperation(Operation):
             case ResolverAnswer.RUN_AGAIN:
                 return Started()
             case ResolverAnswer.STILL_UNKNOWN:
-                return Unknown()
+                return OutcomeUnknown()
             case Answered() as answered:
                 return answered
-            case Resolution(response, retention):
+            case Resolved(response, retention):
                 stored = self._holding.complete(response, retention)
                 return Replay(response) if stored else InFlight()
 

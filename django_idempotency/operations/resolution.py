@@ -1,4 +1,4 @@
-"""What people may do about an interrupted operation, when nobody else knows what it did."""
+"""Resolve an interrupted operation by hand, where no code knows what it did."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,8 +19,8 @@ REFUSED = StoredResponse(409, omitted=Omitted.REFUSED)
 """Stored for an operation that is refused for good."""
 
 
-class Settled(StrEnum):
-    """What became of a person's decision."""
+class ResolutionOutcome(StrEnum):
+    """What became of an operator's decision."""
 
     DONE = "done"
     IN_FLIGHT = "in flight"
@@ -29,14 +29,14 @@ class Settled(StrEnum):
 
 
 class ManualResolution:
-    """Settles interrupted operations of non-atomic mode, one at a time, beside live traffic.
+    """Resolves interrupted operations of non-atomic mode, one at a time, beside live traffic.
 
-    Whoever settles holds the record as an attempt would. So an operation in flight is left alone,
-    and of two decisions one counts.
+    It locks the record as an attempt would, so an operation in flight is left alone, and of two
+    concurrent decisions one counts.
 
     :param using: alias of the database
-    :param keyring: encrypts answers
-    :param codec: what answers are written down with, at least
+    :param keyring: encrypts responses
+    :param codec: the least that is done to a response: encrypted here means always encrypted
     """
 
     def __init__(
@@ -48,50 +48,54 @@ class ManualResolution:
         self._store = DatabaseStore(using)
         self._step_log = StepLog(using)
 
-    def rerun(self, record_id: int) -> Settled:
-        """Let the operation run again, from the first step that is not done."""
-        return self._settle(record_id, self._end)
+    def rerun(self, record_id: int) -> ResolutionOutcome:
+        """Let the next retry run the operation again, from the first step that is not done."""
 
-    def answer(self, record_id: int, response: StoredResponse, retention: timedelta) -> Settled:
-        """Give the operation a result, which replays.
+        def end(record: Snapshot) -> None:
+            self._step_log.end(record.id, record.attempt)
 
-        It is compressed and encrypted as its view's policy said when the record was claimed, and
-        encrypted if the desk's codec does that.
+        return self._resolve(record_id, end)
 
-        :param retention: how long, from now
-        :raises NoKeys: if it is to be encrypted and cannot be
+    def answer(
+        self, record_id: int, response: StoredResponse, retention: timedelta
+    ) -> ResolutionOutcome:
+        """Give the operation a response, which replays.
+
+        It is compressed and encrypted as the view's policy said when the record was claimed, and
+        encrypted in any case if the codec of this object encrypts.
+
+        :param retention: how long it replays, from now
+        :raises NoKeys: if the response must be encrypted and there is no key
         """
 
-        def complete(record: Snapshot) -> bool:
+        def complete(record: Snapshot) -> None:
             codec = Codec(self._store.codec_of(record.id) or self._codec)
             if self._codec.encrypts and not codec.encrypts:
                 codec = self._codec
             owner = Owner(record.scope, record.key)
             encoded = encode(response, codec, self._keyring, owner)
-            return self._store.complete(record, encoded, retention)
+            self._store.complete(record, encoded, retention)
 
-        return self._settle(record_id, complete)
+        return self._resolve(record_id, complete)
 
-    def refuse(self, record_id: int, retention: timedelta) -> Settled:
-        """Never run the operation again; its caller is told so."""
+    def refuse(self, record_id: int, retention: timedelta) -> ResolutionOutcome:
+        """Never run the operation again; retries are told so."""
         return self.answer(record_id, REFUSED, retention)
 
-    def _settle(self, record_id: int, act: Callable[[Snapshot], object]) -> Settled:
+    def _resolve(self, record_id: int, act: Callable[[Snapshot], None]) -> ResolutionOutcome:
         try:
             with contention_is_busy(), write_transaction(self.using):
                 if is_held_by_file(connections[self.using], record_id):
-                    return Settled.IN_FLIGHT
+                    return ResolutionOutcome.IN_FLIGHT
                 record = self._store.lock(record_id)
                 if record is None:
-                    return Settled.IN_FLIGHT if self._store.exists(record_id) else Settled.GONE
+                    exists = self._store.exists(record_id)
+                    return ResolutionOutcome.IN_FLIGHT if exists else ResolutionOutcome.GONE
                 if record.state is not State.CLAIMED or not self._step_log.is_open(record_id):
-                    return Settled.NOT_INTERRUPTED
+                    return ResolutionOutcome.NOT_INTERRUPTED
                 if not self._step_log.is_free(record_id):
-                    return Settled.IN_FLIGHT
+                    return ResolutionOutcome.IN_FLIGHT
                 act(record)
-                return Settled.DONE
+                return ResolutionOutcome.DONE
         except Busy:
-            return Settled.IN_FLIGHT
-
-    def _end(self, record: Snapshot) -> None:
-        self._step_log.end(record.id, record.attempt)
+            return ResolutionOutcome.IN_FLIGHT

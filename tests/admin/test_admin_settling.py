@@ -14,7 +14,7 @@ from django_idempotency.admin.actions import DISCARD, EVICT
 from django_idempotency.admin.settling import SettleForm
 from django_idempotency.management.commands.settle_idempotency_record import Command
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.operations.resolution import ManualResolution, Settled
+from django_idempotency.operations.resolution import ManualResolution, ResolutionOutcome
 from django_idempotency.protocol.scope import short_digest
 from tests.admin.test_admin import grant
 from tests.admin.test_admin_browser import browser_page, log_in
@@ -181,7 +181,9 @@ def test_only_unknown_outcomes_are_settled(operator: Client, caller: Caller) -> 
 def test_what_somebody_else_has_settled_meanwhile_stays(
     operator: Client, record: int, caller: Caller, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(ManualResolution, "rerun", lambda desk, pk: Settled.NOT_INTERRUPTED)
+    monkeypatch.setattr(
+        ManualResolution, "rerun", lambda desk, pk: ResolutionOutcome.NOT_INTERRUPTED
+    )
     assert "Nothing was changed" in settle(operator, record, decision="rerun").content.decode()
     assert not LogEntry.objects.exists()
 

@@ -15,7 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.operations.non_atomic import still_unknown
-from django_idempotency.operations.resolution import ManualResolution, Settled
+from django_idempotency.operations.resolution import ManualResolution, ResolutionOutcome
 from django_idempotency.protocol.record import StoredResponse
 from django_idempotency.stores.base import Busy
 from django_idempotency.stores.database.store import DatabaseStore
@@ -194,10 +194,10 @@ class TestDesk:
         operation, _ = an_operation()
         operation.begin()
         pk = IdempotencyRecord.objects.get().pk
-        assert ManualResolution("default").rerun(pk) is Settled.IN_FLIGHT
+        assert ManualResolution("default").rerun(pk) is ResolutionOutcome.IN_FLIGHT
         assert not command("list")
         assert operation.finish(CREATED)
-        assert ManualResolution("default").rerun(pk) is Settled.NOT_INTERRUPTED
+        assert ManualResolution("default").rerun(pk) is ResolutionOutcome.NOT_INTERRUPTED
 
     @row_locks
     def test_so_is_one_whose_lost_attempt_writes_a_step(self) -> None:
@@ -212,9 +212,9 @@ class TestDesk:
             seen.append(in_thread(lambda: ManualResolution("default").rerun(pk)).result())
 
         operation.step("charge", step)
-        assert seen == [Settled.IN_FLIGHT]
+        assert seen == [ResolutionOutcome.IN_FLIGHT]
         assert "steps done: charge" in command("list")
-        assert ManualResolution("default").rerun(pk) is Settled.DONE
+        assert ManualResolution("default").rerun(pk) is ResolutionOutcome.DONE
         assert IdempotencyStep.objects.get(position=0).finished_at is not None
 
     def test_a_busy_database_settles_nothing(self, monkeypatch: Any) -> None:
@@ -227,7 +227,7 @@ class TestDesk:
             raise Busy
 
         monkeypatch.setattr(DatabaseStore, "lock", busy)
-        assert ManualResolution("default").rerun(pk) is Settled.IN_FLIGHT
+        assert ManualResolution("default").rerun(pk) is ResolutionOutcome.IN_FLIGHT
         assert not command("list")
 
     def test_of_two_decisions_one_counts(self) -> None:
@@ -236,8 +236,8 @@ class TestDesk:
         interrupt(operation)
         pk = IdempotencyRecord.objects.get().pk
         desk = ManualResolution("default")
-        assert desk.answer(pk, StoredResponse(200), timedelta(hours=1)) is Settled.DONE
-        assert desk.refuse(pk, timedelta(hours=1)) is Settled.NOT_INTERRUPTED
+        assert desk.answer(pk, StoredResponse(200), timedelta(hours=1)) is ResolutionOutcome.DONE
+        assert desk.refuse(pk, timedelta(hours=1)) is ResolutionOutcome.NOT_INTERRUPTED
 
     def test_an_operation_to_be_rerun_goes_on_after_its_last_step(self) -> None:
         world = World()
@@ -245,7 +245,10 @@ class TestDesk:
         operation.begin()
         operation.step("charge", world.do, "charge", "ch_1")
         interrupt(operation)
-        assert ManualResolution("default").rerun(IdempotencyRecord.objects.get().pk) is Settled.DONE
+        assert (
+            ManualResolution("default").rerun(IdempotencyRecord.objects.get().pk)
+            is ResolutionOutcome.DONE
+        )
         again, _ = an_operation(still_unknown)
         again.begin()
         assert again.step("charge", world.do, "charge") == "ch_1"

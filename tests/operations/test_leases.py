@@ -10,12 +10,12 @@ from django_redis import get_redis_connection
 
 from django_idempotency.operations import lease
 from django_idempotency.operations import lease as renewing
-from django_idempotency.operations.base import InFlight, Patience, Started, Unknown
+from django_idempotency.operations.base import InFlight, OutcomeUnknown, Patience, Started
 from django_idempotency.operations.errors import LostRecord, StepError
 from django_idempotency.operations.lease import Lease, renewer
 from django_idempotency.operations.non_atomic import (
     NonAtomicOperation,
-    Resolution,
+    Resolved,
     run_again,
     still_unknown,
 )
@@ -191,8 +191,8 @@ class TestInterruptions:
     def test_it_is_refused_until_somebody_knows(self) -> None:
         interrupted()
         for _ in range(2):
-            assert operation(still_unknown).begin() == Unknown()
-        found = Resolution(CREATED, timedelta(hours=1))
+            assert operation(still_unknown).begin() == OutcomeUnknown()
+        found = Resolved(CREATED, timedelta(hours=1))
         assert operation(lambda _: found).begin() == Replay(CREATED)
         assert operation(still_unknown).begin() == Replay(CREATED)
 
@@ -201,7 +201,7 @@ class TestInterruptions:
         first.begin()
         first.fail(ValueError())
         first.finish(None)
-        assert operation(still_unknown).begin() == Unknown()
+        assert operation(still_unknown).begin() == OutcomeUnknown()
 
     def test_not_now_does_not(self) -> None:
         first = operation()

@@ -17,7 +17,7 @@ from rest_framework.views import exception_handler
 
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.operations import sessions as session
-from django_idempotency.operations.base import InFlight, Started, Unavailable, Unknown
+from django_idempotency.operations.base import InFlight, OutcomeUnknown, Started, Unavailable
 from django_idempotency.operations.errors import LostRecord
 from django_idempotency.operations.non_atomic import run_again
 from django_idempotency.operations.resolution import ManualResolution
@@ -485,7 +485,7 @@ class TestFencing:
             patch.setattr(OwnConnections, "lend", busy)
             with pytest.raises(LostRecord):
                 loser.finish(CREATED)
-        assert an_operation()[0].begin() == Unknown()
+        assert an_operation()[0].begin() == OutcomeUnknown()
 
     def test_nor_does_it_say_that_nothing_was_done(self) -> None:
         loser, hold = an_operation()

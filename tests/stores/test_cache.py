@@ -7,7 +7,7 @@ import pytest
 from django.core.cache import caches
 from django_redis import get_redis_connection
 
-from django_idempotency.operations.base import InFlight, Operation, Started, Unknown
+from django_idempotency.operations.base import InFlight, Operation, OutcomeUnknown, Started
 from django_idempotency.operations.lease import Lease, renewer
 from django_idempotency.operations.non_atomic import NonAtomicOperation, run_again, still_unknown
 from django_idempotency.protocol.decision import Replay, ResolverAnswer
@@ -65,7 +65,7 @@ class LeaseContract(StoreContract):
         stalled.begin()
         renewer.drop(hold)
         retry, _ = leased(self.cache, a_claim(), resolve=still_unknown)
-        assert retry.begin() == Unknown()
+        assert retry.begin() == OutcomeUnknown()
         assert hold.renew() is not None
         assert stalled.finish(CREATED)
         assert leased(self.cache, a_claim())[0].begin() == Replay(CREATED)

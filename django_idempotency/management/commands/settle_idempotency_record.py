@@ -11,7 +11,7 @@ from django.utils.timezone import now
 
 from ...conf.settings import configuration
 from ...contract.answers import JSON, answer_of, desk_of, is_json_text
-from ...operations.resolution import ManualResolution, Settled
+from ...operations.resolution import ManualResolution, ResolutionOutcome
 from ...protocol.codecs import NoKeys
 from ...protocol.record import StoredResponse
 from ...stores.database.interrupted import Interrupted, interrupted
@@ -23,10 +23,13 @@ _MOST = 1_000_000
 _LARGEST_ID = 2**63 - 1
 
 NOT_SETTLED = {
-    Settled.IN_FLIGHT: "An attempt is running, or another operator decides. Nothing was changed.",
-    Settled.GONE: "There is no such record.",
-    Settled.NOT_INTERRUPTED: "It is not interrupted: it is completed, or free to run again. "
-    "Nothing was changed.",
+    ResolutionOutcome.IN_FLIGHT: (
+        "An attempt is running, or another operator decides. Nothing was changed."
+    ),
+    ResolutionOutcome.GONE: "There is no such record.",
+    ResolutionOutcome.NOT_INTERRUPTED: (
+        "It is not interrupted: it is completed, or free to run again. Nothing was changed."
+    ),
 }
 
 
@@ -74,13 +77,13 @@ class Command(BaseCommand):
         action = options["action"]
         record = number("RECORD", options["record"], "the number of a record", _LARGEST_ID)
         settled = _settle(desk_of(using), action, {**options, "record": record})
-        if settled is not Settled.DONE:
+        if settled is not ResolutionOutcome.DONE:
             raise CommandError(f"Record {record}: {NOT_SETTLED[settled]}")
         logger.info("Record %d: %s by command", record, action)
         self.stdout.write(f"Record {record}: done ({action}).")
 
 
-def _settle(desk: ManualResolution, action: str, options: dict[str, Any]) -> Settled:
+def _settle(desk: ManualResolution, action: str, options: dict[str, Any]) -> ResolutionOutcome:
     record, retention = options["record"], configuration().policy.retention
     if action == "rerun":
         return desk.rerun(record)
