@@ -8,9 +8,9 @@ from django.db import connection
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller, request_of
 from tests.shop.models import Order
-from tests.support.adapters import every_door
+from tests.support.adapters import every_adapter
 
-pytestmark = every_door
+pytestmark = every_adapter
 
 
 def items() -> list[str]:

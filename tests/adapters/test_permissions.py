@@ -51,7 +51,7 @@ def replayable(request: Any, settings: Any, caller: Caller, monkeypatch: Any) ->
     return str(path)
 
 
-every_rest_door = pytest.mark.parametrize(
+every_rest_adapter = pytest.mark.parametrize(
     "replayable",
     [(path, True) for path in REST] + [(path, False) for path in REST if path not in PLAIN],
     indirect=True,
@@ -73,13 +73,13 @@ def test_a_revoked_token_gets_401_from_async_views_and_operations(
     assert_refused(caller.post(replayable, {"item": "secret"}), 401)
 
 
-@every_rest_door
+@every_rest_adapter
 def test_a_revoked_token_gets_401(replayable: str, caller: Caller) -> None:
     caller.token.delete()
     assert_refused(caller.post(replayable, {"item": "secret"}), 401)
 
 
-@every_rest_door
+@every_rest_adapter
 def test_a_deactivated_user_gets_401(replayable: str, caller: Caller) -> None:
     caller.user.is_active = False
     caller.user.save()
@@ -92,7 +92,7 @@ def test_a_removed_permission_gets_403(replayable: str, caller: Caller) -> None:
     assert_refused(caller.post(replayable, {"item": "secret"}), 403)
 
 
-@every_rest_door
+@every_rest_adapter
 def test_a_throttled_caller_gets_429(replayable: str, caller: Caller, monkeypatch: Any) -> None:
     from rest_framework.throttling import UserRateThrottle
 

@@ -24,7 +24,7 @@ from tests.conftest import Caller
 from tests.shop.models import Order
 from tests.shop.views import RestView as RestOrders
 from tests.shop.views import function
-from tests.support.adapters import MIDDLEWARE, few_doors
+from tests.support.adapters import MIDDLEWARE, few_adapters
 
 KEY = {"idempotency-key": "k-1"}
 JSON = "application/json"
@@ -104,8 +104,8 @@ class RestView(Promise, APITestCase):
         self.extra = {"format": "json"}
 
 
-@few_doors
-def test_a_crash_and_a_lost_response_at_every_door(adapter: str, caller: Caller) -> None:
+@few_adapters
+def test_a_crash_and_a_lost_response_at_every_adapter(adapter: str, caller: Caller) -> None:
     """Also under ``ATOMIC_REQUESTS`` and with real commits."""
     with crash():
         caller.post(adapter)
@@ -368,7 +368,7 @@ def test_time_does_not_run_backwards() -> None:
         advance(timedelta(seconds=-1))
 
 
-@few_doors
+@few_adapters
 def test_copies_in_a_cache_expire_too(adapter: str, caller: Caller, settings: Any) -> None:
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     settings.IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "default"}

@@ -19,7 +19,7 @@ from django_idempotency.stores.database.store import DatabaseStore
 from django_idempotency.stores.database.transactions import write_transaction
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop.models import Order
-from tests.support.adapters import every_locking_door, few_doors
+from tests.support.adapters import every_locking_adapter, few_adapters
 
 
 def a_claim(fingerprint: str = "1:a", key: str = "k") -> Claim:
@@ -34,7 +34,7 @@ CREATED = StoredResponse(201, (("X-Id", "1"),), b"made")
 
 
 @row_locks
-@every_locking_door
+@every_locking_adapter
 def test_a_duplicate_of_an_in_flight_request_gets_409_at_once(
     adapter: str, caller: Caller, after_write: Any
 ) -> None:
@@ -53,7 +53,7 @@ def test_a_duplicate_of_an_in_flight_request_gets_409_at_once(
 
 
 @row_locks
-@few_doors
+@few_adapters
 def test_a_mismatch_is_reported_even_in_flight(
     adapter: str, caller: Caller, after_write: Any
 ) -> None:
@@ -65,7 +65,7 @@ def test_a_mismatch_is_reported_even_in_flight(
     assert seen[0].status_code == 422
 
 
-@few_doors
+@few_adapters
 def test_a_duplicate_waits_and_replays_where_the_database_has_one_writer(
     adapter: str, caller: Caller, after_write: Any
 ) -> None:
@@ -94,7 +94,7 @@ def test_a_duplicate_waits_and_replays_where_the_database_has_one_writer(
 
 
 @row_locks
-@every_locking_door
+@every_locking_adapter
 def test_the_loser_of_a_race_for_the_claim_does_not_run(
     adapter: str, caller: Caller, monkeypatch: Any
 ) -> None:

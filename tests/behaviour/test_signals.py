@@ -15,7 +15,7 @@ from django_idempotency.signals import FACTS, SIGNALS, Event, Outcome
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop import views
 from tests.shop.models import Order
-from tests.support.adapters import every_door, few_doors
+from tests.support.adapters import every_adapter, few_adapters
 from tests.support.counting import counted
 
 
@@ -46,7 +46,7 @@ def heard() -> Iterator[Heard]:
         signal.disconnect(receiver)
 
 
-@every_door
+@every_adapter
 def test_each_request_with_a_key_has_one_outcome(
     adapter: str, caller: Caller, heard: Heard
 ) -> None:
@@ -67,7 +67,7 @@ def test_each_request_with_a_key_has_one_outcome(
 
 
 @pytest.mark.once
-@every_door
+@every_adapter
 def test_what_is_not_stored_is_interrupted_each_time(
     adapter: str, caller: Caller, heard: Heard
 ) -> None:
@@ -77,7 +77,7 @@ def test_what_is_not_stored_is_interrupted_each_time(
     assert [event.attempt for event in heard.events] == [1, 2]
 
 
-@few_doors
+@few_adapters
 def test_a_hook_that_fails_after_the_commit_interrupts_nothing(
     adapter: str, caller: Caller, heard: Heard, after_write: Any
 ) -> None:
@@ -93,7 +93,7 @@ def test_a_hook_that_fails_after_the_commit_interrupts_nothing(
     assert [event.status for event in heard.events] == [201, 201]
 
 
-@few_doors
+@few_adapters
 def test_an_attempt_after_an_interrupted_one_is_recovered(
     adapter: str, caller: Caller, heard: Heard, monkeypatch: Any
 ) -> None:
@@ -108,14 +108,14 @@ def test_an_attempt_after_an_interrupted_one_is_recovered(
     assert [event.attempt for event in heard.events] == [1, 2]
 
 
-@few_doors
+@few_adapters
 def test_a_refusal_that_is_raised_is_executed(adapter: str, caller: Caller, heard: Heard) -> None:
     caller.post(adapter, {"outcome": "raise 404"})
     assert [(event.outcome, event.status) for event in heard.events] == [(Outcome.EXECUTED, 404)]
 
 
 @row_locks
-@few_doors
+@few_adapters
 def test_a_duplicate_in_flight_is_a_conflict(
     adapter: str, caller: Caller, heard: Heard, after_write: Any
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_duplicate_in_flight_is_a_conflict(
     assert heard.events[0].reason == "idempotency_in_flight"
 
 
-@few_doors
+@few_adapters
 def test_what_is_said_to_be_committed_is_committed(adapter: str, caller: Caller) -> None:
     """Another connection sees the order and the response when ``executed`` is sent."""
     seen: list[tuple[int, str]] = []
@@ -160,7 +160,7 @@ class TestReceivers:
         for signal in SIGNALS.values():
             signal.disconnect(receiver)
 
-    @few_doors
+    @few_adapters
     def test_one_that_raises_changes_nothing(
         self, adapter: str, caller: Caller, broken: list[Signal], caplog: Any
     ) -> None:
@@ -182,7 +182,7 @@ class TestReceivers:
         assert classes[:3] == [views.ClassView, views.RestView, views.OrderViewSet]
         assert function is views.function
 
-    @few_doors
+    @few_adapters
     def test_nobody_who_listens_costs_nothing(
         self, adapter: str, caller: Caller, monkeypatch: Any
     ) -> None:
@@ -195,7 +195,7 @@ class TestReceivers:
         finally:
             logging.getLogger("django_idempotency").setLevel(logging.NOTSET)
 
-    @few_doors
+    @few_adapters
     def test_those_who_listen_cost_no_statement(
         self, adapter: str, caller: Caller, request: Any
     ) -> None:
@@ -239,7 +239,7 @@ class TestEvents:
 
 @pytest.mark.once
 class TestLog:
-    @few_doors
+    @few_adapters
     def test_lines_carry_the_same_facts(
         self, adapter: str, caller: Caller, heard: Heard, caplog: Any
     ) -> None:
@@ -255,7 +255,7 @@ class TestLog:
         assert "secret-key" not in text
         assert "disk" not in text
 
-    @few_doors
+    @few_adapters
     def test_routine_is_not_logged_at_info(self, adapter: str, caller: Caller, caplog: Any) -> None:
         caplog.set_level(logging.INFO, "django_idempotency")
         caller.post(adapter)

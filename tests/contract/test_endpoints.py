@@ -201,7 +201,7 @@ MARKERS = ["Idempotency-Replayed", "X-Class", "X-Handler", "X-Method", "X-Outer"
 
 
 @pytest.mark.usefixtures("project")
-class TestEveryDoor:
+class TestEveryAdapter:
     @pytest.mark.parametrize("middlewares", [[], [MIDDLEWARE]], ids=["without", "with"])
     def test_what_is_said_to_be_guarded_replays_and_nothing_else(
         self, middlewares: list[str], boss: Caller, settings: Any
@@ -226,7 +226,7 @@ class TestEveryDoor:
         verdicts = said()
         assert {endpoint: verdicts[endpoint][0] for endpoint in expected} == expected
 
-    def test_all_doors_are_among_them(self) -> None:
+    def test_all_adapters_are_among_them(self) -> None:
         assert {*PLAIN, *DECORATED} <= {route.path for route in ROUTES}
 
 

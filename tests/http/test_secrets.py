@@ -19,7 +19,7 @@ from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.shop.models import Order
 from tests.shop.urls import urlpatterns as shop
-from tests.support.adapters import few_doors
+from tests.support.adapters import few_adapters
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
 
@@ -117,7 +117,7 @@ class TestEncryption:
         assert retry["Idempotency-Replayed"] == "true"
         assert "session" not in retry.cookies
 
-    @few_doors
+    @few_adapters
     def test_a_lost_key_is_a_clear_error_and_never_a_second_execution(
         self, adapter: str, caller: Caller, settings: Any, caplog: Any
     ) -> None:
@@ -187,7 +187,7 @@ class TestEncryption:
         )
 
 
-@few_doors
+@few_adapters
 def test_without_keys_nothing_runs(
     adapter: str, caller: Caller, settings: Any, caplog: Any
 ) -> None:

@@ -260,7 +260,9 @@ def test_a_view_that_works_in_dispatch_is_guarded(
     assert Order.objects.count() == 1
 
 
-def test_a_malformed_key_opens_no_inner_door(use_middleware: None, caller: Caller) -> None:
+def test_a_malformed_key_stops_before_the_inner_adapter(
+    use_middleware: None, caller: Caller
+) -> None:
     """I5: the inner view's permissions hold, whatever its policy says of the key."""
     assert caller.post("/gateway/", key="short").status_code == 403
     assert caller.post("/gateway/", key="far-too-long-for-it").status_code in {400, 403}

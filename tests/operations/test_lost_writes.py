@@ -75,7 +75,7 @@ ADAPTERS = [
     Adapter("/async-lossy/", middleware=True, atomic_requests=False, asgi=True),
 ]
 adapters = pytest.mark.parametrize("adapter", ADAPTERS, ids=str, indirect=True)
-two_doors = pytest.mark.parametrize("adapter", ADAPTERS[:2], ids=str, indirect=True)
+two_adapters = pytest.mark.parametrize("adapter", ADAPTERS[:2], ids=str, indirect=True)
 
 
 def named(functions: list[Callable[[], None]]) -> Any:
@@ -147,7 +147,7 @@ def test_the_view_closes_the_connection(adapter: str, caller: Caller, let: Any, 
 
 
 @row_locks
-@two_doors
+@two_adapters
 def test_the_view_forgets_the_connection(adapter: str, caller: Caller, let: Any) -> None:
     """What it writes on another one is committed there; what it wrote before is not."""
     let(losses.forget)
@@ -156,7 +156,7 @@ def test_the_view_forgets_the_connection(adapter: str, caller: Caller, let: Any)
     assert IdempotencyRecord.objects.get().state == "claimed"
 
 
-@two_doors
+@two_adapters
 @named(losses.COMMITTED)
 def test_the_driver_ends_the_transaction(adapter: str, caller: Caller, let: Any, loss: Any) -> None:
     """Unseen before it happens, but no success, and nothing after it is committed."""
@@ -204,7 +204,7 @@ def test_other_statements_pass(caller: Caller, let: Any) -> None:
     assert Order.objects.count() == 2
 
 
-@two_doors
+@two_adapters
 def test_a_failure_is_stored_all_the_same(
     adapter: str, caller: Caller, let: Any, snapshots: None
 ) -> None:

@@ -33,7 +33,7 @@ from django_idempotency.stores.database.store import DatabaseStore
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop import effects
 from tests.shop.models import Order
-from tests.support.adapters import MIDDLEWARE, effect_doors, few_effect_doors
+from tests.support.adapters import MIDDLEWARE, effect_adapters, few_effect_adapters
 from tests.support.holding import CREATED, a_claim, an_operation, kill, terminate
 from tests.support.holding import interrupt as interrupt_attempt
 
@@ -82,7 +82,7 @@ def code_of(response: Any) -> str:
 
 
 class TestAnswers:
-    @effect_doors
+    @effect_adapters
     def test_a_retry_replays_and_runs_nothing(
         self, adapter: str, caller: Caller, charges: list[str]
     ) -> None:
@@ -93,7 +93,7 @@ class TestAnswers:
         assert retry["Idempotency-Replayed"] == "true"
         assert charges == ["server"]
 
-    @few_effect_doors
+    @few_effect_adapters
     def test_a_duplicate_in_flight_gets_409(
         self, adapter: str, caller: Caller, after_charge: Any, charges: list[str]
     ) -> None:
@@ -104,7 +104,7 @@ class TestAnswers:
         assert (seen[0].status_code, code_of(seen[0])) == (409, "idempotency_in_flight")
         assert charges == ["server"]
 
-    @few_effect_doors
+    @few_effect_adapters
     def test_the_view_owns_its_transactions(
         self, adapter: str, caller: Caller, after_charge: Any
     ) -> None:
@@ -120,7 +120,7 @@ class TestAnswers:
         assert seen == [1]
         assert Order.objects.count() == 1
 
-    @few_effect_doors
+    @few_effect_adapters
     def test_an_interrupted_attempt_is_never_repeated_silently(
         self, adapter: str, caller: Caller, after_charge: Any, charges: list[str]
     ) -> None:
@@ -132,7 +132,7 @@ class TestAnswers:
             assert refused["Retry-After"] == "60"
         assert charges == ["server"]
 
-    @few_effect_doors
+    @few_effect_adapters
     def test_an_exception_leaves_an_unknown_outcome(
         self, adapter: str, caller: Caller, charges: list[str]
     ) -> None:
@@ -142,7 +142,7 @@ class TestAnswers:
         assert code_of(caller.post(adapter, data)) == "outcome_unknown"
         assert charges == ["server"]
 
-    @few_effect_doors
+    @few_effect_adapters
     def test_a_raised_404_is_stored(self, adapter: str, caller: Caller, charges: list[str]) -> None:
         data = {"outcome": "raise 404"}
         first, retry = caller.post(adapter, data), caller.post(adapter, data)

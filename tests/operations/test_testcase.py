@@ -24,7 +24,7 @@ PLAIN_DJANGO, PLAIN_REST = PLAIN[:2], PLAIN[2:]
 DECORATED_DJANGO, DECORATED_REST = DECORATED[:3], DECORATED[3:]
 
 
-def behind_each_door(test: Callable[..., None]) -> Callable[..., None]:
+def through_each_adapter(test: Callable[..., None]) -> Callable[..., None]:
     @wraps(test)
     def behind_all(self: Any) -> None:
         for path in self.paths:
@@ -73,7 +73,7 @@ class Promise:
     def post(self: Any, path: Any, headers: Any = KEY, **data: Any) -> Any:
         return self.client.post(path, data, content_type="application/json", headers=headers)
 
-    @behind_each_door
+    @through_each_adapter
     def test_replay(self: Any, path: Any) -> None:
         first, retry = self.post(path, item="vm"), self.post(path, item="vm")
         assert (first.status_code, retry.status_code) == (201, 201)
@@ -81,28 +81,28 @@ class Promise:
         assert json.loads(first.content)["item"] == "vm"
         assert items("vm") == ["vm"]
 
-    @behind_each_door
+    @through_each_adapter
     def test_mismatch(self: Any, path: Any) -> None:
         first, other = self.post(path, item="vm"), self.post(path, item="two vms")
         assert (first.status_code, other.status_code) == (201, 422)
         assert self.post(path, item="vm").content == first.content
         assert items("vm", "two vms") == ["vm"]
 
-    @behind_each_door
+    @through_each_adapter
     def test_unhandled_exception(self: Any, path: Any) -> None:
         for _ in range(2):
             with pytest.raises(views.Broken):
                 self.post(path, item="vm", outcome="raise 500")
         assert items("vm") == []
 
-    @behind_each_door
+    @through_each_adapter
     def test_status_that_is_not_stored(self: Any, path: Any) -> None:
         for _ in range(2):
             response = self.post(path, item="vm", outcome="429")
             assert (response.status_code, MARKER in response) == (429, False)
         assert items("vm") == ["vm"] * 2
 
-    @behind_each_door
+    @through_each_adapter
     def test_raised_404(self: Any, path: Any) -> None:
         first = self.not_found(path)
         retry = self.post(path, item="vm", outcome="raise 404")
@@ -115,7 +115,7 @@ class Promise:
         assert (first.status_code, MARKER in first) == (404, False)
         return first
 
-    @behind_each_door
+    @through_each_adapter
     def test_on_commit_hooks(self: Any, path: Any) -> None:
         """They run once for the first request; not for the replay, nor for what was undone."""
         self.addCleanup(setattr, views, "after_write", views.nothing)

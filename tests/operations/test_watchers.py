@@ -272,7 +272,7 @@ DECORATED = [
 ASYNC_DECORATED = [
     *("/async-decorated-rest/", "/async-decorated-enveloped/", "/async-decorated-page/"),
 ]
-whole_doors = pytest.mark.parametrize(
+whole_adapters = pytest.mark.parametrize(
     ("view", "middleware", "asgi"),
     [
         *((view, True, False) for view in (*PLAIN, *DECORATED)),
@@ -290,7 +290,7 @@ def install(settings: Any, middleware: bool, **policy: Any) -> None:
     settings.IDEMPOTENCY = policy
 
 
-@whole_doors
+@whole_adapters
 def test_they_see_a_replay_and_the_stored_answer_is_sent(
     view: str, middleware: bool, asgi: bool, caller: Caller, settings: Any, monkeypatch: Any
 ) -> None:

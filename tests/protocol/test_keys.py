@@ -12,7 +12,7 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.keys import InvalidKey, KeyFormat, parse_key
 from tests.conftest import Caller
 from tests.shop.models import Order
-from tests.support.adapters import every_door
+from tests.support.adapters import every_adapter
 
 UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 
@@ -126,8 +126,8 @@ def test_malformed_keys_get_400_with_zero_queries(
 
 
 @pytest.mark.once
-@every_door
-def test_malformed_keys_get_400_at_every_door(adapter: str, caller: Caller) -> None:
+@every_adapter
+def test_malformed_keys_get_400_at_every_adapter(adapter: str, caller: Caller) -> None:
     assert caller.post(adapter, key="a,b").status_code == 400
     assert not Order.objects.exists()
 

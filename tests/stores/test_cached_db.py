@@ -27,7 +27,7 @@ from tests.conftest import Caller
 from tests.shop.models import Order
 from tests.stores.contract import CREATED, a_claim
 from tests.structure.test_budget import claim_lock_and_store
-from tests.support.adapters import few_doors
+from tests.support.adapters import few_adapters
 from tests.support.counting import COUNTING, Count, CountingConnection, counted, trips
 from tests.support.redis_server import RedisServer
 from tests.support.redis_server import caches as caches_of
@@ -63,7 +63,7 @@ def cost(caller: Caller, path: str, **arguments: Any) -> tuple[Count, int]:
     return count, len(sent)
 
 
-@few_doors
+@few_adapters
 def test_a_replay_costs_no_sql_and_one_round_trip(
     adapter: str, redis: RedisServer, caller: Caller
 ) -> None:
@@ -80,7 +80,7 @@ def test_a_replay_costs_no_sql_and_one_round_trip(
     assert Order.objects.count() == 3
 
 
-@few_doors
+@few_adapters
 @pytest.mark.usefixtures("kept_claim_connections")
 def test_a_first_request_costs_one_round_trip_more(
     adapter: str, redis: RedisServer, caller: Caller

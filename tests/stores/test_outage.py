@@ -17,7 +17,7 @@ from django_idempotency.stores import breaker
 from django_idempotency.stores.breaker import breaker_of
 from tests.conftest import Caller
 from tests.shop.models import Order
-from tests.support.adapters import few_doors
+from tests.support.adapters import few_adapters
 from tests.support.counting import counted
 from tests.support.redis_server import RedisServer
 
@@ -126,7 +126,7 @@ class TestCacheStore:
     def _leased(self, redis: RedisServer, settings: Any) -> None:
         settings.IDEMPOTENCY = {"STORE": "cache", "CACHE": "redis"}
 
-    @few_doors
+    @few_adapters
     def test_it_needs_no_database(self, adapter: str, caller: Caller) -> None:
         if connection.settings_dict["ATOMIC_REQUESTS"]:
             assert caller.post(adapter).status_code == 500
@@ -154,7 +154,7 @@ class TestCacheStore:
 
 
 class TestDatabase:
-    @few_doors
+    @few_adapters
     def test_closed_is_the_default(self, adapter: str, caller: Caller, events: list[Event]) -> None:
         with no_table():
             refused = caller.post(adapter)
@@ -166,7 +166,7 @@ class TestDatabase:
         assert events == []
         assert caller.post(adapter).status_code == 201
 
-    @few_doors
+    @few_adapters
     def test_open_runs_unprotected(
         self, adapter: str, caller: Caller, settings: Any, events: list[Event]
     ) -> None:

@@ -8,7 +8,7 @@ from django.db import connection
 
 from tests.conftest import Caller
 from tests.shop.models import Order
-from tests.support.adapters import every_door, few_doors
+from tests.support.adapters import every_adapter, few_adapters
 from tests.support.counting import claim_connections_at_rest
 from tests.support.databases import DATABASE
 
@@ -45,7 +45,7 @@ def options(**given: Any) -> Any:
 
 
 @options(prepare_threshold=0)
-@every_door
+@every_adapter
 def test_claim_lock_and_store_are_prepared(adapter: str, caller: Caller, connected: None) -> None:
     first = caller.post(adapter, {"item": "vm"}, key="k")
     replay = caller.post(adapter, {"item": "vm"}, key="k")
@@ -57,7 +57,7 @@ def test_claim_lock_and_store_are_prepared(adapter: str, caller: Caller, connect
 
 
 @options(prepare_threshold=0, server_side_binding=True)
-@few_doors
+@few_adapters
 def test_beside_django_s_own_bound_parameters(
     adapter: str, caller: Caller, connected: None
 ) -> None:
@@ -67,7 +67,7 @@ def test_beside_django_s_own_bound_parameters(
 
 
 @options()
-@few_doors
+@few_adapters
 def test_nothing_is_prepared_unasked(adapter: str, caller: Caller, connected: None) -> None:
     """A connection pooler may give each transaction another session of the server."""
     for key in "abcdefgh":

@@ -43,7 +43,7 @@ DECORATED = [
     "/outside-decorated-rest-function/",
 ]
 
-SYNC_DOORS = [
+SYNC_ADAPTERS = [
     Adapter(path, middleware, atomic_requests)
     for atomic_requests in (False, True)
     for middleware, paths in ((True, PLAIN), (True, DECORATED), (False, DECORATED))
@@ -71,7 +71,7 @@ ASYNC_DECORATED = [
     "/ninja/router/async/",
     "/ninja-guarded/sync/",
 ]
-ASYNC_DOORS = [
+ASYNC_ADAPTERS = [
     # Sync views under ASGI.
     *(Adapter(path, True, False, True) for path in ("/function/", "/decorated-rest/")),
     Adapter("/function/", True, True, True),
@@ -95,9 +95,9 @@ ASYNC_DOORS = [
     Adapter("/ninja-guarded/async/", False, False),
 ]
 
-ADAPTERS = [*SYNC_DOORS, *ASYNC_DOORS]
+ADAPTERS = [*SYNC_ADAPTERS, *ASYNC_ADAPTERS]
 
-FEW_DOORS = [
+FEW_ADAPTERS = [
     Adapter(path, middleware, atomic_requests)
     for atomic_requests in (False, True)
     for path, middleware in (
@@ -136,8 +136,8 @@ def _through(adapters: list[Adapter]) -> pytest.MarkDecorator:
 
 # A database does not know the adapter that a request came through. So every adapter is tried on one
 # database, the lightest that can run the test, and a few of each kind on the others.
-every_door = _through(ADAPTERS if DATABASE == "sqlite" else FEW_DOORS)
-every_locking_door = _through(ADAPTERS if DATABASE == "postgresql" else FEW_DOORS)
-few_doors = _through(FEW_DOORS)
-effect_doors = _through(EFFECTS if DATABASE == "sqlite" else FEW_EFFECTS)
-few_effect_doors = _through(FEW_EFFECTS)
+every_adapter = _through(ADAPTERS if DATABASE == "sqlite" else FEW_ADAPTERS)
+every_locking_adapter = _through(ADAPTERS if DATABASE == "postgresql" else FEW_ADAPTERS)
+few_adapters = _through(FEW_ADAPTERS)
+effect_adapters = _through(EFFECTS if DATABASE == "sqlite" else FEW_EFFECTS)
+few_effect_adapters = _through(FEW_EFFECTS)

@@ -201,7 +201,7 @@ urlpatterns = [
     *router.urls,
 ]
 
-own_doors = pytest.mark.parametrize(
+own_adapters = pytest.mark.parametrize(
     "adapter",
     [
         Adapter(adapter, middleware, atomic_requests)

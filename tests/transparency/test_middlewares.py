@@ -10,13 +10,13 @@ from django.core import signals
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.shop.models import Order
-from tests.support.adapters import MIDDLEWARE, Adapter, every_door, few_doors
-from tests.transparency.project import MARKER, OUTCOMES, handled, install, own_doors, seen, taken
+from tests.support.adapters import MIDDLEWARE, Adapter, every_adapter, few_adapters
+from tests.transparency.project import MARKER, OUTCOMES, handled, install, own_adapters, seen, taken
 
 
 @pytest.mark.once
 class TestOtherMiddlewares:
-    @every_door
+    @every_adapter
     def test_see_the_same(self, adapter: str, caller: Caller, settings: Any) -> None:
         """The key is the only difference; for the bare view see the next test."""
         install(settings, "Outer", "Inner")
@@ -27,7 +27,7 @@ class TestOtherMiddlewares:
             assert without_key[0] == ("Outer", "request")
             assert taken() == without_key
 
-    @few_doors
+    @few_adapters
     def test_see_what_they_see_without_the_package(
         self, adapter: str, caller: Caller, settings: Any, bare: Any
     ) -> None:
@@ -38,7 +38,7 @@ class TestOtherMiddlewares:
             caller.post(adapter, {"outcome": outcome}, key=f"k-{outcome}".replace(" ", "-"))
             assert taken() == expected
 
-    @few_doors
+    @few_adapters
     @pytest.mark.parametrize("name", ["Broken", "Http404"])
     def test_may_answer_for_an_exception(
         self, adapter: str, name: str, caller: Caller, settings: Any
@@ -112,7 +112,7 @@ def events(caplog: Any) -> Iterator[Callable[[], list[Any]]]:
 
 
 @pytest.mark.once
-@few_doors
+@few_adapters
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_signals_and_log_lines_are_the_same(
     adapter: str, outcome: str, caller: Caller, bare: Any, events: Any
@@ -125,7 +125,7 @@ def test_signals_and_log_lines_are_the_same(
 
 
 @pytest.mark.once
-@own_doors
+@own_adapters
 @pytest.mark.parametrize("name", ["missing", "forbidden"])
 def test_refusals_are_logged_once(
     adapter: str, name: str, caller: Caller, bare: Any, events: Any
@@ -137,7 +137,7 @@ def test_refusals_are_logged_once(
 
 
 @pytest.mark.once
-@own_doors
+@own_adapters
 def test_handler404_answers(adapter: str, caller: Caller) -> None:
     first, retry = caller.post(f"{adapter}missing"), caller.post(f"{adapter}missing")
     assert (first.status_code, retry.status_code, retry[MARKER]) == (404, 404, "true")

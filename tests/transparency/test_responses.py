@@ -12,8 +12,8 @@ from django.test import Client, RequestFactory
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.shop.models import Order
-from tests.support.adapters import MIDDLEWARE, few_doors
-from tests.transparency.project import CREDENTIALS, MARKER, own_doors
+from tests.support.adapters import MIDDLEWARE, few_adapters
+from tests.transparency.project import CREDENTIALS, MARKER, own_adapters
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ class TestCsrf:
 
 @pytest.mark.once
 class TestResponses:
-    @own_doors
+    @own_adapters
     @pytest.mark.parametrize(
         "name", ["binary", "latin", "empty", "untyped", "conflict", "redirect", "missing"]
     )
@@ -78,7 +78,7 @@ class TestResponses:
             assert each.content == expected.content
             assert dict(each.headers) == dict(expected.headers)
 
-    @own_doors
+    @own_adapters
     def test_a_replayed_redirect_can_be_followed(self, adapter: str, caller: Caller) -> None:
         assert caller.post(f"{adapter}redirect").url == "/admin/"
         assert caller.post(f"{adapter}redirect").url == "/admin/"
@@ -87,7 +87,7 @@ class TestResponses:
         for _ in range(2):
             assert not hasattr(caller.post("/plain/binary"), "url")
 
-    @own_doors
+    @own_adapters
     def test_credentials_and_hop_by_hop_headers_are_for_the_first_client_only(
         self, adapter: str, caller: Caller, settings: Any
     ) -> None:
@@ -108,7 +108,7 @@ class TestResponses:
         stored = IdempotencyRecord.objects.values_list("response_headers", flat=True)
         assert not re.search("secret|one time|of this connection", " ".join(stored))
 
-    @own_doors
+    @own_adapters
     @pytest.mark.parametrize("name", ["stream", "file", "large"])
     def test_what_cannot_be_stored_is_sent_once(
         self, adapter: str, name: str, caller: Caller, settings: Any
@@ -124,7 +124,7 @@ class TestResponses:
             assert retry.json()["retryable"] is False
         assert Order.objects.count() == 1
 
-    @own_doors
+    @own_adapters
     def test_a_session_is_saved_as_before(self, adapter: str, caller: Caller) -> None:
         session = caller._client.session
         for key, visits in (("k-1", 1), ("k-1", 1), ("k-2", 2)):
@@ -132,7 +132,7 @@ class TestResponses:
         assert caller._client.session["visits"] == 2
         assert caller._client.session.session_key == session.session_key
 
-    @few_doors
+    @few_adapters
     def test_are_compressed_for_those_who_ask(
         self, adapter: str, caller: Caller, settings: Any
     ) -> None:

@@ -11,11 +11,11 @@ from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller, in_thread
 from tests.shop import views
 from tests.shop.models import Order
-from tests.support.adapters import few_doors
+from tests.support.adapters import few_adapters
 from tests.transparency.project import MARKER, seen
 
 
-@few_doors
+@few_adapters
 class TestOnCommit:
     def test_hooks_run_once_and_after_the_commit(
         self, adapter: str, caller: Caller, after_write: Any
@@ -60,7 +60,7 @@ class TestOnCommit:
         assert Order.objects.count() == 1
 
 
-@few_doors
+@few_adapters
 class TestTransactions:
     def test_a_nested_block_is_a_savepoint(
         self, adapter: str, caller: Caller, after_write: Any
