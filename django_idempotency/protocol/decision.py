@@ -39,7 +39,7 @@ Decision = Replay | Mismatch | Expired | Tombstone | Claimed
 def decide(record: Snapshot, fingerprint: str) -> Decision:
     """Return what the record allows; expiry comes first, then the fingerprint (I7)."""
     if record.expired:
-        return Tombstone() if record.buried and record.response is not None else Expired()
+        return Tombstone() if record.is_tombstone and record.response is not None else Expired()
     if record.fingerprint != fingerprint:
         return Mismatch()
     if record.state is State.COMPLETED and record.response is not None:

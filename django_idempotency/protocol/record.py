@@ -110,7 +110,7 @@ class Snapshot:
     fingerprint: str
     expired: bool
     response: StoredResponse | None
-    buried: bool = False
+    is_tombstone: bool = False
     """Expired, but not for longer than the claim's tombstone."""
     fresh: bool = False
     """This very statement created the record."""

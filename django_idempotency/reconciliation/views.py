@@ -27,7 +27,7 @@ from ..protocol.keys import InvalidKey, parse_key
 from ..protocol.problems import Problem
 from ..protocol.record import StoredResponse
 from ..protocol.scope import scope_digest
-from ..protocol.status import OperationStatus, Standing
+from ..protocol.status import OperationState, OperationStatus
 from ..stores.base import Outage
 from ..stores.database.lookup import look_up
 
@@ -40,7 +40,7 @@ class OperationStatusSerializer(serializers.Serializer):  # type: ignore[type-ar
     """What an answer looks like, for API documents."""
 
     key = serializers.CharField()
-    state = serializers.ChoiceField([str(each) for each in Standing])
+    state = serializers.ChoiceField([str(each) for each in OperationState])
     outcome_unknown = serializers.BooleanField()
     created = serializers.DateTimeField(allow_null=True)
     completed = serializers.DateTimeField(allow_null=True)
@@ -96,16 +96,16 @@ class OperationStatusView(APIView):
         status = found.response.status if found.response else None
         answer: Json = {
             "key": key,
-            "state": str(found.standing),
+            "state": str(found.state),
             "outcome_unknown": found.outcome_unknown,
             "created": found.created_at,
             "completed": found.completed_at,
             "expires": found.expires_at,
             # A refusal is an operator's word, not the operation's.
-            "status": None if found.standing is Standing.REFUSED else status or None,
+            "status": None if found.state is OperationState.REFUSED else status or None,
         }
         if self.shows_response:
-            completed = found.standing is Standing.COMPLETED and found.response
+            completed = found.state is OperationState.COMPLETED and found.response
             owner = Owner(found.scope, key)
             answer["response"] = _shown(completed, policy, owner) if completed else None
         return answer

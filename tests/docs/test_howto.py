@@ -20,7 +20,7 @@ from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.protocol.status import Standing
+from django_idempotency.protocol.status import OperationState
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop import models, views
 from tests.shop.models import Order
@@ -396,4 +396,6 @@ class TestReconciliation:
 
     def test_every_state_is_explained(self) -> None:
         text = (PAGES / f"{self.PAGE}.md").read_text(encoding="utf-8")
-        assert re.findall(r"^\| `(\w+)` \|", text, re.M)[1:] == [str(each) for each in Standing]
+        assert re.findall(r"^\| `(\w+)` \|", text, re.M)[1:] == [
+            str(each) for each in OperationState
+        ]

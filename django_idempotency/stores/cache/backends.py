@@ -20,7 +20,7 @@ class Cell:
     response: bytes | None
     is_held: bool = False
     is_expired: bool = False
-    is_buried: bool = False
+    is_tombstone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

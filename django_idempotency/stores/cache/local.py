@@ -57,7 +57,7 @@ class LocalBackend:
         with _lock:
             known: Known | None = self._cache.get(name)
             found = known and _found(known, claim.tombstone)
-            if found and (not found.is_expired or found.is_buried):
+            if found and (not found.is_expired or found.is_tombstone):
                 return found
             new = {
                 "id": record_id,

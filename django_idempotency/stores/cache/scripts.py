@@ -47,10 +47,10 @@ local lease, retention, tombstone = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumb
 if found[1] then
     local is_held = found[2] == 'claimed' and tonumber(found[5]) > now
     local is_expired = not is_held and tonumber(found[6]) <= now
-    local is_buried = is_expired and tonumber(found[6]) + tombstone > now
-    if not is_expired or is_buried and found[7] then
+    local is_tombstone = is_expired and tonumber(found[6]) + tombstone > now
+    if not is_expired or is_tombstone and found[7] then
         return {found[1], found[2], found[3], found[4], found[7],
-                is_held and 1 or 0, is_expired and 1 or 0, is_buried and 1 or 0}
+                is_held and 1 or 0, is_expired and 1 or 0, is_tombstone and 1 or 0}
     end
 end
 if found[1] then redis.call('DEL', KEYS[1]) end

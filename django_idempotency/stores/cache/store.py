@@ -12,7 +12,7 @@ from secrets import randbits
 
 from ...protocol.envelope import Remembered, record_name, seal, unseal
 from ...protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
-from ...protocol.status import OperationStatus, standing_of
+from ...protocol.status import OperationStatus, operation_state
 from .backends import RecordBackend, RedisBackend
 from .local import LocalBackend, is_local
 
@@ -68,7 +68,7 @@ class CacheStore:
             cell.fingerprint,
             cell.is_expired,
             self._response(cell.id, cell.fingerprint, cell.response),
-            buried=cell.is_buried,
+            is_tombstone=cell.is_tombstone,
             fresh=cell.id == new,
             held=cell.is_held,
         )
@@ -82,7 +82,7 @@ class CacheStore:
         cell = seen.cell
         response = self._response(cell.id, cell.fingerprint, cell.response)
         return OperationStatus(
-            standing_of(cell.state, response, cell.is_held, cell.is_expired),
+            operation_state(cell.state, response, cell.is_held, cell.is_expired),
             cell.state is State.CLAIMED and seen.is_open and not cell.is_held,
             datetime.fromtimestamp(seen.expires, UTC),
             response=response,

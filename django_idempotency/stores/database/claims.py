@@ -53,8 +53,8 @@ class ClaimStatement(Sql):
 
     def seen_parameters(self, connection: BaseDatabaseWrapper, claim: Claim) -> Parameters:
         _, moment = store_time(connection)
-        _, buried = store_time(connection, -claim.tombstone)
-        return (*moment, *buried)
+        _, tombstone = store_time(connection, -claim.tombstone)
+        return (*moment, *tombstone)
 
     def value_parameters(self, connection: BaseDatabaseWrapper, claim: Claim) -> Parameters:
         _, created = store_time(connection)

@@ -10,7 +10,7 @@ from django.utils.timezone import is_aware
 
 from ...models import IdempotencyRecord, IdempotencyStep
 from ...protocol.record import Snapshot, State
-from ...protocol.status import OperationStatus, standing_of
+from ...protocol.status import OperationStatus, operation_state
 from ..base import Outage
 from .clock import StoreTime
 from .file_locks import is_held_by_file
@@ -102,7 +102,7 @@ def _is_held(using: str, look: _Look) -> bool | None:
 def _finding(look: _Look, held: bool | None) -> OperationStatus:
     record = look.record
     return OperationStatus(
-        standing_of(record.state, record.response, held, record.expired),
+        operation_state(record.state, record.response, held, record.expired),
         look.is_claimed and held is False and look.is_open,
         look.expires_at,
         look.created_at,

@@ -30,14 +30,14 @@ COLUMNS = (
     "fingerprint",
     *RESPONSE_COLUMNS,
 )
-"""What a snapshot is made from, in this order; ``expired``, ``buried`` and ``fresh`` follow."""
+"""Columns of a snapshot, in this order; ``expired``, ``is_tombstone`` and ``fresh`` follow."""
 
 
 def snapshot(
     row: Sequence[Any], scope: Any = "", key: Any = "", transaction: str | None = None
 ) -> Snapshot:
-    """Build a snapshot from ``COLUMNS``, ``expired``, ``buried`` and ``fresh``."""
-    record_id, state, attempt, fingerprint, *response, expired, buried, fresh = row
+    """Build a snapshot from ``COLUMNS``, ``expired``, ``is_tombstone`` and ``fresh``."""
+    record_id, state, attempt, fingerprint, *response, expired, is_tombstone, fresh = row
     claimed = _text(state) == State.CLAIMED
     return Snapshot(
         id=record_id,
@@ -46,7 +46,7 @@ def snapshot(
         fingerprint=_text(fingerprint),
         expired=bool(expired),
         response=None if claimed else _response(_text(state), *response),
-        buried=bool(buried),
+        is_tombstone=bool(is_tombstone),
         fresh=bool(fresh),
         scope=_text(scope),
         key=_text(key),
