@@ -68,7 +68,7 @@ class IdempotencyRecord(models.Model):
             ("discard_idempotencyrecord", _("Can discard interrupted records")),
             ("evict_idempotencyrecord", _("Can evict records")),
             ("purge_idempotencyrecord", _("Can purge expired records")),
-            ("settle_idempotencyrecord", _("Can settle operations of unknown outcome")),
+            ("resolve_idempotencyrecord", _("Can resolve interrupted operations")),
         ]
 
     def __str__(self) -> str:

@@ -103,8 +103,8 @@ def _ask_or_remove(model_admin: Any, request: HttpRequest, removal: Removal) -> 
         return _remove(model_admin, request, removal, records)
     using = model_admin.get_queryset(request).db
     Overview(using).tell(records)
-    unsettled = StepLog(using).unsettled([each.pk for each in records])
-    stay = [each for each in records if each.pk in unsettled or not _may_go(removal, each)]
+    unresolved = StepLog(using).unresolved([each.pk for each in records])
+    stay = [each for each in records if each.pk in unresolved or not _may_go(removal, each)]
     context = {
         "title": removal.title,
         "consequence": removal.consequence,

@@ -20,7 +20,7 @@ from ..protocol.record import StoredResponse
 from ..stores.database.clock import StoreTime
 from ..stores.database.step_log import StepLog
 from ..stores.database.store import DatabaseStore
-from . import actions, presentation, settling
+from . import actions, presentation, resolving
 from .filters import FILTERS
 from .listing import BoundedPaginator, RecordList
 
@@ -53,7 +53,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
     ordering = ("-id",)
     paginator = BoundedPaginator
-    readonly_fields = (*_RECORD, *_STATE, "unsettled", *_RESPONSE, *_STORED)
+    readonly_fields = (*_RECORD, *_STATE, "unresolved", *_RESPONSE, *_STORED)
     search_fields = ("key",)
     search_help_text = _("A whole key, as it was sent.")
     show_facets = admin.ShowFacets.NEVER
@@ -82,8 +82,8 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_purge_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.purge_idempotencyrecord")
 
-    def has_settle_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_idempotency.settle_idempotencyrecord")
+    def has_resolve_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.resolve_idempotencyrecord")
 
     def has_response_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.view_response")
@@ -112,15 +112,15 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     # The decision is to commit before the request does.
     @transaction.non_atomic_requests
-    def settle_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        return settling.settle(self, request, pk)
+    def resolve_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return resolving.resolve(self, request, pk)
 
     def get_urls(self) -> Any:
         purge = self.admin_site.admin_view(self.purge_view)
-        settle = self.admin_site.admin_view(self.settle_view)
+        resolve = self.admin_site.admin_view(self.resolve_view)
         own = [
             path("purge/", purge, name=actions.PURGE),
-            path("<int:pk>/settle/", settle, name=settling.SETTLE),
+            path("<int:pk>/resolve/", resolve, name=resolving.RESOLVE),
         ]
         return [*own, *super().get_urls()]
 
@@ -148,21 +148,21 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "fields": (*_RESPONSE, *_STORED) if may else _RESPONSE,
             "description": None if may else closed,
         }
-        state = (*_STATE, "unsettled") if self._may_settle(request, obj) else _STATE
+        state = (*_STATE, "unresolved") if self._may_resolve(request, obj) else _STATE
         return (
             (None, {"fields": _RECORD}),
             (_("State"), {"fields": state}),
             (_("Response"), response),
         )
 
-    def _may_settle(self, request: HttpRequest, record: Any) -> bool:
-        if record is None or not self.has_settle_permission(request):
+    def _may_resolve(self, request: HttpRequest, record: Any) -> bool:
+        if record is None or not self.has_resolve_permission(request):
             return False
-        return bool(StepLog(record._state.db).unsettled([record.pk]))
+        return bool(StepLog(record._state.db).unresolved([record.pk]))
 
     @admin.display(description=_("unknown outcome"))
-    def unsettled(self, record: Any) -> Any:
-        url = reverse(f"{self.admin_site.name}:{settling.SETTLE}", args=[record.pk])
+    def unresolved(self, record: Any) -> Any:
+        url = reverse(f"{self.admin_site.name}:{resolving.RESOLVE}", args=[record.pk])
         return format_html('<a href="{}">{}</a>', url, _("Say what became of it"))
 
     @admin.display(description=_("key"))

@@ -40,7 +40,7 @@ def resume(found: Abandoned, policy: Policy, using: str) -> Resumed:
     """Run the handler of an interrupted operation, and store its response as a request's.
 
     What fails stays interrupted, and is logged; so does what cannot even start. What is in flight,
-    settled meanwhile, or unknown to the view's resolver is skipped.
+    resolved meanwhile, or unknown to the view's resolver is skipped.
 
     :param policy: of the view; it names the handler that the operation does
     :param using: alias of the database of the record

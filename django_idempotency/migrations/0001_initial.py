@@ -21,8 +21,8 @@ def refuse_to_forget(apps: Any, schema_editor: Any) -> None:
     if unknown:
         raise RuntimeError(
             f"{unknown} operations with atomic=False are in flight or interrupted, and this "
-            "migration would forget that: their retries would run again. Settle them first: "
-            "manage.py settle_idempotency_record list"
+            "migration would forget that: their retries would run again. Resolve them first: "
+            "manage.py resolve_idempotency_record list"
         )
 
 
@@ -112,7 +112,7 @@ class Migration(migrations.Migration):
                     ("discard_idempotencyrecord", "Can discard interrupted records"),
                     ("evict_idempotencyrecord", "Can evict records"),
                     ("purge_idempotencyrecord", "Can purge expired records"),
-                    ("settle_idempotencyrecord", "Can settle operations of unknown outcome"),
+                    ("resolve_idempotencyrecord", "Can resolve interrupted operations"),
                 ],
                 "indexes": [
                     models.Index(fields=["expires_at"], name="idempotency_expires"),

@@ -55,7 +55,7 @@ class Steps:
             raise ChangedRecipe(
                 f"Step {self._position + 1} of this operation is {stored_name!r}, and it is done; "
                 f"now the view asks for {name!r}. Steps must come in the same order with the same "
-                "names in every attempt, so finish or settle interrupted operations before "
+                "names in every attempt, so finish or resolve interrupted operations before "
                 "their view changes."
             )
         return text

@@ -189,7 +189,7 @@ class TestUnknownOutcomes:
         assert confirm(client, page) == [LEFT]
         assert keys() == {"one"}
 
-    def test_settled_ones_go_with_their_steps(self, client, action):
+    def test_resolved_ones_go_with_their_steps(self, client, action):
         record = interrupted("one")
         StepLog("default").start(record.pk, 1)
         StepLog("default").end(record.pk, 1)

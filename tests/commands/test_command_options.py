@@ -14,7 +14,7 @@ COMMANDS: dict[str, list[str]] = {
     "purge_idempotency_records": [],
     "reencrypt_idempotency_records": [],
     "resume_idempotent_operations": [],
-    "settle_idempotency_record": ["list"],
+    "resolve_idempotency_record": ["list"],
 }
 """Those that take a database, with what they need to begin."""
 
@@ -24,10 +24,10 @@ NUMBERS = [
     ("purge_idempotency_records", ["--batch-size={}"], "--batch-size"),
     ("reencrypt_idempotency_records", ["--batch-size={}"], "--batch-size"),
     ("resume_idempotent_operations", ["--limit={}"], "--limit"),
-    ("settle_idempotency_record", ["list", "--limit={}"], "--limit"),
-    ("settle_idempotency_record", ["rerun", "--", "{}"], "RECORD"),
-    ("settle_idempotency_record", ["refuse", "--", "{}"], "RECORD"),
-    ("settle_idempotency_record", ["answer", "--status=200", "--", "{}"], "RECORD"),
+    ("resolve_idempotency_record", ["list", "--limit={}"], "--limit"),
+    ("resolve_idempotency_record", ["rerun", "--", "{}"], "RECORD"),
+    ("resolve_idempotency_record", ["refuse", "--", "{}"], "RECORD"),
+    ("resolve_idempotency_record", ["answer", "--status=200", "--", "{}"], "RECORD"),
 ]
 
 

@@ -81,7 +81,7 @@ class World:
                 return answer
         raise AssertionError("the key is stuck")
 
-    def settle(self, *decisions: str) -> None:
+    def resolve(self, *decisions: str) -> None:
         """What the command does, without starting a process for each."""
         calls = ["from django_idempotency.operations.resolution import ManualResolution"]
         calls += [f"assert ManualResolution('default').{each} == 'done'" for each in decisions]
@@ -178,13 +178,13 @@ def test_where_policy_refuses_nothing_runs_until_somebody_decides(world: World) 
     for key in keys.values():
         assert world.retried(CAREFUL, key).status == 409
     assert (world.charges() - charges, world.machines()) == done
-    listed = world.example.manage("settle_idempotency_record", "list").splitlines()
+    listed = world.example.manage("resolve_idempotency_record", "list").splitlines()
     assert [line.partition("steps done: ")[2] for line in listed] == [
         *["none"] * 3,
         *["charge"] * 3,
         "charge, machine",
     ]
-    world.settle(*(f"rerun({line.split()[0]})" for line in listed))
+    world.resolve(*(f"rerun({line.split()[0]})" for line in listed))
     for key in keys.values():
         first, again = world.retried(CAREFUL, key), world.retried(CAREFUL, key)
         assert (first.status, again.body) == (201, first.body)
@@ -198,9 +198,9 @@ def test_somebody_answers_in_its_place(world: World) -> None:
     assert world.retried(CAREFUL, key).status == 409
     asked = world.customer.get(f"/api/compute/v1/idempotency-keys/{key}").json
     assert (asked["state"], asked["outcome_unknown"]) == ("interrupted", True)
-    (line,) = world.example.manage("settle_idempotency_record", "list").splitlines()
+    (line,) = world.example.manage("resolve_idempotency_record", "list").splitlines()
     options = ("--status", "402", "--body", '{"charge": "refunded"}')
-    world.example.manage("settle_idempotency_record", "answer", line.split()[0], *options)
+    world.example.manage("resolve_idempotency_record", "answer", line.split()[0], *options)
     answer = world.retried(CAREFUL, key)
     assert (answer.status, answer.json) == (402, {"charge": "refunded"})
     asked = world.customer.get(f"/api/compute/v1/idempotency-keys/{key}").json

@@ -1,4 +1,4 @@
-"""Interrupted operations are settled by hand: with the command, and by what it calls."""
+"""Interrupted operations are resolved by hand: with the command, and by what it calls."""
 
 import logging
 from datetime import timedelta
@@ -31,7 +31,7 @@ KEY = Fernet.generate_key().decode()
 
 def command(*arguments: Any) -> str:
     out = StringIO()
-    call_command("settle_idempotency_record", *map(str, arguments), stdout=out)
+    call_command("resolve_idempotency_record", *map(str, arguments), stdout=out)
     return out.getvalue()
 
 
@@ -94,7 +94,7 @@ class TestCommand:
             )
         assert effects.charges == ["vm"]
 
-    def test_only_interrupted_operations_are_settled(
+    def test_only_interrupted_operations_are_resolved(
         self, interrupted: int, caller: Caller
     ) -> None:
         command("refuse", interrupted)
@@ -181,7 +181,7 @@ class TestEncryption:
         command("answer", interrupted, *self.ANSWER)
         assert IdempotencyRecord.objects.get().response_codec.startswith("fernet:")
 
-    def test_without_keys_nothing_is_settled(self, interrupted: int, settings: Any) -> None:
+    def test_without_keys_nothing_is_resolved(self, interrupted: int, settings: Any) -> None:
         settings.IDEMPOTENCY = {"CODEC": "fernet"}
         with pytest.raises(CommandError, match="ENCRYPTION_KEYS"):
             command("answer", interrupted, *self.ANSWER)
@@ -217,7 +217,7 @@ class TestDesk:
         assert ManualResolution("default").rerun(pk) is ResolutionOutcome.DONE
         assert IdempotencyStep.objects.get(position=0).finished_at is not None
 
-    def test_a_busy_database_settles_nothing(self, monkeypatch: Any) -> None:
+    def test_a_busy_database_resolves_nothing(self, monkeypatch: Any) -> None:
         operation, _ = an_operation()
         operation.begin()
         interrupt(operation)

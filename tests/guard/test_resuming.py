@@ -183,7 +183,7 @@ class TestResuming:
         self, interrupted: int, caller: Caller
     ) -> None:
         """It is not interrupted any more."""
-        call_command("settle_idempotency_record", "rerun", str(interrupted), stdout=StringIO())
+        call_command("resolve_idempotency_record", "rerun", str(interrupted), stdout=StringIO())
         assert command().startswith("Resumed 0 operations")
         assert retry(caller).status_code == 201
 

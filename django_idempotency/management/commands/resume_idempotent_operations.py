@@ -98,7 +98,8 @@ class Command(BaseCommand):
         done, failed, impossible, skipped = (self._counts[each] for each in Resumed)
         return (
             f'Resumed {done} operations in database "{self._using}" (failed: {failed}; could not '
-            f"start: {impossible}; skipped because in flight, settled or still unknown: {skipped})."
+            f"start: {impossible}; skipped because in flight, resolved or still unknown: "
+            f"{skipped})."
         )
 
     def _report(self, is_dry: bool, verbosity: int) -> None:

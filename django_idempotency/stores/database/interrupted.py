@@ -54,7 +54,7 @@ def abandoned(using: str, older_than: timedelta = NOW) -> Iterator[Abandoned]:
     """Yield operations whose last attempt has started at least so long ago and noted a handler.
 
     Oldest first, as they were when the iteration began. Each is read when its turn comes: those
-    that others have settled or tried since are left out; some may be in flight.
+    that others have resolved or tried since are left out; some may be in flight.
     """
     noted = open_attempts(using, older_than).exclude(name="")
     records = IdempotencyRecord._base_manager.using(using).filter(state=State.CLAIMED)

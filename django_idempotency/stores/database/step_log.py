@@ -52,7 +52,7 @@ class StepLog:
         """Whether an attempt has started and has not ended."""
         return self._beginning(record_id).filter(finished_at=None).exists()
 
-    def unsettled(self, record_ids: Collection[int]) -> set[int]:
+    def unresolved(self, record_ids: Collection[int]) -> set[int]:
         """Return which of these records have no result, and an attempt that has not ended."""
         records = IdempotencyRecord._base_manager.using(self.using)
         claimed = records.filter(pk__in=record_ids, state=State.CLAIMED)

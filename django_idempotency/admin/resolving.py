@@ -22,7 +22,7 @@ from ..protocol.codecs import NoKeys
 from ..protocol.scope import short_digest
 from ..stores.database.step_log import StepLog
 
-SETTLE = "django_idempotency_idempotencyrecord_settle"
+RESOLVE = "django_idempotency_idempotencyrecord_resolve"
 CHANGED = "django_idempotency_idempotencyrecord_change"
 
 _WORDS = {
@@ -30,10 +30,10 @@ _WORDS = {
     "answer": _("Answered with status %(status)s."),
     "refuse": _("Refused for good."),
 }
-_LEFT = _("Nothing was changed: it is in flight, or has been settled already.")
+_LEFT = _("Nothing was changed: it is in flight, or has been resolved already.")
 
 
-class SettleForm(forms.Form):
+class ResolveForm(forms.Form):
     """A decision, and that it was made knowingly."""
 
     decision = forms.ChoiceField(
@@ -58,14 +58,14 @@ class SettleForm(forms.Form):
         return given
 
 
-def settle(model_admin: Any, request: HttpRequest, pk: int) -> HttpResponse:
+def resolve(model_admin: Any, request: HttpRequest, pk: int) -> HttpResponse:
     """Show what is known of an operation, and carry a decision out."""
-    if not model_admin.has_settle_permission(request):
+    if not model_admin.has_resolve_permission(request):
         raise PermissionDenied
     record = model_admin.get_queryset(request).filter(pk=pk).first()
-    if record is None or pk not in StepLog(record._state.db).unsettled([pk]):
+    if record is None or pk not in StepLog(record._state.db).unresolved([pk]):
         raise Http404
-    form = SettleForm(request.POST or None)
+    form = ResolveForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         return _carry_out(model_admin, request, record, form.cleaned_data)
     may_view = model_admin.has_view_permission(request)
@@ -73,7 +73,7 @@ def settle(model_admin: Any, request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
-        "title": _("Settle an interrupted operation"),
+        "title": _("Resolve an interrupted operation"),
         "record": record,
         # The key is the caller's: whoever knows it may, with the caller's credentials, replay.
         "key": record.key if may_view else short_digest(record.key),
@@ -82,7 +82,7 @@ def settle(model_admin: Any, request: HttpRequest, pk: int) -> HttpResponse:
         "form": form,
         "steps": steps_of(record),
     }
-    template = "admin/django_idempotency/idempotencyrecord/settle.html"
+    template = "admin/django_idempotency/idempotencyrecord/resolve.html"
     return TemplateResponse(request, template, context)
 
 
@@ -96,11 +96,11 @@ def _carry_out(
     model_admin: Any, request: HttpRequest, record: Any, given: dict[str, Any]
 ) -> HttpResponse:
     try:
-        settled = _decide(desk_of(record._state.db), record.pk, given)
+        resolved = _decide(desk_of(record._state.db), record.pk, given)
     except NoKeys as error:
         model_admin.message_user(request, str(error), messages.ERROR)
     else:
-        if settled is ResolutionOutcome.DONE:
+        if resolved is ResolutionOutcome.DONE:
             words = str(_WORDS[given["decision"]] % given)
             _log(request, record, words)
             model_admin.message_user(request, words, messages.SUCCESS)

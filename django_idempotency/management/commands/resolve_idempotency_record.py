@@ -1,4 +1,4 @@
-"""``manage.py settle_idempotency_record``: what to do about interrupted operations, by hand."""
+"""``manage.py resolve_idempotency_record``: what to do about interrupted operations, by hand."""
 
 import logging
 from argparse import ArgumentParser
@@ -22,7 +22,7 @@ logger = logging.getLogger("django_idempotency")
 _MOST = 1_000_000
 _LARGEST_ID = 2**63 - 1
 
-NOT_SETTLED = {
+NOT_RESOLVED = {
     ResolutionOutcome.IN_FLIGHT: (
         "An attempt is running, or another operator decides. Nothing was changed."
     ),
@@ -34,10 +34,10 @@ NOT_SETTLED = {
 
 
 class Command(BaseCommand):
-    """Lists interrupted operations of non-atomic mode, and settles one of them."""
+    """Lists interrupted operations of non-atomic mode, and resolves one of them."""
 
     help = (
-        "Shows operations of views with atomic=False that were interrupted, and settles one: "
+        "Shows operations of views with atomic=False that were interrupted, and resolves one: "
         "'rerun' lets it run again, 'answer' stores a response for its retries, 'refuse' ends it."
     )
 
@@ -64,7 +64,7 @@ class Command(BaseCommand):
             if options["action"] == "list":
                 self._list(using, options)
             else:
-                self._settle(using, options)
+                self._resolve(using, options)
         except Error as error:
             raise CommandError(f'Database "{using}": {error}.') from error
 
@@ -73,17 +73,17 @@ class Command(BaseCommand):
         for each in interrupted(using, limit, options["key"]):
             self.stdout.write(_line(each))
 
-    def _settle(self, using: str, options: dict[str, Any]) -> None:
+    def _resolve(self, using: str, options: dict[str, Any]) -> None:
         action = options["action"]
         record = number("RECORD", options["record"], "the number of a record", _LARGEST_ID)
-        settled = _settle(desk_of(using), action, {**options, "record": record})
-        if settled is not ResolutionOutcome.DONE:
-            raise CommandError(f"Record {record}: {NOT_SETTLED[settled]}")
+        resolved = _resolve(desk_of(using), action, {**options, "record": record})
+        if resolved is not ResolutionOutcome.DONE:
+            raise CommandError(f"Record {record}: {NOT_RESOLVED[resolved]}")
         logger.info("Record %d: %s by command", record, action)
         self.stdout.write(f"Record {record}: done ({action}).")
 
 
-def _settle(desk: ManualResolution, action: str, options: dict[str, Any]) -> ResolutionOutcome:
+def _resolve(desk: ManualResolution, action: str, options: dict[str, Any]) -> ResolutionOutcome:
     record, retention = options["record"], configuration().policy.retention
     if action == "rerun":
         return desk.rerun(record)

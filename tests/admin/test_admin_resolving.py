@@ -1,4 +1,4 @@
-"""Interrupted operations of non-atomic mode are settled in the admin."""
+"""Interrupted operations of non-atomic mode are resolved in the admin."""
 
 from typing import Any, cast
 
@@ -11,8 +11,8 @@ from django.test import Client
 from django.urls import reverse
 
 from django_idempotency.admin.actions import DISCARD, EVICT
-from django_idempotency.admin.settling import SettleForm
-from django_idempotency.management.commands.settle_idempotency_record import Command
+from django_idempotency.admin.resolving import ResolveForm
+from django_idempotency.management.commands.resolve_idempotency_record import Command
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations.resolution import ManualResolution, ResolutionOutcome
 from django_idempotency.protocol.scope import short_digest
@@ -36,7 +36,7 @@ def record(caller: Caller) -> int:
 def operator(transactional_db: None) -> Client:
     user = User.objects.create_user("operator", is_staff=True)
     grant(user, "view_idempotencyrecord")
-    grant(user, "settle_idempotencyrecord")
+    grant(user, "resolve_idempotencyrecord")
     client = Client()
     client.force_login(user)
     return client
@@ -47,10 +47,10 @@ def retried(caller: Caller) -> Any:
 
 
 def page(record: int) -> str:
-    return reverse("admin:django_idempotency_idempotencyrecord_settle", args=[record])
+    return reverse("admin:django_idempotency_idempotencyrecord_resolve", args=[record])
 
 
-def settle(client: Client, record: int, **given: Any) -> Any:
+def resolve(client: Client, record: int, **given: Any) -> Any:
     return client.post(page(record), {"confirmed": "on", **given}, follow=True)
 
 
@@ -65,26 +65,26 @@ def test_the_record_leads_to_what_is_known(operator: Client, record: int) -> Non
 @pytest.mark.once
 def test_a_verb_means_one_thing_in_admin_command_and_permissions() -> None:
     """Whoever reads a log entry knows whether the record is still there."""
-    fields = SettleForm.base_fields
+    fields = ResolveForm.base_fields
     decisions = {name for name, _ in cast(ChoiceField, fields["decision"]).choices}
-    parser = Command().create_parser("manage.py", "settle_idempotency_record")
+    parser = Command().create_parser("manage.py", "resolve_idempotency_record")
     actions = next(each for each in parser._actions if each.dest == "action")
     assert decisions == {"rerun", "answer", "refuse"} == set(actions.choices or ()) - {"list"}
     assert all(hasattr(ManualResolution, name) for name in decisions)
     permissions = {name.partition("_")[0] for name, _ in IdempotencyRecord._meta.permissions}
     removals = {removal.name for removal in (DISCARD, EVICT)} | {"purge"}
-    assert permissions == {*removals, "settle", "view"}
+    assert permissions == {*removals, "resolve", "view"}
     assert not removals & decisions
 
 
 def test_an_operation_to_be_rerun_runs_again(operator: Client, record: int, caller: Caller) -> None:
-    assert "To be rerun" in settle(operator, record, decision="rerun").content.decode()
+    assert "To be rerun" in resolve(operator, record, decision="rerun").content.decode()
     assert retried(caller).status_code == 500
     assert effects.charges == ["vm"] * 2
 
 
 def test_an_answer_replays_and_is_logged(operator: Client, record: int, caller: Caller) -> None:
-    settle(operator, record, decision="answer", status=201, body='{"id": 7}')
+    resolve(operator, record, decision="answer", status=201, body='{"id": 7}')
     answer = retried(caller)
     assert (answer.status_code, answer.json()) == (201, {"id": 7})
     assert effects.charges == ["vm"]
@@ -96,30 +96,30 @@ def test_an_answer_replays_and_is_logged(operator: Client, record: int, caller: 
 
 @pytest.mark.parametrize("body", ["{id: 7}", "NaN", "[" * 5000])
 def test_a_body_that_is_no_json_is_not_taken(operator: Client, record: int, body: str) -> None:
-    shown = settle(operator, record, decision="answer", status=201, body=body)
+    shown = resolve(operator, record, decision="answer", status=201, body=body)
     assert "not valid JSON" in shown.content.decode()
     assert IdempotencyRecord.objects.get().state == "claimed"
 
 
 def test_an_answer_may_have_no_body(operator: Client, record: int, caller: Caller) -> None:
-    settle(operator, record, decision="answer", status=204)
+    resolve(operator, record, decision="answer", status=204)
     answer = retried(caller)
     assert (answer.status_code, answer.content) == (204, b"")
     assert "Content-Type" not in answer
 
 
-def test_settling_shows_no_key_to_those_who_may_not_see_records(
+def test_resolving_shows_no_key_to_those_who_may_not_see_records(
     record: int, client: Client
 ) -> None:
-    user = User.objects.create_user("settler", is_staff=True)
-    grant(user, "settle_idempotencyrecord")
+    user = User.objects.create_user("resolver", is_staff=True)
+    grant(user, "resolve_idempotencyrecord")
     client.force_login(user)
     IdempotencyRecord.objects.update(key="a-key-of-a-caller")
     shown = client.get(page(record)).content.decode()
     assert "a-key-of-a-caller" not in shown
     assert short_digest("a-key-of-a-caller") in shown
     assert reverse("admin:django_idempotency_idempotencyrecord_change", args=[record]) not in shown
-    assert settle(client, record, decision="rerun").status_code == 200
+    assert resolve(client, record, decision="rerun").status_code == 200
 
 
 def test_an_answer_is_stored_as_the_codec_says(
@@ -127,10 +127,10 @@ def test_an_answer_is_stored_as_the_codec_says(
 ) -> None:
     settings.IDEMPOTENCY = {"CODEC": "fernet"}
     given = {"decision": "answer", "status": 201, "body": '{"card": "4111"}'}
-    assert "ENCRYPTION_KEYS" in settle(operator, record, **given).content.decode()
+    assert "ENCRYPTION_KEYS" in resolve(operator, record, **given).content.decode()
     assert not LogEntry.objects.exists()
     settings.IDEMPOTENCY |= {"ENCRYPTION_KEYS": [Fernet.generate_key().decode()]}
-    settle(operator, record, **given)
+    resolve(operator, record, **given)
     row = IdempotencyRecord.objects.get()
     assert row.response_codec.startswith("fernet:")
     assert b"4111" not in bytes(row.response_body)
@@ -138,7 +138,7 @@ def test_an_answer_is_stored_as_the_codec_says(
 
 
 def test_a_refusal_is_for_good(operator: Client, record: int, caller: Caller) -> None:
-    settle(operator, record, decision="refuse")
+    resolve(operator, record, decision="refuse")
     assert code_of(retried(caller)) == "idempotency_operation_refused"
     assert effects.charges == ["vm"]
 
@@ -155,7 +155,7 @@ def test_a_refusal_is_for_good(operator: Client, record: int, caller: Caller) ->
 def test_half_a_decision_is_none(
     operator: Client, record: int, caller: Caller, given: dict[str, Any]
 ) -> None:
-    settle(operator, record, **given)
+    resolve(operator, record, **given)
     assert code_of(retried(caller)) == "outcome_unknown"
     assert not LogEntry.objects.exists()
 
@@ -166,25 +166,25 @@ def test_it_needs_its_permission(record: int) -> None:
     client = Client()
     client.force_login(user)
     assert client.get(page(record)).status_code == 403
-    assert settle(client, record, decision="rerun").status_code == 403
+    assert resolve(client, record, decision="rerun").status_code == 403
     change = reverse("admin:django_idempotency_idempotencyrecord_change", args=[record])
     assert page(record) not in client.get(change).content.decode()
 
 
-def test_only_unknown_outcomes_are_settled(operator: Client, caller: Caller) -> None:
+def test_only_unknown_outcomes_are_resolved(operator: Client, caller: Caller) -> None:
     caller.post(PATH, key="completed")
     done = IdempotencyRecord.objects.get().pk
     assert operator.get(page(done)).status_code == 404
     assert operator.get(page(done + 1)).status_code == 404
 
 
-def test_what_somebody_else_has_settled_meanwhile_stays(
+def test_what_somebody_else_has_resolved_meanwhile_stays(
     operator: Client, record: int, caller: Caller, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(
         ManualResolution, "rerun", lambda desk, pk: ResolutionOutcome.NOT_INTERRUPTED
     )
-    assert "Nothing was changed" in settle(operator, record, decision="rerun").content.decode()
+    assert "Nothing was changed" in resolve(operator, record, decision="rerun").content.decode()
     assert not LogEntry.objects.exists()
 
 
@@ -203,7 +203,7 @@ def test_in_a_browser(live_server: Any, record: int, caller: Caller) -> None:
         window.get_by_label("Status").fill("201")
         window.get_by_label("Body (JSON)").fill('{"id": 7}')
         window.get_by_label("I know what the interrupted attempt has done.").check()
-        window.get_by_role("button", name="Settle").click()
+        window.get_by_role("button", name="Resolve").click()
         window.get_by_text("Answered with status 201.").first.wait_for()
     answer = retried(caller)
     assert (answer.status_code, answer.json()) == (201, {"id": 7})
