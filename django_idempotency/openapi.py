@@ -17,11 +17,11 @@ from .conf.policy import Errors, Policy
 from .contract import words
 from .contract.endpoints import State, judge
 from .contract.facts import facts, response_headers
-from .contract.problems import ADVICE, MEANING, problems_of
+from .contract.problems import problems_of
 from .contract.routes import Route, routes
 from .http.problems import MEDIA_TYPE, document_of, link_of
 from .protocol.keys import KeyFormat, value_pattern
-from .protocol.problems import Code, Problem
+from .protocol.problems import ERRORS, Code, Problem
 
 Json = dict[str, Any]
 
@@ -216,7 +216,8 @@ def _by_status(policy: Policy) -> dict[str, list[Problem]]:
 def _add_problems(response: Json, problems: list[Problem], policy: Policy) -> None:
     if "$ref" in response:
         return
-    lines = [f"- `{each.code}`: {MEANING[each.code]}; {ADVICE[each.code]}." for each in problems]
+    errors = [(each.code, ERRORS[each.code]) for each in problems]
+    lines = [f"- `{code}`: {error.meaning}; {error.advice}." for code, error in errors]
     paragraphs = [str(response.get("description", "")), "\n".join(lines)]
     response["description"] = "\n\n".join(filter(None, paragraphs))
     _add_headers(response, dict(_problem_headers(problems, policy)))

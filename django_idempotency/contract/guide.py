@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..conf.policy import Policy
-from ..protocol.problems import Code, Problem
+from ..protocol.problems import ERRORS, Code, Problem
 from . import words
 from .endpoints import Endpoint, State
 from .facts import Facts, facts
-from .problems import ADVICE, MEANING, problems_of
+from .problems import problems_of
 
 INTRODUCTION = (
     "A request with a key is executed once, however often it arrives. Make a new random key for "
@@ -104,11 +104,11 @@ def _errors(policies: list[Policy], others: list[Policy]) -> tuple[Error, ...]:
         Error(
             str(code),
             tuple(sorted({problem.status for problem in met})),
-            MEANING[code],
+            ERRORS[code].meaning,
             any(problem.retryable for problem in met),
-            ADVICE[code],
+            ERRORS[code].advice,
         )
-        for code in MEANING
+        for code in ERRORS
         if (met := here.get(code) or elsewhere.get(code))
     )
 

@@ -12,6 +12,7 @@ from ..conf.policy import Anonymous, OnOutage, Policy
 from ..conf.settings import configuration
 from ..http.body import BodyTooLarge
 from ..http.principal import ANONYMOUS, principal, scope_of
+from ..http.problems import problem_of
 from ..http.responses import (
     deserialize,
     is_stored,
@@ -31,7 +32,6 @@ from ..operations.base import (
     Started,
     Unavailable,
 )
-from ..protocol import problems
 from ..protocol.codecs import Owner, Unreadable
 from ..protocol.decision import Mismatch, Replay, Tombstone
 from ..protocol.fingerprint import Payload
@@ -87,11 +87,11 @@ def read_key(request: HttpRequest, policy: Policy) -> str | Problem | None:
     """Return the request's key; ``None`` if it has none and needs none. Costs no query."""
     value = request.META.get(policy.meta_key)
     if value is None:
-        return problems.key_missing(policy.header) if policy.required else None
+        return problem_of(Code.KEY_MISSING, policy) if policy.required else None
     try:
         return parse_key(value, policy.key_format, policy.key_max_length, policy.key_pattern)
     except InvalidKey as error:
-        return problems.key_invalid(policy.header, str(error))
+        return problem_of(Code.KEY_INVALID, policy, reason=str(error))
 
 
 def tell(response: HttpResponseBase, policy: Policy, status: Status) -> None:
@@ -180,15 +180,13 @@ class Guard:
         try:
             claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
         except BodyTooLarge:
-            return problems.request_too_large(
-                self._policy.header, self._policy.max_request_size or 0
-            )
+            return problem_of(Code.REQUEST_TOO_LARGE, self._policy)
         return self._claim(claim, operation_of(self._policy, claim, view, caller))
 
     def _claim(self, claim: Claim, operation: Operation) -> Answer | None:
         try:
             if is_exhausted(self._policy, claim.scope) and not record_of(self._policy, claim):
-                return problems.too_many_keys(self._policy.header, next_hour())
+                return problem_of(Code.TOO_MANY_KEYS, self._policy, retry_after=next_hour())
             answer = self._begin(operation)
         except Outage:
             return self._without_store()
@@ -289,7 +287,7 @@ class Guard:
     def _without_store(self) -> Answer | None:
         """Refuse the request, or let it run without a record, as policy says."""
         if self._policy.outage is OnOutage.CLOSED:
-            return problems.store_unavailable(self._policy.retry_after)
+            return problem_of(Code.STORE_UNAVAILABLE, self._policy)
         self._unrecorded = Status.UNPROTECTED
         without_operation(self._request, NO_STORE)
         self._reporter.send(Outcome.FAILED_OPEN, reason=str(Code.STORE_UNAVAILABLE))
@@ -299,9 +297,9 @@ class Guard:
         """Nobody owns the key: refuse it, or let the view run without a record. Where a key is
         required, running would pretend that the key protects something."""
         if self._policy.anonymous is Anonymous.REFUSE:
-            return problems.anonymous_refused(self._policy.header)
+            return problem_of(Code.ANONYMOUS, self._policy)
         if self._policy.required:
-            return problems.caller_required(self._policy.header)
+            return problem_of(Code.CALLER_REQUIRED, self._policy)
         logger.warning("Key %s of an anonymous caller ignored", self._name)
         self._unrecorded = Status.IGNORED
         without_operation(self._request, ANONYMOUS_CALLER)
@@ -366,17 +364,27 @@ class Guard:
 
     def _replay(self, stored: StoredResponse, owner: Owner) -> Answer:
         if stored.omitted is Omitted.REFUSED:
-            return problems.operation_refused()
+            return problem_of(Code.OPERATION_REFUSED, self._policy)
         if stored.omitted:
             reason = _REASONS.get(stored.omitted, stored.omitted.replace("_", " "))
-            return problems.response_unavailable(stored.status, reason)
+            return problem_of(
+                Code.RESPONSE_UNAVAILABLE,
+                self._policy,
+                reason=reason,
+                original_status=stored.status,
+            )
         try:
             response = deserialize(stored, self._policy, owner)
         except Unreadable as error:
             logger.error(
                 "Key %s: a response (%s) cannot be replayed: %s", self._name, error.codec, error
             )
-            return problems.response_unavailable(stored.status, str(error))
+            return problem_of(
+                Code.RESPONSE_UNAVAILABLE,
+                self._policy,
+                reason=str(error),
+                original_status=stored.status,
+            )
         tell(response, self._policy, Status.REPLAYED)
         self._reporter.send(Outcome.REPLAYED, response.status_code)
         return response
@@ -387,15 +395,15 @@ def _problem_of(
 ) -> Problem:
     match obstacle:
         case Mismatch():
-            return problems.key_reused(policy.header, policy.mismatch_status)
+            return problem_of(Code.KEY_REUSED, policy)
         case Tombstone():
-            return problems.key_expired(policy.header, policy.expired_status)
+            return problem_of(Code.KEY_EXPIRED, policy)
         case InFlight():
-            return problems.in_flight(policy.in_flight_status, policy.retry_after)
+            return problem_of(Code.IN_FLIGHT, policy)
         case OutcomeUnknown():
-            return problems.outcome_unknown()
+            return problem_of(Code.OUTCOME_UNKNOWN, policy)
         case Unavailable():
-            return problems.store_busy(policy.retry_after)
+            return problem_of(Code.STORE_BUSY, policy)
     assert_never(obstacle)
 
 

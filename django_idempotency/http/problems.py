@@ -6,9 +6,48 @@ import uuid
 from django.http import HttpResponse
 
 from ..conf.policy import Policy
-from ..protocol.problems import Problem
+from ..protocol.problems import ERRORS, Code, Problem
 
 MEDIA_TYPE = "application/problem+json"
+
+
+def problem_of(
+    code: Code,
+    policy: Policy,
+    *,
+    reason: str = "",
+    retry_after: int | None = None,
+    original_status: int = 0,
+) -> Problem:
+    """Return the error answer with a code, as policy has it.
+
+    :param reason: why the key is not valid, or the response cannot be replayed
+    :param retry_after: seconds to wait, where that does not depend on the code or policy
+    :param original_status: of the first answer; 0 if it is not known
+    """
+    error = ERRORS[code]
+    chosen = {
+        Code.KEY_REUSED: policy.mismatch_status,
+        Code.IN_FLIGHT: policy.in_flight_status,
+        Code.KEY_EXPIRED: policy.expired_status,
+    }
+    detail = error.detail.format(
+        header=policy.header,
+        reason=reason,
+        known=f" with status {original_status}" if original_status else "",
+        largest=policy.max_request_size,
+    )
+    if error.retryable and retry_after is None:
+        retry_after = error.retry_after or policy.retry_after
+    return Problem(
+        code,
+        chosen.get(code, error.status),
+        error.title.format(header=policy.header),
+        detail,
+        error.retryable,
+        retry_after,
+        original_status or None,
+    )
 
 
 def document_of(problem: Problem, policy: Policy, name: uuid.UUID) -> dict[str, object]:

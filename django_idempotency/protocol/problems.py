@@ -1,4 +1,4 @@
-"""The errors a client can meet, as data (RFC 9457)."""
+"""The errors that a client can meet (RFC 9457): one table of what each of them says."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,6 +24,151 @@ class Code(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Error:
+    """What is the same in all answers with one code.
+
+    :ivar status: HTTP status code, unless policy chooses another one
+    :ivar title: of the answer; ``{header}`` is the name of the header field
+    :ivar detail: of the answer; ``{reason}``, ``{largest}`` and ``{known}`` say what is special
+    :ivar meaning: what has happened, for documentation
+    :ivar advice: what a client does about it, for documentation
+    :ivar retryable: whether sending the same request again can help
+    """
+
+    status: int
+    title: str
+    detail: str
+    meaning: str
+    advice: str
+    retryable: bool = False
+    retry_after: int | None = None
+    """Seconds to wait before that, where policy does not say."""
+
+
+_WAIT = "wait `Retry-After` seconds, then send the same again"
+_LOOK_UP = "look up what became of the operation; use a new key for a new one"
+
+ERRORS = {
+    Code.KEY_MISSING: Error(
+        400,
+        "{header} is missing",
+        "This operation requires the {header} header: a unique value per operation, "
+        "sent again unchanged with every retry.",
+        "the operation requires a key, and there is none",
+        "send a key: a new one per operation, the same one with every retry",
+    ),
+    Code.KEY_INVALID: Error(
+        400,
+        "{header} is not valid",
+        "{reason}",
+        "the header is not one key: empty, too long, sent twice, or spelled wrongly",
+        "correct the key",
+    ),
+    Code.KEY_REUSED: Error(
+        422,
+        "{header} is already used",
+        "This key was first sent with another request. Use a new key for a new operation, "
+        "or send the original request again.",
+        "the key first came with another request",
+        "use a new key for the new operation, or send the original request again",
+    ),
+    Code.IN_FLIGHT: Error(
+        409,
+        "A request with this key is being processed",
+        "The first request with this key has not finished. Send the same request again later.",
+        "the first request with this key is still running",
+        f"{_WAIT}; back off",
+        retryable=True,
+    ),
+    Code.RESPONSE_UNAVAILABLE: Error(
+        409,
+        "The operation was completed, but its response is not available",
+        "The first request with this key was answered{known}. "
+        "Its response cannot be replayed ({reason}). The operation is not executed again.",
+        "the operation was completed, but its response was not kept",
+        "read the result elsewhere; it is done and does not run again",
+    ),
+    Code.ANONYMOUS: Error(
+        403,
+        "{header} needs an authenticated caller",
+        "Keys belong to a caller. Authenticate, or leave out the {header} header.",
+        "a key came without credentials",
+        "authenticate, or leave the header out",
+    ),
+    Code.CALLER_REQUIRED: Error(
+        403,
+        "{header} is required, and needs an authenticated caller",
+        "This operation requires the {header} header, and keys belong to a caller. Authenticate, "
+        "and send the same request with the same key again.",
+        "the operation requires a key, and the request came without credentials",
+        "authenticate, then send the same again",
+    ),
+    Code.REQUEST_TOO_LARGE: Error(
+        413,
+        "The body is too large for a request with {header}",
+        "A request with the {header} header may have a body of at most {largest} bytes. Nothing "
+        "was executed.",
+        "the body is larger than this API accepts with a key",
+        "send less at once, each part with a key of its own",
+    ),
+    Code.TOO_MANY_KEYS: Error(
+        429,
+        "Too many new values of {header}",
+        "This caller has used as many new keys within this hour as are granted. Nothing was "
+        "executed. Keys that were used before are still answered.",
+        "the caller has used as many new keys within this hour as are granted",
+        _WAIT,
+        retryable=True,
+        retry_after=3600,
+    ),
+    Code.KEY_EXPIRED: Error(
+        410,
+        "{header} has expired",
+        "This key was used before and its response is no longer kept. Look up what became of the "
+        "operation, and use a new key for a new one.",
+        "the key was used before, and its response is no longer kept",
+        _LOOK_UP,
+    ),
+    Code.STORE_BUSY: Error(
+        503,
+        "The key could not be recorded",
+        "The database is busy. Nothing was executed. Send the same request again later.",
+        "the key could not be recorded; nothing has run",
+        _WAIT,
+        retryable=True,
+    ),
+    Code.STORE_UNAVAILABLE: Error(
+        503,
+        "Keys cannot be recorded at the moment",
+        "The store of keys is out of reach. Nothing was executed. Send the same request again "
+        "later.",
+        "keys cannot be recorded at the moment; nothing has run",
+        _WAIT,
+        retryable=True,
+    ),
+    Code.OUTCOME_UNKNOWN: Error(
+        409,
+        "The outcome of the operation is not known",
+        "The first request with this key was interrupted. It is not executed again until it is "
+        "known what it did. Send the same request again later.",
+        "the first request was interrupted, and it is not yet known what it did",
+        f"{_WAIT}; do not use a new key",
+        retryable=True,
+        retry_after=60,
+    ),
+    Code.OPERATION_REFUSED: Error(
+        409,
+        "The operation is not executed again",
+        "The first request with this key was interrupted, and it was decided not to execute it "
+        "again. Look up what became of it, and use a new key for a new operation.",
+        "the first request was interrupted, and will not be executed again",
+        _LOOK_UP,
+    ),
+}
+"""Every error, in the order in which documentation shows them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One error answer.
 
@@ -40,147 +185,3 @@ class Problem:
     retryable: bool = False
     retry_after: int | None = None
     original_status: int | None = None
-
-
-def key_missing(header: str) -> Problem:
-    return Problem(
-        Code.KEY_MISSING,
-        400,
-        f"{header} is missing",
-        f"This operation requires the {header} header: a unique value per operation, "
-        "sent again unchanged with every retry.",
-    )
-
-
-def key_invalid(header: str, reason: str) -> Problem:
-    return Problem(Code.KEY_INVALID, 400, f"{header} is not valid", reason)
-
-
-def key_reused(header: str, status: int) -> Problem:
-    return Problem(
-        Code.KEY_REUSED,
-        status,
-        f"{header} is already used",
-        "This key was first sent with another request. Use a new key for a new operation, "
-        "or send the original request again.",
-    )
-
-
-def in_flight(status: int, retry_after: int) -> Problem:
-    return Problem(
-        Code.IN_FLIGHT,
-        status,
-        "A request with this key is being processed",
-        "The first request with this key has not finished. Send the same request again later.",
-        retryable=True,
-        retry_after=retry_after,
-    )
-
-
-def response_unavailable(original_status: int, reason: str) -> Problem:
-    """:param original_status: 0 if it is not known"""
-    known = f" with status {original_status}" if original_status else ""
-    return Problem(
-        Code.RESPONSE_UNAVAILABLE,
-        409,
-        "The operation was completed, but its response is not available",
-        f"The first request with this key was answered{known}. "
-        f"Its response cannot be replayed ({reason}). The operation is not executed again.",
-        original_status=original_status or None,
-    )
-
-
-def key_expired(header: str, status: int) -> Problem:
-    return Problem(
-        Code.KEY_EXPIRED,
-        status,
-        f"{header} has expired",
-        "This key was used before and its response is no longer kept. Look up what became of the "
-        "operation, and use a new key for a new one.",
-    )
-
-
-def anonymous_refused(header: str) -> Problem:
-    return Problem(
-        Code.ANONYMOUS,
-        403,
-        f"{header} needs an authenticated caller",
-        f"Keys belong to a caller. Authenticate, or leave out the {header} header.",
-    )
-
-
-def caller_required(header: str) -> Problem:
-    return Problem(
-        Code.CALLER_REQUIRED,
-        403,
-        f"{header} is required, and needs an authenticated caller",
-        f"This operation requires the {header} header, and keys belong to a caller. Authenticate, "
-        "and send the same request with the same key again.",
-    )
-
-
-def request_too_large(header: str, largest: int) -> Problem:
-    return Problem(
-        Code.REQUEST_TOO_LARGE,
-        413,
-        f"The body is too large for a request with {header}",
-        f"A request with the {header} header may have a body of at most {largest} bytes. Nothing "
-        "was executed.",
-    )
-
-
-def too_many_keys(header: str, retry_after: int) -> Problem:
-    return Problem(
-        Code.TOO_MANY_KEYS,
-        429,
-        f"Too many new values of {header}",
-        "This caller has used as many new keys within this hour as are granted. Nothing was "
-        "executed. Keys that were used before are still answered.",
-        retryable=True,
-        retry_after=retry_after,
-    )
-
-
-def outcome_unknown() -> Problem:
-    return Problem(
-        Code.OUTCOME_UNKNOWN,
-        409,
-        "The outcome of the operation is not known",
-        "The first request with this key was interrupted. It is not executed again until it is "
-        "known what it did. Send the same request again later.",
-        retryable=True,
-        retry_after=60,
-    )
-
-
-def operation_refused() -> Problem:
-    return Problem(
-        Code.OPERATION_REFUSED,
-        409,
-        "The operation is not executed again",
-        "The first request with this key was interrupted, and it was decided not to execute it "
-        "again. Look up what became of it, and use a new key for a new operation.",
-    )
-
-
-def store_busy(retry_after: int) -> Problem:
-    return Problem(
-        Code.STORE_BUSY,
-        503,
-        "The key could not be recorded",
-        "The database is busy. Nothing was executed. Send the same request again later.",
-        retryable=True,
-        retry_after=retry_after,
-    )
-
-
-def store_unavailable(retry_after: int) -> Problem:
-    return Problem(
-        Code.STORE_UNAVAILABLE,
-        503,
-        "Keys cannot be recorded at the moment",
-        "The store of keys is out of reach. Nothing was executed. Send the same request again "
-        "later.",
-        retryable=True,
-        retry_after=retry_after,
-    )

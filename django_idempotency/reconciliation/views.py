@@ -19,12 +19,12 @@ from ..conf.policy import Errors, Policy, Store, build
 from ..conf.settings import configuration
 from ..guard.factory import cache_store_of
 from ..http.principal import principal, scope_of
+from ..http.problems import problem_of
 from ..http.responses import deserialize
 from ..models import IdempotencyRecord
-from ..protocol import problems
 from ..protocol.codecs import Owner, Unreadable
 from ..protocol.keys import InvalidKey, parse_key
-from ..protocol.problems import Problem
+from ..protocol.problems import Code, Problem
 from ..protocol.record import StoredResponse
 from ..protocol.scope import scope_digest
 from ..protocol.status import OperationState, OperationStatus
@@ -84,9 +84,9 @@ class OperationStatusView(APIView):
             key = parse_key(key, policy.key_format, policy.key_max_length, policy.key_pattern)
             found = _find(policy, _scope(request, policy), key)
         except InvalidKey as error:
-            return self._refuse(problems.key_invalid(policy.header, str(error)), policy)
+            return self._refuse(problem_of(Code.KEY_INVALID, policy, reason=str(error)), policy)
         except Outage:
-            return self._refuse(problems.store_unavailable(policy.retry_after), policy)
+            return self._refuse(problem_of(Code.STORE_UNAVAILABLE, policy), policy)
         if found is None:
             raise NotFound(UNKNOWN)
         return Response(self.document(key, found, policy))

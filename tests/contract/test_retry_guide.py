@@ -13,9 +13,9 @@ from django.urls import path
 from django_idempotency.conf.policy import Policy
 from django_idempotency.contract import words
 from django_idempotency.contract.facts import facts
-from django_idempotency.contract.problems import ADVICE, MEANING, problems_of
+from django_idempotency.contract.problems import problems_of
 from django_idempotency.decorators import idempotent
-from django_idempotency.protocol.problems import Code
+from django_idempotency.protocol.problems import ERRORS, Code
 from django_idempotency.views import RetryGuideView
 from tests.conftest import Caller
 from tests.docs.pages import DOCS, rows, text_of
@@ -77,11 +77,13 @@ class TestWords:
     def test_every_error_is_explained(self) -> None:
         policies = (Policy().override(**EVERYTHING), Policy(required=True))
         possible = {problem.code for policy in policies for problem in problems_of(policy)}
-        assert possible == set(MEANING) == set(ADVICE) == set(Code)
+        assert possible == set(ERRORS) == set(Code)
 
     def test_the_documentation_gives_the_same_advice(self) -> None:
         page = {row[0].strip("`"): row[-1] for row in rows(text_of(DOCS / "errors.md"))}
-        assert {code: page[code] for code in ADVICE} == ADVICE
+        assert {code: page[code] for code in ERRORS} == {
+            code: error.advice for code, error in ERRORS.items()
+        }
 
     def test_errors_that_policy_rules_out_are_not_expected(self) -> None:
         impossible = {

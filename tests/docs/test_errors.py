@@ -7,8 +7,7 @@ import pytest
 
 from django_idempotency.adapters.drf import IdempotencyError
 from django_idempotency.conf.policy import Policy
-from django_idempotency.http.problems import problem_response
-from django_idempotency.protocol import problems
+from django_idempotency.http.problems import problem_of, problem_response
 from django_idempotency.protocol.problems import Code, Problem
 from tests.docs.pages import DOCS, blocks, rows, section, text_of
 
@@ -17,21 +16,14 @@ pytestmark = pytest.mark.once
 
 class TestErrors:
     PAGE = DOCS / "errors.md"
-    PROBLEMS = (
-        problems.key_missing("H"),
-        problems.key_invalid("H", "reason"),
-        problems.key_reused("H", Policy().mismatch_status),
-        problems.in_flight(Policy().in_flight_status, Policy().retry_after),
-        problems.response_unavailable(201, "reason"),
-        problems.anonymous_refused("H"),
-        problems.caller_required("H"),
-        problems.request_too_large("H", 1000),
-        problems.too_many_keys("H", 3600),
-        problems.key_expired("H", Policy().expired_status),
-        problems.outcome_unknown(),
-        problems.operation_refused(),
-        problems.store_busy(Policy().retry_after),
-        problems.store_unavailable(Policy().retry_after),
+    PROBLEMS = tuple(
+        problem_of(
+            code,
+            Policy(header="H", max_request_size=1000),
+            reason="reason",
+            original_status=201 if code is Code.RESPONSE_UNAVAILABLE else 0,
+        )
+        for code in Code
     )
 
     def test_the_table_names_every_code(self) -> None:
