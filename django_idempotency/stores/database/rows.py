@@ -23,39 +23,38 @@ RESPONSE_COLUMNS = (
 )
 """What a response is stored in, in the order of :func:`response_values`."""
 
-COLUMNS = (
-    "id",
-    "state",
-    "attempt",
-    "fingerprint",
-    *RESPONSE_COLUMNS,
-)
+COLUMNS = ("id", "state", "attempt", "fingerprint", *RESPONSE_COLUMNS)
 """Columns of a snapshot, in this order; ``expired``, ``is_tombstone`` and ``fresh`` follow."""
+
+_BODY = COLUMNS.index("response_body")
 
 
 def snapshot(
     row: Sequence[Any], scope: Any = "", key: Any = "", transaction: str | None = None
 ) -> Snapshot:
     """Build a snapshot from ``COLUMNS``, ``expired``, ``is_tombstone`` and ``fresh``."""
+    if isinstance(row[1], bytes):  # as MySQL's drivers return columns that compare exactly
+        row = [each if at == _BODY else _text(each) for at, each in enumerate(row)]
+        scope, key = _text(scope), _text(key)
     record_id, state, attempt, fingerprint, *response, expired, is_tombstone, fresh = row
-    claimed = _text(state) == State.CLAIMED
+    claimed = state == State.CLAIMED
     return Snapshot(
         id=record_id,
         state=State.CLAIMED if claimed else State.COMPLETED,
         attempt=attempt,
-        fingerprint=_text(fingerprint),
+        fingerprint=fingerprint,
         expired=bool(expired),
-        response=None if claimed else _response(_text(state), *response),
+        response=None if claimed else _response(state, *response),
         is_tombstone=bool(is_tombstone),
         fresh=bool(fresh),
-        scope=_text(scope),
-        key=_text(key),
+        scope=scope,
+        key=key,
         transaction=transaction,
     )
 
 
 def response_values(response: StoredResponse) -> tuple[Any, ...]:
-    """Return what to store for a response."""
+    """Return what to store for a response, in the order of ``RESPONSE_COLUMNS``."""
     return (
         RESPONSE_VERSION,
         response.status,
@@ -72,7 +71,7 @@ def columns(response: StoredResponse) -> dict[str, Any]:
 
 
 def _response(
-    state: str, version: int, status: int, headers: str, body: Any, omitted: Any, codec: Any
+    state: str, version: int, status: int, headers: str, body: Any, omitted: str, codec: str
 ) -> StoredResponse:
     """Whatever this version cannot have written is unreadable: neither executed nor replayed."""
     try:
@@ -80,13 +79,13 @@ def _response(
             raise ValueError("written by another version")
         if not 100 <= status <= 599:
             raise ValueError("no HTTP status")
-        reason = Omitted(_text(omitted))
+        reason = Omitted(omitted)
         if reason:
             return StoredResponse(status, omitted=reason)
         # psycopg2 returns memoryview, the other drivers bytes.
         content = memoryview(body).tobytes()
         if codec:
-            return StoredResponse(status, body=content, codec=_text(codec))
+            return StoredResponse(status, body=content, codec=codec)
         pairs, attributes = parse_head(headers)
         return StoredResponse(status, pairs, content, attributes=attributes)
     except (TypeError, ValueError, RecursionError):
@@ -94,6 +93,5 @@ def _response(
         return StoredResponse(known, omitted=Omitted.UNREADABLE)
 
 
-def _text(value: Any) -> str:
-    """MySQL drivers return binary columns as bytes."""
+def _text(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value

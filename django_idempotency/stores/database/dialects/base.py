@@ -1,0 +1,532 @@
+"""What this package asks of a database. A subclass per database overrides what differs there.
+
+Dialects build their SQL once per process. Compiled by the ORM for each request, the lock and the
+stored response took nearly half of the processor time (decision 0060).
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import Enum, auto
+from functools import cached_property
+from typing import Any
+
+from django.db import Error, OperationalError, transaction
+from django.db.models import DateTimeField, Func
+
+from ....models import IdempotencyRecord, IdempotencyStep
+from ....protocol.record import RESPONSE_VERSION, Claim, Snapshot, State, StoredResponse
+from ..rows import COLUMNS, RESPONSE_COLUMNS, response_values, snapshot
+
+NOW = timedelta(0)
+
+_GIVEN = ("scope", "key", "fingerprint", "method", "path", "response_codec")
+_CONSTANT = ("state", "attempt", "response_version", "response_headers", "response_omitted")
+_INSERTED = (*_GIVEN, *_CONSTANT, "created_at", "expires_at")
+_SNAPSHOT = len(COLUMNS) + 3
+"""Columns of a snapshot; in a locked row its scope, key and transaction follow."""
+
+COMPARED = ("key", "scope", "fingerprint")
+"""Columns that must compare exactly."""
+
+ROLLBACK = r"ROLLBACK(?!\s+(?:WORK\s+|TRANSACTION\s+)?TO\b)"
+SPACE = r"(?:[\s(]|/\*.*?\*/|--[^\n]*(?:\n|\Z))*"
+_COMPOUND = re.compile(rf"{SPACE}(?:CREATE|BEGIN\s+NOT\s+ATOMIC)\b", re.IGNORECASE | re.DOTALL)
+"""Their bodies hold semicolons, and words that end the body."""
+_USUAL = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
+"""How nearly every statement begins, and none that ends a transaction."""
+_LITERALS = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(\w*)\$.*?\$\1\$|/\*.*?\*/|--[^\n]*""", re.DOTALL
+)
+
+
+class TransactionStatus(Enum):
+    """What the driver knows about its session's transaction, without asking the server."""
+
+    OPEN = auto()
+    """In a transaction. The drivers of MySQL do not know, and always say this."""
+    ABORTED = auto()
+    """The server refuses every statement until a rollback, or a rollback to a savepoint."""
+    ENDED = auto()
+    """In no transaction."""
+
+
+class ServerFault(Enum):
+    """What a system check finds on a database server."""
+
+    NO_SKIP_LOCKED = auto()
+    """Its version is too old for ``SKIP LOCKED``."""
+    WRONG_ENGINE = auto()
+    """The table of records has a storage engine without transactions."""
+    NO_WRITE_AHEAD_LOG = auto()
+    """Readers and the writer block each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """How to make a database server give up connections of hosts that have vanished.
+
+    :ivar option: key of ``OPTIONS`` in ``DATABASES``
+    :ivar enough: what its value must contain
+    :ivar example: a value that is enough
+    """
+
+    option: str
+    enough: re.Pattern[str]
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction of the purge did.
+
+    :ivar removed: number of records that are gone
+    :ivar last: the latest expiry it looked at; the next batch starts there. Starting from the
+        beginning, it would read again what is dead, but not yet out of the index
+    :ivar orphaned: removed records whose steps are still there
+    """
+
+    removed: int
+    last: Any
+    orphaned: Collection[int] = ()
+
+
+class Dialect:
+    """A database that no subclass knows: not supported, and never asked to keep a record.
+
+    :cvar name: as ``connection.vendor`` says it
+    :cvar has_server: it may be restarted, or lose a client's host
+    :cvar has_row_locks: otherwise one connection writes at a time, and its transaction is the lock
+    :cvar has_asynchronous_commit: a claim's commit need not wait for the disk
+    :cvar knows_transaction_status: :meth:`transaction_status` notices when a transaction has ended
+    :cvar reads_what_it_locks: plain reads in a transaction see the rows that its locks see
+    :cvar locks_ranges: a locking read by a list of keys locks other rows, too
+    :cvar has_partial_index: an index can hold claimed records alone
+    :cvar exact_type: what columns that compare exactly are called in a hint
+    """
+
+    name = ""
+    has_server = True
+    has_row_locks = True
+    has_asynchronous_commit = False
+    knows_transaction_status = True
+    reads_what_it_locks = False
+    locks_ranges = False
+    has_partial_index = False
+    exact_type = ""
+
+    # Names and clock
+
+    quote = '"'
+    clock = "%s"
+    """SQL of the store's clock; its parameter is what :meth:`time` returns."""
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the database can keep records."""
+        return bool(self.name)
+
+    def sql(self, text: str, **more: str) -> str:
+        """Put quoted names of tables and columns into a statement.
+
+        :param more: further replacements
+        """
+        return text.format(**self.names, **more)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Quoted names, and parts that several statements share."""
+        names = {
+            field.name: self.quoted(str(field.column))
+            for field in IdempotencyRecord._meta.concrete_fields
+        }
+        constants = [f"'{State.CLAIMED}'", "1", str(RESPONSE_VERSION), "''", "''"]
+        values = [*(["%s"] * len(_GIVEN)), *constants, self.clock, self.clock]
+        columns = ", ".join(names[name] for name in COLUMNS)
+        return {
+            **names,
+            "table": self.quoted(IdempotencyRecord._meta.db_table),
+            "steps": self.quoted(IdempotencyStep._meta.db_table),
+            "record_id": self.quoted("record_id"),
+            "clock": self.clock,
+            "columns": columns,
+            "inserted": ", ".join(names[name] for name in _INSERTED),
+            "values": ", ".join(values),
+            "seen": f"{columns}, {names['expires_at']} <= {self.clock} AS expired, "
+            f"{names['expires_at']} > {self.clock} AS is_tombstone",
+            "match": f"{names['key']} = %s AND {names['scope']} = %s",
+        }
+
+    def quoted(self, name: str) -> str:
+        return f"{self.quote}{name}{self.quote}"
+
+    def time(self, offset: timedelta = NOW) -> Any:
+        """Return the parameter of :attr:`clock` for the present plus ``offset``.
+
+        Where columns have no time zone it is UTC, whatever ``USE_TZ`` and ``TIME_ZONE`` say: an
+        hour that daylight saving repeats or skips must not change a retention.
+        """
+        raise NotImplementedError
+
+    def time_zone(self, connection: Any) -> tzinfo:
+        """Return the zone of times without one, which drivers return without ``USE_TZ``."""
+        return UTC
+
+    # Claim, lock, complete
+
+    def cursor(self, connection: Any) -> Any:
+        """Return a cursor for the statements of every request."""
+        return connection.cursor()
+
+    insert_sql = ""
+
+    def claim(self, connection: Any, claim: Claim, waits_for_disk: bool) -> Snapshot | None:
+        """Read the record or create it, in one commit of its own.
+
+        Looking first and inserting later would let two requests through; inserting first would
+        make every replay write. So a read finds known keys, and for a new key an insert decides,
+        which gives way to a rival's.
+
+        :param waits_for_disk: the commit must be durable, where that is a choice
+        :return: ``None`` while a rival is creating it, and its commit is not visible yet
+        """
+        read, insert = self.read_claim, self.insert_claim
+        return read(connection, claim) or insert(connection, claim) or read(connection, claim)
+
+    def read_claim(self, connection: Any, claim: Claim) -> Snapshot | None:
+        """Return the record if there is one."""
+        parameters = (self.time(), self.time(-claim.tombstone), claim.key, claim.scope)
+        with connection.cursor() as cursor:
+            cursor.execute(self._read_sql, parameters)
+            row = cursor.fetchone()
+        return None if row is None else snapshot(row, claim.scope, claim.key)
+
+    def insert_claim(self, connection: Any, claim: Claim) -> Snapshot | None:
+        """Create the record; ``None`` if a rival has."""
+        with connection.cursor() as cursor:
+            cursor.execute(self.sql(self.insert_sql), self.claim_values(claim))
+            if cursor.rowcount != 1:
+                return None
+            return created(int(cursor.lastrowid or 0), claim)
+
+    @cached_property
+    def _read_sql(self) -> str:
+        return self.sql("SELECT {seen}, 0 AS fresh FROM {table} WHERE {match}")
+
+    def claim_values(self, claim: Claim) -> tuple[Any, ...]:
+        """Return the parameters of ``{values}``."""
+        identity = (claim.scope, claim.key, claim.fingerprint, claim.method, claim.path)
+        return (*identity, claim.codec, self.time(), self.time(claim.retention))
+
+    # SKIP LOCKED rather than NOWAIT: an error would end the transaction and fill the log.
+    # By primary key: InnoDB then leaves the unique index free for the claims of rivals.
+    for_update = ("FOR UPDATE SKIP LOCKED", "FOR UPDATE")
+    lock_template = (
+        "SELECT {columns}, {expires_at} <= {clock}, 0, 0, {scope}, {key} "
+        "FROM {table} WHERE {id} = %s"
+    )
+
+    @cached_property
+    def lock_sql(self) -> Sequence[str]:
+        """Statements that lock a record: without waiting, and waiting."""
+        return [f"{self.sql(self.lock_template)} {clause}".strip() for clause in self.for_update]
+
+    def lock(self, connection: Any, record_id: int, waits: bool) -> Snapshot | None:
+        """Lock a record until the transaction ends; ``None`` if it is locked or gone."""
+        with self.cursor(connection) as cursor:
+            cursor.execute(self.lock_sql[waits], (self.time(), record_id))
+            row = cursor.fetchone()
+        return None if row is None else snapshot(row[:_SNAPSHOT], *row[_SNAPSHOT:])
+
+    # A view may have left another schema's table in the place of ours: so scope and key are named.
+    complete_template = (
+        "UPDATE {table} SET {state} = %s, {completed_at} = {clock}, {expires_at} = {clock}, "
+        "{response} WHERE {id} = %s AND {attempt} = %s AND {state} = %s AND {match}"
+    )
+    body_parameter = "%s"
+
+    @cached_property
+    def complete_sql(self) -> Sequence[str]:
+        """Statements that store a response: with a body, and without one."""
+
+        def assigned(body: str) -> str:
+            return ", ".join(
+                f"{self.names[name]} = {body if name == 'response_body' else '%s'}"
+                for name in RESPONSE_COLUMNS
+            )
+
+        bodies = (self.body_parameter, "%s")
+        return [self.sql(self.complete_template, response=assigned(body)) for body in bodies]
+
+    def complete(
+        self, connection: Any, record: Snapshot, response: StoredResponse, retention: timedelta
+    ) -> bool:
+        """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
+        parameters = (
+            str(State.COMPLETED),
+            self.time(),
+            self.time(retention),
+            *response_values(response),
+            *(record.id, record.attempt, str(State.CLAIMED), record.key, record.scope),
+        )
+        if self.names_transaction:
+            parameters += (record.transaction,)
+        with self.cursor(connection) as cursor:
+            cursor.execute(self.complete_sql[bool(response.omitted)], parameters)
+            return bool(cursor.rowcount == 1)
+
+    names_transaction = False
+    """The last parameter of ``complete`` is the transaction that locked the record."""
+
+    # Transactions
+
+    def enter(self, block: transaction.Atomic, connection: Any) -> None:
+        """Enter an ``atomic()`` block that will write."""
+        block.__enter__()
+
+    def begin(self, connection: Any, immediate: bool = False) -> None:
+        """Begin a transaction beneath Django's blocks that stay open, after one has ended there.
+        Most drivers begin with the next statement."""
+
+    def on_connect(self, connection: Any) -> None:
+        """Prepare a connection that Django has opened."""
+
+    def has_written(self, connection: Any) -> bool:
+        """Whether the open transaction may have written something."""
+        return True
+
+    endings = ""
+    """Pattern of the words that begin a statement which ends the transaction."""
+    sends_several_statements = True
+    """One ``execute()`` may send several statements, separated by semicolons."""
+
+    @cached_property
+    def _ends(self) -> re.Pattern[str]:
+        return re.compile(rf"{SPACE}(?:{self.endings})\b", re.IGNORECASE | re.DOTALL)
+
+    def ends_transaction(self, connection: Any, sql: Any) -> bool:
+        """Whether the text of a statement says that it ends the transaction it runs in.
+
+        What a procedure does, or the server when something goes wrong, no text says.
+
+        :param sql: text, or what psycopg composes it of
+        """
+        if not isinstance(sql, str):
+            sql = _text(connection, sql)
+        if not self.endings or (sql[:6] in _USUAL and ";" not in sql):
+            return False
+        if self._ends.match(sql):
+            return True
+        if ";" not in sql or not self.sends_several_statements or _COMPOUND.match(sql):
+            return False
+        return any(self._ends.match(each) for each in _LITERALS.sub("''", sql).split(";"))
+
+    def transaction_status(self, session: Any) -> TransactionStatus:
+        """Return what a driver's connection knows about its transaction. Asks nobody."""
+        return TransactionStatus.OPEN
+
+    # Errors
+
+    contention: Collection[Any] = ()
+    """Codes of deadlocks, lock timeouts and conflicts: the statement left nothing behind."""
+    old_snapshot: Collection[Any] = ()
+    """Codes: a transaction cannot lock what was written after its snapshot was taken."""
+    refused_in_transaction: Collection[Any] = ()
+    """Codes: the statement must be the first of a transaction, or outside of one."""
+    not_migrated: Collection[Any] = ()
+    """Codes: there is no such table, or no such column."""
+    has_busy_timeout = False
+    """The driver has waited before it reported contention."""
+
+    def code_of(self, error: BaseException) -> Any:
+        """Return the database's code of an error of Django's; ``None`` if it has none."""
+        return None
+
+    def is_contention(self, error: BaseException | None) -> bool:
+        """Whether a statement lost against another one, and left nothing behind."""
+        return isinstance(error, OperationalError) and self.code_of(error) in self.contention
+
+    def is_not_migrated(self, error: Error) -> bool:
+        """Whether the database lacks a table or a column."""
+        return self.code_of(error) in self.not_migrated
+
+    def saw_an_old_snapshot(self, error: BaseException | None) -> bool:
+        """Whether a transaction cannot lock what has been written since its snapshot was taken."""
+        return isinstance(error, Error) and self.code_of(error) in self.old_snapshot
+
+    # Timeouts
+
+    lock_timeout_sql: tuple[str, str] | None = None
+    """Statements that read and set the session's lock timeout."""
+    errors_end_transactions = False
+
+    def lock_timeout(self, connection: Any, wait: timedelta) -> AbstractContextManager[None]:
+        """Let statements wait so long for a lock, and no longer."""
+        if self.lock_timeout_sql is None:
+            return nullcontext()
+        return self._lock_timeout(connection, self.lock_timeout_sql, self.timeout_value(wait))
+
+    def timeout_value(self, wait: timedelta) -> Any:
+        """Return the parameter of the statement that sets a lock timeout."""
+        raise NotImplementedError
+
+    @contextmanager
+    def _lock_timeout(self, connection: Any, sql: tuple[str, str], value: Any) -> Iterator[None]:
+        read, write = sql
+        with connection.cursor() as cursor:
+            cursor.execute(read)
+            (usual,) = cursor.fetchone()
+            cursor.execute(write, [value])
+            try:
+                yield
+            except BaseException:
+                # Where the error has ended the transaction, the setting has ended with it.
+                if not self.errors_end_transactions:
+                    cursor.execute(write, [usual])
+                raise
+            cursor.execute(write, [usual])
+
+    def lift_server_timeouts(self, connection: Any) -> None:
+        """Let the present transaction stay idle for as long as it takes."""
+
+    flush_sql = ""
+    """A statement after whose commit everything is on disk that was committed before."""
+
+    # Many records
+
+    first: Any = (datetime.min, 0)
+    """Where the purge starts: before every expiry."""
+
+    def purge(self, connection: Any, older_than: timedelta, size: int, start: Any) -> Batch | None:
+        """Remove up to ``size`` expired records, skipping locked ones, in this transaction.
+
+        :param start: :attr:`first`, or ``last`` of the batch before
+        :return: ``None`` if there are no more
+        """
+        # A page is found without a lock; then those that nobody holds are removed.
+        last, last_id = start
+        sql = self.sql(
+            "SELECT {expires_at}, {id} FROM {table} "
+            "WHERE {expires_at} <= {clock} AND {expires_at} >= %s "
+            "AND ({expires_at} > %s OR {id} > %s) ORDER BY {expires_at}, {id} LIMIT %s"
+        )
+        page = rows_of(connection, sql, (self.time(-older_than), last, last, last_id, size))
+        if not page:
+            return None
+        removed = self.remove_free(connection, older_than, [pk for _, pk in page])
+        return Batch(len(removed), page[-1], removed)
+
+    def remove_free(self, connection: Any, older_than: timedelta, ids: list[int]) -> list[int]:
+        """Remove those of these records that nobody holds, and return which they were."""
+        raise NotImplementedError
+
+    def locked_ids(self, connection: Any, ids: Collection[int]) -> frozenset[int] | None:
+        """Return which of these records are locked (or were removed just now). Waits for nobody.
+
+        :return: ``None`` where the database cannot say
+        """
+        return None
+
+    def has_file_lock(self, connection: Any, record_id: int) -> bool:
+        """Whether a lock beside the database holds a record."""
+        return False
+
+    estimate = "NULL"
+    """SQL of the estimated number of records."""
+
+    # Columns and server
+
+    def column_type(self, max_length: int | None) -> str | None:
+        """Return the type of a text column that compares exactly; ``None`` for Django's own."""
+        return None
+
+    collation: str | None = None
+    """Collation of such a column."""
+
+    def server_faults(self, connection: Any) -> Iterator[tuple[ServerFault, str]]:
+        """Ask the server what keeps it from holding records as it should.
+
+        :return: faults, with the value that was found
+        """
+        return iter(())
+
+    def inexact_columns(self, connection: Any) -> list[str]:
+        """Return columns of keys that do not compare exactly, with their types."""
+        return []
+
+    keepalive: Keepalive | None = None
+
+    def silence(self, connection: Any) -> int:
+        """Return after how many seconds the server gives up a silent connection, by what is in
+        force there; 0 if it never does, as far as it says."""
+        return 0
+
+
+def created(record_id: int, claim: Claim) -> Snapshot:
+    """Return the record that a claim has just created."""
+    return Snapshot(
+        record_id,
+        State.CLAIMED,
+        1,
+        claim.fingerprint,
+        expired=False,
+        response=None,
+        fresh=True,
+        scope=claim.scope,
+        key=claim.key,
+    )
+
+
+def rows_of(connection: Any, sql: str, parameters: Any = None) -> list[Any]:
+    """Return all rows of a query."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return list(cursor.fetchall())
+
+
+def _text(connection: Any, sql: Any) -> str:
+    if isinstance(sql, bytes):
+        return sql.decode(errors="replace")
+    as_string = getattr(sql, "as_string", None)
+    return str(as_string(connection.connection)) if as_string else str(sql)
+
+
+DIALECTS: dict[str, Dialect] = {}
+"""The supported databases, by ``connection.vendor``. Each module of this package adds its own."""
+
+_UNSUPPORTED = Dialect()
+
+
+def dialect_of(connection: Any) -> Dialect:
+    """Return the dialect of a connection's database, which is not asked anything.
+
+    For a database that is not supported, its ``is_supported`` is false.
+    """
+    return DIALECTS.get(connection.vendor, _UNSUPPORTED)
+
+
+def is_refused_in_transactions(error: Error) -> bool:
+    """Whether a statement must be the first one of a transaction, or outside of one. The error may
+    come from any of the databases."""
+    return any(
+        dialect.code_of(error) in dialect.refused_in_transaction for dialect in DIALECTS.values()
+    )
+
+
+class StoreTime(Func):
+    """The store's clock, which decides about expiry, for queries made by the ORM.
+
+    :param offset: added to the present
+    """
+
+    output_field = DateTimeField()
+
+    def __init__(self, offset: timedelta = NOW) -> None:
+        super().__init__()
+        self._offset = offset
+
+    def as_sql(self, compiler: Any, connection: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        dialect = dialect_of(connection)
+        return f"({dialect.clock})", (dialect.time(self._offset),)

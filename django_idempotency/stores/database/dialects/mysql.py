@@ -1,0 +1,197 @@
+"""MySQL and MariaDB, with InnoDB: a claim in one statement on MariaDB, in two on MySQL."""
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterator
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+from django.db import transaction
+
+from ....models import IdempotencyRecord
+from ....protocol.record import Claim, Snapshot
+from ..rows import snapshot
+from .base import (
+    COMPARED,
+    DIALECTS,
+    NOW,
+    ROLLBACK,
+    Dialect,
+    Keepalive,
+    ServerFault,
+    rows_of,
+)
+
+_MICROSECOND = timedelta(microseconds=1)
+
+# The records with these ids (a JSON array), each looked up alone. For a list of keys InnoDB reads
+# ranges, waits in a DELETE for rows it does not want, and locks living records on the way. Without
+# the hint it would read a small table as a whole.
+_EACH = (
+    "FROM JSON_TABLE(%s, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted "
+    "STRAIGHT_JOIN {table} AS r FORCE INDEX (PRIMARY) ON r.{id} = wanted.id"
+)
+
+
+class Mysql(Dialect):
+    """MySQL 8.0.11 and newer, MariaDB 10.6 and newer."""
+
+    name = "mysql"
+    knows_transaction_status = False
+    locks_ranges = True
+    exact_type = "varbinary"
+    quote = "`"
+
+    clock = "UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND"
+
+    def time(self, offset: timedelta = NOW) -> int:
+        return offset // _MICROSECOND
+
+    insert_sql = "INSERT IGNORE INTO {table} ({inserted}) VALUES ({values})"
+
+    @cached_property
+    def _compound_sql(self) -> str:
+        return self.sql(
+            "BEGIN NOT ATOMIC DECLARE known, created INT DEFAULT 0; "
+            "SELECT COUNT(*) INTO known FROM {table} WHERE {match}; IF known = 0 THEN "
+            "INSERT IGNORE INTO {table} ({inserted}) VALUES ({values}); "
+            "SET created = ROW_COUNT(); END IF; "
+            "SELECT {seen}, created AS fresh FROM {table} WHERE {match}; END"
+        )
+
+    def claim(self, connection: Any, claim: Claim, waits_for_disk: bool) -> Snapshot | None:
+        """On MariaDB in one compound statement. The insert waits for nobody: attempts lock the row
+        by its primary key, not through the unique index. The look before it is no condition of
+        ``IF``: InnoDB reads those with a shared lock, and would wait for a purge to commit."""
+        if not connection.mysql_is_mariadb:
+            return super().claim(connection, claim, waits_for_disk)
+        match = (claim.key, claim.scope)
+        seen = (self.time(), self.time(-claim.tombstone))
+        with connection.cursor() as cursor:
+            cursor.execute(self._compound_sql, (*match, *self.claim_values(claim), *seen, *match))
+            row = cursor.fetchone()
+            # A compound statement ends with a second, empty result that must be read.
+            while cursor.nextset():
+                pass
+        return None if row is None else snapshot(row, claim.scope, claim.key)
+
+    # The server would take the bytes for text of the connection's character set.
+    body_parameter = "_binary %s"
+
+    # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
+    endings = (
+        rf"COMMIT|BEGIN(?!\s+NOT\s+ATOMIC)|START|XA|{ROLLBACK}|ALTER"
+        r"|CREATE(?!\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b)|DROP(?!\s+(?:TEMPORARY|PREPARE)\b)"
+        r"|RENAME|TRUNCATE|GRANT|REVOKE|LOCK\s+TABLES?|UNLOCK\s+TABLES?|INSTALL|UNINSTALL|CHANGE"
+        r"|FLUSH|RESET|CACHE\s+INDEX|LOAD\s+INDEX|SET\s+PASSWORD"
+        r"|(?:ANALYZE|CHECK|OPTIMIZE|REPAIR)\s+(?:\w+\s+)?TABLE"
+        r"|SET\b[^;]*\bAUTOCOMMIT\s*:?=\s*(?!0|OFF|FALSE)"
+    )
+
+    # Lock wait timeout, deadlock, record changed, NOWAIT refused.
+    contention = frozenset({1205, 1213, 1020, 3572})
+    old_snapshot = frozenset({1020})
+    refused_in_transaction = frozenset({1568})
+    not_migrated = frozenset({1146, 1054})
+
+    def code_of(self, error: BaseException) -> Any:
+        return error.args[0] if error.args and isinstance(error.args[0], int) else None
+
+    lock_timeout_sql = (
+        "SELECT @@SESSION.innodb_lock_wait_timeout",
+        "SET SESSION innodb_lock_wait_timeout = %s",
+    )
+
+    def timeout_value(self, wait: timedelta) -> int:
+        """InnoDB counts whole seconds."""
+        return math.ceil(wait.total_seconds())
+
+    def remove_free(self, connection: Any, older_than: timedelta, ids: list[int]) -> list[int]:
+        """Lock row by row. A locking read of a range would lock the first living record behind it,
+        too, and its duplicates would be told that it is in flight."""
+        lock = "SELECT r.{id} " + _EACH + " WHERE r.{expires_at} <= {clock} FOR UPDATE SKIP LOCKED"
+        found = rows_of(connection, self.sql(lock), (json.dumps(ids), self.time(-older_than)))
+        free = [pk for (pk,) in found]
+        with connection.cursor() as cursor:
+            cursor.execute(self.sql("DELETE r " + _EACH), (json.dumps(free),))
+        return free
+
+    def locked_ids(self, connection: Any, ids: Collection[int]) -> frozenset[int] | None:
+        """The server does not say, so the records that are free are locked for a moment, as a retry
+        would lock them. Inside a transaction those locks would stay until its end."""
+        if connection.in_atomic_block:
+            return None
+        if not ids:
+            return frozenset()
+        sql = self.sql("SELECT r.{id} " + _EACH + " FOR UPDATE SKIP LOCKED")
+        with transaction.atomic(using=connection.alias):
+            free = rows_of(connection, sql, [json.dumps(list(ids))])
+            transaction.set_rollback(True, using=connection.alias)
+        return frozenset(ids) - frozenset(pk for (pk,) in free)
+
+    estimate = (
+        "SELECT table_rows FROM information_schema.tables "
+        "WHERE table_schema = DATABASE() AND CONCAT('`', table_name, '`') = '{table}'"
+    )
+
+    def column_type(self, max_length: int | None) -> str | None:
+        return f"varbinary({max_length})"
+
+    def server_faults(self, connection: Any) -> Iterator[tuple[ServerFault, str]]:
+        if not connection.features.has_select_for_update_skip_locked:
+            version = ".".join(str(part) for part in connection.get_database_version())
+            yield ServerFault.NO_SKIP_LOCKED, version
+            return
+        sql = (
+            "SELECT engine FROM information_schema.tables "
+            "WHERE table_schema = DATABASE() AND table_name = %s"
+        )
+        for (engine,) in rows_of(connection, sql, [IdempotencyRecord._meta.db_table]):
+            if engine != "InnoDB":
+                yield ServerFault.WRONG_ENGINE, engine
+
+    def inexact_columns(self, connection: Any) -> list[str]:
+        """Text has collations that fold case and ignore spaces at the end; binary columns do
+        not."""
+        rows = rows_of(
+            connection,
+            """
+    SELECT column_name, data_type, data_type = 'varbinary' FROM information_schema.columns
+    WHERE table_schema = DATABASE() AND table_name = %s AND column_name IN (%s, %s, %s)
+""",
+            [IdempotencyRecord._meta.db_table, *COMPARED],
+        )
+        return [f"{name} ({kind})" for name, kind, is_exact in rows if not is_exact]
+
+    # There is no keepalive variable for a session. wait_timeout ends idle connections, also within
+    # a transaction; MariaDB's idle_transaction_timeout ends only the latter. Its
+    # idle_write_transaction_timeout does not count: holding a row lock is not yet a write.
+    keepalive = Keepalive(
+        option="init_command",
+        enough=re.compile(r"\b(wait_timeout|idle_transaction_timeout)\b"),
+        example="SET SESSION wait_timeout=300",
+    )
+
+    def silence(self, connection: Any) -> int:
+        rows = rows_of(
+            connection,
+            "SHOW SESSION VARIABLES WHERE variable_name IN ('tcp_keepalive_time', "
+            "'tcp_keepalive_interval', 'tcp_keepalive_probes', 'wait_timeout', "
+            "'idle_transaction_timeout')",
+        )
+        values = {name: int(value) for name, value in rows}
+        idle = values.get("tcp_keepalive_time", 0)
+        # Linux sends 9 probes, one in 75 seconds, unless told otherwise.
+        interval = values.get("tcp_keepalive_interval") or 75
+        probing = interval * (values.get("tcp_keepalive_probes") or 9)
+        limits = (
+            idle and idle + probing,
+            values["wait_timeout"],
+            values.get("idle_transaction_timeout", 0),
+        )
+        return min((limit for limit in limits if limit), default=0)
+
+
+DIALECTS[Mysql.name] = Mysql()

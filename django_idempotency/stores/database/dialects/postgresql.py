@@ -1,0 +1,254 @@
+"""PostgreSQL: claims in one statement, ``SKIP LOCKED``, transactions that have numbers."""
+
+import math
+import re
+from collections.abc import Collection, Sequence
+from datetime import timedelta, tzinfo
+from functools import cached_property, lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from ....models import IdempotencyRecord
+from ....protocol.record import Claim, Snapshot
+from ..rows import snapshot
+from .base import (
+    COMPARED,
+    DIALECTS,
+    NOW,
+    ROLLBACK,
+    Batch,
+    Dialect,
+    Keepalive,
+    TransactionStatus,
+    created,
+    rows_of,
+)
+
+_MICROSECOND = timedelta(microseconds=1)
+
+_ABORTED = 3
+_STATUS = {
+    1: TransactionStatus.OPEN,
+    2: TransactionStatus.OPEN,
+    _ABORTED: TransactionStatus.ABORTED,
+}
+"""By the numbers of libpq's ``PQtransactionStatus``: active, in a transaction, in a failed one."""
+
+
+class Postgresql(Dialect):
+    """PostgreSQL 14 and newer, through psycopg 3 or psycopg2."""
+
+    name = "postgresql"
+    has_asynchronous_commit = True
+    reads_what_it_locks = True
+    has_partial_index = True
+    collation = "C"
+    exact_type = 'varchar COLLATE "C"'
+
+    clock = "STATEMENT_TIMESTAMP() + %s::interval"
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def time(offset: timedelta = NOW) -> str:
+        return f"{offset // _MICROSECOND} microseconds"
+
+    def time_zone(self, connection: Any) -> tzinfo:
+        return ZoneInfo(connection.timezone_name)
+
+    def cursor(self, connection: Any) -> Any:
+        """Return a cursor that prepares its statements, if the project allows that.
+
+        Most of a short statement's time goes into parsing and planning it. psycopg prepares what it
+        sends often if ``OPTIONS["prepare_threshold"]`` says how often that is (Django says never,
+        for the sake of connection poolers), but not what Django's usual cursor sends, which puts
+        the parameters into the text.
+        """
+        connection.ensure_connection()
+        native = connection.connection
+        if getattr(native, "prepare_threshold", None) is None:  # psycopg2 has none
+            return connection.cursor()
+        from psycopg import Cursor
+
+        usual = native.cursor_factory
+        native.cursor_factory = Cursor
+        try:
+            return connection.cursor()
+        finally:
+            native.cursor_factory = usual
+
+    @cached_property
+    def claim_sql(self) -> Sequence[str]:
+        """Claims whose commit does not wait for the disk, and ones whose commit does.
+
+        The log is written in order, so if the commit that stores the response is durable, so is the
+        claim before it; and if a crash of the server loses the claim, nothing else was committed
+        under it. The setting ends with the transaction, so it is left alone inside a longer one (a
+        test case's). Effects on other systems would not be undone by that crash, so there the claim
+        waits.
+        """
+        return [
+            self.sql(
+                "WITH known AS (SELECT {seen} FROM {table} WHERE {match}), claimed AS ("
+                "INSERT INTO {table} ({inserted}) SELECT {values} "
+                "WHERE NOT EXISTS (SELECT 1 FROM known) "
+                "ON CONFLICT ({key}, {scope}) DO NOTHING RETURNING {id}{commit}) "
+                "SELECT claimed.{id}, known.* FROM (SELECT 1) AS one "
+                "LEFT JOIN known ON TRUE LEFT JOIN claimed ON TRUE",
+                commit=commit,
+            )
+            for commit in (", set_config('synchronous_commit', 'off', TRUE)", "")
+        ]
+
+    def claim(self, connection: Any, claim: Claim, waits_for_disk: bool) -> Snapshot | None:
+        """In one statement; a replay inserts nothing and takes no transaction id."""
+        time, key, scope = self.time, claim.key, claim.scope
+        with self.cursor(connection) as cursor:
+            cursor.execute(
+                self.claim_sql[waits_for_disk],
+                (
+                    *(time(), time(-claim.tombstone), key, scope),
+                    *(scope, key, claim.fingerprint, claim.method, claim.path, claim.codec),
+                    *(time(), time(claim.retention)),
+                ),
+            )
+            record_id, *known = cursor.fetchone()
+        if record_id is not None:
+            return created(record_id, claim)
+        return None if known[0] is None else snapshot((*known, False), scope, key)
+
+    @cached_property
+    def lock_sql(self) -> Sequence[str]:
+        # Around the lock, so that a request that does not get it takes no transaction id.
+        around = "SELECT locked.*, pg_current_xact_id()::text FROM ({}) AS locked"
+        return [*map(around.format, super().lock_sql)]
+
+    # A view may have left another transaction than the one that locked the record.
+    names_transaction = True
+    complete_template = (
+        f"{Dialect.complete_template} "
+        "AND pg_current_xact_id() = COALESCE(%s::xid8, pg_current_xact_id())"
+    )
+
+    # https://www.postgresql.org/docs/current/sql-commands.html
+    endings = rf"COMMIT|END|ABORT|BEGIN|START\s+TRANSACTION|PREPARE\s+TRANSACTION|{ROLLBACK}"
+
+    def transaction_status(self, session: Any) -> TransactionStatus:
+        status = getattr(getattr(session, "info", None), "transaction_status", None)
+        if status is None:
+            return TransactionStatus.OPEN
+        return _STATUS.get(int(status), TransactionStatus.ENDED)
+
+    contention = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock timeout
+    old_snapshot = frozenset({"40001"})
+    refused_in_transaction = frozenset({"25001"})
+    not_migrated = frozenset({"42P01", "42703"})
+
+    def code_of(self, error: BaseException) -> Any:
+        cause = error.__cause__
+        # psycopg 3 and psycopg2
+        return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+
+    lock_timeout_sql = (
+        "SELECT current_setting('lock_timeout')",
+        "SELECT set_config('lock_timeout', %s, TRUE)",
+    )
+    errors_end_transactions = True
+
+    def timeout_value(self, wait: timedelta) -> str:
+        return f"{math.ceil(wait.total_seconds() * 1000)}ms"
+
+    def lift_server_timeouts(self, connection: Any) -> None:
+        """``idle_in_transaction_session_timeout`` and (PostgreSQL 17) ``transaction_timeout`` would
+        end a session that holds a record while a view calls another system:
+        https://www.postgresql.org/docs/current/runtime-config-client.html
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config(name, '0', TRUE) FROM pg_settings "
+                "WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout') "
+                "AND setting <> '0'"
+            )
+
+    # The commit of a message waits until the log is on disk as far as the message, and with it
+    # everything that was committed before. A message needs no privilege and leaves nothing behind:
+    # https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION
+    flush_sql = (
+        "SELECT CASE WHEN current_setting('synchronous_commit') = 'off' "
+        "THEN set_config('synchronous_commit', 'on', TRUE) END, "
+        "pg_logical_emit_message(TRUE, 'django_idempotency', '')"
+    )
+
+    first = "-infinity"
+
+    def purge(self, connection: Any, older_than: timedelta, size: int, start: Any) -> Batch | None:
+        """Lock and remove in one statement."""
+        sql = self.sql(
+            "WITH doomed AS MATERIALIZED (SELECT {id}, {expires_at} FROM {table} "
+            "WHERE {expires_at} <= {clock} AND {expires_at} >= %s "
+            "ORDER BY {expires_at}, {id} LIMIT %s FOR UPDATE SKIP LOCKED), "
+            "gone AS (DELETE FROM {table} USING doomed WHERE {table}.{id} = doomed.{id}), "
+            "forgotten AS (DELETE FROM {steps} USING doomed "
+            "WHERE {steps}.{record_id} = doomed.{id}) "
+            "SELECT COUNT(*), MAX({expires_at}) FROM doomed"
+        )
+        ((removed, last),) = rows_of(connection, sql, (self.time(-older_than), start, size))
+        return Batch(removed, last) if removed else None
+
+    def locked_ids(self, connection: Any, ids: Collection[int]) -> frozenset[int] | None:
+        """Ask, and lock nothing. A row carries the number of the transaction that locked it, and
+        while that runs, it holds a lock on its own number."""
+        if not ids:
+            return frozenset()
+        sql = self.sql(
+            "SELECT {id} FROM {table} WHERE {id} = ANY(%s) AND xmax IN "
+            "(SELECT transactionid FROM pg_locks WHERE transactionid IS NOT NULL AND granted)"
+        )
+        return frozenset(pk for (pk,) in rows_of(connection, sql, [list(ids)]))
+
+    # -1 before the table was analyzed for the first time.
+    estimate = "SELECT reltuples FROM pg_class WHERE oid = CAST('{table}' AS regclass)"
+
+    def inexact_columns(self, connection: Any) -> list[str]:
+        """PostgreSQL compares bytes, unless the collation is nondeterministic. Other types than
+        these ignore spaces at the end (character) or case (citext)."""
+        rows = rows_of(
+            connection,
+            """
+    SELECT a.attname, format_type(a.atttypid, NULL), COALESCE(c.collisdeterministic, TRUE)
+    FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation
+    WHERE a.attrelid = to_regclass(%s) AND a.attname IN (%s, %s, %s)
+""",
+            [self.quoted(IdempotencyRecord._meta.db_table), *COMPARED],
+        )
+        return [
+            f"{name} ({kind})"
+            for name, kind, is_exact in rows
+            if kind not in {"character varying", "text"} or not is_exact
+        ]
+
+    # The server's keepalive probes find a vanished host, and start after two hours on most systems
+    # (PostgreSQL documentation, "Connections and Authentication", tcp_keepalives_idle; a client can
+    # set it for its session). libpq's own keepalives_idle and tcp_user_timeout find a vanished
+    # server, which is no help here.
+    keepalive = Keepalive(
+        option="options",
+        enough=re.compile(r"\b(tcp_keepalives_idle|idle_in_transaction_session_timeout)\b"),
+        example="-c tcp_keepalives_idle=60 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
+    )
+
+    def silence(self, connection: Any) -> int:
+        rows = rows_of(
+            connection,
+            "SELECT name, setting FROM pg_settings WHERE name IN ('tcp_keepalives_idle', "
+            "'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout', "
+            "'idle_in_transaction_session_timeout')",
+        )
+        values = {name: int(value) for name, value in rows}
+        idle = values["tcp_keepalives_idle"]
+        unanswered = values["tcp_keepalives_interval"] * values["tcp_keepalives_count"]
+        probing = values["tcp_user_timeout"] // 1000 or unanswered
+        limits = (idle and idle + probing, values["idle_in_transaction_session_timeout"] // 1000)
+        return min((limit for limit in limits if limit), default=0)
+
+
+DIALECTS[Postgresql.name] = Postgresql()
