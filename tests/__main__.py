@@ -1,6 +1,8 @@
-"""``python -m tests``: the whole suite, on every database that answers.
+"""``python -m tests``: the suite on every database that answers, one after another.
 
-Arguments go to pytest. What is missing is named at the end; in CI it is a failure.
+``--quick`` is for a contributor's loop: SQLite alone, without servers, processes and browsers.
+``--whole`` also runs the repetitions that the usual run leaves out. Other arguments go to pytest.
+Suites that cannot run here are named before the first test; in CI they are a failure.
 """
 
 import importlib.util
@@ -9,93 +11,117 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Iterator
 
 from proof import checker
 from tests.support.databases import settings_of
 
-PYTEST = [sys.executable, "-m", "pytest", "--create-db", "-p", "no:cacheprovider"]
+WORKERS = os.cpu_count() or 1
+PYTEST = [
+    *(sys.executable, "-m", "pytest", "--create-db", "-p", "no:cacheprovider"),
+    # A file's tests share servers, so they stay in one process.
+    *("-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"),
+]
 COVERED = ["--cov", "--cov-report="]
-UNCOVERED = {"mariadb"}
-"""Watching every line costs time, and adds next to nothing here: one statement is MariaDB's own."""
 COVERAGE = [sys.executable, "-m", "coverage"]
 
 
 def main(arguments: list[str]) -> int:
-    left_out = {name: reason for name, missing in NEEDS.items() if (reason := missing())}
-    databases = [name for name in DATABASES if name not in left_out]
-    # Two at a time: each suite keeps about one processor busy, and has a database of its own.
-    with ThreadPoolExecutor(2) as pool:
-        passed = dict(zip(databases, pool.map(partial(_passes, arguments), databases), strict=True))
-    failed = [name for name in databases if not passed[name]]
-    subprocess.run([*COVERAGE, "combine", "--quiet"], check=True)
-    if not failed and not left_out and not arguments:
+    quick, whole = "--quick" in arguments, "--whole" in arguments
+    missing = {} if quick else dict(_missing())
+    databases = ["sqlite"] if quick else [name for name in DATABASES if name not in missing]
+    # To watch every line doubles the processor time, and one database reaches nearly all of them.
+    covered = [] if quick else databases[:2] if whole else ["sqlite"]
+    _announce(databases, missing, quick)
+    failed = [
+        name for name in databases if not _passes(name, [*_cover(name in covered), *arguments])
+    ]
+    if covered:
+        subprocess.run([*COVERAGE, "combine", "--quiet"], check=True)
+    if not failed and not missing and covered and set(arguments) <= {"--whole"}:
         report = subprocess.run([*COVERAGE, "report", "--fail-under=95"], check=False)
         failed += ["coverage"] if report.returncode else []
-    for name, reason in left_out.items():
-        print(f"Left out: {name} ({reason})")
+    for line in [f"Left out: {line}" for line in missing.values()]:
+        print(line)
     if failed:
         print("Failed: " + ", ".join(failed))
     in_ci = os.environ.get("CI", "").lower() not in {"", "0", "false"}
-    return 1 if failed or (in_ci and left_out) else 0
+    return 1 if failed or (in_ci and missing) else 0
 
 
-def _passes(arguments: list[str], name: str) -> bool:
+def _announce(databases: list[str], missing: dict[str, str], quick: bool) -> None:
+    print(f"Runs: {', '.join(databases)} ({WORKERS} processes)")
+    if quick:
+        print("Left out: other databases, Redis, browsers, processes (make test runs them)")
+    for line in missing.values():
+        print(f"Left out: {line}")
+    sys.stdout.flush()
+
+
+def _cover(wanted: bool) -> list[str]:
+    return COVERED if wanted else []
+
+
+def _passes(name: str, arguments: list[str]) -> bool:
     environment = os.environ | {
         "IDEMPOTENCY_TEST_DATABASE": name,
         "COVERAGE_FILE": f".coverage.{name}",
     }
-    command = [*PYTEST, *([] if name in UNCOVERED else COVERED), *arguments]
-    print(f"{name}: running", flush=True)
-    done = subprocess.run(
-        command, env=environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    sys.stdout.buffer.write(f"\n=== {name} ===\n".encode() + done.stdout)
-    sys.stdout.flush()
-    return done.returncode == 0
+    print(f"\n=== {name} ===", flush=True)
+    return subprocess.run([*PYTEST, *arguments], env=environment, check=False).returncode == 0
+
+
+def _missing() -> Iterator[tuple[str, str]]:
+    """Yield what cannot run here, and the line that says why and how to get it."""
+    for name, (is_missing, remedy) in NEEDS.items():
+        if reason := is_missing():
+            yield name, f"{name}: {reason}; {remedy}"
 
 
 def _server(name: str, driver: str) -> Callable[[], str]:
     def missing() -> str:
         if importlib.util.find_spec(driver) is None:
-            return f"the driver {driver} is not installed"
+            return f"no driver {driver}"
         settings = settings_of(name)
         try:
             socket.create_connection((settings["HOST"], int(settings["PORT"])), 3).close()
-        except OSError as error:
-            return f"no server at {settings['HOST']}:{settings['PORT']}: {error}"
+        except OSError:
+            return f"no server at {settings['HOST']}:{settings['PORT']}"
         return ""
 
     return missing
 
 
-def _redis() -> str:
-    if importlib.util.find_spec("django_redis") is None:
-        return "django-redis is not installed"
-    return "" if shutil.which("redis-server") else "redis-server is not installed"
+def _program(module: str, program: str) -> Callable[[], str]:
+    def missing() -> str:
+        if importlib.util.find_spec(module) is None:
+            return f"no package {module}"
+        return "" if shutil.which(program) else f"no program {program}"
+
+    return missing
 
 
 def _tenants() -> str:
-    missing = importlib.util.find_spec("django_tenants") is None
-    return "django-tenants is not installed" if missing else ""
-
-
-def _browser() -> str:
-    if importlib.util.find_spec("playwright") is None:
-        return "playwright is not installed"
-    return "" if shutil.which("chromium") else "chromium is not installed"
+    return "" if importlib.util.find_spec("django_tenants") else "no package django_tenants"
 
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
-NEEDS: dict[str, Callable[[], str]] = {
-    "postgresql": _server("postgresql", "psycopg"),
-    "mariadb": _server("mariadb", "MySQLdb"),
-    "redis": _redis,
-    "tests with tenants": _tenants,
-    "browser tests": _browser,
-    "model of the protocol": checker.missing,
+PIP = f"{sys.executable} -m pip install"
+GROUP = f"{PIP} --group test"
+NEEDS: dict[str, tuple[Callable[[], str], str]] = {
+    "postgresql": (
+        _server("postgresql", "psycopg"),
+        f'start one, or set PGPORT, PGUSER, PGPASSWORD; driver: {PIP} "psycopg[binary,pool]"',
+    ),
+    "mariadb": (
+        _server("mariadb", "MySQLdb"),
+        "start one, or set MYSQL_PORT, MYSQL_USER, MYSQL_PASSWORD; driver: "
+        f"apt install gcc libmariadb-dev pkg-config && {PIP} mysqlclient",
+    ),
+    "redis": (_program("django_redis", "redis-server"), "apt install redis-server; " + GROUP),
+    "tests with tenants": (_tenants, GROUP),
+    "browser tests": (_program("playwright", "chromium"), "apt install chromium; " + GROUP),
+    "model of the protocol": (checker.missing, "apt install gcc spin"),
 }
 
 if __name__ == "__main__":

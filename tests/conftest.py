@@ -26,19 +26,48 @@ from tests.support.counting import COUNTING, claim_connections_at_rest
 from tests.support.databases import DATABASE
 from tests.support.redis_server import RedisServer, caches, running_redis
 
-# A busy machine is no bug: no test depends on how long it takes.
-hypothesis_settings.register_profile("tests", deadline=None)
-hypothesis_settings.load_profile("tests")
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("django_idempotency")
+    group.addoption("--quick", action="store_true", help="no servers, processes and browsers")
+    group.addoption("--whole", action="store_true", help="with repetitions that are left out else")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # A busy machine is no bug: no test depends on how long it takes.
+    examples = 100 if config.getoption("whole") else 25
+    hypothesis_settings.register_profile("tests", deadline=None, max_examples=examples)
+    hypothesis_settings.load_profile("tests")
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what this run does not ask for; begin with the files that wait for processes."""
+    left_out = [item for item in items if _is_left_out(item, config)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+    slow = {item.path for item in items if _needs_processes(item)}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def _is_left_out(item: pytest.Item, config: pytest.Config) -> bool:
     """What does not depend on the database runs on SQLite only."""
-    if DATABASE == "sqlite":
-        return
-    once = [item for item in items if item.get_closest_marker("once")]
-    if once:
-        config.hook.pytest_deselected(items=once)
-        items[:] = [item for item in items if not item.get_closest_marker("once")]
+    return bool(
+        (DATABASE != "sqlite" and item.get_closest_marker("once"))
+        or (not config.getoption("whole") and item.get_closest_marker("whole"))
+        or (config.getoption("quick") and _needs_processes(item))
+    )
+
+
+def _needs_processes(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    marked = any(item.get_closest_marker(name) for name in ("processes", "browser"))
+    return marked or not fixtures.isdisjoint({"redis_server", "fragile_redis"})
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings_xdist_suffix() -> None:
+    """The settings name a database per process: servers that tests start read them, too."""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,7 @@ from tests.conftest import Caller, in_thread, row_locks
 from tests.shop import urls
 from tests.shop.models import Order
 from tests.shop.views import buy
+from tests.support.sessions import lock_waits
 
 MARKS = {
     "forget": do_not_remember,
@@ -275,21 +276,12 @@ def wait_policy(settings: Any, **changes: Any) -> None:
 
 def until_somebody_waits() -> None:
     """Ask the database whether a session waits for a lock on a record."""
-    waiting = {
-        "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
-        "mysql": "SELECT variable_value > 0 FROM information_schema.global_status "
-        "WHERE variable_name = 'Innodb_row_lock_current_waits'",
-    }[connection.vendor]
 
     def ask() -> None:
-        with connection.cursor() as cursor:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                cursor.execute(waiting)
-                if cursor.fetchone()[0]:
-                    return
-                time.sleep(0.01)
-        raise AssertionError("nobody waits")
+        deadline = time.monotonic() + 60
+        while not lock_waits():
+            assert time.monotonic() < deadline, "nobody waits"
+            time.sleep(0.01)
 
     in_thread(ask).result()
 

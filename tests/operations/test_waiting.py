@@ -16,23 +16,15 @@ from tests.conftest import Caller, row_locks
 from tests.processes.test_processes import terminate
 from tests.shop.models import Order
 from tests.support.server import Answer, Server, running_server
+from tests.support.sessions import lock_waits
 
 pytestmark = [pytest.mark.processes, row_locks]
 
 WAIT = {"IN_FLIGHT": "wait", "WAIT_LIMIT": 50, "WAIT_TIMEOUT": 60}
 
-# Sessions that wait for a lock, each with what identifies the statement it is in.
-WAITING = {
-    "postgresql": "SELECT pid, query_start FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
-    "mysql": "SELECT id, query_id FROM information_schema.processlist "
-    "WHERE info LIKE 'SELECT%FOR UPDATE%' AND id <> CONNECTION_ID()",
-}
-
 
 def waiting() -> set[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(WAITING[connection.vendor])
-        return set(cursor.fetchall())
+    return set(lock_waits())
 
 
 def until(condition: Callable[[], bool]) -> None:

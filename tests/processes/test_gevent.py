@@ -17,6 +17,7 @@ from tests.shop.models import Order
 from tests.support.databases import DATABASE
 from tests.support.redis_server import RedisServer, caches, running_redis
 from tests.support.server import Answer, running_server
+from tests.support.sessions import lock_waits
 
 pytest.importorskip("gevent")
 pytestmark = pytest.mark.processes
@@ -69,19 +70,13 @@ def test_a_duplicate_that_waits_stops_nobody(
         first = in_thread(lambda: server.post(PATH, token, "k-1"))
         server.hanging()
         second = in_thread(lambda: server.post(PATH, token, "k-1"))
-        while not waiting_for_locks():
+        while not lock_waits():
             time.sleep(0.05)
         other = server.post(PATH, token, "k-2")
         server.go_on()
         original, replay = first.result(), second.result()
     assert [status(each) for each in (other, original)] == [201, 201], server.log()
     assert replay.replayed
-
-
-def waiting_for_locks() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-        return bool(cursor.fetchone()[0])
 
 
 @pytest.mark.once

@@ -6,19 +6,26 @@ from typing import Any
 DATABASE = os.environ.get("IDEMPOTENCY_TEST_DATABASE", "sqlite")
 """``sqlite``, ``postgresql`` or ``mariadb``."""
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+"""Tests that run in several processes at once have a database per process."""
 
-def settings_of(name: str) -> dict[str, Any]:
+
+def settings_of(kind: str) -> dict[str, Any]:
     """Return Django's settings for a database; the servers listen on loopback."""
-    # Checkouts that are tested at the same time need databases of their own.
-    own = os.environ.get("IDEMPOTENCY_TEST_NAME", "idempotency")
-    common = {"NAME": own, "HOST": "127.0.0.1"}
+    name = "_".join(filter(None, [os.environ.get("IDEMPOTENCY_TEST_NAME", "idempotency"), WORKER]))
+    common = {"NAME": name, "HOST": "127.0.0.1"}
+    file = os.environ.get("IDEMPOTENCY_TEST_SQLITE", "test_idempotency.sqlite3") + WORKER
     known: dict[str, dict[str, Any]] = {
         "sqlite": {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": os.environ.get("IDEMPOTENCY_TEST_SQLITE", "idempotency.sqlite3"),
+            "NAME": file,
             # On disk, so that rivals have connections of their own.
-            "TEST": {"NAME": os.environ.get("IDEMPOTENCY_TEST_SQLITE", "test_idempotency.sqlite3")},
-            "OPTIONS": {"timeout": 20, "init_command": "PRAGMA journal_mode=WAL"},
+            "TEST": {"NAME": file},
+            # Killed processes lose nothing by this; a host that loses power would.
+            "OPTIONS": {
+                "timeout": 20,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF",
+            },
         },
         "postgresql": {
             **common,
@@ -36,4 +43,4 @@ def settings_of(name: str) -> dict[str, Any]:
             "OPTIONS": {"charset": "utf8mb4"},
         },
     }
-    return known[name]
+    return known[kind]

@@ -20,6 +20,12 @@ _TRANSACTIONS = {
     "ON session.id = trx.trx_mysql_thread_id "
     "WHERE session.db = DATABASE() AND session.id <> CONNECTION_ID()",
 }
+_LOCK_WAITS = {
+    "postgresql": "SELECT pid, query_start FROM pg_stat_activity "
+    "WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    "mysql": "SELECT id, query_id FROM information_schema.processlist "
+    "WHERE db = DATABASE() AND info LIKE 'SELECT%FOR UPDATE%' AND id <> CONNECTION_ID()",
+}
 
 
 def sessions() -> list[Any]:
@@ -35,6 +41,11 @@ def open_transactions() -> list[Any]:
         # Waits for the one writer there may be, and fails if it does not end.
         cursor.execute("DELETE FROM shop_order WHERE 0")
     return []
+
+
+def lock_waits() -> list[Any]:
+    """Sessions on this database that wait for a lock, each with what identifies its statement."""
+    return _rows(_LOCK_WAITS)
 
 
 def _rows(queries: dict[str, str]) -> list[Any]:
