@@ -1,20 +1,15 @@
 """Checks of the ``IDEMPOTENCY`` setting."""
 
-from difflib import get_close_matches
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, register
 from django.core.exceptions import ImproperlyConfigured
 
-from ..conf.policy import FIELDS
-from ..conf.settings import OWN_SETTINGS, Configuration, SettingError, configuration, entry_of
+from ..conf.settings import Configuration, SettingError, configuration, entry_of
 
 TAG = "idempotency"
 """Tag of every check of this package."""
-
-_POLICY_NAMES = sorted(name.upper() for name in FIELDS)
-_NAMES = sorted([*OWN_SETTINGS, *_POLICY_NAMES])
 
 
 def valid_configuration() -> Configuration | None:
@@ -55,16 +50,8 @@ def check_secret(**kwargs: Any) -> list[CheckMessage]:
 
 def _error(name: str, text: str) -> CheckMessage:
     entry = entry_of(name)
-    return Error(f"{entry}: {text}.", hint=_hint(name, entry), id="django_idempotency.E001")
-
-
-def _hint(name: str, entry: str) -> str:
-    _, is_nested, last = name.rpartition('["')
-    known = _POLICY_NAMES if is_nested else _NAMES
-    last = last.removesuffix('"]')
-    if last in known:
-        return f"Correct {entry}, or remove it to get its default."
-    close = get_close_matches(last.upper(), known, n=1)
-    if close:
-        return f'Did you mean "{close[0]}"?'
-    return f"The settings {'of a policy ' if is_nested else ''}are {', '.join(known)}."
+    return Error(
+        f"{entry}: {text}.",
+        hint=f"Correct {entry}, or remove it to get its default.",
+        id="django_idempotency.E001",
+    )

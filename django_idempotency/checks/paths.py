@@ -16,7 +16,7 @@ def check_policies(**kwargs: Any) -> list[CheckMessage]:
     if valid is None or not valid.policies or not getattr(settings, "ROOT_URLCONF", None):
         return []
     found = [each.example for each in endpoints() if each.verdict.state is State.GUARDED]
-    used = {valid.rule_for(path) for path in found}
+    used = {next((each for each in valid.policies if each.search(path)), None) for path in found}
     return [_unused(each.pattern) for each in valid.policies if each not in used]
 
 

@@ -1,17 +1,22 @@
-"""What a view promises its callers: one typed, frozen object."""
+"""The policy of a view: each option is declared once, as a field of :class:`Policy`.
+
+The declaration feeds the parser, the system checks, what is published of a policy (the contract
+command, OpenAPI, ``OPTIONS``), and the tables of ``docs/settings.md``.
+"""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
+from difflib import get_close_matches
 from enum import StrEnum
-from functools import cache
 from typing import Any
 
 from ..protocol.codecs import Codec
 from ..protocol.fingerprint import Selection
 from ..protocol.keys import MAX_KEY_LENGTH, KeyFormat
 from . import values
+from .values import Value
 
 NOT_STORED = frozenset({401, 403, 408, 409, 412, 423, 425, 429, *range(500, 600)})
 """Statuses that say "not now" rather than "this is the result"."""
@@ -92,112 +97,320 @@ class Errors(StrEnum):
 
 
 class PolicyError(ValueError):
-    """A policy argument has a bad name or value: ``problems`` maps names to what is wrong."""
+    """A policy option is unknown or has a bad value: ``problems`` maps names to what is wrong."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         self.problems = dict(problems)
         super().__init__("; ".join(f"{name}: {text}" for name, text in self.problems.items()))
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The declaration of a policy option, or of a setting of the whole project.
+
+    :param value: what it may be
+    :param meaning: one sentence for the settings reference
+    :param default: as it would be given
+    :param published: the name under which its value is published, if it is
+    :param sent: the meaning of the response header that it names, if it names one
+    """
+
+    value: Value
+    meaning: str
+    default: object = None
+    published: str = ""
+    sent: str = ""
+
+
+def option(default: object, value: Value, meaning: str, **told: str) -> Any:
+    setting = Setting(value, meaning, default, **told)
+    return field(default=default, metadata={"setting": setting})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The policy of a guarded view. The settings reference describes each field."""
+    """The policy of a guarded view.
 
-    header: str = "Idempotency-Key"
-    methods: frozenset[str] = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-    required: bool = False
-    key_format: KeyFormat = KeyFormat.LENIENT
-    key_max_length: int = MAX_KEY_LENGTH
-    key_pattern: re.Pattern[str] | None = None
-    scope: Scope | Callable[[Any], str | tuple[str, ...] | None] = Scope.PRINCIPAL
-    tenant: Callable[[Any], str] | None = None
-    anonymous: Anonymous = Anonymous.IGNORE
-    recheck: Recheck = Recheck.ALL
-    fingerprint: Fingerprint | Callable[[Any], str] = Fingerprint.REQUEST
-    fingerprint_fields: frozenset[str] | None = None
-    fingerprint_ignored_fields: frozenset[str] = frozenset()
-    fingerprint_ignored_parameters: frozenset[str] = frozenset()
-    fingerprint_host: CountHost = CountHost.AUTO
-    retention: timedelta = timedelta(hours=24)
-    tombstone: timedelta = timedelta(0)
-    expired_status: int = 410
-    not_stored: frozenset[int] = NOT_STORED
-    new_keys_per_hour: int | None = None
-    max_request_size: int | None = None
-    max_response_size: int = 1024 * 1024
-    excluded_headers: frozenset[str] = frozenset()
-    store_body: bool = True
-    redacted_fields: frozenset[str] = frozenset()
-    codec: Codec = Codec.PLAIN
-    replay_header: str | None = "Idempotency-Replayed"
-    replay_value: str = "true"
-    key_header: str | None = None
-    completed_header: str | None = None
-    expires_header: str | None = None
-    status_header: str | None = None
-    mismatch_status: int = 422
-    in_flight: OnInFlight = OnInFlight.CONFLICT
-    in_flight_status: int = 409
-    wait_timeout: timedelta = timedelta(seconds=5)
-    wait_limit: int = 2
-    retry_after: int = 1
-    errors: Errors | Callable[[Any, Any], Any] = Errors.PROBLEM
-    docs_url: str = (
-        "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07"
+    :ivar meta_key: the header's name in ``request.META``
+    :ivar selection: what of a body makes up its payload
+    """
+
+    header: str = option(
+        "Idempotency-Key",
+        values.header,
+        "The request header that carries the key.",
+        published="header",
     )
-    using: str | None = None
-    atomic: bool = True
-    on_interrupted: OnInterrupted = OnInterrupted.REFUSE
-    resolver: Callable[[Any], Any] | None = None
-    resumable: Callable[[Any, Any], Any] | None = None
-    resume_data: Callable[[Any], Any] | None = None
-    hold_limit: int = 20
-    store: Store = Store.DB
-    outage: OnOutage = OnOutage.CLOSED
-    lease: timedelta = timedelta(seconds=30)
+    methods: frozenset[str] = option(
+        frozenset({"POST", "PUT", "PATCH", "DELETE"}),
+        values.methods,
+        "The methods that are guarded.",
+    )
+    required: bool = option(
+        False, values.flag, "Refuse a request without a key.", published="required"
+    )
+    key_format: KeyFormat = option(
+        KeyFormat.LENIENT, values.choice(KeyFormat), "How a key may be spelled."
+    )
+    key_max_length: int = option(
+        MAX_KEY_LENGTH,
+        values.number(1, MAX_KEY_LENGTH, "characters"),
+        "The length of the longest key.",
+    )
+    key_pattern: re.Pattern[str] | None = option(
+        None, values.pattern, "The expression that the whole key must match."
+    )
+    scope: Scope | Callable[[Any], str | tuple[str, ...] | None] = option(
+        Scope.PRINCIPAL,
+        values.choice_or_function(Scope),
+        "Whose keys are kept apart.",
+        published="scope",
+    )
+    tenant: Callable[[Any], str] | None = option(
+        None, values.function, "Names the tenant of a request; tenants share no keys."
+    )
+    anonymous: Anonymous = option(
+        Anonymous.IGNORE,
+        values.choice(Anonymous),
+        "What happens to a key of a caller who is not authenticated.",
+        published="anonymous",
+    )
+    recheck: Recheck = option(
+        Recheck.ALL,
+        values.choice(Recheck),
+        "Which checks the retry of a completed request must pass.",
+    )
+    fingerprint: Fingerprint | Callable[[Any], str] = option(
+        Fingerprint.REQUEST,
+        values.choice_or_function(Fingerprint),
+        "What must be equal for two requests with one key to be the same request.",
+        published="same_request",
+    )
+    fingerprint_fields: frozenset[str] | None = option(
+        None,
+        values.optional(values.paths),
+        "Compare only these fields of the body.",
+        published="compared_fields",
+    )
+    fingerprint_ignored_fields: frozenset[str] = option(
+        frozenset(),
+        values.paths,
+        "Fields of the body that may change between retries.",
+        published="ignored_fields",
+    )
+    fingerprint_ignored_parameters: frozenset[str] = option(
+        frozenset(),
+        values.names,
+        "Parameters of the query string that may change between retries.",
+    )
+    fingerprint_host: CountHost = option(
+        CountHost.AUTO,
+        values.choice(CountHost),
+        "Whether the same request to another host is another request.",
+    )
+    retention: timedelta = option(
+        timedelta(hours=24),
+        values.RETENTION,
+        "How long a completed record replays.",
+        published="retention",
+    )
+    tombstone: timedelta = option(
+        timedelta(0),
+        values.duration(timedelta(0), values.TEN_YEARS, "up to ten years"),
+        "How long after its retention a key is refused instead of run as new.",
+        published="refused_after_retention",
+    )
+    expired_status: int = option(
+        410, values.status(400, 499), "The status of a refusal within the tombstone period."
+    )
+    not_stored: frozenset[int] = option(
+        NOT_STORED,
+        values.statuses,
+        "Statuses of responses that are sent but not stored: a retry runs.",
+        published="not_stored",
+    )
+    new_keys_per_hour: int | None = option(
+        None,
+        values.optional(values.number(1, 10**9, "keys")),
+        "How many new keys a caller may use within an hour.",
+    )
+    max_request_size: int | None = option(
+        None,
+        values.optional(values.number(0, 2**40, "bytes")),
+        "The largest body of a request with a key.",
+    )
+    max_response_size: int = option(
+        1024 * 1024,
+        values.number(0, 2**30, "bytes"),
+        "The largest body that is stored.",
+        published="max_response_size",
+    )
+    excluded_headers: frozenset[str] = option(
+        frozenset(), values.headers, "Response headers that are not stored."
+    )
+    store_body: bool = option(
+        True,
+        values.flag,
+        "Store the body and the headers of a response, not only its status.",
+        published="replayed",
+    )
+    redacted_fields: frozenset[str] = option(
+        frozenset(),
+        values.paths,
+        "Fields of a JSON response whose values are not stored.",
+        published="redacted_fields",
+    )
+    codec: Codec = option(
+        Codec.PLAIN, values.choice(Codec), "Compress or encrypt stored responses."
+    )
+    replay_header: str | None = option(
+        "Idempotency-Replayed",
+        values.optional(values.header),
+        "The response header that marks a replay.",
+        sent="`{policy.replay_value}` on a replay, and only there.",
+    )
+    replay_value: str = option("true", values.header_value, "The value of the replay marker.")
+    key_header: str | None = option(
+        None,
+        values.optional(values.header),
+        "A response header that echoes the key.",
+        sent="The key of the request.",
+    )
+    completed_header: str | None = option(
+        None,
+        values.optional(values.header),
+        "A response header with the time of the original response.",
+        sent="When the original response was made (an HTTP date).",
+    )
+    expires_header: str | None = option(
+        None,
+        values.optional(values.header),
+        "A response header with the time until which the response replays.",
+        sent="Until when the response is replayed (an HTTP date).",
+    )
+    status_header: str | None = option(
+        None,
+        values.optional(values.header),
+        "A response header that says what became of the key.",
+        sent="What became of the key: {statuses}.",
+    )
+    mismatch_status: int = option(
+        422, values.status(400, 499), "The status if the key came with another request."
+    )
+    in_flight: OnInFlight = option(
+        OnInFlight.CONFLICT,
+        values.choice(OnInFlight),
+        "What a duplicate gets while the first request runs.",
+        published="in_flight",
+    )
+    in_flight_status: int = option(
+        409, values.status(400, 499), "The status while the first request runs."
+    )
+    wait_timeout: timedelta = option(
+        timedelta(seconds=5),
+        values.duration(
+            timedelta(milliseconds=1), timedelta(minutes=1), "a millisecond to a minute"
+        ),
+        "How long a duplicate waits.",
+    )
+    wait_limit: int = option(
+        2,
+        values.number(1, 10_000, "requests per process"),
+        "How many duplicates may wait at once.",
+    )
+    retry_after: int = option(1, values.number(1, 86400, "seconds"), "The value of `Retry-After`.")
+    errors: Errors | Callable[[Any, Any], Any] = option(
+        Errors.PROBLEM, values.choice_or_function(Errors), "Who writes the error responses."
+    )
+    docs_url: str = option(
+        "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07",
+        values.url,
+        "The page of your documentation to which errors link.",
+        published="documentation",
+    )
+    using: str | None = option(
+        None, values.alias("DATABASES"), "The database of the records; `None`: ask the router."
+    )
+    atomic: bool = option(
+        True,
+        values.flag,
+        "Run the view in one transaction with its record.",
+        published="atomic",
+    )
+    on_interrupted: OnInterrupted = option(
+        OnInterrupted.REFUSE,
+        values.choice(OnInterrupted),
+        "What the retry of an interrupted attempt gets if `ATOMIC` is `False`.",
+    )
+    resolver: Callable[[Any], Any] | None = option(
+        None, values.function, "Finds out what an interrupted attempt did."
+    )
+    resumable: Callable[[Any, Any], Any] | None = option(
+        None, values.handler, "Finishes interrupted operations of clients that never come back."
+    )
+    resume_data: Callable[[Any], Any] | None = option(
+        None, values.function, "Returns what `RESUMABLE` needs to know of a request."
+    )
+    lock_connections: int = option(
+        20,
+        values.number(1, 10_000, "connections per process"),
+        "How many connections may lock the records of running views if `ATOMIC` is `False`.",
+    )
+    store: Store = option(Store.DB, values.choice(Store), "Where the records live.")
+    outage: OnOutage = option(
+        OnOutage.CLOSED,
+        values.choice(OnOutage),
+        "What a request with a key gets while its store is out of reach.",
+        published="outage",
+    )
+    lease: timedelta = option(
+        timedelta(seconds=30),
+        values.duration(timedelta(seconds=1), timedelta(hours=1), "one second to one hour"),
+        'How long a claim in the store `"cache"` holds without being renewed.',
+    )
+    meta_key: str = field(init=False, repr=False, compare=False)
+    selection: Selection = field(init=False, repr=False, compare=False)
 
-    @property
-    def meta_key(self) -> str:
-        """The header's name in ``request.META``."""
-        return _meta_key(self.header)
-
-    @property
-    def selection(self) -> Selection:
-        """What of a body makes up its payload."""
-        return Selection(
+    def __post_init__(self) -> None:
+        selection = Selection(
             self.fingerprint is Fingerprint.BYTES,
             self.fingerprint_fields,
             self.fingerprint_ignored_fields,
         )
+        object.__setattr__(self, "meta_key", "HTTP_" + self.header.upper().replace("-", "_"))
+        object.__setattr__(self, "selection", selection)
 
     def override(self, **values: object) -> "Policy":
-        """Return this policy with some fields changed.
+        """Return this policy with some options changed.
 
         :raises PolicyError: for an unknown name or a bad value
         """
         return build(values, self) if values else self
 
 
-@cache
-def _meta_key(header: str) -> str:
-    return "HTTP_" + header.upper().replace("-", "_")
+OPTIONS: dict[str, Setting] = {
+    each.name: each.metadata["setting"] for each in fields(Policy) if each.init
+}
+"""All policy options; in the settings their names are upper case."""
+
+Policy.__doc__ = f"{Policy.__doc__}\n".replace("\n    ", "\n") + "\n".join(
+    f":param {name}: {each.meaning} {each.value.words}." for name, each in OPTIONS.items()
+)
 
 
 def build(given: Mapping[str, object], base: Policy | None = None) -> Policy:
     """Return ``base`` (or the defaults) with ``given`` parsed into it.
 
-    :raises PolicyError: names every unknown field and every bad value at once
+    :raises PolicyError: names every unknown option and every bad value at once
     """
     parsed: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for name, value in given.items():
-        parse = _PARSERS.get(name)
-        if parse is None:
-            known = ", ".join(sorted(_PARSERS))
-            problems[name] = f"there is no such option; the options are {known}"
+        if name not in OPTIONS:
+            problems[name] = unknown("option", name, OPTIONS)
             continue
         try:
-            parsed[name] = parse(value)
+            parsed[name] = OPTIONS[name].value.parse(value)
         except (TypeError, ValueError) as error:
             problems[name] = f"{error}, not {value!r}"
     if problems:
@@ -205,60 +418,10 @@ def build(given: Mapping[str, object], base: Policy | None = None) -> Policy:
     return replace(base or Policy(), **parsed)
 
 
-_PARSERS: dict[str, Callable[[object], object]] = {
-    "header": values.header,
-    "methods": values.methods,
-    "required": values.flag,
-    "key_format": values.choice(KeyFormat),
-    "key_max_length": values.number(1, MAX_KEY_LENGTH, "characters"),
-    "key_pattern": values.pattern,
-    "scope": values.choice_or_function(Scope),
-    "tenant": values.function,
-    "anonymous": values.choice(Anonymous),
-    "recheck": values.choice(Recheck),
-    "fingerprint": values.choice_or_function(Fingerprint),
-    "fingerprint_fields": values.optional(values.paths),
-    "fingerprint_ignored_fields": values.paths,
-    "fingerprint_ignored_parameters": values.names,
-    "fingerprint_host": values.choice(CountHost),
-    "retention": values.RETENTION,
-    "tombstone": values.duration(timedelta(0), values.TEN_YEARS, "nothing and ten years"),
-    "expired_status": values.number(400, 499, "an HTTP client error"),
-    "not_stored": values.statuses,
-    "new_keys_per_hour": values.optional(values.number(1, 10**9, "keys")),
-    "max_request_size": values.optional(values.number(0, 2**40, "bytes")),
-    "max_response_size": values.number(0, 2**30, "bytes"),
-    "excluded_headers": values.headers,
-    "store_body": values.flag,
-    "redacted_fields": values.paths,
-    "codec": values.choice(Codec),
-    "replay_header": values.optional(values.header),
-    "replay_value": values.header_value,
-    "key_header": values.optional(values.header),
-    "completed_header": values.optional(values.header),
-    "expires_header": values.optional(values.header),
-    "status_header": values.optional(values.header),
-    "mismatch_status": values.number(400, 499, "an HTTP client error"),
-    "in_flight": values.choice(OnInFlight),
-    "in_flight_status": values.number(400, 499, "an HTTP client error"),
-    "wait_timeout": values.duration(
-        timedelta(milliseconds=1), timedelta(minutes=1), "a millisecond and a minute"
-    ),
-    "wait_limit": values.number(1, 10_000, "requests per process"),
-    "retry_after": values.number(1, 86400, "seconds"),
-    "errors": values.choice_or_function(Errors),
-    "docs_url": values.url,
-    "using": values.alias,
-    "atomic": values.flag,
-    "on_interrupted": values.choice(OnInterrupted),
-    "resolver": values.function,
-    "resumable": values.handler,
-    "resume_data": values.function,
-    "hold_limit": values.number(1, 10_000, "connections per process"),
-    "store": values.choice(Store),
-    "outage": values.choice(OnOutage),
-    "lease": values.duration(timedelta(seconds=1), timedelta(hours=1), "a second and an hour"),
-}
-
-FIELDS = tuple(field.name for field in fields(Policy))
-"""Names of all policy options; in the settings they are upper case."""
+def unknown(thing: str, name: object, known: Iterable[str]) -> str:
+    """Say that there is no such thing, and which one was meant, or which there are."""
+    spelled = {each.lower(): each for each in known}
+    close = get_close_matches(str(name).lower(), spelled, n=1)
+    if close:
+        return f'there is no such {thing} (did you mean "{spelled[close[0]]}"?)'
+    return f"there is no such {thing}; choose from {', '.join(sorted(spelled.values()))}"

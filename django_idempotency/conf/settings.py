@@ -1,7 +1,7 @@
 """The ``IDEMPOTENCY`` setting: the only place that reads it."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -13,12 +13,26 @@ from django.utils.module_loading import import_string
 
 from ..protocol.codecs import Keyring
 from . import values
-from .policy import FIELDS, Policy, PolicyError, build
+from .policy import OPTIONS, Policy, PolicyError, Setting, build, unknown
 
-FUNCTIONS = frozenset(
-    {"SCOPE", "TENANT", "FINGERPRINT", "ERRORS", "RESOLVER", "RESUMABLE", "RESUME_DATA"}
-)
-"""Settings that may name a function by its dotted path."""
+PROJECT_SETTINGS = {
+    "POLICIES": Setting(
+        values.policies, "Policies by path, for views that you cannot decorate.", {}
+    ),
+    "PATHS": Setting(values.patterns, "The paths that the middleware guards.", [""]),
+    "EXEMPT_PATHS": Setting(values.reasons, "Paths that the middleware leaves alone.", []),
+    "SECRET": Setting(values.secret, "The key of the digests of scopes; else `SECRET_KEY`."),
+    "CACHE": Setting(
+        values.alias("CACHES"), 'The cache that the stores `"cached_db"` and `"cache"` use.'
+    ),
+    "ENCRYPTION_KEYS": Setting(
+        values.keyring, "The first key encrypts responses, all of them decrypt.", []
+    ),
+}
+"""Settings that are no policy options: they are the whole project's."""
+
+POLICY_SETTINGS = {name.upper(): setting for name, setting in OPTIONS.items()}
+SETTINGS = POLICY_SETTINGS | PROJECT_SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +47,8 @@ class Configuration:
     :param secret: key of the scope digests
     :param cache: alias of the cache that stores use
     :param keyring: keys of encrypted responses
+    :ivar meta_keys: names in ``request.META`` of the headers that some path takes for the key's
+    :ivar any_required: whether some path requires a key
     """
 
     policy: Policy
@@ -42,45 +58,57 @@ class Configuration:
     keyring: Keyring
     cache: str | None = None
     policies: Mapping[re.Pattern[str], Policy] = field(default_factory=dict)
+    meta_keys: tuple[str, ...] = field(init=False)
+    any_required: bool = field(init=False)
+
+    # The methods run once per request, most of which carry no key: loops rather than generators.
+
+    def __post_init__(self) -> None:
+        known = [self.policy, *self.policies.values()]
+        meta_keys = tuple(dict.fromkeys(each.meta_key for each in known))
+        object.__setattr__(self, "meta_keys", meta_keys)
+        object.__setattr__(self, "any_required", any(each.required for each in known))
 
     def policy_for(self, path: str) -> Policy:
         """Return the policy of a view that has no decorator.
 
         :param path: ``request.path_info``
         """
-        rule = self.rule_for(path)
-        return self.policy if rule is None else self.policies[rule]
-
-    def rule_for(self, path: str) -> re.Pattern[str] | None:
-        """Return the entry of ``POLICIES`` that holds for a path, if one does."""
-        return next((pattern for pattern in self.policies if pattern.search(path)), None)
+        for pattern, policy in self.policies.items():
+            if pattern.search(path):
+                return policy
+        return self.policy
 
     def may_carry_key(self, meta: Mapping[str, object]) -> bool:
         """Whether a request has a header that some path takes for that of the key.
 
         :param meta: ``request.META``
         """
-        if self.policy.meta_key in meta:
-            return True
-        return any(policy.meta_key in meta for policy in self.policies.values())
+        for key in self.meta_keys:  # noqa: SIM110
+            if key in meta:
+                return True
+        return False
 
     def may_concern(self, meta: Mapping[str, object]) -> bool:
         """Whether the middleware may have to guard or refuse a request, whatever its path.
 
         :param meta: ``request.META``
         """
-        if self.policy.required or self.may_carry_key(meta):
-            return True
-        return any(policy.required for policy in self.policies.values())
+        return self.any_required or self.may_carry_key(meta)
 
     def covers(self, path: str) -> bool:
         """Whether the middleware guards this path."""
-        return any(each.search(path) for each in self.paths) and self.exemption(path) is None
+        for pattern in self.paths:
+            if pattern.search(path):
+                return not self.exempt_paths or self.exemption(path) is None
+        return False
 
     def exemption(self, path: str) -> str | None:
         """Return why a path is exempt (maybe an empty text), or ``None`` if it is not."""
-        found = (why for pattern, why in self.exempt_paths.items() if pattern.search(path))
-        return next(found, None)
+        for pattern, reason in self.exempt_paths.items():
+            if pattern.search(path):
+                return reason
+        return None
 
 
 class SettingError(ImproperlyConfigured):
@@ -115,130 +143,70 @@ def configuration() -> Configuration:
     given = getattr(settings, "IDEMPOTENCY", {})
     if not isinstance(given, Mapping):
         raise SettingError({"IDEMPOTENCY": f"must be a dict, not {given!r}"})
-    own: dict[str, Any] = {}
+    project: dict[str, Any] = {}
     problems: dict[str, str] = {}
-    for name in (each for each in given if each in OWN_SETTINGS):
-        try:
-            own[name] = OWN_SETTINGS[name](given[name])
-        except (TypeError, ValueError) as error:
-            problems[name] = str(error)
-    others = {name: value for name, value in given.items() if name not in OWN_SETTINGS}
-    policy = _policy(others, Policy(), problems, "{}")
+    for name, setting in PROJECT_SETTINGS.items():
+        if name in given or setting.default is not None:
+            try:
+                project[name] = setting.value.parse(given.get(name, setting.default))
+            except (TypeError, ValueError) as error:
+                problems[name] = str(error)  # without the value, which may be secret
+    others = {name: value for name, value in given.items() if name not in PROJECT_SETTINGS}
+    policy = _policy(others, Policy(), problems, "{}", SETTINGS)
     policies = {
-        pattern: _policy(options, policy, problems, f'POLICIES["{pattern.pattern}"]["{{}}"]')
-        for pattern, options in own.get("POLICIES", {}).items()
+        pattern: _policy(
+            options, policy, problems, f'POLICIES["{pattern.pattern}"]["{{}}"]', POLICY_SETTINGS
+        )
+        for pattern, options in project.get("POLICIES", {}).items()  # none if they are wrong
     }
     if problems:
         raise SettingError(problems)
     return Configuration(
         policy=policy,
-        paths=own.get("PATHS", (re.compile(""),)),
-        exempt_paths=own.get("EXEMPT_PATHS", {}),
-        secret=own.get("SECRET") or settings.SECRET_KEY.encode(),
-        cache=own.get("CACHE"),
-        keyring=own.get("ENCRYPTION_KEYS", Keyring()),
+        paths=project["PATHS"],
+        exempt_paths=project["EXEMPT_PATHS"],
+        secret=project.get("SECRET") or settings.SECRET_KEY.encode(),
+        cache=project.get("CACHE"),
+        keyring=project["ENCRYPTION_KEYS"],
         policies=policies,
     )
 
 
 def _policy(
-    given: Mapping[object, object], base: Policy, problems: dict[str, str], entry: str
+    given: Mapping[Any, object],
+    base: Policy,
+    problems: dict[str, str],
+    entry: str,
+    known: Mapping[str, Setting],
 ) -> Policy:
     """Return ``base`` with what a dict of settings changes.
 
     :param problems: gets what is wrong, by the name of the entry
-    :param entry: how an entry is named, with braces in the place of its own name
+    :param entry: how an entry is named; the last braces stand for its own name
+    :param known: the names that may stand here, for the texts of errors
     """
+    head, _, tail = entry.rpartition("{}")
     options: dict[str, object] = {}
     for name, value in given.items():
-        if not (isinstance(name, str) and name.isupper() and name.lower() in FIELDS):
-            problems[_entry(entry, name)] = "there is no such setting; see the settings reference"
+        if name not in POLICY_SETTINGS:
+            problems[f"{head}{name}{tail}"] = unknown("setting", name, known)
             continue
         try:
-            options[name.lower()] = _imported(name, value)
+            options[name.lower()] = _imported(POLICY_SETTINGS[name], value)
         except ImportError as error:
-            problems[_entry(entry, name)] = f"cannot be imported: {error}"
+            problems[f"{head}{name}{tail}"] = f"cannot be imported: {error}"
     try:
         return build(options, base)
     except PolicyError as error:
-        for option, text in error.problems.items():
-            problems[_entry(entry, option.upper())] = text
+        problems |= {f"{head}{name.upper()}{tail}": text for name, text in error.problems.items()}
         return base
 
 
-def _entry(entry: str, name: object) -> str:
-    head, _, tail = entry.rpartition("{}")
-    return f"{head}{name}{tail}"
-
-
-def _imported(name: str, value: object) -> object:
+def _imported(setting: Setting, value: object) -> object:
     """A function may be given as a dotted path."""
-    if name not in FUNCTIONS or not isinstance(value, str) or "." not in value:
-        return value
-    return import_string(value)
-
-
-def _policies(value: object) -> dict[re.Pattern[str], Mapping[object, object]]:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"must map regular expressions to dicts of settings, not {value!r}")
-    for pattern, options in value.items():
-        if not isinstance(options, Mapping):
-            raise TypeError(f"must map {pattern!r} to a dict of settings, not {options!r}")
-    return dict(zip(_patterns(list(value)), value.values(), strict=True))
-
-
-def _patterns(value: object) -> tuple[re.Pattern[str], ...]:
-    if not isinstance(value, list | tuple):
-        raise TypeError(f"must be a list of regular expressions, not {value!r}")
-    return tuple(_pattern(item) for item in value)
-
-
-def _pattern(value: Any) -> re.Pattern[str]:
-    try:
-        return re.compile(value)
-    except (re.error, TypeError) as error:
-        raise ValueError(f"{value!r} is not a regular expression: {error}") from error
-
-
-def _exempt_patterns(value: object) -> dict[re.Pattern[str], str]:
-    if isinstance(value, Mapping):
-        if not all(isinstance(reason, str) for reason in value.values()):
-            raise TypeError("must map regular expressions to reasons, which are text")
-        return dict(zip(_patterns(list(value)), value.values(), strict=True))
-    return dict.fromkeys(_patterns(value), "")
-
-
-def _secret(value: object) -> bytes:
-    if not isinstance(value, str) or len(value) < 16:
-        raise ValueError("must be a string of at least 16 characters")
-    return value.encode()
-
-
-def _keyring(value: object) -> Keyring:
-    """The texts of errors hold no key."""
-    if not isinstance(value, list | tuple):
-        raise TypeError("must be a list of Fernet keys")
-    for place, key in enumerate(value, 1):
-        if not isinstance(key, str) or not _is_fernet_key(key):
-            raise ValueError(
-                f"key {place} is not a Fernet key (32 bytes as URL-safe base64); make one with "
-                "cryptography.fernet.Fernet.generate_key().decode()"
-            )
-    return Keyring(tuple(value))
-
-
-def _is_fernet_key(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9_-]{43}=", text) is not None
-
-
-OWN_SETTINGS: dict[str, Callable[[object], Any]] = {
-    "POLICIES": _policies,
-    "PATHS": _patterns,
-    "EXEMPT_PATHS": _exempt_patterns,
-    "SECRET": _secret,
-    "CACHE": values.cache_alias,
-    "ENCRYPTION_KEYS": _keyring,
-}
+    if setting.value.takes_function and isinstance(value, str) and "." in value:
+        return import_string(value)
+    return value
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:

@@ -3,7 +3,7 @@
 from django.db import router
 
 from ..conf.policy import Policy, Store
-from ..conf.values import name_of
+from ..conf.values import dotted_path
 from ..models import IdempotencyRecord
 from .endpoints import endpoints
 
@@ -30,7 +30,7 @@ def declared_handlers(using: str | None = None) -> dict[str, list[Policy]]:
         policy = endpoint.verdict.policy
         if policy is None or policy.resumable is None:
             continue
-        policies = found.setdefault(name_of(policy.resumable), [])
+        policies = found.setdefault(dotted_path(policy.resumable), [])
         if _is_used(policy, using) and policy not in policies:
             policies.append(policy)
     return found

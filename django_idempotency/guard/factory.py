@@ -10,7 +10,7 @@ from django.http.response import HttpResponseBase
 from ..conf.policy import OnInFlight, OnInterrupted, Policy, Store
 from ..conf.policy import Store as Stores
 from ..conf.settings import configuration
-from ..conf.values import name_of
+from ..conf.values import dotted_path
 from ..http.responses import is_stored, rendered, serialize
 from ..models import IdempotencyRecord
 from ..operations.atomic import AtomicOperation
@@ -173,7 +173,7 @@ def resumed_operation(policy: Policy, claim: Claim, using: str, attempt: int) ->
 def _held(policy: Policy, using: str, note_of: NoteOf) -> tuple[DatabaseStore, StepLog, RowLock]:
     store = store_of(policy, using, is_durable=True)
     step_log = StepLog(using, Cipher(policy.codec, configuration().keyring))
-    session = session_of(using, policy.hold_limit)
+    session = session_of(using, policy.lock_connections)
     return store, step_log, RowLock(store, step_log, session, note_of)
 
 
@@ -184,7 +184,7 @@ def _note_of(policy: Policy, claim: Claim, caller: Any) -> NoteOf:
 
     def note_of(record: Snapshot) -> Note:
         data = None if ask is None else ask(caller)
-        return sealed(claim, record, name_of(handler), data)
+        return sealed(claim, record, dotted_path(handler), data)
 
     return note_of
 

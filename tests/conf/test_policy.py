@@ -11,6 +11,7 @@ from django.test import override_settings
 from django_idempotency.conf.options import Options
 from django_idempotency.conf.policy import (
     NOT_STORED,
+    OPTIONS,
     Policy,
     PolicyError,
     Scope,
@@ -76,7 +77,7 @@ BAD = [
     ("atomic", 0),
     ("on_interrupted", "ignore"),
     ("resolver", "nobody"),
-    ("hold_limit", 0),
+    ("lock_connections", 0),
 ]
 
 
@@ -145,7 +146,7 @@ def test_good_values() -> None:
 
 def test_the_defaults_are_what_the_parsers_accept() -> None:
     defaults = Policy()
-    names = [name for name in Policy.__slots__ if name not in {"not_stored"}]
+    names = [name for name in OPTIONS if name not in {"not_stored"}]
     assert build({name: getattr(defaults, name) for name in names}) == defaults
     assert build({"not_stored": sorted(NOT_STORED)}) == defaults
 

@@ -81,7 +81,7 @@ def test_a_pool_that_is_too_small_is_no_deadlock(
     monkeypatch.setenv("IDEMPOTENCY_TEST_POOL", "2")
     connection.close()
     keys = iter([f"key-{number}" for number in range(19)])
-    policy = {"HOLD_LIMIT": 1}
+    policy = {"LOCK_CONNECTIONS": 1}
     with running_server(tmp_path, workers=1, threads=20, policy=policy) as server:
         first = hanging(server, caller)
         busy = together(19, lambda: server.post(PATH, caller.token.key, next(keys)))

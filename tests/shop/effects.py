@@ -137,7 +137,7 @@ class ResumableView(APIView):
 
 @csrf_exempt
 @transaction.non_atomic_requests
-@idempotent(atomic=False, hold_limit=1)
+@idempotent(atomic=False, lock_connections=1)
 def limited(request: Any) -> HttpResponse:
     return answer(request)
 
