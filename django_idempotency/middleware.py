@@ -10,9 +10,10 @@ from django.http.response import HttpResponseBase
 from .adapters.affinity import AsyncGuard, watch_new_connections
 from .adapters.base import EXEMPT, OPTIONS, Adapter, approach, recall, resolve_policy
 from .adapters.class_based import class_of, hook_class, watch
-from .adapters.layers import belongs_to_admin
 from .adapters.ninja import hook_view
-from .adapters.position import place_of
+from .adapters.position import position_of
+from .compat.frameworks import belongs_to_admin
+from .conf.memoize import memoize
 from .conf.options import NOTHING
 from .conf.policy import Recheck
 from .conf.settings import configuration
@@ -35,7 +36,10 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 def leaves_alone(view: Any) -> bool:
     """Whether a view looks after itself, or belongs to Django's admin, wherever it is."""
-    return hasattr(view, EXEMPT) or hasattr(view, OPTIONS) or belongs_to_admin(view)
+    return hasattr(view, EXEMPT) or hasattr(view, OPTIONS) or _is_of_admin(view)
+
+
+_is_of_admin = memoize(belongs_to_admin)
 
 
 class IdempotencyMiddleware:
@@ -85,13 +89,13 @@ class IdempotencyMiddleware:
         adapter = _adapter(request, view, Guard)
         if adapter is None:
             return _recalled(request, view, Guard)
-        return adapter.begin(place_of(view), view)
+        return adapter.begin(position_of(view), view)
 
     async def _aprocess_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
         adapter = _adapter(request, view, AsyncGuard)
         answer = None
         if adapter is not None:
-            answer = await on_request_thread(adapter.begin, place_of(view), view)
+            answer = await on_request_thread(adapter.begin, position_of(view), view)
         elif _recalls(request, view):
             answer = await on_request_thread(_recalled, request, view, AsyncGuard)
         if not iscoroutinefunction(view):

@@ -18,6 +18,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 from django.http.response import HttpResponseBase
 
+from ..compat.frameworks import ASYNC_USER, SYNC_USER, share_user
 from ..guard.guard import Answer, Guard
 from ..remember import do_not_remember
 
@@ -189,9 +190,9 @@ class AsyncGuard(Guard):
     _affinity: ConnectionAffinity | None = None
 
     def start(self, *args: Any, **kwargs: Any) -> Answer | None:
-        _share_user(self._request, "_acached_user", "_cached_user")
+        share_user(self._request, ASYNC_USER, SYNC_USER)
         answer = super().start(*args, **kwargs)
-        _share_user(self._request, "_cached_user", "_acached_user")
+        share_user(self._request, SYNC_USER, ASYNC_USER)
         if self.transaction_on is not None:
             self._affinity = ConnectionAffinity(self.transaction_on)
         return answer
@@ -221,10 +222,3 @@ class AsyncGuard(Guard):
         except ThreadLost:
             self.forget()
             raise
-
-
-def _share_user(request: Any, known: str, asked: str) -> None:
-    """``request.user``, which we ask, and ``request.auser()``, which async views ask, look the
-    user up and remember it each on its own; once is enough."""
-    if hasattr(request, known) and not hasattr(request, asked):
-        setattr(request, asked, getattr(request, known))

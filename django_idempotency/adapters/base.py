@@ -28,7 +28,7 @@ from ..protocol.problems import Problem
 from ..signals import Outcome, Reporter
 from ..threads import on_request_thread
 from .affinity import AsyncGuard
-from .position import Place, arm
+from .position import GuardPosition
 
 Handler = Callable[..., Any]
 OPTIONS = "_idempotency_options"
@@ -66,20 +66,20 @@ def run(
     request: Any,
     policy: Policy,
     key: str | None = None,
-    place: Place | None = None,
+    position: GuardPosition | None = None,
 ) -> HttpResponseBase:
     """Call the handler under the guard, or answer instead of it.
 
     :param request: the handler's request: Django's, or DRF's around it
     :param key: what :func:`~.http.guard.read_key` found, if it was asked
-    :param place: where the guard begins; ``None``: before the call
+    :param position: where the guard begins; ``None``: before the call
     """
     adapter = approach(request, policy, Guard, key)
     if adapter is None:
         return call()
     run_to_end(adapter.request)
     try:
-        adapter.begin(place)
+        adapter.begin(position)
         response = call() if adapter.answered is None else None
     except BaseException as error:
         if not adapter.answers(error):
@@ -92,14 +92,14 @@ async def arun(
     request: Any,
     policy: Policy,
     key: str | None = None,
-    place: Place | None = None,
+    position: GuardPosition | None = None,
 ) -> HttpResponseBase:
     """Await the handler under the guard: as :func:`run`, but for the awaiting."""
     adapter = approach(request, policy, AsyncGuard, key)
     if adapter is None:
         return await call()
     try:
-        await on_request_thread(adapter.begin, place)
+        await on_request_thread(adapter.begin, position)
         response = await call() if adapter.answered is None else None
         run_to_end(adapter.request)
     except BaseException as error:
@@ -163,21 +163,25 @@ class Adapter:
         self.answered: HttpResponseBase | None = None
         self.state = state_of(self.request)
 
-    def begin(self, place: Place | None = None, view: Any = None) -> HttpResponseBase | None:
-        """Start the guard, or have it started when the request comes to its place.
+    def begin(
+        self, position: GuardPosition | None = None, view: Any = None
+    ) -> HttpResponseBase | None:
+        """Start the guard, or have it started when the request comes to its position.
 
-        :param place: ``None``: here
+        :param position: ``None``: here
         :param view: the function view that Django calls next, if it has not yet
         :return: the answer, if there is one already
         """
-        if self.guard is None or place is None:
+        if self.guard is None or position is None:
             return self.enter(view)
         if self.recall() is not None:
             return self.answered
-        place.refuse_hidden()
-        if not place.slots:
-            return self.enter(view) if place.admits(self.caller) else None
-        arm(self.request, place, lambda: self._pass_by() if place.admits(self.caller) else None)
+        position.refuse_hidden()
+        if not position.slots:
+            return self.enter(view) if position.admits(self.caller) else None
+        position.arm(
+            self.request, lambda: self._pass_by() if position.admits(self.caller) else None
+        )
         return None
 
     def recall(self) -> HttpResponseBase | None:
@@ -316,24 +320,24 @@ def _rest_adapter() -> Callable[[Any, Policy], Adapter]:
 
 
 def guarded(
-    handler: Handler, policy_of: Callable[[str, Any], Policy], place: Place | None = None
+    handler: Handler, policy_of: Callable[[str, Any], Policy], position: GuardPosition | None = None
 ) -> Handler:
     """Wrap a function, a method or a bound method, async or not.
 
     :param policy_of: gives the policy for a path and the first argument (a view instance or a
         request)
-    :param place: where the guard begins; ``None``: before the handler
+    :param position: where the guard begins; ``None``: before the handler
     """
 
     def sync_handler(*args: Any, **kwargs: Any) -> Any:
         request = _request_in(args)
         policy = policy_of(request.path_info, args[0])
-        return run(lambda: handler(*args, **kwargs), request, policy, place=place)
+        return run(lambda: handler(*args, **kwargs), request, policy, position=position)
 
     async def async_handler(*args: Any, **kwargs: Any) -> Any:
         request = _request_in(args)
         policy = policy_of(request.path_info, args[0])
-        return await arun(lambda: handler(*args, **kwargs), request, policy, place=place)
+        return await arun(lambda: handler(*args, **kwargs), request, policy, position=position)
 
     return wraps(handler)(async_handler if iscoroutinefunction(handler) else sync_handler)
 

@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from ..compat.frameworks import API_VIEWS, closure_of
 from ..conf.memoize import MOST, memoize
 from ..conf.options import Options
 from ..conf.policy import Policy, Recheck
@@ -22,13 +23,11 @@ from ..protocol.problems import Problem
 from ..threads import on_request_thread
 from .affinity import AsyncGuard
 from .base import EXEMPT, OPTIONS, adapter_of, arun, recall, resolve_policy, run
-from .position import Place, checks_users, place_of
+from .position import GuardPosition, checks_users, position_of
 
 _WATCHED = "_idempotency_watched"
 _HOOKED = "_idempotency_hooked"
 _LOOKED_AT = "_idempotency_looked_at"
-_API_VIEWS = {"rest_framework.decorators", "adrf.decorators"}
-"""Modules of ``@api_view``."""
 
 
 def watch(request: HttpRequest, options: Options) -> None:
@@ -100,9 +99,9 @@ def mark_of(handler: Any, mark: str) -> Any:
 
     ``@api_view`` hides the function it wraps in a closure, without its attributes.
     """
-    hides = getattr(handler, "__module__", None) in _API_VIEWS
-    backend = (getattr(handler, "__closure__", None) or ()) if hides else ()
-    marks = (getattr(each, mark, None) for each in (handler, *(c.cell_contents for c in backend)))
+    hides = getattr(handler, "__module__", None) in API_VIEWS
+    kept = (cell.cell_contents for _, cell in closure_of(handler)) if hides else ()
+    marks = (getattr(each, mark, None) for each in (handler, *kept))
     return next((each for each in marks if each is not None), None)
 
 
@@ -156,8 +155,8 @@ def _guard_instance(view: Any, request: HttpRequest) -> None:
         return
     keep_body(request)
     view_class: Any = type(view)
-    place = handler_place(view_class, getattr(handler, "__func__", handler))
-    setattr(view, name, _guarded(handler, is_async, policy, key, place))
+    position = handler_position(view_class, getattr(handler, "__func__", handler))
+    setattr(view, name, _guarded(handler, is_async, policy, key, position))
     recall_before_checks(view, request, policy)
 
 
@@ -219,16 +218,18 @@ class Recalled(Exception):
         super().__init__()
 
 
-def _guarded(handler: Any, is_async: bool, policy: Policy, key: str, place: Place) -> Any:
+def _guarded(
+    handler: Any, is_async: bool, policy: Policy, key: str, position: GuardPosition
+) -> Any:
     """Wrap a handler for one request."""
 
     def sync_handler(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         call = partial(handler, request, *args, **kwargs)
-        return run(call, request, policy, key, place)
+        return run(call, request, policy, key, position)
 
     async def async_handler(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         call = partial(handler, request, *args, **kwargs)
-        return await arun(call, request, policy, key, place)
+        return await arun(call, request, policy, key, position)
 
     wrapper = update_wrapper(async_handler if is_async else sync_handler, handler)
     setattr(wrapper, _HOOKED, True)
@@ -236,7 +237,7 @@ def _guarded(handler: Any, is_async: bool, policy: Policy, key: str, place: Plac
 
 
 @lru_cache(maxsize=MOST)
-def handler_place(view_class: Any, handler: Any) -> Place:
+def handler_position(view_class: Any, handler: Any) -> GuardPosition:
     """Return where the guard of a handler begins.
 
     A handler that calls ``super()`` runs the checks of the method it overrides inside of the guard,
@@ -244,14 +245,14 @@ def handler_place(view_class: Any, handler: Any) -> Place:
 
     :param handler: the function of the method
     """
-    place = place_of(handler)
+    position = position_of(handler)
     name = getattr(handler, "__name__", "")
     found = [vars(each)[name] for each in view_class.__mro__ if name in vars(each)]
-    if handler not in found or not _calls_super(place.inner):
-        return place
+    if handler not in found or not _calls_super(position.inner):
+        return position
     below = (each for each in found[found.index(handler) + 1 :] if checks_users(each))
     hidden = next(below, None)
-    return place if hidden is None else replace(place, hidden=hidden)
+    return position if hidden is None else replace(position, hidden=hidden)
 
 
 def _calls_super(handler: Any) -> bool:

@@ -14,18 +14,21 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from ..compat.frameworks import (
+    contribute_to_operation,
+    decorate_operation,
+    has_handler_of_project,
+    operation_made_of,
+    operations_in,
+)
 from ..conf.options import NOTHING, Options
 from ..guard.guard import Guard
 from ..guard.no_operation import LEFT_ALONE, without_operation
 from ..guard.request_state import in_state, run_to_end
 from ..threads import on_request_thread
 from .base import EXEMPT, HANDLES, OPTIONS, approach, guarded, options_of, resolve_policy
-from .position import place_of
+from .position import position_of
 
-CONTRIBUTIONS = "_ninja_contribute_to_operation"
-"""Attribute of view functions: what is to be done with the operations made of them."""
-
-_OPERATION = "_ninja_operation"
 _HOOKED = "_idempotency_hooked"
 
 
@@ -35,11 +38,11 @@ def guard_operations(view: Any, original: Any) -> None:
     :param view: the guarded function, for ``@api.post`` above it
     :param original: what it guards; ``@api.post`` below it has made an operation of that
     """
-    operation = getattr(original, _OPERATION, None)
+    operation = operation_made_of(original)
     if operation is not None:
         operation.view_func = view
         _decorate(operation)
-    setattr(view, CONTRIBUTIONS, [*getattr(view, CONTRIBUTIONS, ()), _decorate])
+    contribute_to_operation(view, _decorate)
 
 
 def guard_api(api: Any, options: Options) -> Any:
@@ -66,7 +69,13 @@ def operation_of(run: Any) -> Any:
 
 def operations_behind(view: Any) -> list[Any]:
     """Return the operations that a view of Ninja's chooses from; none if it is not Ninja's."""
-    return _operations(view) if getattr(view, "__module__", None) == "ninja.operation" else []
+    found = operations_in(view)
+    if found == []:
+        raise ImproperlyConfigured(
+            f"IdempotencyMiddleware finds no operation behind {view!r} of Django Ninja. Use the "
+            "decorator, or exempt its path."
+        )
+    return found or []
 
 
 def hook_view(view: Any, request: HttpRequest) -> bool:
@@ -86,22 +95,8 @@ def hook_view(view: Any, request: HttpRequest) -> bool:
     return bool(operations)
 
 
-def _operations(view: Any) -> list[Any]:
-    backend = [cell.cell_contents for cell in view.__closure__ or ()]
-    found = [operation for cell in backend for operation in getattr(cell, "operations", ())]
-    if not found:
-        raise ImproperlyConfigured(
-            f"IdempotencyMiddleware finds no operation behind {view!r} of Django Ninja. Use the "
-            "decorator, or exempt its path."
-        )
-    return found
-
-
 def _decorate(operation: Any) -> None:
-    from ninja.decorators import _apply_decorators
-
-    # Clones of the operation, one per API it is mounted in, are decorated in the same way.
-    _apply_decorators((_decorated,), operation)
+    decorate_operation(operation, _decorated)
 
 
 def _decorated(run: Any) -> Any:
@@ -113,7 +108,7 @@ def _guard_view_func(operation: Any) -> None:
     view_func = operation.view_func
     if hasattr(view_func, OPTIONS) or hasattr(view_func, EXEMPT):
         return
-    guarded_func = guarded(view_func, resolve_policy, place_of(view_func))
+    guarded_func = guarded(view_func, resolve_policy, position_of(view_func))
 
     @wraps(view_func)
     def chosen(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -152,12 +147,6 @@ def _with_state(run: Any, operation: Any, options: Options | None) -> Any:
     return wraps(run)(async_run if iscoroutinefunction(run) else sync_run)
 
 
-def _handles(operation: Any, error: BaseException) -> bool:
-    """Whether the project has a handler for an exception, and not only Ninja itself."""
-    handler = operation.api._lookup_exception_handler(error)
-    return handler is not None and getattr(handler, "func", handler).__module__ != "ninja.errors"
-
-
 def _refusal(
     request: HttpRequest, operation: Any, options: Options | None
 ) -> Callable[[], HttpResponseBase] | None:
@@ -170,7 +159,7 @@ def _refusal(
         return None
     if not hasattr(request, OPTIONS):
         return None
-    setattr(request, HANDLES, partial(_handles, operation))
+    setattr(request, HANDLES, partial(has_handler_of_project, operation))
     adapter = approach(request, resolve_policy(request.path_info, request, view_func), Guard)
     if adapter is None or adapter.problem is None:
         return None

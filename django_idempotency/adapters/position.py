@@ -5,20 +5,35 @@ request that is to be guarded arms it; the others pass. So each check runs where
 once, and who fails it neither claims a key nor sees what is stored under one (I5).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import wraps
-from inspect import isfunction
+from enum import Enum
+from functools import partial, wraps
+from inspect import isfunction, unwrap
 from itertools import takewhile
+from types import MethodType
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.db.transaction import Atomic
 from django.http import HttpRequest
 
+from ..compat.frameworks import (
+    POINT,
+    Slot,
+    applied_by_method_decorator,
+    closure_of,
+    code_name,
+    context_of,
+    middleware_of,
+    module_of,
+    slots_of,
+    user_test_of,
+    wrapped_by,
+)
 from ..conf.memoize import memoize
 from ..threads import on_request_thread
-from .layers import POINT, Kind, Layer, Slot, hidden_view, layers
 
 Enter = Callable[[], Any]
 """Starts the guard. ``None``: run the function; otherwise this is the answer."""
@@ -29,11 +44,64 @@ HIDDEN = (
     "@transaction.atomic below both), or exempt the view."
 )
 
+_HARMLESS = ("django.views.decorators", "django.utils.", "django_idempotency.", "asgiref.")
+"""Where decorators come from that decide nothing about the caller, or that are ours."""
+
+_TRANSACTIONS = ("reversion.",)
+"""Packages whose decorators open a transaction."""
+
 _ARMED = "_idempotency_armed"
 
 
+class Kind(Enum):
+    """What may be done with a decorator when a stored response is replayed."""
+
+    HARMLESS = "harmless"
+    """It decides nothing about the caller: it may be asked, or left out."""
+
+    TRANSACTION = "transaction"
+    """It opens a transaction: the guard has to begin outside of it."""
+
+    CHECK = "check"
+    """``user_passes_test``, or what is made of it: its test can be asked without the view."""
+
+    UNKNOWN = "unknown"
+    """It may check anything: the guard has to begin inside of it."""
+
+
 @dataclass(frozen=True, slots=True)
-class Place:
+class Layer:
+    """One decorator of a function, or several that ``method_decorator`` applies as one.
+
+    :ivar kinds: of what is in it, the outermost first
+    :ivar tests: what was passed to ``user_passes_test``
+    :ivar inner: what it wraps
+    :ivar slots: where it keeps that; none if nobody else can put something there
+    """
+
+    wrapper: Any
+    kinds: tuple[Kind, ...]
+    tests: tuple[Any, ...]
+    inner: Any
+    slots: tuple[Slot, ...]
+
+    @property
+    def may_check(self) -> bool:
+        return Kind.CHECK in self.kinds or Kind.UNKNOWN in self.kinds
+
+    @property
+    def cannot_be_asked(self) -> bool:
+        return Kind.UNKNOWN in self.kinds or self.kinds.count(Kind.CHECK) > len(self.tests)
+
+    @property
+    def opens(self) -> bool:
+        """Whether the guard can begin below it."""
+        inner = self.inner
+        return bool(self.slots) and (isfunction(inner) or not hasattr(inner, "__get__"))
+
+
+@dataclass(frozen=True, slots=True)
+class GuardPosition:
     """Where a guard begins.
 
     :ivar inner: the function that it begins around
@@ -67,19 +135,29 @@ class Place:
         except PermissionDenied:
             return False
 
+    def arm(self, request: HttpRequest, enter: Enter) -> None:
+        """Have the guard begin when the request comes here."""
+        content = [slot.content for slot in self.slots]
+        if any(POINT not in getattr(each, "__dict__", {}) for each in content):
+            switch = _switch(self.inner)
+            for slot in self.slots:
+                slot.put(switch)
+        setattr(request, _ARMED, (self.inner, enter))
+
 
 @memoize
-def place_of(function: Any) -> Place:
+def position_of(function: Any) -> GuardPosition:
     """Return where the guard of a function, a method or a view begins."""
     around = list(layers(function))
     depth = _depth(around)
     inside = around[depth:]
-    hidden = next((each.wrapper for each in inside if _cannot_be_asked(each)), None)
-    if hidden is None and hasattr(function, "login_url") and not any(map(_may_check, around)):
-        hidden = function  # it says that it checks, and hides how
+    hidden = next((each.wrapper for each in inside if each.cannot_be_asked), None)
+    says_it_checks = hasattr(function, "login_url")
+    if hidden is None and says_it_checks and not any(each.may_check for each in around):
+        hidden = function  # and hides how
     tests = tuple(test for each in inside for test in each.tests)
     inner, slots = (around[depth - 1].inner, around[depth - 1].slots) if depth else (function, ())
-    return Place(inner, slots, tests, hidden, hidden_view(function) is not None)
+    return GuardPosition(inner, slots, tests, hidden, _hides_a_view(function))
 
 
 def _depth(around: list[Layer]) -> int:
@@ -89,10 +167,10 @@ def _depth(around: list[Layer]) -> int:
     hold for a retry (RFC 9110, section 13.1.1). None that opens a transaction.
     """
     outside = list(takewhile(lambda each: Kind.TRANSACTION not in each.kinds, around))
-    needed = max((i for i, each in enumerate(outside, 1) if _may_check(each)), default=0)
+    needed = max((i for i, each in enumerate(outside, 1) if each.may_check), default=0)
     if not needed:
         return 0
-    possible = [i for i, each in enumerate(outside, 1) if _opens(each)]
+    possible = [i for i, each in enumerate(outside, 1) if each.opens]
     return min((i for i in possible if i >= needed), default=max(possible, default=0))
 
 
@@ -101,23 +179,76 @@ def checks_users(function: Any) -> bool:
     return any(Kind.CHECK in each.kinds for each in layers(function))
 
 
-def arm(request: HttpRequest, place: Place, enter: Enter) -> None:
-    """Have the guard begin when the request comes to this place."""
-    content = [slot.content for slot in place.slots]
-    if any(POINT not in getattr(each, "__dict__", {}) for each in content):
-        switch = _switch(place.inner)
-        for slot in place.slots:
-            slot.put(switch)
-    setattr(request, _ARMED, (place.inner, enter))
-
-
 def named(function: Any) -> str:
     """Return what people call a decorator, by what it was defined in."""
     code = getattr(function, "__code__", None)
-    module = getattr(function, "__globals__", {}).get("__name__")
     if code is None:
         return f"{type(function).__module__}.{type(function).__qualname__}"
-    return f"{module}.{code.co_qualname.split('.<locals>')[0]}"
+    return f"{module_of(function)}.{code.co_qualname.split('.<locals>')[0]}"
+
+
+def layers(function: Any) -> Iterator[Layer]:
+    """Yield the decorators of a function that say what they wrap, the outermost first."""
+    inner = wrapped_by(function)
+    while inner is not None:
+        yield _layer(function, inner)
+        function, inner = inner, wrapped_by(inner)
+
+
+def _layer(wrapper: Any, inner: Any) -> Layer:
+    kinds: tuple[Kind, ...] = ()
+    tests: tuple[Any, ...] = ()
+    applied = applied_by_method_decorator(wrapper)
+    if applied is not None:
+        parts = [part for each in applied for part in layers(each(_example_of_a_view()))]
+        kinds = tuple(kind for part in parts for kind in part.kinds)
+        tests = tuple(test for part in parts for test in part.tests)
+    elif hasattr(wrapper, "__wrapped__") and not isinstance(wrapper, partial | MethodType):
+        test = user_test_of(wrapper)
+        kinds, tests = (_kind(wrapper, test),), () if test is None else (test,)
+    return Layer(wrapper, kinds, tests, inner, tuple(slots_of(wrapper, inner)))
+
+
+def _example_of_a_view() -> Any:
+    def view(request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        """What Django's method_decorator does, too, to see what decorators make of a view."""
+
+    return view
+
+
+def _kind(wrapper: Any, test: Any) -> Kind:
+    module = module_of(wrapper)
+    if module == "django.contrib.auth.decorators":
+        return Kind.UNKNOWN if test is None else Kind.CHECK
+    if module == "contextlib":
+        context = context_of(wrapper)
+        if isinstance(context, Atomic):
+            return Kind.TRANSACTION
+        module = type(context).__module__
+    elif code_name(wrapper).startswith("make_middleware_decorator."):
+        # csrf_protect is a check; pages from a cache, compression and the like are none.
+        made_of = type(middleware_of(wrapper)).__module__
+        decides_nothing = made_of.startswith("django.middleware.")
+        is_csrf = made_of == "django.middleware.csrf"
+        return Kind.HARMLESS if decides_nothing and not is_csrf else Kind.UNKNOWN
+    if module.startswith(_TRANSACTIONS):
+        return Kind.TRANSACTION
+    return Kind.HARMLESS if module.startswith(_HARMLESS) else Kind.UNKNOWN
+
+
+def _hides_a_view(function: Any) -> bool:
+    """Whether a function calls a view without saying so, as ``functools.wraps`` would, as far as
+    names of parameters tell."""
+    for layer in layers(function):
+        function = layer.inner
+    kept = (cell.cell_contents for _, cell in closure_of(function))
+    return any(isfunction(each) and _takes_request(unwrap(each)) for each in kept)
+
+
+def _takes_request(function: Any) -> bool:
+    code = function.__code__
+    names: tuple[str, ...] = code.co_varnames[: code.co_argcount]
+    return names[:1] == ("request",)
 
 
 def _switch(inner: Any) -> Any:
@@ -149,19 +280,6 @@ def _disarmed(inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ente
             enter: Enter = armed[1]
             return enter
     return None
-
-
-def _may_check(layer: Layer) -> bool:
-    return Kind.CHECK in layer.kinds or Kind.UNKNOWN in layer.kinds
-
-
-def _cannot_be_asked(layer: Layer) -> bool:
-    return Kind.UNKNOWN in layer.kinds or layer.kinds.count(Kind.CHECK) > len(layer.tests)
-
-
-def _opens(layer: Layer) -> bool:
-    """Whether the guard can begin below a decorator."""
-    return bool(layer.slots) and (isfunction(layer.inner) or not hasattr(layer.inner, "__get__"))
 
 
 def _passes(test: Any, user: Any) -> bool:

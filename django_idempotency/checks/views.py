@@ -10,6 +10,7 @@ from django.urls import get_resolver
 
 from ..adapters.base import OPTIONS
 from ..adapters.class_based import class_of, mark_of
+from ..compat.frameworks import has_request_block
 from ..conf.options import Options
 from ..conf.policy import Policy, Recheck, Store
 from ..contract.endpoints import Adapter, Endpoint, State, endpoints, judge
@@ -58,8 +59,7 @@ def check_request_blocks(**kwargs: Any) -> list[CheckMessage]:
         return []
     enclosed: dict[str, set[str]] = {}
     for route in routes(get_resolver()):
-        # What Django itself looks at: BaseHandler.make_view_atomic.
-        blocks = aliases - getattr(route.view, "_non_atomic_requests", set())
+        blocks = {each for each in aliases if has_request_block(route.view, each)}
         if blocks and _owns_its_transactions(route):
             enclosed[_name(route.view)] = blocks
     return [_enclosed(name, min(blocks)) for name, blocks in enclosed.items()]

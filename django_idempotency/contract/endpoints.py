@@ -13,10 +13,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLResolver, get_resolver
 
 from ..adapters.base import EXEMPT, OPTIONS, options_of, resolve_policy
-from ..adapters.class_based import class_of, class_policy, handler_name, handler_place, mark_of
-from ..adapters.layers import belongs_to_admin
+from ..adapters.class_based import class_of, class_policy, handler_name, handler_position, mark_of
 from ..adapters.ninja import operations_behind
-from ..adapters.position import Place, named, place_of
+from ..adapters.position import GuardPosition, named, position_of
+from ..compat.frameworks import belongs_to_admin
 from ..conf.policy import Anonymous, Policy, Scope
 from ..conf.settings import Configuration, configuration
 from .admission import admits_anybody
@@ -194,7 +194,7 @@ def _function(view: Any, path: str) -> Protection:
         return Protection(State.GUARDED, Adapter.FUNCTION, resolve_policy(path, view))
     if hasattr(view, EXEMPT):
         return Protection(State.EXEMPT, reason=getattr(view, EXEMPT))
-    return _unless_hidden(_middleware(view, path), place_of(view))
+    return _unless_hidden(_middleware(view, path), position_of(view))
 
 
 def _operation(operation: Any, view: Any, path: str) -> Protection:
@@ -208,13 +208,17 @@ def _operation(operation: Any, view: Any, path: str) -> Protection:
     else:
         verdict = _middleware(view, path)
     # What is decorated itself has its guard where it says.
-    return verdict if adapter is Adapter.FUNCTION else _unless_hidden(verdict, place_of(function))
+    return (
+        verdict if adapter is Adapter.FUNCTION else _unless_hidden(verdict, position_of(function))
+    )
 
 
-def _unless_hidden(verdict: Protection, place: Place) -> Protection:
-    if verdict.state is not State.GUARDED or place.hidden is None:
-        return replace(verdict, is_opaque=place.opaque)
-    return Protection(State.FAILS, policy=verdict.policy, reason=HIDDEN, hides=named(place.hidden))
+def _unless_hidden(verdict: Protection, position: GuardPosition) -> Protection:
+    if verdict.state is not State.GUARDED or position.hidden is None:
+        return replace(verdict, is_opaque=position.opaque)
+    return Protection(
+        State.FAILS, policy=verdict.policy, reason=HIDDEN, hides=named(position.hidden)
+    )
 
 
 def _handler(view: Any, view_class: type, method: str, path: str) -> Protection:
@@ -231,7 +235,7 @@ def _handler(view: Any, view_class: type, method: str, path: str) -> Protection:
     reason = mark_of(handler, EXEMPT)
     if reason is not None:
         return Protection(State.EXEMPT, reason=reason)
-    return _unless_hidden(_unmarked(view, view_class, path), handler_place(view_class, handler))
+    return _unless_hidden(_unmarked(view, view_class, path), handler_position(view_class, handler))
 
 
 def _handler_of(view: Any, view_class: type, method: str) -> Any:

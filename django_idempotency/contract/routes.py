@@ -8,8 +8,9 @@ from django.urls import URLResolver
 from django.utils.regex_helper import normalize
 
 from ..adapters.class_based import class_of, works_in_dispatch
-from ..adapters.layers import captured
 from ..adapters.ninja import operations_behind
+from ..adapters.position import layers
+from ..compat.frameworks import required_methods
 
 View = Callable[..., Any]
 
@@ -43,8 +44,9 @@ def write_methods(view: View) -> tuple[str, ...]:
     """
     view_class = class_of(view)
     taken = _answered(view) if view_class is None else _handled(view, view_class)
-    for allowed in captured(view, "require_http_methods.", "request_method_list"):
-        taken &= set(allowed)
+    for layer in layers(view):
+        allowed = required_methods(layer.wrapper)
+        taken &= taken if allowed is None else set(allowed)
     return tuple(method for method in WRITES if method in taken)
 
 

@@ -14,6 +14,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 
+from ..compat.frameworks import copy_headers
 from ..conf.policy import Policy
 from ..http.responses import BODY_HEADERS, attributes_of, restore
 
@@ -35,8 +36,7 @@ def copied(response: HttpResponse, copy_to: Response) -> Response:
     """
     copy_to.content = response.content
     copy_to.status_code = response.status_code
-    # Each field has been checked when it was set.
-    copy_to.headers._store = dict(response.headers._store)
+    copy_headers(response, copy_to)
     if response.cookies:
         copy_to.cookies = copy(response.cookies)
     restore(copy_to, attributes_of(response))

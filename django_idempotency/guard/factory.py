@@ -7,6 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.http.response import HttpResponseBase
 
+from ..compat.frameworks import has_request_block
 from ..conf.policy import OnInFlight, OnInterrupted, Policy, Store
 from ..conf.policy import Store as Stores
 from ..conf.settings import configuration
@@ -227,4 +228,4 @@ def _gets_request_block(view: Any, using: str) -> bool:
     """Whether Django runs a view in a block of its own on this database."""
     if view is None or not connections[using].settings_dict["ATOMIC_REQUESTS"]:
         return False
-    return using not in getattr(view, "_non_atomic_requests", ())
+    return has_request_block(view, using)

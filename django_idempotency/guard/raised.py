@@ -1,7 +1,6 @@
 """What Django makes of an exception that leaves a view: a page, which the guard remembers."""
 
-from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -11,14 +10,13 @@ from django.http.response import HttpResponseBase
 from django.urls import get_resolver, get_urlconf
 from django.utils.module_loading import import_string
 
+from ..compat.frameworks import answer_for_exceptions
 from ..http.responses import rendered
 from ..http.statuses import SERVER_ERROR, status_raised
 from .guard import Guard
 
 _ANSWER = "_idempotency_answer"
 """Attribute of an exception: the response that Django's handler has made of it."""
-
-_ASKED_ONCE = "_idempotency_asked_once"
 
 
 def remember_raised(guard: Guard, request: HttpRequest, error: BaseException) -> None:
@@ -58,20 +56,4 @@ def _hand_over(resolver: Any, error: Exception, response: HttpResponseBase) -> N
     """Let Django find the page that is stored where it is about to ask for one. If the project's
     handler were asked again, what it does would be done twice, and its pages may differ."""
     setattr(error, _ANSWER, response)
-    if not hasattr(resolver, _ASKED_ONCE):
-        resolve = resolver.resolve_error_handler
-
-        def resolve_error_handler(view_type: int) -> Callable[..., Any]:
-            return _asked_once(resolve(view_type))
-
-        resolver.resolve_error_handler = resolve_error_handler
-        setattr(resolver, _ASKED_ONCE, True)
-
-
-def _asked_once(handler: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(handler)
-    def handler_or_answer(request: Any, *args: Any, **kwargs: Any) -> Any:
-        answer = getattr(kwargs.get("exception"), _ANSWER, None)
-        return handler(request, *args, **kwargs) if answer is None else answer
-
-    return handler_or_answer
+    answer_for_exceptions(resolver, lambda raised: getattr(raised, _ANSWER, None))

@@ -24,7 +24,7 @@ from django.views.decorators.http import condition, require_POST
 from django.views.decorators.vary import vary_on_cookie
 from ninja import NinjaAPI
 
-from django_idempotency.adapters.position import place_of
+from django_idempotency.adapters.position import position_of
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.shop import checked
@@ -124,7 +124,7 @@ def named(decorate: Any) -> Any:
 
 
 @pytest.mark.once
-class TestPlaces:
+class TestPositions:
     """Where the guard of a decorated function begins."""
 
     @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ class TestPlaces:
         ],
     )
     def test_before_decorators_that_check_nobody(self, decorate: Any) -> None:
-        place = place_of(named(decorate)(checked.function()))
-        assert (place.slots, place.tests, place.hidden) == ((), (), None)
+        position = position_of(named(decorate)(checked.function()))
+        assert (position.slots, position.tests, position.hidden) == ((), (), None)
 
     @pytest.mark.parametrize(
         "decorate",
@@ -163,16 +163,16 @@ class TestPlaces:
     )
     def test_below_those_that_may(self, decorate: Any) -> None:
         function = checked.function()
-        place = place_of(require_POST(named(decorate)(transaction.atomic(function))))
-        assert place.slots
-        assert unwrap(place.inner) is function
-        assert place.inner is not function
-        assert (place.tests, place.hidden) == ((), None)
+        position = position_of(require_POST(named(decorate)(transaction.atomic(function))))
+        assert position.slots
+        assert unwrap(position.inner) is function
+        assert position.inner is not function
+        assert (position.tests, position.hidden) == ((), None)
 
     def test_a_precondition_need_not_hold_for_a_retry(self) -> None:
         """RFC 9110, section 13.1.1."""
         conditional = condition(etag_func=lambda request: "v1")(checked.function())
-        assert place_of(login_required(conditional)).inner is conditional
+        assert position_of(login_required(conditional)).inner is conditional
 
     @pytest.mark.parametrize(
         "view",
@@ -184,7 +184,7 @@ class TestPlaces:
         ],
     )
     def test_what_it_cannot_go_below_is_hidden(self, view: Any) -> None:
-        assert place_of(view()).hidden is not None
+        assert position_of(view()).hidden is not None
 
     def test_objects_that_are_called_and_parts_of_functions_are_no_decorators(self) -> None:
         class Page:
@@ -195,7 +195,7 @@ class TestPlaces:
                 return checked.answer(request)
 
         for view in (Page(), Page().method, partial(checked.with_argument, shop="one")):
-            assert place_of(view).hidden is None
+            assert position_of(view).hidden is None
 
     def test_an_object_may_check_where_it_is_called(self) -> None:
         class Page:
@@ -203,7 +203,7 @@ class TestPlaces:
             def __call__(self, request: HttpRequest) -> HttpResponse:
                 return checked.answer(request)
 
-        assert place_of(Page()).slots
+        assert position_of(Page()).slots
 
 
 @pytest.mark.once

@@ -49,7 +49,7 @@ OPTIONAL = {
     "prometheus_client": {"contrib"},
     "psycopg": {"stores"},
     "rest_framework": {"adapters", "metadata", "reconciliation"},
-    "ninja": {"adapters"},
+    "ninja": {"compat"},
     "django_redis": {"stores", "checks"},
     "redis": {"stores"},
 }
