@@ -25,7 +25,7 @@ from .protocol.problems import Code
 from .protocol.record import State
 from .protocol.scope import short_digest
 from .signals import SIGNALS, Event, Outcome
-from .stores.database.ageing import let_time_pass
+from .stores.cache.store import backend_of
 from .stores.database.clock import StoreTime
 
 _MOMENT = timedelta(seconds=1)
@@ -158,7 +158,7 @@ def advance(by: timedelta, *, using: str | None = None) -> None:
         raise ValueError(f"Time passes forward: by must not be negative, it is {by!r}")
     settings = configuration()
     if settings.cache is not None:
-        let_time_pass(settings.cache, by)
+        backend_of(settings.cache).let_time_pass(by)
     if settings.policy.store is not Store.CACHE or using is not None:
         times = ("created_at", "completed_at", "expires_at")
         _change(_records(using), **{name: F(name) - by for name in times})

@@ -130,8 +130,10 @@ def test_a_missing_extra_is_named(start, package: str, module: str, extra: str) 
 
 
 def test_a_store_without_its_extra_names_it(start) -> None:
-    for store in ("backends.RedisBackend", "replay_cache.RedisReplayCache"):
+    backend = {"BACKEND": "django.core.cache.backends.redis.RedisCache"}  # Django's own
+    caches = f"CACHES = {{'default': {backend}, 'redis': {backend}}}\n"
+    for store in ("store.backend_of", "replay_cache.replay_cache_of"):
         module, _, name = store.partition(".")
         use = f"from django_idempotency.stores.cache.{module} import {name}; {name}('redis')"
-        errors = start(f"{HIDE % 'django_redis'}{SETUP}; {use}", "")
+        errors = start(f"{HIDE % 'django_redis'}{SETUP}; {use}", caches)
         assert errors.endswith("pip install 'django-idempotency[redis]'.\n")

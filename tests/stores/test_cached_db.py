@@ -20,7 +20,8 @@ from django_idempotency.stores import breaker
 from django_idempotency.stores.base import Outage
 from django_idempotency.stores.cache import replay_cache as writer
 from django_idempotency.stores.cache.cached_database import CachedDatabaseStore
-from django_idempotency.stores.cache.replay_cache import RedisReplayCache, Writer, writer_of
+from django_idempotency.stores.cache.redis import RedisReplayCache
+from django_idempotency.stores.cache.replay_cache import Writer, writer_of
 from django_idempotency.stores.database.location import place_of_records
 from django_idempotency.stores.database.store import DatabaseStore
 from tests.conftest import Caller

@@ -14,8 +14,9 @@ from django.db import connections
 from django_idempotency.invalidation import forget_in_cache
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.envelope import record_name
+from django_idempotency.stores.cache.backends import EPOCH
 from django_idempotency.stores.cache.cached_database import forget_all
-from django_idempotency.stores.cache.replay_cache import EPOCH, writer_of
+from django_idempotency.stores.cache.replay_cache import writer_of
 from django_idempotency.stores.cache.store import CacheStore
 from django_idempotency.stores.database.location import is_shared, place_of, place_of_records
 from tests.conftest import Caller, in_thread

@@ -1,153 +1,137 @@
-"""Where single records are kept, and what is done to one at a time; how Redis does it."""
+"""What a cache server does for the stores: it keeps records, and copies of stored responses.
 
+:mod:`.redis` implements both protocols for Redis, :mod:`.local` for the memory of one process.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from secrets import token_hex
+from typing import Protocol
 
-from ...extras import require
 from ...protocol.record import Claim, State
-from . import scripts
+
+RECORD = "record"
+"""Kind of the names under which records are kept."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """A record as one step saw it, and as the step left it."""
+class CacheRecord:
+    """A record as one call left it.
+
+    :ivar holder: number of the lease's holder, among all who have held it
+    :ivar is_open: an attempt has not said how it ended
+    :ivar expires: seconds since the epoch
+    :ivar is_held: an attempt holds the lease
+    :ivar is_expired: the retention is over, and no attempt holds the lease
+    """
 
     id: int
     state: State
     attempt: int
     fingerprint: str
     response: bytes | None
-    is_held: bool = False
-    is_expired: bool = False
-    is_tombstone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A record that somebody only looked at.
-
-    :ivar is_open: an attempt has not said how it ended
-    :ivar expires: seconds since the epoch
-    """
-
-    cell: Cell
-    is_open: bool
-    expires: float
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A record that nobody else holds.
-
-    :ivar attempt: number of the attempt before us
-    :ivar holder: our number among all who have held the record
-    :ivar is_open: that attempt has not said how it ended
-    """
-
-    state: State
-    attempt: int
     holder: int
     is_open: bool
-    response: bytes | None
+    expires: float
+    is_held: bool
+    is_expired: bool
 
 
 class RecordBackend(Protocol):
-    """Each step is atomic. All may raise :class:`~.base.Outage`.
+    """Keeps records. Each call is atomic, and may raise :class:`~..base.Outage`.
 
-    :meth:`complete` and :meth:`release` do nothing, and return ``False``, unless the record is
-    claimed and its last attempt has the given number; :meth:`renew` unless this holder has it, or
-    nobody has and this attempt is the last one.
+    All calls take the ``name`` of the record in the cache and, if the record is known by then, its
+    ``record_id`` and the number of the ``attempt``.
     """
 
-    def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> Cell: ...
+    def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> CacheRecord:
+        """Return the record. Create it if there is none, or one that is past its tombstone.
 
-    def look(self, name: str) -> Seen | None: ...
+        An expired record that is returned is within its tombstone.
 
-    def take(self, name: str, record_id: int, lease: timedelta) -> Taken | None: ...
+        :param record_id: of a new record, which starts with attempt 1 and this lease
+        """
 
-    def start(
-        self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
-    ) -> int | None: ...
+    def look(self, name: str) -> CacheRecord | None:
+        """Return the record, and change nothing."""
 
-    def renew(
-        self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
-    ) -> bool: ...
+    def take(self, name: str, record_id: int, lease: timedelta) -> CacheRecord | None:
+        """Take over a lease that has lapsed; ``None`` if an attempt holds it.
 
-    def complete(
-        self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
-    ) -> bool: ...
-
-    def release(
-        self, name: str, record_id: int, attempt: int, holder: int, is_open: bool | None
-    ) -> bool: ...
-
-
-class RedisBackend:
-    """In Redis, by scripts.
-
-    :param alias: of a cache made by django-redis
-    """
-
-    def __init__(self, alias: str) -> None:
-        require("django_redis", "redis", 'The store "cache"')
-        from .redis import Redis
-
-        self._redis = Redis(alias)
-
-    def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> Cell:
-        times = (_milliseconds(each) for each in (lease, claim.retention, claim.tombstone))
-        about = (claim.fingerprint, claim.method, claim.path)
-        return _cell(self._redis.run(scripts.CLAIM, name, record_id, *times, *about))
-
-    def look(self, name: str) -> Seen | None:
-        found = self._redis.run(scripts.LOOK, name)
-        if not found:
-            return None
-        *cell, is_open, expires = found
-        return Seen(_cell(cell), is_open == b"1", int(expires) / 1000)
-
-    def take(self, name: str, record_id: int, lease: timedelta) -> Taken | None:
-        found = self._redis.run(scripts.TAKE, name, record_id, _milliseconds(lease), "")
-        state, attempt, holder, is_open, response = found
-        if state is None:
-            return None
-        return Taken(State(state.decode()), int(attempt), int(holder), is_open == b"1", response)
+        A completed record is returned as it is.
+        """
 
     def start(
         self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
     ) -> int | None:
-        ours = (record_id, attempt, holder, _milliseconds(lease))
-        return int(self._redis.run(scripts.START, name, *ours)) or None
+        """Start the next attempt and return its number; ``None`` if the lease is lost.
+
+        :param attempt: number of the attempt before
+        """
 
     def renew(self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta) -> bool:
-        ours = (record_id, attempt, holder, _milliseconds(lease))
-        return bool(self._redis.run(scripts.RENEW, name, *ours))
+        """Prolong the lease of its holder, or return a lapsed one to the last attempt."""
 
     def complete(
         self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
     ) -> bool:
-        ours = (record_id, attempt, response, _milliseconds(retention))
-        return bool(self._redis.run(scripts.COMPLETE, name, *ours, at_once=True))
+        """Store the response, if the record is claimed and this is its last attempt."""
 
     def release(
         self, name: str, record_id: int, attempt: int, holder: int, is_open: bool | None
     ) -> bool:
-        ours = (record_id, attempt, holder, "" if is_open is None else int(is_open))
-        return bool(self._redis.run(scripts.RELEASE, name, *ours, at_once=True))
+        """Let go of the lease, if the record is claimed and this is its last attempt.
+
+        :param is_open: ``None`` leaves it as it is
+        """
+
+    def let_time_pass(self, by: timedelta) -> None:
+        """Let every record expire earlier, and leave leases as they are. For tests."""
 
 
-def _cell(found: list[Any]) -> Cell:
-    found_id, state, attempt, fingerprint, response, *flags = found
-    return Cell(
-        int(found_id),
-        State(state.decode()),
-        int(attempt),
-        fingerprint.decode(),
-        response,
-        *(bool(flag) for flag in flags),
-    )
+EPOCH = "idempotency:epoch"
+"""Name of the epoch in the replay cache. It does not expire."""
+
+DELETED = b"-"
+"""The deletion marker: an operator has deleted the record, so no copy may be stored here."""
+
+DELETED_FOR = timedelta(hours=1)
+"""How long the marker stays: longer than a request that still wants to store a copy can take."""
+
+Entry = tuple[str, bytes, int]
+"""Name, value, and when it expires (milliseconds, by the cache's clock)."""
 
 
-def _milliseconds(duration: timedelta) -> int:
-    return duration // timedelta(milliseconds=1)
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Answer of the replay cache.
+
+    :ivar value: ``None`` if there is no entry
+    :ivar now: the cache's time in milliseconds
+    :ivar epoch: the current epoch
+    """
+
+    value: bytes | None
+    now: int
+    epoch: str
+
+
+class ReplayCache(Protocol):
+    """Keeps copies of stored responses. All calls may raise :class:`~..base.Outage`."""
+
+    def get(self, name: str) -> Lookup: ...
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Store entries whose names are free."""
+
+    def mark_deleted(self, names: Iterable[str]) -> None:
+        """Replace entries by deletion markers."""
+
+    def begin_epoch(self) -> None:
+        """Invalidate every entry of today, and every entry that is being made right now."""
+
+
+def new_epoch() -> bytes:
+    # Random rather than counted: after a loss, a counter would come back to where it was.
+    return token_hex(16).encode()

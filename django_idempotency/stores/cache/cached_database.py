@@ -1,10 +1,9 @@
 """Records in the database, completed ones also in a cache: a replay found there costs no SQL.
 
-The database decides. A completed record does not change, so as long as the database forgets
-nothing a copy can only be missing: by eviction, by an outage, or because an operator deleted the
-record. A database that was restored, or failed over to a replica that lacked the last commits, has
-forgotten records whose copies are still there: then :func:`forget_all` makes the copies forgotten,
-too (I17).
+The database decides. A completed record does not change, so as long as the database loses nothing
+a copy can only be missing: by eviction, by an outage, or because an operator deleted the record. A
+database that was restored, or failed over to a replica that lacked the last commits, has lost
+records whose copies are still in the cache: :func:`forget_all` invalidates them, too (I17).
 """
 
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from ..base import Outage
 from ..database.clock import StoreTime
 from ..database.location import place_of_records
 from ..database.store import DatabaseStore
-from .replay_cache import BURIED, replay_cache_of, writer_of
+from .backends import DELETED
+from .replay_cache import replay_cache_of, writer_of
 
 MARGIN = 1000
-"""An entry ends this fraction earlier than its record: clocks do not run alike."""
+"""An entry expires earlier than its record, by one part in so many: clocks do not run alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class _Slot:
     """Where a copy belongs.
 
     :ivar name: in the cache
-    :ivar now: the cache's time when we looked (milliseconds)
-    :ivar epoch: of the cache, when we looked
+    :ivar now: the cache's time at the lookup, in milliseconds
+    :ivar epoch: of the cache at the lookup
     """
 
     name: str
@@ -68,7 +68,7 @@ class CachedDatabaseStore(DatabaseStore):
         except Outage:
             return None
         slot = _Slot(name, found.now, found.epoch)
-        if found.value != BURIED:
+        if found.value != DELETED:
             self._slot = slot
         remembered = found.value and unseal(self._secret, slot.sealed_to, found.value)
         if not remembered:
@@ -92,7 +92,7 @@ class CachedDatabaseStore(DatabaseStore):
     def _remember(self, record: Snapshot, response: StoredResponse, lifetime: timedelta) -> None:
         slot = self._slot
         if slot is None:
-            return  # the cache did not answer, or wants nothing there
+            return  # the cache did not answer, or holds a deletion marker
         value = seal(self._secret, slot.sealed_to, Remembered(record.fingerprint, response))
         expires = slot.now + lifetime // timedelta(milliseconds=1) * (MARGIN - 1) // MARGIN
         entry = (slot.name, value, expires)
@@ -107,9 +107,9 @@ class CachedDatabaseStore(DatabaseStore):
 
 
 def forget(cache: str, secret: bytes, using: str, scope: str, key: str) -> None:
-    """Remove a record from the cache, before it is deleted from the database.
+    """Remove the copy of a record, before the record is deleted from the database.
 
-    :param using: alias of the database it is deleted from
+    :param using: alias of that database
     :raises Outage: if the cache does not answer: then the record must not be deleted, because
         the cache would go on replaying it
     """
@@ -120,7 +120,7 @@ def forget(cache: str, secret: bytes, using: str, scope: str, key: str) -> None:
 
 
 def forget_all(cache: str) -> None:
-    """Let no copy be believed that was made so far, or is being made by a request that runs now.
+    """Invalidate every copy of today, and every copy that a running request is about to make.
 
     :raises Outage: if the cache does not answer
     """

@@ -1,6 +1,7 @@
-"""Records in one process's memory: for development and tests."""
+"""The memory of one process, for development and tests. Other processes see nothing of it."""
 
 import threading
+from collections.abc import Iterable
 from copy import copy
 from datetime import timedelta
 from time import time
@@ -10,9 +11,10 @@ from django.core.cache import caches
 from django.core.cache.backends.base import default_key_func
 from django.core.cache.backends.locmem import LocMemCache
 
+from ...protocol.envelope import prefix_of
 from ...protocol.record import Claim, State
 from ...threads import after_fork
-from .backends import Cell, Seen, Taken
+from .backends import DELETED, DELETED_FOR, EPOCH, RECORD, CacheRecord, Entry, Lookup, new_epoch
 
 
 def is_local(alias: str) -> bool:
@@ -20,10 +22,10 @@ def is_local(alias: str) -> bool:
     return isinstance(caches[alias], LocMemCache)
 
 
-def local_cache(alias: str) -> Any:
+def _local_cache(alias: str) -> Any:
     """Return a cache on the memory of ``alias`` that leaves its ``KEY_FUNCTION`` alone.
 
-    Why: see :meth:`.redis.Redis._key`.
+    Why: see :meth:`.redis.Redis.key`.
     """
     cache: Any = copy(caches[alias])
     cache.key_func = default_key_func
@@ -41,24 +43,27 @@ def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage doe
 
 after_fork(_forget)
 
-Known = dict[str, Any]
+Fields = dict[str, Any]
+"""A record, by the names of the fields that it has in Redis."""
 
 
 class LocalBackend:
-    """What :class:`~.cells.RedisBackend` does. Other processes see nothing of it.
+    """Keeps records.
 
     :param alias: of a cache with Django's local-memory backend
     """
 
     def __init__(self, alias: str) -> None:
-        self._cache = local_cache(alias)
+        self._cache = _local_cache(alias)
 
-    def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> Cell:
+    def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> CacheRecord:
         with _lock:
-            known: Known | None = self._cache.get(name)
-            found = known and _found(known, claim.tombstone)
-            if found and (not found.is_expired or found.is_tombstone):
-                return found
+            known: Fields | None = self._cache.get(name)
+            if known is not None:
+                found = _record(known)
+                is_tombstone = found.expires + claim.tombstone.total_seconds() > time()
+                if not found.is_expired or (is_tombstone and found.response is not None):
+                    return found
             new = {
                 "id": record_id,
                 "state": State.CLAIMED,
@@ -73,37 +78,29 @@ class LocalBackend:
                 "tombstone": claim.tombstone.total_seconds(),
             }
             self._keep(name, new)
-            return _found(new, claim.tombstone)
+            return _record(new)
 
-    def look(self, name: str) -> Seen | None:
-        known: Known | None = self._cache.get(name)
-        if known is None:
-            return None
-        return Seen(_found(known, timedelta(0)), known["is_open"], known["expires"])
+    def look(self, name: str) -> CacheRecord | None:
+        known: Fields | None = self._cache.get(name)
+        return None if known is None else _record(known)
 
-    def take(self, name: str, record_id: int, lease: timedelta) -> Taken | None:
+    def take(self, name: str, record_id: int, lease: timedelta) -> CacheRecord | None:
         with _lock:
-            known: Known | None = self._cache.get(name)
+            known: Fields | None = self._cache.get(name)
             if known is None or known["id"] != record_id or known["lease"] > time():
                 return None
             if known["state"] is State.CLAIMED:
                 number = known["holders"] + 1
                 known |= {"holders": number, "holder": number, "lease": _in(lease)}
                 self._keep(name, known)
-            return Taken(
-                known["state"],
-                known["attempt"],
-                known["holder"],
-                known["is_open"],
-                known["response"],
-            )
+            return _record(known)
 
     def start(
         self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
     ) -> int | None:
         with _lock:
-            known = self._claimed(name, record_id)
-            if known is None or (known["attempt"], known["holder"]) != (attempt, holder):
+            known = self._claimed(name, record_id, attempt)
+            if known is None or known["holder"] != holder:
                 return None
             number = attempt + 1
             self._keep(name, known | {"attempt": number, "is_open": True, "lease": _in(lease)})
@@ -123,20 +120,19 @@ class LocalBackend:
     def complete(
         self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
     ) -> bool:
-        done = {"state": State.COMPLETED, "response": response, "is_open": False}
+        done = {"state": State.COMPLETED, "response": response, "is_open": False, "lease": 0.0}
         with _lock:
-            known = self._claimed(name, record_id)
-            if known is None or known["attempt"] != attempt:
-                return False
-            self._keep(name, known | done | {"lease": 0.0, "expires": _in(retention)})
-            return True
+            known = self._claimed(name, record_id, attempt)
+            if known is not None:
+                self._keep(name, known | done | {"expires": _in(retention)})
+            return known is not None
 
     def release(
         self, name: str, record_id: int, attempt: int, holder: int, is_open: bool | None
     ) -> bool:
         with _lock:
-            known = self._claimed(name, record_id)
-            if known is None or known["attempt"] != attempt:
+            known = self._claimed(name, record_id, attempt)
+            if known is None:
                 return False
             if is_open is not None:
                 known |= {"is_open": is_open}
@@ -145,32 +141,66 @@ class LocalBackend:
             self._keep(name, known)
             return True
 
-    def _claimed(self, name: str, record_id: int) -> Known | None:
-        known: Known | None = self._cache.get(name)
-        is_it = known is not None and (known["id"], known["state"]) == (record_id, State.CLAIMED)
-        return known if is_it else None
+    def let_time_pass(self, by: timedelta) -> None:
+        prefix = prefix_of(RECORD)
+        start = self._cache.make_key(prefix)
+        for key in [each for each in self._cache._cache if each.startswith(start)]:
+            name = prefix + key.removeprefix(start)
+            known: Fields | None = self._cache.get(name)
+            if known is not None:
+                self._keep(name, known | {"expires": known["expires"] - by.total_seconds()})
 
-    def _keep(self, name: str, known: Known) -> None:
+    def _claimed(self, name: str, record_id: int, attempt: int | None = None) -> Fields | None:
+        """Return a record that is claimed, and by its last attempt if that is given."""
+        known: Fields | None = self._cache.get(name)
+        if known is None or (known["id"], known["state"]) != (record_id, State.CLAIMED):
+            return None
+        return known if attempt in {None, known["attempt"]} else None
+
+    def _keep(self, name: str, known: Fields) -> None:
         end = max(known["lease"], known["expires"]) + known["tombstone"]
         self._cache.set(name, known, end - time())
 
 
-def _found(known: Known, tombstone: timedelta) -> Cell:
-    now = time()
-    is_held = known["state"] is State.CLAIMED and known["lease"] > now
-    is_expired = not is_held and known["expires"] <= now
-    is_kept = known["expires"] + tombstone.total_seconds() > now and known["response"] is not None
-    return Cell(
+def _record(known: Fields) -> CacheRecord:
+    is_held = known["state"] is State.CLAIMED and known["lease"] > time()
+    return CacheRecord(
         known["id"],
         known["state"],
         known["attempt"],
         known["fingerprint"],
         known["response"],
+        known["holder"],
+        known["is_open"],
+        known["expires"],
         is_held,
-        is_expired,
-        is_expired and is_kept,
+        is_expired=not is_held and known["expires"] <= time(),
     )
 
 
 def _in(duration: timedelta) -> float:
     return time() + duration.total_seconds()
+
+
+class LocalReplayCache:
+    """Keeps copies.
+
+    :param alias: of a cache with Django's local-memory backend
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._cache = _local_cache(alias)
+
+    def get(self, name: str) -> Lookup:
+        epoch = self._cache.get_or_set(EPOCH, new_epoch, None)
+        return Lookup(self._cache.get(name), int(time() * 1000), epoch.decode())
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        for name, value, expires in entries:
+            self._cache.add(name, value, expires / 1000 - time())
+
+    def mark_deleted(self, names: Iterable[str]) -> None:
+        self._cache.set_many(dict.fromkeys(names, DELETED), DELETED_FOR.total_seconds())
+
+    def begin_epoch(self) -> None:
+        self._cache.set(EPOCH, new_epoch(), None)

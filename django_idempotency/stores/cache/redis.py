@@ -1,4 +1,4 @@
-"""Redis, as django-redis connects to it: the primary, asked in single round trips."""
+"""Redis, as django-redis connects to it: the primary, and one round trip per call."""
 
 import logging
 import re
@@ -12,8 +12,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError, ResponseError
 
+from ...protocol.envelope import prefix_of
+from ...protocol.record import Claim, State
 from ..base import Outage, Unusable
 from ..breaker import breaker_of
+from . import scripts
+from .backends import DELETED, DELETED_FOR, EPOCH, RECORD, CacheRecord, Entry, Lookup, new_epoch
 
 logger = logging.getLogger("django_idempotency")
 
@@ -38,104 +42,46 @@ class Redis:
         self._breaker = breaker_of(f'Redis (cache "{alias}")')
 
     def run(self, script: str, name: str, *arguments: Any, at_once: bool = False) -> Any:
-        """Run a script on one key, atomically: always one round trip.
+        """Run a script on one key, atomically.
 
-        The text is sent each time: EVALSHA would need a second trip after each restart.
+        Each call sends the text: EVALSHA would need a second round trip after each restart.
 
-        :param at_once: ask also while the server is known not to answer: what is to be said is lost
-            otherwise
-        :raises Outage: if there is no answer, or an error
-        :raises Unusable: if what is under the name is not ours; other names are not concerned
+        :param at_once: ask even while the circuit breaker is open, because the message would
+            otherwise be lost
+        :raises Outage: if Redis does not answer, or answers with an error
+        :raises Unusable: if another program has written the key; other keys are not concerned
         """
-        key = self._key(name)
-        try:
-            return self._ask(lambda client: client.eval(script, 1, key, *arguments), at_once)
-        except Unusable as error:
-            logger.error("%s. Delete the key %s there, which is not ours", error, key)
-            raise
+        key = self.key(name)
+        return self._ask(lambda client: client.eval(script, 1, key, *arguments), at_once, key)
 
-    def read(self, script: str, name: str, *others: str) -> list[Any]:
-        """Run a script that reads one key, and read others after it: one round trip in all.
+    def send(self, fill: Callable[[Any], object]) -> list[Any]:
+        """Run several commands in one round trip.
 
         Each command has one key: the keys of a script would have to be in one slot of a cluster.
 
-        :return: what the script returned, and the values of the others
-        :raises Outage: if there is no answer, or an error
-        :raises Unusable: if what is under a name is not ours
+        :param fill: adds the commands to a pipeline
+        :raises Outage: if Redis does not answer, or answers with an error
+        :raises Unusable: if another program has written one of the keys
         """
 
-        def send(client: Any) -> Any:
+        def execute(client: Any) -> list[Any]:
             pipeline = client.pipeline(transaction=False)
-            pipeline.eval(script, 1, self._key(name))
-            for other in others:
-                pipeline.get(self._key(other))
-            return pipeline.execute()
+            fill(pipeline)
+            return list(pipeline.execute())
 
-        try:
-            return list(self._ask(send))
-        except Unusable as error:
-            logger.error("%s. Delete the key there, which is not ours", error)
-            raise
+        return self._ask(execute)
 
-    def add(self, entries: Iterable[tuple[str, bytes, int]]) -> None:
-        """Set what is absent, all in one round trip.
+    def key(self, name: str) -> str:
+        """Return the key of a name, by Django's own function, whatever ``KEY_FUNCTION`` says.
 
-        :param entries: name, value, and when it expires (milliseconds of Redis's clock)
-        :raises Outage: if there is no answer, or an error
+        Such a function may ask the thread for its tenant. The threads that write copies and renew
+        leases have none, and neither has the shell in which an operator deletes a record; and
+        names tell the places of records apart by themselves.
         """
+        cache = caches[self._alias]
+        return default_key_func(name, cache.key_prefix, cache.version)
 
-        def send(client: Any) -> None:
-            pipeline = client.pipeline(transaction=False)
-            for name, value, expires in entries:
-                pipeline.set(self._key(name), value, pxat=expires, nx=True)
-            pipeline.execute()
-
-        self._ask(send)
-
-    def set(self, names: Iterable[str], value: bytes, lifetime: timedelta) -> None:
-        """Set a value under each name, whatever was there.
-
-        :raises Outage: if there is no answer, or an error
-        """
-
-        def send(client: Any) -> None:
-            pipeline = client.pipeline(transaction=False)
-            for name in names:
-                pipeline.set(self._key(name), value, px=lifetime)
-            pipeline.execute()
-
-        self._ask(send)
-
-    def set_forever(self, name: str, value: bytes, if_absent: bool = False) -> bytes:
-        """Set a value that does not expire, and return what is there now.
-
-        :param if_absent: leave alone what is there
-        :raises Outage: if there is no answer, or an error
-        """
-
-        def send(client: Any) -> bytes:
-            pipeline = client.pipeline(transaction=False)
-            pipeline.set(self._key(name), value, nx=if_absent)
-            pipeline.get(self._key(name))
-            return bytes(pipeline.execute()[-1] or b"")
-
-        return self._ask(send)
-
-    def _ask(self, question: Callable[[Any], Answer], at_once: bool = False) -> Answer:
-        ticket = self._breaker.ticket if at_once else self._breaker.enter()
-        try:
-            answer = question(self._client())
-        except (RedisError, OSError) as error:
-            text = f'Redis (cache "{self._alias}"): {error}'
-            if _is_about_one_key(error):
-                self._breaker.answered(ticket)
-                raise Unusable(text) from error
-            self._breaker.failed(error)
-            raise Outage(text) from error
-        self._breaker.answered(ticket)
-        return answer
-
-    def _client(self) -> Any:
+    def client(self) -> Any:
         # To write: a replica might not know yet what was decided.
         try:
             return get_redis_connection(self._alias, write=True)
@@ -145,15 +91,22 @@ class Redis:
                 '"django_redis.cache.RedisCache".'
             ) from error
 
-    def _key(self, name: str) -> str:
-        """Django's own function of prefix, version and name, whatever ``KEY_FUNCTION`` says.
-
-        Such a function may ask the thread for its tenant. The threads that write copies and renew
-        leases have none, and neither has the shell in which an operator deletes a record; and
-        names tell the places of records apart by themselves.
-        """
-        cache = caches[self._alias]
-        return default_key_func(name, cache.key_prefix, cache.version)
+    def _ask(
+        self, question: Callable[[Any], Answer], at_once: bool = False, key: str = ""
+    ) -> Answer:
+        ticket = self._breaker.ticket if at_once else self._breaker.enter()
+        try:
+            answer = question(self.client())
+        except (RedisError, OSError) as error:
+            text = f'Redis (cache "{self._alias}"): {error}'
+            if _is_about_one_key(error):
+                self._breaker.answered(ticket)
+                logger.error("%s. Delete the key %s: another program has written it", text, key)
+                raise Unusable(text) from error
+            self._breaker.failed(error)
+            raise Outage(text) from error
+        self._breaker.answered(ticket)
+        return answer
 
 
 def _is_about_one_key(error: Exception) -> bool:
@@ -161,3 +114,120 @@ def _is_about_one_key(error: Exception) -> bool:
     if type(error) is not ResponseError or _WHOLE_SERVER.search(str(error)):
         return False
     return _ONE_KEY.search(str(error)) is not None
+
+
+class RedisBackend:
+    """Keeps records in Redis, by scripts.
+
+    :param alias: of a cache made by django-redis
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._redis = Redis(alias)
+
+    def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> CacheRecord:
+        times = (_milliseconds(each) for each in (lease, claim.retention, claim.tombstone))
+        about = (claim.fingerprint, claim.method, claim.path)
+        return _record(self._redis.run(scripts.CLAIM, name, record_id, *times, *about))
+
+    def look(self, name: str) -> CacheRecord | None:
+        found = self._redis.run(scripts.LOOK, name)
+        return _record(found) if found else None
+
+    def take(self, name: str, record_id: int, lease: timedelta) -> CacheRecord | None:
+        found = self._redis.run(scripts.TAKE, name, record_id, _milliseconds(lease))
+        return _record(found) if found else None
+
+    def start(
+        self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
+    ) -> int | None:
+        ours = (record_id, attempt, holder, _milliseconds(lease))
+        return int(self._redis.run(scripts.START, name, *ours)) or None
+
+    def renew(self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta) -> bool:
+        ours = (record_id, attempt, holder, _milliseconds(lease))
+        return bool(self._redis.run(scripts.RENEW, name, *ours))
+
+    def complete(
+        self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
+    ) -> bool:
+        ours = (record_id, attempt, response, _milliseconds(retention))
+        return bool(self._redis.run(scripts.COMPLETE, name, *ours, at_once=True))
+
+    def release(
+        self, name: str, record_id: int, attempt: int, holder: int, is_open: bool | None
+    ) -> bool:
+        ours = (record_id, attempt, holder, "" if is_open is None else int(is_open))
+        return bool(self._redis.run(scripts.RELEASE, name, *ours, at_once=True))
+
+    def let_time_pass(self, by: timedelta) -> None:
+        client = self._redis.client()
+        start = re.sub(r"([*?\[\]\\])", r"\\\1", self._redis.key(prefix_of(RECORD)))
+        for key in list(client.scan_iter(f"{start}*")):
+            client.eval(scripts.AGE, 1, key, _milliseconds(by))
+
+
+def _record(found: list[Any]) -> CacheRecord:
+    """Build a record from the reply of a script."""
+    record_id, state, attempt, fingerprint, response, holder, is_open, expires, *flags = found
+    is_held, is_expired = map(bool, flags)
+    return CacheRecord(
+        int(record_id),
+        State(state.decode()),
+        int(attempt),
+        fingerprint.decode(),
+        response,
+        int(holder),
+        is_open == b"1",
+        int(expires) / 1000,
+        is_held,
+        is_expired,
+    )
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)
+
+
+class RedisReplayCache:
+    """Keeps copies in Redis, where all processes share them.
+
+    :param alias: of a cache made by django-redis
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._redis = Redis(alias)
+
+    def get(self, name: str) -> Lookup:
+        key, epoch_key = self._redis.key(name), self._redis.key(EPOCH)
+        (value, now), epoch = self._redis.send(
+            lambda pipeline: pipeline.eval(scripts.GET, 1, key).get(epoch_key)
+        )
+        if epoch is None:
+            epoch = self._set_epoch(if_absent=True)
+        return Lookup(value, now, epoch.decode("ascii", "replace"))
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        def fill(pipeline: Any) -> None:
+            for name, value, expires in entries:
+                pipeline.set(self._redis.key(name), value, pxat=expires, nx=True)
+
+        self._redis.send(fill)
+
+    def mark_deleted(self, names: Iterable[str]) -> None:
+        def fill(pipeline: Any) -> None:
+            for name in names:
+                pipeline.set(self._redis.key(name), DELETED, px=DELETED_FOR)
+
+        self._redis.send(fill)
+
+    def begin_epoch(self) -> None:
+        self._set_epoch()
+
+    def _set_epoch(self, if_absent: bool = False) -> bytes:
+        """Return the epoch of now: of two processes that find none, one sets it."""
+        key = self._redis.key(EPOCH)
+        _, epoch = self._redis.send(
+            lambda pipeline: pipeline.set(key, new_epoch(), nx=if_absent).get(key)
+        )
+        return epoch or b""

@@ -1,8 +1,9 @@
 """Records in a cache alone: for views whose effects are not in the database.
 
-There is no lock that dies with its process, so a claim comes with a lease: who holds it renews it
-while its view runs, and whoever finds it lapsed may take the record over. The attempt's number is
-the fencing token: an attempt that was taken over can neither store nor release anything (I12).
+There is no lock that dies with its process, so a claim comes with a lease: its holder renews it
+while the view runs, and once it has lapsed another attempt may take the record over. The attempt's
+number is the fencing token: an attempt that was taken over can neither store nor release anything
+(I12).
 """
 
 from collections.abc import Iterator
@@ -10,20 +11,31 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from secrets import randbits
 
+from ...extras import require
 from ...protocol.envelope import Remembered, record_name, seal, unseal
 from ...protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
 from ...protocol.status import OperationStatus, operation_state
-from .backends import RecordBackend, RedisBackend
+from .backends import RECORD, CacheRecord, RecordBackend
 from .local import LocalBackend, is_local
 
-KIND = "record"
-"""Kind of the names in the cache."""
+
+def backend_of(alias: str) -> RecordBackend:
+    """Return the record backend of a cache.
+
+    :raises ModuleNotFoundError: if it needs django-redis, which is not installed
+    """
+    if is_local(alias):
+        return LocalBackend(alias)
+    require("django_redis", "redis", 'The store "cache"')
+    from .redis import RedisBackend
+
+    return RedisBackend(alias)
 
 
 class CacheStore:
     """The store that needs no database. For one request.
 
-    A record's id is random: it tells the record from others that had, or will have, its place.
+    A record's id is random: it tells the record from others that had, or will have, its name.
 
     :param cache: alias of the cache
     :param secret: key of the names and seals
@@ -41,65 +53,49 @@ class CacheStore:
         self._name = ""  # until the claim
 
     def recall(self, claim: Claim) -> Snapshot | None:
-        """A claim costs no more than a look."""
+        """Return nothing: a claim costs no more than a look."""
         return None
 
     def look(self, claim: Claim) -> Snapshot | None:
         """Return the record if there is one, and change nothing."""
-        self._name = self._name_of(claim.scope, claim.key)
-        seen = self._backend.look(self._name)
-        if seen is None:
-            return None
-        cell = seen.cell
-        response = self._response(cell.id, cell.fingerprint, cell.response)
-        return Snapshot(
-            cell.id, cell.state, cell.attempt, cell.fingerprint, cell.is_expired, response
-        )
+        found = self._look(claim.scope, claim.key)
+        return None if found is None else self._snapshot(found)
 
     def claim(self, claim: Claim) -> Snapshot | None:
         """Return the record, created if absent or expired; a fresh one is held already."""
         self._name = self._name_of(claim.scope, claim.key)
         new = randbits(63)
-        cell = self._backend.claim(self._name, new, claim, self.lease)
-        return Snapshot(
-            cell.id,
-            cell.state,
-            cell.attempt,
-            cell.fingerprint,
-            cell.is_expired,
-            self._response(cell.id, cell.fingerprint, cell.response),
-            is_tombstone=cell.is_tombstone,
-            fresh=cell.id == new,
-            held=cell.is_held,
+        found = self._backend.claim(self._name, new, claim, self.lease)
+        return replace(
+            self._snapshot(found),
+            is_tombstone=found.is_expired,
+            fresh=found.id == new,
+            held=found.is_held,
         )
 
     def look_up(self, scope: str, key: str) -> OperationStatus | None:
-        """Return what is known under a key of a scope; ``None`` if nothing is."""
-        self._name = self._name_of(scope, key)
-        seen = self._backend.look(self._name)
-        if seen is None:
+        """Return the status of the operation under a key of a scope; ``None`` if there is none."""
+        found = self._look(scope, key)
+        if found is None:
             return None
-        cell = seen.cell
-        response = self._response(cell.id, cell.fingerprint, cell.response)
+        response = self._snapshot(found).response
         return OperationStatus(
-            operation_state(cell.state, response, cell.is_held, cell.is_expired),
-            cell.state is State.CLAIMED and seen.is_open and not cell.is_held,
-            datetime.fromtimestamp(seen.expires, UTC),
+            operation_state(found.state, response, found.is_held, found.is_expired),
+            found.state is State.CLAIMED and found.is_open and not found.is_held,
+            datetime.fromtimestamp(found.expires, UTC),
             response=response,
         )
 
     def take(self, record: Snapshot) -> tuple[Snapshot, int, bool] | None:
-        """RecordLock a record that nobody holds; ``None`` if somebody does.
+        """Take over the lease of a record; ``None`` if an attempt holds it.
 
-        :return: the record, completed if it is that by now; our number among its holders; and
+        :return: the record, which may be completed by now; our number among its holders; and
             whether the attempt before us has not said how it ended
         """
-        taken = self._backend.take(self._name, record.id, self.lease)
-        if taken is None:
+        found = self._backend.take(self._name, record.id, self.lease)
+        if found is None:
             return None
-        response = self._response(record.id, record.fingerprint, taken.response)
-        now = Snapshot(record.id, taken.state, taken.attempt, record.fingerprint, False, response)
-        return now, taken.holder, taken.is_open
+        return replace(self._snapshot(found), expired=False), found.holder, found.is_open
 
     def start(self, record: Snapshot, holder: int) -> Snapshot | None:
         """Start an attempt under the next number; ``None`` if the lease was lost meanwhile.
@@ -110,54 +106,56 @@ class CacheStore:
         return None if attempt is None else replace(record, attempt=attempt)
 
     def renew(self, record: Snapshot, holder: int) -> bool:
-        """Prolong the lease, or take it back if nobody holds it and no attempt has started since;
-        ``False`` if that cannot be done."""
+        """Prolong the lease, or take it back if it has lapsed and no attempt has started since.
+
+        :return: whether this holder has it
+        """
         return self._backend.renew(*self._ours(record), holder, self.lease)
 
     def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
         remembered = Remembered(record.fingerprint, response)
-        value = seal(self._secret, self._incarnation(record.id), remembered)
+        value = seal(self._secret, self._sealed_to(record.id), remembered)
         return self._backend.complete(*self._ours(record), value, retention)
 
     def release(self, record: Snapshot, holder: int, is_open: bool | None) -> bool:
         """Let go of the lease; ``False`` if another attempt has started.
 
-        :param is_open: nobody knows what the attempt did; ``None`` if it has not started, and
+        :param is_open: the outcome of the attempt is unknown; ``None`` if it has not started, and
             leaves what is known of the one before
         """
         return self._backend.release(*self._ours(record), holder, is_open)
 
     def evict(self, record_id: int) -> bool:
-        """Say yes: an expired record is replaced by the claim that finds it."""
+        """Return ``True``: the claim that finds an expired record replaces it."""
         return True
 
     def purge(self, batch_size: int, older_than: timedelta = timedelta(0)) -> Iterator[int]:
-        """Nothing to do: the cache removes what has expired."""
+        """Remove nothing: the cache removes what has expired."""
         return iter(())
 
-    def _response(
-        self, record_id: int, fingerprint: str, sealed: bytes | None
-    ) -> StoredResponse | None:
-        """What this version cannot have sealed is unreadable: neither executed nor replayed."""
-        if sealed is None:
-            return None
-        remembered = unseal(self._secret, self._incarnation(record_id), sealed)
-        if remembered is None or remembered.fingerprint != fingerprint:
-            return StoredResponse(0, omitted=Omitted.UNREADABLE)
-        return remembered.response
+    def _look(self, scope: str, key: str) -> CacheRecord | None:
+        self._name = self._name_of(scope, key)
+        return self._backend.look(self._name)
+
+    def _snapshot(self, found: CacheRecord) -> Snapshot:
+        response = None
+        if found.response is not None:
+            remembered = unseal(self._secret, self._sealed_to(found.id), found.response)
+            if remembered is not None and remembered.fingerprint == found.fingerprint:
+                response = remembered.response
+            else:  # this version cannot have sealed it: neither execute nor replay
+                response = StoredResponse(0, omitted=Omitted.UNREADABLE)
+        return Snapshot(
+            found.id, found.state, found.attempt, found.fingerprint, found.is_expired, response
+        )
 
     def _ours(self, record: Snapshot) -> tuple[str, int, int]:
         return self._name, record.id, record.attempt
 
     def _name_of(self, scope: str, key: str) -> str:
-        return record_name(self._secret, self._place, scope, key, KIND)
+        return record_name(self._secret, self._place, scope, key, RECORD)
 
-    def _incarnation(self, record_id: int) -> str:
-        """What a response is sealed to: another record of the same name is another one."""
+    def _sealed_to(self, record_id: int) -> str:
+        """A response is good for one record: a later one of the same name is another."""
         return f"{self._name}/{record_id}"
-
-
-def backend_of(cache: str) -> RecordBackend:
-    """Return what keeps the records in a cache."""
-    return LocalBackend(cache) if is_local(cache) else RedisBackend(cache)
