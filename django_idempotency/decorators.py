@@ -18,6 +18,8 @@ from .conf.options import Options
 from .conf.policy import Policy
 from .guard.request_state import expect_key_in, in_state
 
+__all__ = ["idempotency_exempt", "idempotent"]
+
 NOT_HANDLERS = frozenset({"dispatch", "setup", "initial", "initialize_request"})
 """Methods of views in which permissions are checked."""
 

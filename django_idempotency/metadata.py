@@ -12,6 +12,8 @@ from .contract.endpoints import State, judge
 from .contract.facts import facts
 from .contract.routes import write_methods
 
+__all__ = ["IdempotencyMetadata", "IdempotencyMetadataMixin"]
+
 
 class IdempotencyMetadataMixin:
     """Adds ``idempotency`` to the metadata of a view: the policy of each guarded method.

@@ -30,6 +30,8 @@ from .guard.request_state import (
 from .http.body import keep_body
 from .threads import on_request_thread
 
+__all__ = ["IdempotencyMiddleware"]
+
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that need no guard (RFC 9110, section 9.2.1)."""
 

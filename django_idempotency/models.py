@@ -9,6 +9,8 @@ from .fields import ClaimedIndex, ExactCharField
 from .protocol.keys import MAX_KEY_LENGTH
 from .protocol.record import MAX_STEP_NAME_LENGTH, RESPONSE_VERSION, Omitted, State
 
+__all__ = ["IdempotencyRecord"]
+
 if not apps.is_installed("django_idempotency"):
     raise ImproperlyConfigured(
         "IdempotencyMiddleware or @idempotent is used, but the app is not installed: add "

@@ -23,6 +23,8 @@ from .http.problems import MEDIA_TYPE, document_of, link_of
 from .protocol.keys import KeyFormat, value_pattern
 from .protocol.problems import ERRORS, Code, Problem
 
+__all__ = ["DescribedOperations", "describe", "spectacular_hook"]
+
 Json = dict[str, Any]
 
 COMPONENT = "IdempotencyProblem"

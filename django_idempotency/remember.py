@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from .conf import values
 
+__all__ = ["do_not_remember", "never_replay_body", "remember", "remember_for"]
+
 Thing = TypeVar("Thing")
 
 _ATTRIBUTE = "_idempotency_memory"

@@ -21,6 +21,21 @@ from django.http import HttpRequest
 from .conf.policy import Policy
 from .protocol.scope import short_digest
 
+__all__ = [
+    "SIGNALS",
+    "Event",
+    "Outcome",
+    "conflict",
+    "connect",
+    "executed",
+    "failed_open",
+    "interrupted",
+    "mismatch",
+    "recovered",
+    "refused",
+    "replayed",
+]
+
 logger = logging.getLogger("django_idempotency")
 
 

@@ -28,6 +28,8 @@ from .signals import SIGNALS, Event, Outcome
 from .stores.cache.store import backend_of
 from .stores.database.clock import StoreTime
 
+__all__ = ["advance", "assert_idempotent", "crash", "expire", "lost_response"]
+
 _MOMENT = timedelta(seconds=1)
 
 

@@ -18,6 +18,8 @@ from .contract.export import guide_as_data
 from .contract.guide import Guide, guide_to
 from .contract.guide_html import guide_as_html
 
+__all__ = ["RetryGuideView"]
+
 HOUR = 3600
 
 

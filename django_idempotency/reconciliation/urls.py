@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from .views import OperationStatusView
+from .operation_status import OperationStatusView
 
 urlpatterns = [
     # A key may hold slashes.

@@ -18,7 +18,7 @@ from rest_framework.permissions import AllowAny
 
 from django_idempotency.conf.policy import PolicyError
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.reconciliation.views import OperationStatusView
+from django_idempotency.reconciliation import OperationStatusView
 from django_idempotency.stores.database import lookup
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop import effects, views

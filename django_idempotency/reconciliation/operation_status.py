@@ -1,4 +1,4 @@
-"""The endpoint."""
+"""The endpoint that tells a client what became of its operation."""
 
 import base64
 from collections.abc import Mapping
