@@ -35,8 +35,8 @@ from ..remember import NOTHING_SAID, memory_of
 from ..stores.base import Claims
 from ..stores.cache.cached_database import CachedDatabaseStore
 from ..stores.cache.store import CacheStore
-from ..stores.database.location import place_of
-from ..stores.database.step_log import Note, StepLog
+from ..stores.database.location import location_of
+from ..stores.database.step_log import ResumePayload, StepLog
 from ..stores.database.store import DatabaseStore
 
 
@@ -56,9 +56,9 @@ def store_of(policy: Policy, using: str, is_durable: bool = False) -> DatabaseSt
 def cache_store_of(policy: Policy) -> CacheStore:
     """Return the store of one request whose records are in a cache alone."""
     # Not where the database is: a failover must not make records forgotten that are elsewhere.
-    place = place_of(records_alias(policy))
+    location = location_of(records_alias(policy))
     return CacheStore(
-        cache_alias(policy), configuration().secret, policy.lease, (place.using, place.schema)
+        cache_alias(policy), configuration().secret, policy.lease, (location.using, location.schema)
     )
 
 
@@ -140,7 +140,7 @@ def record_of(policy: Policy, claim: Claim) -> Snapshot | None:
         store = cache_store_of(policy)
     else:
         store = store_of(policy, policy.using or router.db_for_write(IdempotencyRecord))
-    return store.recall(claim) or store.look(claim)
+    return store.cached(claim) or store.look(claim)
 
 
 def replay_of(policy: Policy, claim: Claim) -> Replay | None:
@@ -183,7 +183,7 @@ def _note_of(policy: Policy, claim: Claim, caller: Any) -> NoteOf:
     if handler is None:
         return nobody
 
-    def note_of(record: Snapshot) -> Note:
+    def note_of(record: Snapshot) -> ResumePayload:
         data = None if ask is None else ask(caller)
         return sealed(claim, record, dotted_path(handler), data)
 

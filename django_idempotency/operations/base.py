@@ -197,7 +197,7 @@ class Operation(ABC):
 
         :raises Outage: if the store is out of reach
         """
-        known = self._store.recall(self._claim)
+        known = self._store.cached(self._claim)
         if known is not None:
             match decide(known, self._claim.fingerprint):
                 case Replay() | Mismatch() as answer:

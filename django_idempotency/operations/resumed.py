@@ -8,14 +8,14 @@ from ..protocol.codecs import Unreadable
 from ..protocol.record import Claim, Snapshot, State
 from ..protocol.scope import derived_uuid
 from ..stores.base import Claims
-from ..stores.database.step_log import Note, StepLog
+from ..stores.database.step_log import ResumePayload, StepLog
 from .base import Begun
 from .errors import NotResumable
 from .non_atomic import NonAtomicOperation, Resolve
 from .row_lock import RecordLock
 
 
-def sealed(claim: Claim, record: Snapshot, handler: str, data: Any) -> Note:
+def sealed(claim: Claim, record: Snapshot, handler: str, data: Any) -> ResumePayload:
     """Return the note from which :class:`ResumedOperation` goes on.
 
     :param data: plain data
@@ -27,7 +27,7 @@ def sealed(claim: Claim, record: Snapshot, handler: str, data: Any) -> Note:
             f"resume_data returned {type(data).__name__} that is not plain data: use None, bool, "
             "numbers, text, lists, and dicts with text as keys. Nothing has run."
         )
-    return Note(handler, f"{_seal(claim, record, handler, text)}:{text}")
+    return ResumePayload(handler, f"{_seal(claim, record, handler, text)}:{text}")
 
 
 class ResumedOperation(NonAtomicOperation):
@@ -71,13 +71,13 @@ class ResumedOperation(NonAtomicOperation):
         self.data = self._opened(self._noted())
         return self._after_interruption()
 
-    def _noted(self) -> Note:
+    def _noted(self) -> ResumePayload:
         try:
-            return self._notes.note(self._record.id)
+            return self._notes.payload(self._record.id)
         except Unreadable as error:
             raise NotResumable(f"its data cannot be read: {error}") from error
 
-    def _opened(self, note: Note) -> Any:
+    def _opened(self, note: ResumePayload) -> Any:
         seal, _, text = note.text.partition(":")
         if note.handler != self._handler or seal != _seal(
             self._claim, self._record, note.handler, text

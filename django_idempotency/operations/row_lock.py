@@ -10,7 +10,7 @@ from django.db import Error
 
 from ..protocol.record import Snapshot, State, StoredResponse
 from ..stores.base import Busy
-from ..stores.database.step_log import NOBODY, Note, StepLog
+from ..stores.database.step_log import NO_PAYLOAD, ResumePayload, StepLog
 from ..stores.database.store import DatabaseStore
 from .base import IMPATIENT
 from .sessions import Session
@@ -67,13 +67,13 @@ class RecordLock(Protocol):
 
 logger = logging.getLogger("django_idempotency")
 
-NoteOf = Callable[[Snapshot], Note | None]
+NoteOf = Callable[[Snapshot], ResumePayload | None]
 """What to note when an attempt starts under a record; ``None`` leaves what is noted."""
 
 
-def nobody(record: Snapshot) -> Note:
+def nobody(record: Snapshot) -> ResumePayload:
     """Only a retry can go on."""
-    return NOBODY
+    return NO_PAYLOAD
 
 
 def keep(record: Snapshot) -> None:

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..protocol.record import Snapshot
 from ..stores.database.connections import OwnConnections, in_place_of_usual, own_connections
 from ..stores.database.file_locks import file_locks
-from ..stores.database.location import place_of
+from ..stores.database.location import location_of
 from ..stores.database.lock_timeout import never_ends
 from ..stores.database.store import DatabaseStore
 from .transaction import AttemptTransaction
@@ -62,7 +62,7 @@ class Session(ABC):
 
 
 class OwnSession(Session):
-    """A connection of its own, in the place where the request was when the session was made: a
+    """A connection of its own, at the location where the request was when the session was made: a
     view may leave another tenant behind, and a lock that it lost is still to be taken there.
 
     :param limit: at most so many in this process
@@ -71,7 +71,7 @@ class OwnSession(Session):
     def __init__(self, using: str, limit: int) -> None:
         super().__init__(using)
         self._limit = limit
-        self._place = place_of(using)
+        self._location = location_of(using)
         self._pool: OwnConnections = own_connections(using)
         self._connection: BaseDatabaseWrapper | None = None
         self._transaction: AttemptTransaction
@@ -87,7 +87,7 @@ class OwnSession(Session):
 
     def _open(self) -> None:
         if self._connection is None:
-            self._connection = self._pool.lend(self._limit, self._place)
+            self._connection = self._pool.lend(self._limit, self._location)
             with self.entered():
                 self._transaction = AttemptTransaction(self.using)
         self._begin()

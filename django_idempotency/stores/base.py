@@ -31,7 +31,7 @@ class Claims(Protocol):
     :meth:`claim` and :meth:`evict` may raise :class:`Busy`, and :meth:`claim` :class:`Outage`.
     """
 
-    def recall(self, claim: Claim) -> Snapshot | None:
+    def cached(self, claim: Claim) -> Snapshot | None:
         """Return the record if it is known to be completed, without asking who decides."""
 
     def look(self, claim: Claim) -> Snapshot | None:

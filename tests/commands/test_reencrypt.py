@@ -285,7 +285,7 @@ class TestOptions:
             raise OperationalError("gone away")
 
         use(NEW, OLD)
-        monkeypatch.setattr(command, "unsettled", fail)
+        monkeypatch.setattr(command, "pending_responses", fail)
         with pytest.raises(CommandError, match=r"gone away\. What was encrypted stays so"):
             reencrypt()
 

@@ -41,6 +41,7 @@ ALLOWED = {
     "docs/pitfalls.md": {"journal"},  # SQLite's
     "docs/tutorial.md": {"journal"},
     "django_idempotency/checks/databases.py": {"journal"},
+    "django_idempotency/stores/database/dialects/sqlite.py": {"journal"},
     "example_project/project/databases.py": {"journal"},
     "tests/checks/test_checks_databases.py": {"journal"},
     "tests/structure/test_packaging.py": {"journal"},

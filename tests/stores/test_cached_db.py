@@ -22,7 +22,7 @@ from django_idempotency.stores.cache import replay_cache as writer
 from django_idempotency.stores.cache.cached_database import CachedDatabaseStore
 from django_idempotency.stores.cache.redis import RedisReplayCache
 from django_idempotency.stores.cache.replay_cache import Writer, writer_of
-from django_idempotency.stores.database.location import place_of_records
+from django_idempotency.stores.database.location import location_of_records
 from django_idempotency.stores.database.store import DatabaseStore
 from tests.conftest import Caller
 from tests.shop.models import Order
@@ -50,7 +50,7 @@ def flush() -> None:
 
 
 def name_of(record: IdempotencyRecord) -> str:
-    place = place_of_records("default").parts
+    place = location_of_records("default").parts
     return record_name(configuration().secret, place, record.scope, record.key)
 
 
@@ -165,13 +165,13 @@ def test_an_evicted_entry_comes_back_with_the_next_replay(
 def test_what_was_not_stored_is_not_copied(redis: RedisServer, transactional_db: None) -> None:
     """I12: by an attempt that comes second."""
     store = CachedDatabaseStore("default", cache="redis", secret=b"secret")
-    assert store.recall(a_claim()) is None
+    assert store.cached(a_claim()) is None
     record = store.claim(a_claim())
     assert record is not None
     assert store.complete(record, CREATED, timedelta(hours=1))
     assert not store.complete(record, StoredResponse(404), timedelta(hours=1))
     flush()
-    found = store.recall(a_claim())
+    found = store.cached(a_claim())
     assert found is not None
     assert found.response == CREATED
 

@@ -18,7 +18,7 @@ from django_idempotency.stores.cache.backends import EPOCH
 from django_idempotency.stores.cache.cached_database import forget_all
 from django_idempotency.stores.cache.replay_cache import writer_of
 from django_idempotency.stores.cache.store import CacheStore
-from django_idempotency.stores.database.location import is_shared, place_of, place_of_records
+from django_idempotency.stores.database.location import is_shared, location_of, location_of_records
 from tests.conftest import Caller, in_thread
 from tests.shop.models import Order
 from tests.stores.contract import CREATED, a_claim
@@ -232,9 +232,9 @@ class TestPlaces:
     def test_an_alias_that_is_sent_elsewhere_is_another(
         self, setting: str, monkeypatch: Any
     ) -> None:
-        before = place_of("default")
+        before = location_of("default")
         monkeypatch.setitem(connections.settings["default"], setting, "another")
-        assert place_of("default") != before
+        assert location_of("default") != before
 
     def test_another_alias_of_the_database_forgets_what_it_deletes(
         self, redis: RedisServer, caller: Caller, monkeypatch: Any
@@ -244,9 +244,9 @@ class TestPlaces:
         monkeypatch.setitem(connections.settings, "direct", again)
         buy(caller)
         try:
-            place = place_of_records("direct")
-            assert place != place_of_records("default")
-            assert place_of_records("default") in place.namesakes()
+            location = location_of_records("direct")
+            assert location != location_of_records("default")
+            assert location_of_records("default") in location.namesakes()
             record = IdempotencyRecord.objects.get()
             forget_in_cache(record, "direct")  # as before it is deleted there
         finally:
@@ -264,10 +264,10 @@ class TestPlaces:
                 self.schema_name = name
 
         other: Any = Other()
-        place_of("default").enter(other)
+        location_of("default").enter(other)
         assert other.schema_name == "public"
         monkeypatch.setattr(connections["default"], "schema_name", "t1", raising=False)
-        place_of("default").enter(other)
+        location_of("default").enter(other)
         assert other.schema_name == "t1"
 
     @pytest.mark.parametrize(
@@ -289,5 +289,5 @@ class TestPlaces:
             setattr(settings, name, value)
         assert is_shared() is expected
         monkeypatch.setattr(connections["default"], "schema_name", "t1", raising=False)
-        assert place_of("default").schema == "t1"
-        assert place_of_records("default").schema == ("public" if expected else "t1")
+        assert location_of("default").schema == "t1"
+        assert location_of_records("default").schema == ("public" if expected else "t1")

@@ -16,7 +16,7 @@ from django_idempotency.contrib.replays.models import ReplayCount
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations.lease import renewer
 from django_idempotency.stores.cache.replay_cache import writer_of
-from django_idempotency.stores.database.location import place_of, place_of_records
+from django_idempotency.stores.database.location import location_of, location_of_records
 from tests.shop.models import Order
 
 SHOPS = ("t1", "t2")
@@ -205,10 +205,10 @@ def one_table_for_all_tenants_is_one_place(clients: Clients) -> None:
     """Where only the shared schema has it, a record is deleted from there."""
     apps = [app for app in SETTINGS.TENANT_APPS if app != "django_idempotency"]
     with settings(TENANT_APPS=apps), schema_context("t1"):
-        there = place_of_records("default")
-        assert place_of("default").schema == "t1"
+        there = location_of_records("default")
+        assert location_of("default").schema == "t1"
     with schema_context("public"):
-        assert there == place_of("default")
+        assert there == location_of("default")
 
 
 def forget_records() -> None:

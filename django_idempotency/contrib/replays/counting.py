@@ -8,7 +8,7 @@ from typing import Any
 from django.core import mail
 from django.db import connections
 
-from ...stores.database.location import Place, place_of
+from ...stores.database.location import Location, location_of
 from ...threads import Background
 from .models import ReplayCount
 
@@ -22,8 +22,8 @@ PATIENCE = 3
 
 
 class Counter(Background):
-    """Numbers that wait to be written, one for each place. A request adds to its own, and waits for
-    nothing.
+    """Numbers that wait to be written, one for each location. A request adds to its own, and does
+    not wait.
 
     Its thread lives for as long as something waits.
     """
@@ -32,9 +32,9 @@ class Counter(Background):
         super().__init__("idempotency-replays")
 
     def _forget(self) -> None:
-        self._waiting: Counts[Place] = Counts()
+        self._waiting: Counts[Location] = Counts()
         self._is_hurried = False
-        self._failing: set[Place] = set()
+        self._failing: set[Location] = set()
 
     @property
     def waiting(self) -> int:
@@ -43,9 +43,9 @@ class Counter(Background):
 
     def add(self) -> None:
         """Count one replay, where this thread is: the one that writes knows no tenant."""
-        place = place_of(ReplayCount.alias())
+        location = location_of(ReplayCount.alias())
         with self._changed:
-            self._waiting[place] += 1
+            self._waiting[location] += 1
             self._start()
 
     def flush(self, patience: float | None = None) -> None:
@@ -62,12 +62,12 @@ class Counter(Background):
         while self._is_running_on(self._write(self._collected())):
             pass
 
-    def _collected(self) -> "Counts[Place]":
+    def _collected(self) -> "Counts[Location]":
         with self._changed:
             self._changed.wait_for(lambda: self._is_hurried, INTERVAL)
             return self._waiting.copy()
 
-    def _write(self, waiting: "Counts[Place]") -> "Counts[Place]":
+    def _write(self, waiting: "Counts[Location]") -> "Counts[Location]":
         """Return what was written."""
         try:
             return Counts({at: number for at, number in waiting.items() if self._added(at, number)})
@@ -75,20 +75,20 @@ class Counter(Background):
             with suppress(Exception):  # its server may be gone, and the thread goes on
                 connections.close_all()  # those of this thread
 
-    def _added(self, place: Place, number: int) -> bool:
+    def _added(self, location: Location, number: int) -> bool:
         """No error is worth more than a line in the log."""
         try:
-            place.enter(connections[place.using])
-            ReplayCount.add(number, place.using)
+            location.enter(connections[location.using])
+            ReplayCount.add(number, location.using)
         except Exception as error:
-            if place not in self._failing:
+            if location not in self._failing:
                 logger.warning("Replays could not be counted, and wait: %s", error)
-            self._failing.add(place)
+            self._failing.add(location)
             return False
-        self._failing.discard(place)
+        self._failing.discard(location)
         return True
 
-    def _is_running_on(self, written: "Counts[Place]") -> bool:
+    def _is_running_on(self, written: "Counts[Location]") -> bool:
         with self._changed:
             self._waiting -= written  # which leaves out what is nothing
             if not self._waiting or (self._is_hurried and not written):

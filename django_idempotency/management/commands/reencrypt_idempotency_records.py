@@ -23,10 +23,10 @@ from ...protocol.record import StoredResponse
 from ...stores.base import Outage
 from ...stores.cache.cached_database import forget
 from ...stores.database.reencrypt import (
+    pending_responses,
+    pending_steps,
     reencrypt_responses,
     reencrypt_steps,
-    unsettled,
-    unsettled_steps,
 )
 from ..options import alias, number
 
@@ -81,12 +81,12 @@ class Command(BaseCommand):
 
     def _choose(self, unencrypted: bool) -> None:
         """Decide which responses and which steps stay as they are."""
-        self._settled = up_to_date(self._keyring) | (frozenset() if unencrypted else _UNENCRYPTED)
+        self._current = up_to_date(self._keyring) | (frozenset() if unencrypted else _UNENCRYPTED)
         self._steps = ("" if unencrypted else LOCKED, f"{LOCKED}{self._keyring.newest}:")
 
     def _left(self) -> int:
-        responses = unsettled(self._using, self._settled).count()
-        return responses + unsettled_steps(self._using, *self._steps).count()
+        responses = pending_responses(self._using, self._current).count()
+        return responses + pending_steps(self._using, *self._steps).count()
 
     def _count(self) -> str:
         return (
@@ -97,10 +97,10 @@ class Command(BaseCommand):
     def _run(self, size: int) -> str:
         self._done = self._batches = 0
         self._unreadable: Counter[str] = Counter()
-        using, settled = self._using, self._settled
-        self._follow(reencrypt_responses(using, self._recode, self._forget, settled, size))
+        using, current = self._using, self._current
+        self._follow(reencrypt_responses(using, self._reencrypt, self._forget, current, size))
         responses = self._done
-        self._follow(reencrypt_steps(using, self._recode_step, *self._steps, size))
+        self._follow(reencrypt_steps(using, self._reencrypt_step, *self._steps, size))
         summary = (
             f"Encrypted {responses} responses and {self._done - responses} steps in database "
             f'"{using}" under key {self._keyring.newest} (batches: {self._batches}; left because '
@@ -111,9 +111,9 @@ class Command(BaseCommand):
         return summary
 
     def _follow(self, batches: Iterator[int]) -> None:
-        for recoded in batches:
+        for rewritten in batches:
             self._batches += 1
-            self._done += recoded
+            self._done += rewritten
             self._show()
 
     def _lost(self) -> str:
@@ -125,14 +125,14 @@ class Command(BaseCommand):
         if settings.cache is not None:
             forget(settings.cache, settings.secret, self._using, scope, key)
 
-    def _recode(self, response: StoredResponse, scope: str, key: str) -> StoredResponse | None:
+    def _reencrypt(self, response: StoredResponse, scope: str, key: str) -> StoredResponse | None:
         try:
             return reencrypt(response, self._keyring, Owner(scope, key))
         except Unreadable as error:
             self._unreadable[error.codec or "of another version"] += 1
             return None
 
-    def _recode_step(self, result: str, record_id: int, position: int) -> str | None:
+    def _reencrypt_step(self, result: str, record_id: int, position: int) -> str | None:
         place = (record_id, position)
         try:
             return self._cipher.lock(self._cipher.open(result, *place), *place)

@@ -16,7 +16,7 @@ from ...protocol.envelope import Remembered, record_name, seal, unseal
 from ...protocol.record import Claim, Snapshot, State, StoredResponse
 from ..base import Outage
 from ..database.clock import StoreTime
-from ..database.location import place_of_records
+from ..database.location import location_of_records
 from ..database.store import DatabaseStore
 from .backends import DELETED
 from .replay_cache import replay_cache_of, writer_of
@@ -59,10 +59,10 @@ class CachedDatabaseStore(DatabaseStore):
         self._secret = secret
         self._slot: _Slot | None = None
 
-    def recall(self, claim: Claim) -> Snapshot | None:
+    def cached(self, claim: Claim) -> Snapshot | None:
         """Return the record if the cache knows that it is completed."""
-        place = place_of_records(self.using).parts
-        name = record_name(self._secret, place, claim.scope, claim.key)
+        location = location_of_records(self.using).parts
+        name = record_name(self._secret, location, claim.scope, claim.key)
         try:
             found = replay_cache_of(self._cache).get(name)
         except Outage:
@@ -113,9 +113,9 @@ def forget(cache: str, secret: bytes, using: str, scope: str, key: str) -> None:
     :raises Outage: if the cache does not answer: then the record must not be deleted, because
         the cache would go on replaying it
     """
-    places = place_of_records(using).namesakes()
+    locations = location_of_records(using).namesakes()
     replay_cache_of(cache).mark_deleted(
-        [record_name(secret, each.parts, scope, key) for each in places]
+        [record_name(secret, each.parts, scope, key) for each in locations]
     )
 
 

@@ -52,7 +52,7 @@ class CacheStore:
         self._backend = backend_of(cache)
         self._name = ""  # until the claim
 
-    def recall(self, claim: Claim) -> Snapshot | None:
+    def cached(self, claim: Claim) -> Snapshot | None:
         """Return nothing: a claim costs no more than a look."""
         return None
 

@@ -15,7 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ...threads import after_fork
 from ..base import Busy
-from .location import Place, place_of
+from .location import Location, location_of
 
 logger = logging.getLogger("django_idempotency")
 
@@ -39,11 +39,11 @@ class OwnConnections:
         self._idle: list[BaseDatabaseWrapper] = []
         self._lent = 0
 
-    def lend(self, limit: int, place: Place | None = None) -> BaseDatabaseWrapper:
+    def lend(self, limit: int, location: Location | None = None) -> BaseDatabaseWrapper:
         """Return a connection that works, and speaks for a tenant.
 
         :param limit: at most so many are lent at once in this process
-        :param place: names the tenant; that of this thread's usual connection, if none is given
+        :param location: names the tenant; that of this thread's usual connection, if none is given
         :raises Busy: if all of them are, or if the server takes no more connections
         """
         self.close_obsolete()
@@ -56,7 +56,7 @@ class OwnConnections:
             connection = connection or self._create()
             self._close_if_dead(connection)
             # Before it connects: the tenant decides what its first statements see.
-            (place or place_of(self._using)).enter(connection)
+            (location or location_of(self._using)).enter(connection)
             connection.ensure_connection()
         except BaseException as error:
             # Whatever it was: a place that is not given back is lost until the process ends.
@@ -128,7 +128,7 @@ def connections_of(kind: type[Kind], using: str) -> Kind:
 
     :param kind: what they are for: each kind has limits of its own
     """
-    name = (kind, using, place_of(using).database)
+    name = (kind, using, location_of(using).database)
     with _pools_lock:
         if name not in _pools:
             _pools[name] = kind(using)

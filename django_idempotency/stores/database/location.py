@@ -1,9 +1,9 @@
-"""Where records lie: in which database, and in which tenant's part of it.
+"""Where records are: in which database, and in which tenant's part of it.
 
-django-tenants and its relatives keep each tenant in a schema of PostgreSQL, and write the current
-one on the connection of the thread (``connection.schema_name``). Connections and threads that this
-package opens beside the request know nothing of that, so the place is read in the request's thread
-and taken along.
+django-tenants and similar packages keep each tenant in a schema of PostgreSQL, and write the
+current one on the connection of the thread (``connection.schema_name``). The connections and
+threads that this package opens beside the request do not have that attribute, so the location is
+read in the request's thread and passed on.
 """
 
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ TENANT = ("schema_name", "tenant", "include_public_schema")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """A database, as one thread saw it at one moment.
 
     :ivar using: alias of the database
@@ -39,11 +39,11 @@ class Place:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What tells this place from others, for names of what is kept elsewhere."""
+        """What tells this location from others, for names of what is kept elsewhere."""
         return (self.using, *self.database, self.schema)
 
     def enter(self, connection: BaseDatabaseWrapper) -> None:
-        """Let a connection to the same database speak for the tenant of this place."""
+        """Let a connection to the same database speak for the tenant of this location."""
         if not self.schema or _tenant_of(connection) == self._tenant:
             return
         there: Any = connection
@@ -54,8 +54,8 @@ class Place:
         else:
             there.set_tenant(tenant, *options)
 
-    def namesakes(self) -> "list[Place]":
-        """Return this place as it may be named by other aliases, of a pooler for example.
+    def namesakes(self) -> "list[Location]":
+        """Return this location as it may be named by other aliases, of a pooler for example.
 
         Too many do no harm: a name under which nothing lies may be forgotten, too.
         """
@@ -69,27 +69,27 @@ class Place:
         return [self, *(each for each in others if each != self)]
 
 
-def place_of(using: str) -> Place:
-    """Return the place of an alias as this thread sees it now. Asks the database nothing."""
+def location_of(using: str) -> Location:
+    """Return the location of an alias as this thread sees it now. Asks the database nothing."""
     connection = connections[using]
     tenant = _tenant_of(connection)
-    return Place(using, _database_of(connection.settings_dict), tenant[0] or "", tenant)
+    return Location(using, _database_of(connection.settings_dict), tenant[0] or "", tenant)
 
 
 def label_of(using: str) -> str:
-    """Return what log lines call the place of an alias."""
+    """Return what log lines call the location of an alias."""
     schema = getattr(connections[using], "schema_name", None)
     return f'Database "{using}", schema "{schema}"' if schema else f'Database "{using}"'
 
 
-def place_of_records(using: str) -> Place:
-    """Return the place of the table of records.
+def location_of_records(using: str) -> Location:
+    """Return the location of the table of records.
 
-    Where django-tenants keeps the table in the shared schema alone, that is one place for all
+    Where django-tenants keeps the table in the shared schema alone, that is one location for all
     tenants, whichever of them the thread serves.
     """
-    place = place_of(using)
-    return replace(place, schema=_public()) if place.schema and is_shared() else place
+    location = location_of(using)
+    return replace(location, schema=_public()) if location.schema and is_shared() else location
 
 
 def is_shared(label: str = IdempotencyRecord._meta.app_label) -> bool:

@@ -10,11 +10,11 @@ from ...protocol.record import Snapshot, State, StoredResponse
 from .rows import COLUMNS, columns, snapshot
 from .transactions import write_transaction
 
-Recode = Callable[[StoredResponse, str, str], StoredResponse | None]
+Reencrypt = Callable[[StoredResponse, str, str], StoredResponse | None]
 """Returns what to store instead, or ``None`` if a response cannot be read. It gets the scope and
 the key of the record, too."""
 
-RecodeText = Callable[[str, int, int], str | None]
+ReencryptText = Callable[[str, int, int], str | None]
 """The same for results of steps, with the record's id and the position of the step."""
 
 Forget = Callable[[str, str], None]
@@ -22,7 +22,7 @@ Forget = Callable[[str, str], None]
 
 
 def reencrypt_responses(
-    using: str, reencrypt: Recode, forget: Forget, settled: Collection[str], size: int
+    using: str, reencrypt: Reencrypt, forget: Forget, current: Collection[str], size: int
 ) -> Iterator[int]:
     """Write stored responses down anew; one transaction per batch.
 
@@ -30,48 +30,48 @@ def reencrypt_responses(
     is written replaces what was read, and nothing else. Whatever is stopped can be run again.
 
     :param forget: called before a response is replaced: copies of it must not outlive its key
-    :param settled: codecs of responses that stay as they are
+    :param current: codecs of responses that stay as they are
     :param size: records per transaction
     :return: how many it wrote, batch by batch
     """
     # For a list of keys InnoDB locks ranges, with living records in them; single keys it finds.
     step = 1 if connections[using].vendor == "mysql" else size
     last = 0
-    while page := list(_page(using, settled, last)[:size]):
+    while page := list(_page(using, current, last)[:size]):
         with write_transaction(using):
             groups = [page[start : start + step] for start in range(0, len(page), step)]
-            recoded = sum(
-                _recode_group(using, reencrypt, forget, settled, group) for group in groups
+            rewritten = sum(
+                _reencrypt_group(using, reencrypt, forget, current, group) for group in groups
             )
-        yield recoded
+        yield rewritten
         last = page[-1]
 
 
-def unsettled(using: str, settled: Collection[str]) -> QuerySet[IdempotencyRecord]:
+def pending_responses(using: str, current: Collection[str]) -> QuerySet[IdempotencyRecord]:
     """Return the records whose stored responses are to be written down anew."""
     records = IdempotencyRecord._base_manager.using(using)
     stored = records.filter(state=State.COMPLETED, response_omitted="")
-    return stored.exclude(response_codec__in=settled)
+    return stored.exclude(response_codec__in=current)
 
 
-def _page(using: str, settled: Collection[str], last: int) -> QuerySet[IdempotencyRecord, int]:
-    ahead = unsettled(using, settled).filter(pk__gt=last).order_by("pk")
+def _page(using: str, current: Collection[str], last: int) -> QuerySet[IdempotencyRecord, int]:
+    ahead = pending_responses(using, current).filter(pk__gt=last).order_by("pk")
     return ahead.values_list("pk", flat=True)
 
 
-def _recode_group(
-    using: str, reencrypt: Recode, forget: Forget, settled: Collection[str], ids: list[int]
+def _reencrypt_group(
+    using: str, reencrypt: Reencrypt, forget: Forget, current: Collection[str], ids: list[int]
 ) -> int:
     wanted = {"pk": ids[0]} if len(ids) == 1 else {"pk__in": ids}
-    locked = unsettled(using, settled).filter(**wanted).select_for_update(skip_locked=True)
-    recoded = 0
+    locked = pending_responses(using, current).filter(**wanted).select_for_update(skip_locked=True)
+    rewritten = 0
     for scope, key, *row in list(locked.values_list("scope", "key", *COLUMNS)):
         record = snapshot((*row, False, False, False))
         fresh = None if record.response is None else reencrypt(record.response, scope, key)
         if fresh is not None:
             forget(scope, key)
-            recoded += _rewrite(using, record, fresh)
-    return recoded
+            rewritten += _rewrite(using, record, fresh)
+    return rewritten
 
 
 def _rewrite(using: str, record: Snapshot, fresh: StoredResponse) -> int:
@@ -80,31 +80,31 @@ def _rewrite(using: str, record: Snapshot, fresh: StoredResponse) -> int:
 
 
 def reencrypt_steps(
-    using: str, reencrypt: RecodeText, prefix: str, settled: str, size: int
+    using: str, reencrypt: ReencryptText, prefix: str, current: str, size: int
 ) -> Iterator[int]:
     """Write results of steps down anew, in the same way.
 
     :param prefix: only results that begin so
-    :param settled: but not those that begin so
+    :param current: but not those that begin so
     """
-    steps = unsettled_steps(using, prefix, settled)
+    steps = pending_steps(using, prefix, current)
     last = 0
     while page := list(
         steps.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:size]
     ):
         with write_transaction(using):
-            recoded = sum(_recode_step(steps, reencrypt, pk) for pk in page)
-        yield recoded
+            rewritten = sum(_reencrypt_step(steps, reencrypt, pk) for pk in page)
+        yield rewritten
         last = page[-1]
 
 
-def unsettled_steps(using: str, prefix: str, settled: str) -> QuerySet[IdempotencyStep]:
+def pending_steps(using: str, prefix: str, current: str) -> QuerySet[IdempotencyStep]:
     """Return the steps whose results are to be written down anew."""
     steps = IdempotencyStep._base_manager.using(using).filter(result__startswith=prefix)
-    return steps.exclude(result="").exclude(result__startswith=settled)
+    return steps.exclude(result="").exclude(result__startswith=current)
 
 
-def _recode_step(steps: QuerySet[IdempotencyStep], reencrypt: RecodeText, pk: int) -> int:
+def _reencrypt_step(steps: QuerySet[IdempotencyStep], reencrypt: ReencryptText, pk: int) -> int:
     row = steps.filter(pk=pk)
     locked = row.select_for_update(skip_locked=True)
     found = list(locked.values_list("result", "record_id", "position"))

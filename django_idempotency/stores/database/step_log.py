@@ -21,10 +21,10 @@ PLAIN = Cipher()
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """What an attempt leaves for somebody who may have to finish its operation.
+class ResumePayload:
+    """What an attempt stores so that a handler can finish its operation.
 
-    :param handler: name of who can; empty if nobody can
+    :param handler: name of the handler; empty if there is none
     :param text: what that handler needs
     """
 
@@ -32,7 +32,7 @@ class Note:
     text: str = field(default="", repr=False)
 
 
-NOBODY = Note()
+NO_PAYLOAD = ResumePayload()
 
 
 class StepLog:
@@ -41,7 +41,7 @@ class StepLog:
     Beside, not in them: whoever holds a record has locked its row for as long as the view runs.
 
     :param using: alias of the database
-    :param vault: encrypts the results of steps
+    :param cipher: encrypts the results of steps
     """
 
     def __init__(self, using: str, cipher: Cipher = PLAIN) -> None:
@@ -65,36 +65,38 @@ class StepLog:
         beginning = self._beginning(record_id).select_for_update(skip_locked=True)
         return bool(list(beginning.values_list("pk", flat=True)))
 
-    def start(self, record_id: int, attempt: int, note: Note | None = NOBODY) -> bool:
-        """Note that an attempt starts; ``False`` if a later one has, or if a step of an earlier
+    def start(
+        self, record_id: int, attempt: int, payload: ResumePayload | None = NO_PAYLOAD
+    ) -> bool:
+        """Store that an attempt starts; ``False`` if a later one has, or if a step of an earlier
         one is being written at this moment.
 
-        :param note: committed with that; ``None`` leaves the note of the attempt before
+        :param payload: committed with that; ``None`` leaves the payload of the attempt before
         :raises NoKeys: if it is to be encrypted and cannot be
         """
-        noted = {} if note is None else self._written(record_id, note)
+        given = {} if payload is None else self._written(record_id, payload)
         try:
             with contention_is_busy(), write_transaction(self.using):
                 known = self._beginning(record_id).values_list("pk", flat=True).first()
                 if known is not None:
-                    return self._restart(known, attempt, noted)
+                    return self._restart(known, attempt, given)
                 place = {"record_id": record_id, "position": BEGINNING, "attempt": attempt}
-                self._rows().create(**place, started_at=StoreTime(), **noted)
+                self._rows().create(**place, started_at=StoreTime(), **given)
                 return True
         except IntegrityError:
             return False
 
-    def note(self, record_id: int) -> Note:
-        """Return what the last attempt has left.
+    def payload(self, record_id: int) -> ResumePayload:
+        """Return what the last attempt has stored for a handler.
 
         :raises Unreadable: if it is encrypted and its key is lost
         """
         for handler, text in self._beginning(record_id).values_list("name", "result"):
-            return Note(handler, self._cipher.open(text, record_id, BEGINNING))
-        return NOBODY
+            return ResumePayload(handler, self._cipher.open(text, record_id, BEGINNING))
+        return NO_PAYLOAD
 
     def end(self, record_id: int, attempt: int) -> None:
-        """Note that an attempt ended without a result, and has no effect that is not noted."""
+        """Store that an attempt ended without a result and without effects outside of its steps."""
         self._beginning(record_id).filter(attempt=attempt).update(finished_at=StoreTime())
 
     def fence(self, record_id: int, attempt: int) -> datetime | None:
@@ -144,20 +146,20 @@ class StepLog:
         for pk in list(orphans.values_list("pk", flat=True)):
             self._rows().filter(pk=pk).delete()
 
-    def _restart(self, pk: int, attempt: int, noted: dict[str, str]) -> bool:
+    def _restart(self, pk: int, attempt: int, given: dict[str, str]) -> bool:
         # By primary key, and without waiting, as records are locked.
         row = self._rows().filter(pk=pk)
         earlier = row.filter(attempt__lt=attempt).select_for_update(skip_locked=True)
         if not list(earlier.values_list("pk", flat=True)):
             return False
-        row.update(attempt=attempt, started_at=StoreTime(), finished_at=None, **noted)
+        row.update(attempt=attempt, started_at=StoreTime(), finished_at=None, **given)
         return True
 
-    def _written(self, record_id: int, note: Note) -> dict[str, str]:
-        if not note.handler:
+    def _written(self, record_id: int, payload: ResumePayload) -> dict[str, str]:
+        if not payload.handler:
             return {"name": "", "result": ""}
-        text = self._cipher.lock(note.text, record_id, BEGINNING)
-        return {"name": note.handler, "result": text}
+        text = self._cipher.lock(payload.text, record_id, BEGINNING)
+        return {"name": payload.handler, "result": text}
 
     def _done(self, record_id: int) -> QuerySet[IdempotencyStep]:
         done = self._rows().filter(record_id=record_id, position__gt=BEGINNING)

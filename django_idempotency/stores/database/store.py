@@ -104,7 +104,7 @@ class DatabaseStore:
         self._is_durable = is_durable
         self._may_be_lost = False
 
-    def recall(self, claim: Claim) -> Snapshot | None:
+    def cached(self, claim: Claim) -> Snapshot | None:
         """Only the database knows."""
         return None
 
