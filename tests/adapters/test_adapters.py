@@ -8,15 +8,14 @@ from django.db import connection
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller, request_of
 from tests.shop.models import Order
-from tests.support.adapters import every_adapter
-
-pytestmark = every_adapter
+from tests.support.adapters import every_adapter, every_mode
 
 
 def items() -> list[str]:
     return list(Order.objects.order_by("pk").values_list("item", flat=True))
 
 
+@every_mode
 def test_a_retry_replays_the_response_and_runs_nothing(adapter: str, caller: Caller) -> None:
     first = caller.post(adapter, {"item": "vm"})
     retry = caller.post(adapter, {"item": "vm"})
@@ -29,6 +28,7 @@ def test_a_retry_replays_the_response_and_runs_nothing(adapter: str, caller: Cal
     assert items() == ["vm"]
 
 
+@every_adapter
 def test_another_body_is_refused_and_the_original_still_replays(
     adapter: str, caller: Caller
 ) -> None:
@@ -44,6 +44,7 @@ def test_another_body_is_refused_and_the_original_still_replays(
     assert items() == ["vm"]
 
 
+@every_adapter
 def test_a_raised_404_replays_and_its_writes_are_rolled_back(adapter: str, caller: Caller) -> None:
     """I2."""
     first = caller.post(adapter, {"outcome": "raise 404"})
@@ -55,6 +56,7 @@ def test_a_raised_404_replays_and_its_writes_are_rolled_back(adapter: str, calle
     assert items() == []
 
 
+@every_adapter
 def test_a_returned_404_replays_and_its_writes_stay(adapter: str, caller: Caller) -> None:
     first = caller.post(adapter, {"outcome": "404"})
     retry = caller.post(adapter, {"outcome": "404"})
@@ -64,6 +66,7 @@ def test_a_returned_404_replays_and_its_writes_stay(adapter: str, caller: Caller
     assert items() == ["server"]
 
 
+@every_adapter
 def test_an_unhandled_exception_leaves_nothing_and_runs_again(adapter: str, caller: Caller) -> None:
     first = caller.post(adapter, {"outcome": "raise 500"})
     assert (first.status_code, items()) == (500, [])
@@ -73,6 +76,7 @@ def test_an_unhandled_exception_leaves_nothing_and_runs_again(adapter: str, call
     assert IdempotencyRecord.objects.get().state == "claimed"
 
 
+@every_adapter
 def test_server_errors_leave_nothing_and_run_again(adapter: str, caller: Caller) -> None:
     """I2."""
     for status in (500, 503):
@@ -84,6 +88,7 @@ def test_server_errors_leave_nothing_and_run_again(adapter: str, caller: Caller)
     assert items() == []
 
 
+@every_adapter
 def test_refusals_that_are_not_stored_keep_their_writes_and_run_again(
     adapter: str, caller: Caller
 ) -> None:
@@ -98,6 +103,7 @@ def test_refusals_that_are_not_stored_keep_their_writes_and_run_again(
     assert caller.post(adapter, {"outcome": "201"}, key="k-403").status_code == 422
 
 
+@every_adapter
 def test_a_raised_refusal_keeps_what_the_bare_view_would_keep(adapter: str, caller: Caller) -> None:
     """I2: everything, unless ``ATOMIC_REQUESTS`` undoes it."""
     for _ in range(2):
@@ -106,6 +112,7 @@ def test_a_raised_refusal_keeps_what_the_bare_view_would_keep(adapter: str, call
     assert items() == ([] if undone else ["server"] * 2)
 
 
+@every_adapter
 def test_without_a_key_nothing_is_guarded(adapter: str, caller: Caller) -> None:
     """I9."""
     for _ in range(2):
@@ -114,6 +121,7 @@ def test_without_a_key_nothing_is_guarded(adapter: str, caller: Caller) -> None:
     assert not IdempotencyRecord.objects.exists()
 
 
+@every_adapter
 def test_keys_of_different_callers_are_different(
     adapter: str, caller: Caller, stranger: Caller
 ) -> None:
@@ -122,6 +130,7 @@ def test_keys_of_different_callers_are_different(
     assert len(items()) == 2
 
 
+@every_adapter
 def test_the_view_sees_its_operation(adapter: str, caller: Caller, after_write: Any) -> None:
     def crash() -> None:
         raise KeyError

@@ -30,7 +30,7 @@ from tests.conftest import Caller
 from tests.shop import checked
 from tests.shop.models import Order
 from tests.shop.ninja_views import copy, create, post
-from tests.support.adapters import MIDDLEWARE
+from tests.support.adapters import MIDDLEWARE, each_once, usual_and_whole
 from tests.support.databases import DATABASE
 
 GUARDED_BY_MIDDLEWARE = [
@@ -51,14 +51,26 @@ ADAPTERS = [
     for path in paths
     if not (atomic_requests and "async" in path)
 ]
-if DATABASE != "sqlite":
-    FEW = ("/function/tested/", "/function/own/", "/class/method/", "/decorated/rest/")
-    ADAPTERS = [adapter for adapter in ADAPTERS if adapter[0] in FEW]
+FEW = ("/function/tested/", "/function/own/", "/class/method/", "/decorated/rest/")
+FEW_ADAPTERS = [adapter for adapter in ADAPTERS if adapter[0] in FEW]
+EACH_ADAPTER = each_once(ADAPTERS, lambda adapter: adapter[0])
+ONE_OF_FEW = each_once(FEW_ADAPTERS, lambda adapter: adapter[0])
 
 
-@pytest.fixture(
-    params=ADAPTERS, ids=lambda adapter: f"{adapter[0].strip('/')}-{adapter[1]}-{adapter[2]}"
-)
+def through(usual: list[Any], whole: list[Any]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "path",
+        usual_and_whole(usual, whole),
+        ids=lambda adapter: f"{adapter[0].strip('/')}-{adapter[1]}-{adapter[2]}",
+        indirect=True,
+    )
+
+
+few_adapters = through(ONE_OF_FEW, ADAPTERS if DATABASE == "sqlite" else FEW_ADAPTERS)
+every_adapter = through(EACH_ADAPTER, ADAPTERS) if DATABASE == "sqlite" else few_adapters
+
+
+@pytest.fixture
 def path(request: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, caller: Caller) -> str:
     path, middleware, atomic_requests = request.param
     settings.ROOT_URLCONF = "tests.shop.checked"
@@ -71,6 +83,7 @@ def path(request: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, caller: C
     return path
 
 
+@every_adapter
 def test_a_removed_permission_refuses_the_replay(path: str, caller: Caller) -> None:
     first = caller.post(path, {"item": "secret"})
     replay = caller.post(path, {"item": "secret"})
@@ -85,6 +98,7 @@ def test_a_removed_permission_refuses_the_replay(path: str, caller: Caller) -> N
     assert Order.objects.count() == 1
 
 
+@every_adapter
 def test_who_is_refused_claims_nothing(path: str, caller: Caller) -> None:
     caller.user.user_permissions.clear()
     assert caller.post(path).status_code in (302, 403)
@@ -92,6 +106,7 @@ def test_who_is_refused_claims_nothing(path: str, caller: Caller) -> None:
     assert not Order.objects.exists()
 
 
+@every_adapter
 def test_a_check_is_asked_once_per_request(path: str, caller: Caller) -> None:
     if "transaction-outside" in path:
         pytest.skip("the guard begins outside of the check, and has to ask it before")
@@ -101,6 +116,7 @@ def test_a_check_is_asked_once_per_request(path: str, caller: Caller) -> None:
     assert checked.asked == ["ada.lovelace"] * 2
 
 
+@few_adapters
 def test_a_changed_body_and_a_bad_key_are_refused_as_ever(path: str, caller: Caller) -> None:
     caller.post(path, {"item": "secret"})
     assert caller.post(path, {"item": "another"}).status_code == 422
@@ -108,6 +124,7 @@ def test_a_changed_body_and_a_bad_key_are_refused_as_ever(path: str, caller: Cal
     assert Order.objects.count() == 1
 
 
+@few_adapters
 def test_without_a_key_nothing_is_different(path: str, caller: Caller) -> None:
     statuses = [caller.post(path, key=key).status_code for key in (None, "k-1", None)]
     assert statuses == [201, 201, 201]

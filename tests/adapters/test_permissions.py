@@ -13,7 +13,7 @@ from django.urls import path
 from tests.conftest import Caller
 from tests.shop import views
 from tests.shop.models import Order
-from tests.support.adapters import DECORATED, MIDDLEWARE, PLAIN
+from tests.support.adapters import DECORATED, MIDDLEWARE, PLAIN, each_once, usual_and_whole
 
 REST = [path for path in PLAIN + DECORATED if "rest" in path or "view" in path or "action" in path]
 REST += ["/decorated-create/"]
@@ -51,9 +51,15 @@ def replayable(request: Any, settings: Any, caller: Caller, monkeypatch: Any) ->
     return str(path)
 
 
+REST_IN_BOTH_WAYS = [
+    (path, middleware)
+    for path in REST
+    for middleware in (True, False)
+    if middleware or path not in PLAIN
+]
 every_rest_adapter = pytest.mark.parametrize(
     "replayable",
-    [(path, True) for path in REST] + [(path, False) for path in REST if path not in PLAIN],
+    usual_and_whole(each_once(REST_IN_BOTH_WAYS, lambda each: each[0]), REST_IN_BOTH_WAYS),
     indirect=True,
 )
 

@@ -23,7 +23,7 @@ from tests.conftest import Caller
 from tests.shop.models import Order
 from tests.shop.ninja_views import copy, create, post, token
 from tests.shop.views import answer, rest_answer
-from tests.support.adapters import MIDDLEWARE
+from tests.support.adapters import MIDDLEWARE, each_once, usual_and_whole
 
 soon = idempotent(recheck="authentication")
 
@@ -145,13 +145,18 @@ ADAPTERS = [
 ]
 
 
-@pytest.fixture(
-    params=[(*adapter, atomic) for adapter in ADAPTERS for atomic in (False, True)], ids=str
-)
+CROSS = [
+    (*adapter, atomic_requests)
+    for adapter in ADAPTERS
+    for atomic_requests in (False, True)
+    # Django refuses ATOMIC_REQUESTS for async views.
+    if not (atomic_requests and "async" in adapter[0])
+]
+
+
+@pytest.fixture(params=usual_and_whole(each_once(CROSS, lambda each: each[0]), CROSS), ids=str)
 def path(request: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, caller: Caller) -> str:
     name, middleware, atomic_requests = request.param
-    if atomic_requests and "async" in name:
-        pytest.skip("Django refuses ATOMIC_REQUESTS for async views")
     settings.ROOT_URLCONF = __name__
     settings.IDEMPOTENCY = {"RECHECK": "authentication"} if name in PLAIN else {}
     if middleware:

@@ -22,26 +22,38 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.keys import InvalidKey, KeyFormat, parse_key
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop.models import Order
-from tests.support.adapters import MIDDLEWARE
+from tests.support.adapters import MIDDLEWARE, usual_and_whole
 
 PAGE = Path(__file__).parents[2] / "docs/ietf-draft.md"
 DOCUMENTATION = "https://api.example.com/docs/retries"
 UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 KEY = f'"{UUID}"'
+KEY_FORMATS = ("structured", "lenient")
 
 
-@pytest.fixture(params=["structured", "lenient"])
-def key_format(request: Any, settings: Any) -> str:
-    """The strict and the tolerant way to read the field."""
+@pytest.fixture(
+    params=usual_and_whole(
+        [("structured", "/function/"), ("lenient", "/rest/")],
+        [(key_format, view) for key_format in KEY_FORMATS for view in ("/function/", "/rest/")],
+    ),
+    ids="-".join,
+)
+def project(request: Any, settings: Any) -> tuple[str, str]:
+    """The strict and the tolerant way to read the field, and a plain view and a DRF view."""
     settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
-    use(settings, docs_url=DOCUMENTATION, key_format=request.param)
-    return str(request.param)
+    key_format, view = request.param
+    use(settings, docs_url=DOCUMENTATION, key_format=key_format)
+    return key_format, view
 
 
-@pytest.fixture(params=["/function/", "/rest/"])
-def view(request: Any, key_format: str) -> str:
-    """A plain view and a DRF view, under both ways to read the field."""
-    return str(request.param)
+@pytest.fixture
+def key_format(project: tuple[str, str]) -> str:
+    return project[0]
+
+
+@pytest.fixture
+def view(project: tuple[str, str]) -> str:
+    return project[1]
 
 
 def use(settings: Any, **policy: Any) -> None:

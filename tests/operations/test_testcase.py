@@ -139,6 +139,7 @@ class SessionBehindMiddleware(Promise, TestCase):
     middleware = True
 
 
+@pytest.mark.whole
 class SessionBehindMiddlewareInAtomicRequests(SessionBehindMiddleware):
     atomic_requests = True
 
@@ -171,6 +172,7 @@ class RestBehindDecorator(RestBehindMiddleware):
     middleware = False
 
 
+@pytest.mark.whole
 class RestBehindDecoratorInAtomicRequests(RestBehindDecorator):
     atomic_requests = True
 
@@ -194,6 +196,7 @@ class RestWithoutClient(Promise, APITestCase):
         return response.render() if hasattr(response, "render") else response
 
 
+@pytest.mark.whole
 class RestWithoutClientInAtomicRequests(RestWithoutClient):
     atomic_requests = True
 

@@ -1,6 +1,8 @@
 """Every way into the guard, as parameters."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -98,21 +100,25 @@ ASYNC_ADAPTERS = [
 ADAPTERS = [*SYNC_ADAPTERS, *ASYNC_ADAPTERS]
 
 FEW_ADAPTERS = [
-    Adapter(path, middleware, atomic_requests)
-    for atomic_requests in (False, True)
-    for path, middleware in (
-        ("/function/", True),
-        ("/rest/", True),
-        ("/decorated-function/", False),
-        ("/decorated-rest/", False),
-        ("/decorated-create/", False),
-    )
-] + [
-    Adapter("/function/", True, False, True),
+    Adapter("/function/", True, False),
+    Adapter("/function/", True, True),
+    Adapter("/rest/", True, False),
+    Adapter("/decorated-function/", False, False),
+    Adapter("/decorated-rest/", False, True),
+    Adapter("/decorated-create/", False, False),
     Adapter("/async-function/", True, False, True),
     Adapter("/async-decorated-rest/", False, False, True),
 ]
 """For tests that are about something else, but depend on where the guard stands."""
+
+MORE_ADAPTERS = [
+    Adapter("/rest/", True, True),
+    Adapter("/decorated-function/", False, True),
+    Adapter("/decorated-rest/", False, False),
+    Adapter("/decorated-create/", False, True),
+    Adapter("/function/", True, False, True),
+]
+"""What the few leave out of their cross with ``ATOMIC_REQUESTS``."""
 
 EFFECTS = [
     Adapter(f"/effects/{name}/", middleware, atomic_requests)
@@ -130,14 +136,37 @@ FEW_EFFECTS = [
 ]
 
 
-def _through(adapters: list[Adapter]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("adapter", adapters, ids=str, indirect=True)
+def usual_and_whole(usual: Iterable[Any], whole: Iterable[Any]) -> list[Any]:
+    """Return parameters; those that are not among the usual ones run with ``--whole`` only."""
+    usual = list(usual)
+    rest = [each for each in whole if each not in usual]
+    return [*usual, *(pytest.param(each, marks=pytest.mark.whole) for each in rest)]
 
+
+def each_once(cross: Iterable[Any], name: Callable[[Any], str]) -> list[Any]:
+    """Return one of all that have the same name, and of the next name's the next one: each name
+    occurs once, and so does nearly every way in which those of one name differ."""
+    named: dict[str, list[Any]] = {}
+    for each in cross:
+        named.setdefault(name(each), []).append(each)
+    return [each[number % len(each)] for number, each in enumerate(named.values())]
+
+
+def _through(usual: list[Adapter], whole: list[Adapter]) -> pytest.MarkDecorator:
+    parameters = usual_and_whole(usual, whole)
+    return pytest.mark.parametrize("adapter", parameters, ids=str, indirect=True)
+
+
+EACH_ADAPTER = each_once(ADAPTERS, lambda adapter: adapter.path)
+EACH_EFFECT = each_once(EFFECTS, lambda adapter: adapter.path)
 
 # A database does not know the adapter that a request came through. So every adapter is tried on one
 # database, the lightest that can run the test, and a few of each kind on the others.
-every_adapter = _through(ADAPTERS if DATABASE == "sqlite" else FEW_ADAPTERS)
-every_locking_adapter = _through(ADAPTERS if DATABASE == "postgresql" else FEW_ADAPTERS)
-few_adapters = _through(FEW_ADAPTERS)
-effect_adapters = _through(EFFECTS if DATABASE == "sqlite" else FEW_EFFECTS)
-few_effect_adapters = _through(FEW_EFFECTS)
+few_adapters = _through(FEW_ADAPTERS, MORE_ADAPTERS)
+few_effect_adapters = _through(FEW_EFFECTS, [])
+every_adapter = _through(EACH_ADAPTER, ADAPTERS) if DATABASE == "sqlite" else few_adapters
+every_mode = _through(ADAPTERS, []) if DATABASE == "sqlite" else few_adapters
+every_locking_adapter = (
+    _through(EACH_ADAPTER, ADAPTERS) if DATABASE == "postgresql" else few_adapters
+)
+effect_adapters = _through(EACH_EFFECT, EFFECTS) if DATABASE == "sqlite" else few_effect_adapters

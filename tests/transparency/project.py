@@ -33,7 +33,7 @@ from django_idempotency.decorators import idempotent
 from tests.shop import urls as shop
 from tests.shop import views
 from tests.shop.models import Order
-from tests.support.adapters import MIDDLEWARE, Adapter
+from tests.support.adapters import MIDDLEWARE, Adapter, each_once, usual_and_whole
 
 MARKER = "Idempotency-Replayed"
 BARE = {
@@ -201,18 +201,19 @@ urlpatterns = [
     *router.urls,
 ]
 
+OWN_ADAPTERS = [
+    Adapter(adapter, middleware, atomic_requests)
+    for adapter, middleware in (
+        ("/plain/", True),
+        ("/drf/", True),
+        ("/decorated/", False),
+        ("/decorated-drf/", False),
+    )
+    for atomic_requests in (False, True)
+]
 own_adapters = pytest.mark.parametrize(
     "adapter",
-    [
-        Adapter(adapter, middleware, atomic_requests)
-        for atomic_requests in (False, True)
-        for adapter, middleware in (
-            ("/plain/", True),
-            ("/drf/", True),
-            ("/decorated/", False),
-            ("/decorated-drf/", False),
-        )
-    ],
+    usual_and_whole(each_once(OWN_ADAPTERS, lambda adapter: adapter.path), OWN_ADAPTERS),
     ids=str,
     indirect=True,
 )

@@ -10,8 +10,28 @@ from django.core import signals
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.shop.models import Order
-from tests.support.adapters import MIDDLEWARE, Adapter, every_adapter, few_adapters
+from tests.support.adapters import (
+    MIDDLEWARE,
+    Adapter,
+    each_once,
+    every_adapter,
+    few_adapters,
+    usual_and_whole,
+)
 from tests.transparency.project import MARKER, OUTCOMES, handled, install, own_adapters, seen, taken
+
+RENDERED = [
+    Adapter(path, True, atomic_requests)
+    for path in (
+        "/template-function/",
+        "/decorated-template-function/",
+        "/rest/",
+        "/decorated-rest/",
+        "/decorated-create/",
+        "/decorated-rest-function/",
+    )
+    for atomic_requests in (False, True)
+]
 
 
 @pytest.mark.once
@@ -58,18 +78,7 @@ class TestOtherMiddlewares:
 
     @pytest.mark.parametrize(
         "adapter",
-        [
-            Adapter(path, True, atomic_requests)
-            for atomic_requests in (False, True)
-            for path in (
-                "/template-function/",
-                "/decorated-template-function/",
-                "/rest/",
-                "/decorated-rest/",
-                "/decorated-create/",
-                "/decorated-rest-function/",
-            )
-        ],
+        usual_and_whole(each_once(RENDERED, lambda adapter: adapter.path), RENDERED),
         ids=str,
         indirect=True,
     )
