@@ -19,9 +19,10 @@ PACKAGE = Path(django_idempotency.__file__).parent
 ROOMS = [
     # Pure: the rules and what may be asked of them.
     *("protocol", "resolving", "extras", "running"),
-    # Django's settings and database.
-    *("threads", "conf", "remember", "signals", "fields", "migrations", "models", "stores"),
-    *("compat", "operations"),
+    # Django's settings and database, and what reaches beyond their documented interfaces.
+    *("threads", "compat", "conf", "remember", "signals"),
+    *("fields", "migrations", "models", "stores"),
+    "operations",
     # Requests and responses, and the views behind them.
     *("http", "guard", "adapters", "drf", "decorators", "middleware"),
     # What is guarded how, and who is told.
