@@ -17,7 +17,7 @@ class IdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks, invalidation  # noqa: F401  (registers the system checks)
-        from .compat.transactions import watch_changes
+        from .compat.django import watch_changes
 
         invalidation.connect()
         connection_created.connect(watch_changes, dispatch_uid="idempotency_changes")

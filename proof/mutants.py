@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from django_idempotency.compat.transactions import own_blocks
+from django_idempotency.compat.django import own_blocks
 from django_idempotency.guard import guard
 from django_idempotency.operations import transaction as lifecycle
 from django_idempotency.operations import watch

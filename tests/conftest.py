@@ -180,7 +180,7 @@ def fragile_redis(tmp_path: Path, settings: Any) -> Iterator[RedisServer]:
 def kept_claim_connections(monkeypatch: Any) -> Iterator[None]:
     """With ATOMIC_REQUESTS claims have connections of their own. They are kept here, as they are
     outside of tests, where they would keep the test database from being dropped."""
-    monkeypatch.setattr(claim_connections, "_is_under_test", lambda: False)
+    monkeypatch.setattr(claim_connections, "is_under_test", lambda: False)
     own_connections._pools.clear()
     yield
     for each in claim_connections_at_rest():

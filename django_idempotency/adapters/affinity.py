@@ -18,6 +18,13 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 from django.http.response import HttpResponseBase
 
+from ..compat.django import (
+    count_blocks,
+    leave_blocks,
+    put_wrapper_first,
+    savepoints,
+    share_between_threads,
+)
 from ..compat.frameworks import ASYNC_USER, SYNC_USER, share_user
 from ..guard.guard import Answer, Guard
 from ..remember import do_not_remember
@@ -98,8 +105,8 @@ class ConnectionAffinity:
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self._connection: Any = connections[alias]
-        self._blocks = len(self._connection.atomic_blocks)
-        self._savepoints = len(self._connection.savepoint_ids)
+        self._blocks = count_blocks(self._connection)
+        self._savepoints = len(savepoints(self._connection))
         self._is_over = False
         _watch_statements(self._connection)
         _affinity.set(self)
@@ -132,10 +139,9 @@ class ConnectionAffinity:
         if connections[self.alias] is not self._connection:
             self._give_up()
             raise ThreadLost(THREAD_LOST)
-        if len(self._connection.atomic_blocks) > self._blocks:
+        if count_blocks(self._connection) > self._blocks:
             error = AffinityError(LEFT_OPEN.format(alias=self.alias))
-            while len(self._connection.atomic_blocks) > self._blocks:
-                self._connection.atomic_blocks[-1].__exit__(type(error), error, None)
+            leave_blocks(self._connection, self._blocks, error)
             raise error
 
     def _problem(self, connection: Any, sql: object) -> str | None:
@@ -147,12 +153,12 @@ class ConnectionAffinity:
         return TOO_LATE if self._is_over else ELSEWHERE
 
     def _open_savepoints(self) -> list[str]:
-        ids = self._connection.savepoint_ids[self._savepoints :]
-        return [each for each in ids if each is not None]
+        inner = savepoints(self._connection)[self._savepoints :]
+        return [each for each in inner if each is not None]
 
     def _give_up(self) -> None:
         """No thread owns the connection any more. When it closes, the database rolls back."""
-        self._connection.inc_thread_sharing()
+        share_between_threads(self._connection)
         self._connection.close()
 
 
@@ -174,9 +180,7 @@ def _statement(execute: Any, sql: Any, params: Any, many: bool, context: Any) ->
 
 
 def _watch_statements(connection: Any, **kwargs: Any) -> None:
-    # In front: whoever adds a wrapper for a while takes the last one off again.
-    if _statement not in connection.execute_wrappers:
-        connection.execute_wrappers.insert(0, _statement)
+    put_wrapper_first(connection, _statement)
 
 
 def watch_new_connections() -> None:

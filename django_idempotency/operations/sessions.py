@@ -11,8 +11,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..compat.django import in_place_of_usual, own_blocks
 from ..protocol.record import Snapshot
-from ..stores.database.connections import OwnConnections, in_place_of_usual, own_connections
+from ..stores.database.connections import OwnConnections, own_connections
 from ..stores.database.file_locks import file_locks
 from ..stores.database.location import location_of
 from ..stores.database.lock_timeout import never_ends
@@ -210,8 +211,7 @@ def refuse_transactions() -> None:
     :raises ImproperlyConfigured: if a connection of the view's is in another transaction
     """
     for connection in connections.all(initialized_only=True):
-        blocks: list[Any] = connection.atomic_blocks
-        if any(not block._from_testcase for block in blocks):
+        if own_blocks(connection):
             raise ImproperlyConfigured(IN_A_TRANSACTION.format(connection.alias))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import connections
 
-from ..compat.transactions import AttemptBlock
+from ..compat.django import AttemptBlock, own_blocks
 from ..protocol.canonical import plain_text
 from ..protocol.record import MAX_STEP_NAME_LENGTH
 from ..stores.database.step_log import StepLog
@@ -80,8 +80,7 @@ class Steps:
     def _check_place(self, name: str) -> None:
         if self._is_running:
             raise StepError(f"Step {name!r} is inside of another step. Take one after the other.")
-        blocks: list[Any] = connections[self._step_log.using].atomic_blocks
-        if any(not block._from_testcase for block in blocks):
+        if own_blocks(connections[self._step_log.using]):
             raise StepError(
                 f"Step {name!r} is inside of transaction.atomic(), which could undo it. A step has "
                 "a transaction of its own: take it outside of atomic()."

@@ -8,16 +8,18 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections, transaction
 
-from ..compat.transactions import (
+from ..compat.django import (
     AttemptBlock,
     Foundation,
     commit_beneath,
     first_on_commit,
     has_written,
+    is_in_test_case,
     is_inside,
     own_blocks,
     set_hooks_aside,
     start_over,
+    takes_no_statements,
 )
 from ..stores.base import Busy
 from ..stores.database.connections import claim_connection
@@ -81,7 +83,7 @@ class AttemptTransaction:
     def is_closed_to_us(self) -> bool:
         """Whether a surrounding transaction (a test case's) takes no more statements."""
         connection = connections[self.using]
-        return connection.in_atomic_block and connection.needs_rollback
+        return connection.in_atomic_block and takes_no_statements(connection)
 
     @property
     def is_usable(self) -> bool:
@@ -293,12 +295,12 @@ class AttemptTransaction:
     @property
     def _is_entered(self) -> bool:
         """Whether Django still knows our block: not if the view has connected anew."""
-        return self._block in connections[self.using].atomic_blocks
+        return is_inside(connections[self.using], self._block)
 
 
 def _can_stay(using: str) -> bool:
     connection: Any = connections[using]
-    if len(own_blocks(connection)) < len(connection.atomic_blocks):
+    if is_in_test_case(connection):
         return False  # a test case's: another connection would not see what it has written
     return connection.vendor != "sqlite" or has_written(connection)
 

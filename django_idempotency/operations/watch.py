@@ -12,7 +12,14 @@ from weakref import ref
 
 from django.db import DatabaseError, connections
 
-from ..compat.transactions import AttemptBlock, tell_wishes
+from ..compat.django import (
+    AttemptBlock,
+    has_lost,
+    savepoints,
+    stop_watching,
+    takes_no_statements,
+    watch_statements,
+)
 from ..stores.database.transaction_state import Standing, ends_transaction, standing_of
 from .errors import EndsTransaction
 
@@ -52,7 +59,7 @@ class Watch:
         self._alias = str(block.using)
         self._connection = cast(Any, connections[self._alias])
         self._session = self._connection.connection
-        self._depth = len(self._connection.savepoint_ids) if has_request_block else -1
+        self._depth = len(savepoints(self._connection)) if has_request_block else -1
         self._remedy = remedy
         self._has_savepoint = False
         self._wrapper = _Wrapper(self)
@@ -74,9 +81,7 @@ class Watch:
         self.stop()
 
     def start(self) -> None:
-        # In front: whoever adds a wrapper for a while takes the last one off again.
-        self._connection.execute_wrappers.insert(0, self._wrapper)
-        tell_wishes(self._connection, self._wish)
+        watch_statements(self._connection, self._wrapper, self._wish)
         if self._connection.vendor == "mysql":
             self._control("SAVEPOINT")
             self._has_savepoint = True
@@ -85,9 +90,7 @@ class Watch:
         """Watch no more, and let the database undo what a session holds that Django has lost sight
         of. Harmless if that was said before."""
         connection = self._connection
-        wrappers = connection.execute_wrappers
-        wrappers[:] = [each for each in wrappers if each is not self._wrapper]
-        tell_wishes(connection, None)
+        stop_watching(connection, self._wrapper)
         if self.is_replaced:
             # The new session may be half set up, because its first statements were refused.
             connection.close()
@@ -137,7 +140,7 @@ class Watch:
     @property
     def is_undone(self) -> bool:
         """Whether the writes are gone, or will be."""
-        undone = self._rolled_back is not None or self._connection.needs_rollback
+        undone = self._rolled_back is not None or takes_no_statements(self._connection)
         return undone or self.is_lost or self._standing is Standing.ABORTED
 
     @property
@@ -202,8 +205,7 @@ class Watch:
 
     @property
     def _is_closed(self) -> bool:
-        connection = self._connection
-        return connection.closed_in_transaction or connection.connection is not self._session
+        return has_lost(self._connection, self._session)
 
     @property
     def _standing(self) -> Standing:
@@ -211,7 +213,7 @@ class Watch:
 
     def _leaves_request_block(self, sql: object, statement: str) -> bool:
         # By then its savepoint is off Django's list.
-        is_it = len(self._connection.savepoint_ids) == self._depth
+        is_it = len(savepoints(self._connection)) == self._depth
         return is_it and isinstance(sql, str) and sql.startswith(statement)
 
     def _wish(self, rollback: bool) -> None:

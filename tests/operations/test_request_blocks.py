@@ -14,10 +14,8 @@ from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from django_idempotency.compat.transactions import Foundation
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.operations.watch import AttemptBlock
 from django_idempotency.stores.database import connections as claim_connections
 from django_idempotency.stores.database import connections as own_connections
 from tests.conftest import Caller, in_thread, row_locks
@@ -297,37 +295,3 @@ class TestDjangosBlock:
         kept[0].settings_dict["PORT"] = "1"
         assert caller.post(url, {"item": "vm"}, key="k-2").status_code == 503
         assert pool._lent == 0
-
-
-class TestInternalNames:
-    """What ``lifecycle/blocks.py`` relies on."""
-
-    @pytest.mark.django_db(transaction=True)
-    def test_of_atomic_and_of_connections(self) -> None:
-        block = transaction.atomic()
-        assert block._from_testcase is False
-        with block:
-            assert connection.atomic_blocks == [block]
-            assert connection.savepoint_ids == []
-            with transaction.atomic():
-                assert len(connection.savepoint_ids) == 1
-            transaction.on_commit(seen.clear)
-            assert connection.run_on_commit == [(set(), seen.clear, False)]
-            assert callable(connection._rollback)
-            assert callable(connection._commit)
-        assert (connection.in_atomic_block, connection.needs_rollback) == (False, False)
-
-    @pytest.mark.django_db(transaction=True)
-    def test_a_block_of_djangos_stands_on_ours(self) -> None:
-        """Its rollback becomes ours; its end ends nothing."""
-        undone: list[int] = []
-        ours = AttemptBlock("default")
-        with transaction.atomic() as _:
-            upper = connection.atomic_blocks[0]
-            foundation = Foundation(ours, upper, lambda: undone.append(1))
-            assert foundation.carries
-        assert not foundation.carries
-        assert connection.in_atomic_block
-        foundation.close()
-        ours.__exit__(None, None, None)
-        assert (connection.in_atomic_block, undone) == (False, [])

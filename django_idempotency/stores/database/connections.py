@@ -13,6 +13,12 @@ from django.core.signals import request_finished
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ...compat.django import (
+    in_place_of_usual,
+    is_obsolete,
+    is_under_test,
+    share_between_threads,
+)
 from ...threads import after_fork
 from ..base import Busy
 from .location import Location, location_of
@@ -87,7 +93,7 @@ class OwnConnections:
     def close_obsolete(self) -> None:
         """Close what has been idle for longer than ``CONN_MAX_AGE`` allows."""
         with self._lock:
-            obsolete = [each for each in self._idle if _is_obsolete(each)]
+            obsolete = [each for each in self._idle if is_obsolete(each)]
             self._idle = [each for each in self._idle if each not in obsolete]
         for connection in obsolete:
             with suppress(Exception):  # its end, if the server has ended it before
@@ -109,12 +115,8 @@ class OwnConnections:
         # Nobody retries a request because an idle connection had died.
         settings["CONN_HEALTH_CHECKS"] = True
         connection.settings_dict = cast(Any, settings)
-        connection.inc_thread_sharing()  # one thread after the other
+        share_between_threads(connection)
         return connection
-
-
-def _is_obsolete(connection: BaseDatabaseWrapper) -> bool:
-    return connection.close_at is not None and connection.close_at <= monotonic()
 
 
 Kind = TypeVar("Kind", bound=OwnConnections)
@@ -156,18 +158,6 @@ def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage doe
 
 _inherited: list[Any] = []
 after_fork(_forget)
-
-
-@contextmanager
-def in_place_of_usual(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Let queries of this thread that name the connection's alias use it."""
-    alias = connection.alias
-    usual = connections[alias]
-    connections[alias] = connection
-    try:
-        yield
-    finally:
-        connections[alias] = usual
 
 
 PLACES = 4
@@ -227,7 +217,7 @@ class ClaimConnections(OwnConnections):
         connection = super()._create()
         settings = connection.settings_dict
         settings["CONN_HEALTH_CHECKS"] = False
-        if _is_under_test():
+        if is_under_test():
             # The runner drops the database, which nobody may be connected to.
             settings["CONN_MAX_AGE"] = 0
         elif settings["CONN_MAX_AGE"] == 0:
@@ -236,12 +226,6 @@ class ClaimConnections(OwnConnections):
 
 
 _USED = "_idempotency_used"
-
-
-def _is_under_test() -> bool:
-    """Whether Django's test environment is set up. Its module is not loaded for this."""
-    state = getattr(sys.modules.get("django.test.utils"), "_TestState", None)
-    return hasattr(state, "saved_data")
 
 
 @contextmanager

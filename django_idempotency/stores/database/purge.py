@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ...compat.django import delete_without_signals
 from ...models import IdempotencyRecord
 from .clock import store_time
 from .file_locks import is_held_by_file
@@ -135,7 +136,9 @@ class SqlitePurge(PagedPurge):
     def removed(self, ids: list[int]) -> list[int]:
         using = self.connection.alias
         ours = [pk for pk in ids if not is_held_by_file(self.connection, pk)]
-        IdempotencyRecord._base_manager.using(using).filter(pk__in=ours)._raw_delete(using)
+        delete_without_signals(
+            IdempotencyRecord._base_manager.using(using).filter(pk__in=ours), using
+        )
         return ours
 
 

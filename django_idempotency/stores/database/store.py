@@ -9,6 +9,7 @@ from django.db import Error, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet, Value
 
+from ...compat.django import check_pool, delete_without_signals
 from ...models import IdempotencyRecord
 from ...protocol.record import Claim, Snapshot, State, StoredResponse
 from ..base import Busy, Outage
@@ -80,9 +81,7 @@ def on_live_connection(connection: BaseDatabaseWrapper, ask: Callable[[], Answer
             raise
         logger.info('Database "%s": an idle connection was cut (%s)', connection.alias, error)
     connection.close()
-    pool = getattr(connection, "pool", None)
-    if pool is not None:
-        pool.check()  # or the next one that it gives may be as dead
+    check_pool(connection)  # or the next one that it gives may be as dead
     return ask()
 
 
@@ -246,7 +245,7 @@ class DatabaseStore:
                 if is_held_by_file(connections[self.using], pk):
                     return False
                 if quietly:
-                    self._records().filter(pk=pk)._raw_delete(self.using)
+                    delete_without_signals(self._records().filter(pk=pk), self.using)
                 elif step_log.is_open(pk):
                     return False
                 else:

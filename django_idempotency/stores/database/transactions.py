@@ -6,6 +6,8 @@ from typing import Any, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
+from ...compat.django import enter_immediately
+
 
 def enter(block: transaction.Atomic) -> None:
     """Enter an atomic block; on SQLite as ``BEGIN IMMEDIATE``.
@@ -17,13 +19,7 @@ def enter(block: transaction.Atomic) -> None:
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         block.__enter__()
         return
-    connection.ensure_connection()  # which sets the mode
-    mode = connection.transaction_mode
-    connection.transaction_mode = "IMMEDIATE"
-    try:
-        block.__enter__()
-    finally:
-        connection.transaction_mode = mode
+    enter_immediately(connection, block)
 
 
 @contextmanager

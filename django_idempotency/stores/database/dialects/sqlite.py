@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import Error, transaction
 
+from ....compat.django import enter_immediately, put_wrapper_first, send_directly
 from ....models import IdempotencyRecord
 from ..file_locks import file_locks
 from .base import (
@@ -44,23 +45,15 @@ class Sqlite(Dialect):
         if connection.in_atomic_block:
             block.__enter__()
             return
-        connection.ensure_connection()  # which sets the mode
-        mode = connection.transaction_mode
-        connection.transaction_mode = "IMMEDIATE"
-        try:
-            block.__enter__()
-        finally:
-            connection.transaction_mode = mode
+        enter_immediately(connection, block)
 
     def begin(self, connection: Any, immediate: bool = False) -> None:
         if connection.connection is not None:
-            with connection.wrap_database_errors:
-                connection.connection.execute("BEGIN IMMEDIATE" if immediate else "BEGIN ")
+            send_directly(connection, "BEGIN IMMEDIATE" if immediate else "BEGIN ")
 
     def on_connect(self, connection: Any) -> None:
         """Remember what had been changed when a transaction began, for :meth:`has_written`."""
-        if _note_begin not in connection.execute_wrappers:
-            connection.execute_wrappers.insert(0, _note_begin)
+        put_wrapper_first(connection, _note_begin)
 
     def has_written(self, connection: Any) -> bool:
         """Whether the transaction has changed rows, and so holds the write lock. SQLite itself does

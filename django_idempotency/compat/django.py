@@ -1,0 +1,350 @@
+"""Everything this package asks of Django's transactions and connections beyond their documented
+interface. No other module uses these names.
+
+They are the same in Django 5.2, 6.0 and 6.1; ``tests/compat/test_django.py`` has a test per name,
+which fails on a Django that lacks one or means something else by it.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, cast
+from weakref import WeakMethod
+
+from django.db import Error, connections, transaction
+from django.db.models import QuerySet
+
+Wrapper = Callable[..., Any]
+"""An execute wrapper, as ``connection.execute_wrapper()`` documents it."""
+
+# --- Blocks of atomic() ---
+
+
+def own_blocks(connection: Any) -> list[Any]:
+    """Return the ``atomic()`` blocks that are open, without those of a test case, which surround
+    everything in a test.
+
+    ``atomic_blocks`` and ``_from_testcase``: Django itself asks them whether a durable block is the
+    outermost one.
+    """
+    return [block for block in connection.atomic_blocks if not block._from_testcase]
+
+
+def is_in_test_case(connection: Any) -> bool:
+    """Whether a test case has opened the outermost block (``_from_testcase``)."""
+    return any(block._from_testcase for block in connection.atomic_blocks)
+
+
+def is_inside(connection: Any, block: transaction.Atomic | None) -> bool:
+    """Whether a block is open. ``Atomic`` compares by identity."""
+    return block in connection.atomic_blocks
+
+
+def count_blocks(connection: Any) -> int:
+    """Return how many blocks are open, a test case's included."""
+    return len(connection.atomic_blocks)
+
+
+def leave_blocks(connection: Any, count: int, error: BaseException) -> None:
+    """Leave the innermost blocks until ``count`` are left, as if an error left them."""
+    while len(connection.atomic_blocks) > count:
+        connection.atomic_blocks[-1].__exit__(type(error), error, None)
+
+
+def savepoints(connection: Any) -> list[str | None]:
+    """Return the savepoints of the inner blocks; ``None`` for a block without one.
+
+    ``savepoint_ids``: an entry is removed before Django sends the statement that ends it.
+    """
+    return cast(list[str | None], connection.savepoint_ids)
+
+
+def takes_no_statements(connection: Any) -> bool:
+    """Whether Django refuses statements until the end of a block.
+
+    ``needs_rollback``, because ``get_rollback()`` raises outside of blocks.
+    """
+    return bool(connection.needs_rollback)
+
+
+class AttemptBlock(transaction.Atomic):
+    """Our block around a view or a step. It notes that a durable block inside it was refused.
+
+    ``atomic(durable=True)`` asks for ``_from_testcase`` of the innermost block, and raises if that
+    is false. Django asks nothing else for it, so the property answers and notes the question.
+    """
+
+    has_refused = False
+
+    def __init__(self, using: str) -> None:
+        super().__init__(using, savepoint=True, durable=False)
+
+    def _asked(self) -> bool:
+        if sys._getframe(1).f_globals is vars(transaction):
+            self.has_refused = True
+        return False
+
+    _from_testcase = property(_asked, lambda self, value: None)
+
+
+def enter_immediately(connection: Any, block: transaction.Atomic) -> None:
+    """Enter a block on SQLite with ``BEGIN IMMEDIATE``.
+
+    ``transaction_mode`` (``OPTIONS`` can set it for all transactions only) is set when Django
+    connects, and read when it begins.
+    """
+    connection.ensure_connection()
+    mode = connection.transaction_mode
+    connection.transaction_mode = "IMMEDIATE"
+    try:
+        block.__enter__()
+    finally:
+        connection.transaction_mode = mode
+
+
+# --- Commits and rollbacks beneath blocks that stay open ---
+
+
+def first_on_commit(connection: Any, function: Callable[[], None]) -> None:
+    """Call a function right after the commit, before all hooks: one that raises stops the others.
+
+    ``run_on_commit``, because ``on_commit()`` appends. For outermost blocks: inside a test case,
+    which never commits, nothing is called.
+    """
+    if len(connection.atomic_blocks) == 1:
+        connection.run_on_commit.insert(0, (set(), function, False))
+
+
+def set_hooks_aside(connection: Any) -> Callable[[], None]:
+    """Take the hooks of ``on_commit()`` away; return what puts them back before later ones."""
+    hooks, connection.run_on_commit = connection.run_on_commit, []
+
+    def restore() -> None:
+        connection.run_on_commit = hooks + connection.run_on_commit
+
+    return restore
+
+
+def start_over(connection: Any, mode: str = "") -> None:
+    """Undo the whole transaction and begin another one, beneath the blocks that stay open.
+
+    ``_rollback``, because ``rollback()`` is refused inside of blocks. The block that Django has
+    marked for a rollback (``needs_rollback``) is rolled back thereby.
+
+    :param mode: of SQLite's ``BEGIN``; other databases begin with the next statement
+    """
+    connection.run_on_commit = []
+    try:
+        connection._rollback()
+    except Error:
+        # The session is lost. Django's blocks find that out when they end.
+        connection.close()
+        return
+    connection.needs_rollback = False
+    _begin(connection, mode)
+
+
+def commit_beneath(connection: Any) -> None:
+    """Commit beneath the blocks that stay open. Hooks wait until those have ended, too.
+
+    ``_commit``, because ``commit()`` is refused inside of blocks.
+    """
+    connection._commit()
+    _begin(connection, "")
+
+
+def _begin(connection: Any, mode: str) -> None:
+    if connection.vendor == "sqlite" and connection.connection is not None:
+        send_directly(connection, f"BEGIN {mode}")
+
+
+def send_directly(connection: Any, sql: str) -> None:
+    """Send a statement past execute wrappers and cursors, which refuse it inside of blocks.
+
+    ``wrap_database_errors`` makes the driver's errors Django's.
+    """
+    with connection.wrap_database_errors:
+        connection.connection.execute(sql)
+
+
+FOUNDATION_SAVEPOINT = "idempotency_request"
+"""Name of a savepoint that the database never sees: :class:`Foundation` answers for it."""
+
+
+class Foundation:
+    """A block of ours beneath a block of Django's that has begun the transaction already.
+
+    Afterwards ours is the outermost block, and Django's stands on it as if it had made a savepoint
+    when it began. None was made, so there is nothing to release. Rolling back to it means to undo
+    the whole transaction, as Django's block would have. (``atomic_blocks``, ``savepoint_ids``)
+
+    :param block: ours, not entered
+    :param upper: Django's block, the only one that is open
+    :param undo: called instead of rolling back to the savepoint
+    """
+
+    def __init__(
+        self, block: transaction.Atomic, upper: transaction.Atomic, undo: Callable[[], None]
+    ) -> None:
+        self._connection = connection = cast(Any, connections[str(block.using)])
+        self._block = block
+        self._upper = upper
+        self._undo = undo
+        self._rolls_back = connection.ops.savepoint_rollback_sql(FOUNDATION_SAVEPOINT)
+        self._releases = connection.ops.savepoint_commit_sql(FOUNDATION_SAVEPOINT)
+        connection.atomic_blocks.insert(0, block)
+        connection.savepoint_ids.insert(0, FOUNDATION_SAVEPOINT)
+        connection.execute_wrappers.append(self._statement)
+
+    @property
+    def carries(self) -> bool:
+        """Whether Django's block is still open."""
+        return is_inside(self._connection, self._upper)
+
+    def withdraw(self) -> None:
+        """Let Django's block be the outermost one again: it ends the transaction."""
+        if is_inside(self._connection, self._block):
+            self._connection.atomic_blocks.remove(self._block)
+            self._connection.savepoint_ids.remove(FOUNDATION_SAVEPOINT)
+        self.close()
+
+    def close(self) -> None:
+        """Stop answering for the savepoint."""
+        remove_wrapper(self._connection, self._statement)
+
+    def _statement(self, execute: Any, sql: Any, *rest: Any) -> Any:
+        if sql == self._rolls_back:
+            return self._undo()
+        return None if sql == self._releases else execute(sql, *rest)
+
+
+# --- What happens on a connection ---
+
+
+def put_wrapper_first(connection: Any, wrapper: Wrapper) -> None:
+    """Add an execute wrapper in front of the others, once.
+
+    ``execute_wrappers``, because ``execute_wrapper()`` puts it last, and on leaving takes the last
+    one off: a project that is inside of its own would take off ours.
+    """
+    if wrapper not in connection.execute_wrappers:
+        connection.execute_wrappers.insert(0, wrapper)
+
+
+def remove_wrapper(connection: Any, wrapper: Wrapper) -> None:
+    """Remove an execute wrapper, wherever it stands."""
+    connection.execute_wrappers[:] = [
+        each for each in connection.execute_wrappers if each != wrapper
+    ]
+
+
+def watch_statements(
+    connection: Any, wrapper: Wrapper, on_set_rollback: Callable[[bool], None]
+) -> None:
+    """Call ``wrapper`` for every statement, in front of other wrappers, and ``on_set_rollback``
+    whenever ``transaction.set_rollback()`` is used.
+
+    Django sets ``needs_rollback`` without that method when a block fails, so a call of the method
+    is a request.
+
+    :param on_set_rollback: a method, which gets the argument; its object may be forgotten
+    """
+    put_wrapper_first(connection, wrapper)
+    listener_of = WeakMethod(on_set_rollback)
+
+    def set_rollback(rollback: bool) -> None:
+        type(connection).set_rollback(connection, rollback)
+        listener = listener_of()
+        if listener is not None:
+            listener(rollback)
+
+    connection.set_rollback = set_rollback
+
+
+def stop_watching(connection: Any, wrapper: Wrapper) -> None:
+    """End :func:`watch_statements`. Harmless if ended."""
+    remove_wrapper(connection, wrapper)
+    vars(connection).pop("set_rollback", None)
+
+
+def has_lost(connection: Any, session: Any) -> bool:
+    """Whether a connection was closed, or has another session by now.
+
+    ``closed_in_transaction``: inside of a block Django keeps the closed session.
+
+    :param session: the driver's connection, as it was
+    """
+    return bool(connection.closed_in_transaction or connection.connection is not session)
+
+
+_BASELINE = "_idempotency_changes"
+
+
+def watch_changes(connection: Any, **kwargs: Any) -> None:
+    """Receiver of ``connection_created``: remember on SQLite what had been changed when a
+    transaction began. SQLite itself does not say whether one has written."""
+    if connection.vendor == "sqlite":
+        put_wrapper_first(connection, _note_begin)
+
+
+def has_written(connection: Any) -> bool:
+    """Whether the transaction on SQLite has changed rows, and so holds the write lock."""
+    return bool(connection.connection.total_changes != vars(connection).get(_BASELINE))
+
+
+def _note_begin(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+    if isinstance(sql, str) and sql.startswith("BEGIN"):
+        connection = cast(Any, context["connection"])
+        setattr(connection, _BASELINE, connection.connection.total_changes)
+    return execute(sql, params, many, context)
+
+
+# --- Connections of our own ---
+
+
+@contextmanager
+def in_place_of_usual(connection: Any) -> Iterator[None]:
+    """Let queries of this thread that name the connection's alias use it.
+
+    Items of ``connections`` can be set; Django's own test runner does it.
+    """
+    alias = connection.alias
+    usual = connections[alias]
+    connections[alias] = connection
+    try:
+        yield
+    finally:
+        connections[alias] = usual
+
+
+def share_between_threads(connection: Any) -> None:
+    """Let threads use a connection one after the other (``inc_thread_sharing``)."""
+    connection.inc_thread_sharing()
+
+
+def is_obsolete(connection: Any) -> bool:
+    """Whether a connection is older than ``CONN_MAX_AGE`` allows.
+
+    ``close_at``, because ``close_if_unusable_or_obsolete()`` may ask the server.
+    """
+    return connection.close_at is not None and connection.close_at <= monotonic()
+
+
+def check_pool(connection: Any) -> None:
+    """Throw dead connections out of Django's pool, if it has one (``pool``, on PostgreSQL)."""
+    pool = getattr(connection, "pool", None)
+    if pool is not None:
+        pool.check()
+
+
+def is_under_test() -> bool:
+    """Whether Django's test environment is set up (``_TestState``). Its module is not loaded for
+    this."""
+    state = getattr(sys.modules.get("django.test.utils"), "_TestState", None)
+    return hasattr(state, "saved_data")
+
+
+def delete_without_signals(rows: QuerySet[Any], using: str) -> None:
+    """Delete rows by one statement (``_raw_delete``): no signals, no collected relations."""
+    rows._raw_delete(using)

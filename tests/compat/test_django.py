@@ -1,0 +1,335 @@
+"""What ``compat/django.py`` uses beyond Django's documented interface, name by name.
+
+A failure here names what a new Django lacks, or has another meaning for.
+"""
+
+import re
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connections, transaction
+from django.db.models.signals import post_delete
+from django.test import TestCase
+
+import django_idempotency
+from django_idempotency.compat import django as compat
+from tests.shop.models import Order
+
+PACKAGE = Path(django_idempotency.__file__).parent
+
+NAMES = [
+    *("_from_testcase", "atomic_blocks", "savepoint_ids", "needs_rollback", "run_on_commit"),
+    *("execute_wrappers", "closed_in_transaction", "_rollback", "_commit", "transaction_mode"),
+    *("wrap_database_errors", "inc_thread_sharing", "close_at", "_TestState"),
+    "_raw_delete",
+]
+
+connection: Any = connections["default"]
+seen: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _seen() -> Iterator[None]:
+    seen.clear()
+    yield
+    seen.clear()
+
+
+@pytest.fixture
+def own() -> Iterator[Any]:
+    """A connection that no request uses."""
+    own = connections.create_connection("default")
+    yield own
+    own.close()
+
+
+@pytest.mark.once
+def test_only_compat_uses_these_names() -> None:
+    pattern = re.compile(rf"(?<![\w.])(?:\w+\.)*({'|'.join(NAMES)})\b")
+    users = {
+        (file.relative_to(PACKAGE).as_posix(), found[1])
+        for file in PACKAGE.rglob("*.py")
+        for found in pattern.finditer(_code_of(file))
+    }
+    assert {name for _, name in users} == set(NAMES)
+    assert {file for file, _ in users} == {"compat/django.py"}
+
+
+def _code_of(file: Path) -> str:
+    """Names that are defined here are ours: methods, and calls of them."""
+    text = file.read_text()
+    ours = re.findall(r"def (\w+)\(self", text)
+    return re.sub(rf"(?:def |self\.)(?:{'|'.join(ours) or '$^'})\b", "", text)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestBlocks:
+    def test_atomic_blocks_and_from_testcase(self) -> None:
+        assert connection.atomic_blocks == []
+        with transaction.atomic():
+            (block,) = connection.atomic_blocks
+            assert block._from_testcase is False
+            assert compat.own_blocks(connection) == [block]
+            assert compat.is_inside(connection, block)
+            assert not compat.is_in_test_case(connection)
+        assert not compat.is_inside(connection, block)
+
+    def test_from_testcase_is_what_a_test_case_says(self) -> None:
+        blocks = TestCase._enter_atomics()
+        try:
+            assert compat.is_in_test_case(connection)
+            assert compat.own_blocks(connection) == []
+        finally:
+            TestCase._rollback_atomics(blocks)
+
+    def test_from_testcase_is_asked_by_a_durable_block_alone(self) -> None:
+        ours = compat.AttemptBlock("default")
+        with ours:
+            with transaction.atomic():
+                pass
+            assert not ours.has_refused
+            with pytest.raises(RuntimeError, match="durable"), transaction.atomic(durable=True):
+                pass
+        assert ours.has_refused
+
+    def test_blocks_are_left_as_by_an_error(self) -> None:
+        with suppress(ValueError), transaction.atomic():
+            transaction.atomic().__enter__()
+            Order.objects.create(item="vm")
+            compat.leave_blocks(connection, 1, ValueError())
+            assert compat.count_blocks(connection) == 1
+            assert Order.objects.count() == 0
+
+    def test_savepoint_ids(self) -> None:
+        with transaction.atomic():
+            assert compat.savepoints(connection) == []
+            with transaction.atomic(savepoint=False):
+                assert compat.savepoints(connection) == [None]
+            with transaction.atomic():
+                (name,) = compat.savepoints(connection)
+                assert name
+
+    def test_savepoint_ids_lose_an_entry_before_its_statement(self) -> None:
+        def wrapper(execute: Any, sql: Any, *rest: Any) -> Any:
+            if "RELEASE" in str(sql):
+                seen.append(len(connection.savepoint_ids))
+            return execute(sql, *rest)
+
+        with transaction.atomic(), connection.execute_wrapper(wrapper), transaction.atomic():
+            Order.objects.count()
+        assert seen == [0]
+
+    def test_needs_rollback(self) -> None:
+        with transaction.atomic():
+            assert not compat.takes_no_statements(connection)
+            with suppress(ValueError), transaction.atomic(savepoint=False):
+                raise ValueError
+            assert compat.takes_no_statements(connection)
+        assert not compat.takes_no_statements(connection)
+
+    @pytest.mark.once
+    def test_transaction_mode(self) -> None:
+        with compat_statements() as statements:
+            block = transaction.atomic()
+            compat.enter_immediately(connection, block)
+            block.__exit__(None, None, None)
+            with transaction.atomic():
+                Order.objects.count()
+        assert [each for each in statements if "BEGIN" in each] == ["BEGIN IMMEDIATE", "BEGIN"]
+
+
+class compat_statements:  # noqa: N801  (a context manager)
+    """What Django sends on the connection, control of transactions included."""
+
+    def __enter__(self) -> list[str]:
+        self._statements: list[str] = []
+        compat.put_wrapper_first(connection, self._note)
+        return self._statements
+
+    def __exit__(self, *error: object) -> None:
+        compat.remove_wrapper(connection, self._note)
+
+    def _note(self, execute: Any, sql: Any, *rest: Any) -> Any:
+        self._statements.append(str(sql).strip())
+        return execute(sql, *rest)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestCommits:
+    def test_run_on_commit(self) -> None:
+        with transaction.atomic():
+            transaction.on_commit(lambda: seen.append("hook"))
+            assert [entry[0] for entry in connection.run_on_commit] == [set()]
+            compat.first_on_commit(connection, lambda: seen.append("first"))
+        assert seen == ["first", "hook"]
+
+    def test_hooks_that_were_set_aside_run_before_later_ones(self) -> None:
+        with transaction.atomic():
+            transaction.on_commit(lambda: seen.append("early"))
+            restore = compat.set_hooks_aside(connection)
+            transaction.on_commit(lambda: seen.append("late"))
+            restore()
+        assert seen == ["early", "late"]
+
+    def test_rollback_beneath_open_blocks(self) -> None:
+        with transaction.atomic():
+            Order.objects.create(item="undone")
+            transaction.set_rollback(True)
+            compat.start_over(connection)
+            Order.objects.create(item="kept")
+        assert [order.item for order in Order.objects.all()] == ["kept"]
+
+    def test_commit_beneath_open_blocks(self) -> None:
+        with transaction.atomic():
+            Order.objects.create(item="kept")
+            compat.commit_beneath(connection)
+            Order.objects.create(item="undone")
+            transaction.set_rollback(True)
+        assert [order.item for order in Order.objects.all()] == ["kept"]
+
+    @pytest.mark.once
+    def test_wrap_database_errors(self) -> None:
+        connection.ensure_connection()
+        with pytest.raises(DatabaseError) as caught:
+            compat.send_directly(connection, "NONSENSE")
+        assert isinstance(caught.value.__cause__, sqlite3.Error)
+
+    def test_a_block_of_djangos_stands_on_ours(self) -> None:
+        """Its rollback becomes ours; its end ends nothing."""
+        undone: list[int] = []
+        ours = compat.AttemptBlock("default")
+        with transaction.atomic():
+            upper = connection.atomic_blocks[0]
+            foundation = compat.Foundation(ours, upper, lambda: undone.append(1))
+            assert foundation.carries
+        assert not foundation.carries
+        assert connection.in_atomic_block
+        foundation.close()
+        ours.__exit__(None, None, None)
+        assert (connection.in_atomic_block, undone) == (False, [])
+
+    def test_a_rollback_of_djangos_block_on_ours_is_answered(self) -> None:
+        undone: list[int] = []
+        ours = compat.AttemptBlock("default")
+        with suppress(ValueError), transaction.atomic():
+            upper = connection.atomic_blocks[0]
+            foundation = compat.Foundation(ours, upper, lambda: undone.append(1))
+            raise ValueError
+        foundation.close()
+        ours.__exit__(None, None, None)
+        assert (connection.in_atomic_block, undone) == (False, [1])
+
+
+@pytest.mark.django_db(transaction=True)
+class TestStatements:
+    def test_the_first_of_the_execute_wrappers_is_called_first(self) -> None:
+        def wrapper(execute: Any, sql: Any, *rest: Any) -> Any:
+            seen.append("first")
+            return execute(sql, *rest)
+
+        def inner(execute: Any, sql: Any, *rest: Any) -> Any:
+            seen.append("project's")
+            return execute(sql, *rest)
+
+        connection.ensure_connection()
+        with connection.execute_wrapper(inner):
+            compat.put_wrapper_first(connection, wrapper)
+            compat.put_wrapper_first(connection, wrapper)
+            Order.objects.count()
+        assert connection.execute_wrappers[0] is wrapper
+        Order.objects.count()
+        compat.remove_wrapper(connection, wrapper)
+        Order.objects.count()
+        assert seen == ["first", "project's", "first"]
+
+    def test_set_rollback_is_a_request_and_a_failed_block_is_not(self) -> None:
+        class Listener:
+            def told(self, rollback: bool) -> None:
+                seen.append(rollback)
+
+        listener = Listener()
+
+        def wrapper(execute: Any, *statement: Any) -> Any:
+            return execute(*statement)
+
+        compat.watch_statements(connection, wrapper, listener.told)
+        with transaction.atomic():
+            with suppress(ValueError), transaction.atomic(savepoint=False):
+                raise ValueError
+            assert seen == []
+            transaction.set_rollback(False)
+            transaction.set_rollback(True)
+        assert seen == [False, True]
+        compat.stop_watching(connection, wrapper)
+        assert "set_rollback" not in vars(connection)
+        assert wrapper not in connection.execute_wrappers
+
+    def test_closed_in_transaction(self, own: Any) -> None:
+        own.ensure_connection()
+        session = own.connection
+        assert not compat.has_lost(own, session)
+        with compat.in_place_of_usual(own), suppress(DatabaseError), transaction.atomic():
+            own.close()
+            assert own.closed_in_transaction
+            assert compat.has_lost(own, session)
+
+
+class TestConnections:
+    def test_an_alias_can_stand_for_another_connection(self, own: Any) -> None:
+        usual = connections["default"]
+        with compat.in_place_of_usual(own):
+            assert connections["default"] is own
+        assert connections["default"] is usual
+
+    def test_inc_thread_sharing(self, own: Any) -> None:
+        assert not own.allow_thread_sharing
+        compat.share_between_threads(own)
+        assert own.allow_thread_sharing
+
+    @pytest.mark.django_db(transaction=True)
+    def test_close_at(self, own: Any) -> None:
+        own.settings_dict = {**own.settings_dict, "CONN_MAX_AGE": None}
+        own.ensure_connection()
+        assert not compat.is_obsolete(own)
+        own.close()
+        own.settings_dict["CONN_MAX_AGE"] = 0
+        own.ensure_connection()
+        assert compat.is_obsolete(own)
+
+    def test_a_pool_is_checked_where_there_is_one(self, own: Any, monkeypatch: Any) -> None:
+        compat.check_pool(own)
+        if connection.vendor == "postgresql":
+            assert own.pool is None
+            settings = {**own.settings_dict, "CONN_MAX_AGE": 0}
+            own.settings_dict = {**settings, "OPTIONS": {**settings["OPTIONS"], "pool": True}}
+            monkeypatch.setattr(type(own.pool), "check", lambda pool: seen.append("checked"))
+            compat.check_pool(own)
+            own.close_pool()
+            assert seen == ["checked"]
+
+    @pytest.mark.once
+    def test_test_state(self, monkeypatch: Any) -> None:
+        assert compat.is_under_test()
+        monkeypatch.delitem(sys.modules, "django.test.utils")
+        assert not compat.is_under_test()
+
+
+class TestQuerysets:
+    @pytest.mark.django_db(transaction=True)
+    def test_raw_delete_sends_no_signals(self) -> None:
+        Order.objects.create(item="vm")
+
+        def listener(**kwargs: Any) -> None:
+            seen.append(kwargs)
+
+        post_delete.connect(listener, sender=Order)
+        try:
+            compat.delete_without_signals(Order.objects.all(), "default")
+        finally:
+            post_delete.disconnect(listener, sender=Order)
+        assert (Order.objects.count(), seen) == (0, [])
