@@ -27,7 +27,7 @@ from .guard.request_state import (
     run_to_end,
     state_of,
 )
-from .http.body import keep_body
+from .http.fingerprint import keep_body
 from .threads import on_request_thread
 
 __all__ = ["IdempotencyMiddleware"]

@@ -1,35 +1,21 @@
 """What a view can say about one response, or one exception, that policy cannot know.
 
-Each function marks what it is given and returns it::
+Each function marks its argument and returns it::
 
     return remember_for(Response(quote), timedelta(minutes=5))
     raise do_not_remember(ValidationError("The form is not complete."))
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from .conf import values
+from .http.responses import MEMORY, NOTHING_SAID, memory_of
 
 __all__ = ["do_not_remember", "never_replay_body", "remember", "remember_for"]
 
 Thing = TypeVar("Thing")
-
-_ATTRIBUTE = "_idempotency_memory"
-_retention = values.RETENTION
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """How a response is to be remembered."""
-
-    stored: bool | None = None
-    body: bool = True
-    retention: timedelta | None = None
-
-
-NOTHING_SAID = Memory()
 
 
 def do_not_remember(thing: Thing) -> Thing:
@@ -50,25 +36,20 @@ def remember_for(thing: Thing, retention: timedelta) -> Thing:
     :raises ValueError: if it is less or more
     """
     try:
-        _retention(retention)
+        values.RETENTION(retention)
     except (TypeError, ValueError) as error:
         raise type(error)(f"retention {error}, not {retention!r}") from None
     return _marked(thing, retention=retention)
 
 
 def never_replay_body(thing: Thing) -> Thing:
-    """Remember that this was answered, but not what: a secret that is shown once.
+    """Remember that this was answered, but not its body: a secret that is shown once.
 
     A retry gets an error that says so, and is not executed.
     """
     return _marked(thing, body=False)
 
 
-def memory_of(thing: object) -> Memory | None:
-    """Return what a view said about a response or an exception."""
-    return getattr(thing, _ATTRIBUTE, None)
-
-
 def _marked(thing: Thing, **changes: Any) -> Thing:
-    setattr(thing, _ATTRIBUTE, replace(memory_of(thing) or Memory(), **changes))
+    setattr(thing, MEMORY, replace(memory_of(thing) or NOTHING_SAID, **changes))
     return thing

@@ -7,7 +7,7 @@ def resolver(operation):
     return JsonResponse({"charge": charge.id}, status=201)
 """
 
-from .protocol.decision import ResolverAnswer
+from .protocol.status import ResolverAnswer
 
 RUN_AGAIN = ResolverAnswer.RUN_AGAIN
 """The interrupted attempt had no effect, or one that running again does not double."""

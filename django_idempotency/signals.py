@@ -19,7 +19,7 @@ from django.dispatch import Signal
 from django.http import HttpRequest
 
 from .conf.policy import Policy
-from .protocol.scope import short_digest
+from .protocol.keys import short_digest
 
 __all__ = [
     "SIGNALS",

@@ -21,9 +21,9 @@ from .conf.settings import configuration
 from .guard.guard import Guard, Status
 from .invalidation import forget_in_cache
 from .models import IdempotencyRecord
+from .protocol.keys import short_digest
 from .protocol.problems import Code
 from .protocol.record import State
-from .protocol.scope import short_digest
 from .signals import SIGNALS, Event, Outcome
 from .stores.cache.store import backend_of
 from .stores.database.clock import StoreTime

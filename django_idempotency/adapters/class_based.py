@@ -18,7 +18,7 @@ from ..conf.policy import Policy, Recheck
 from ..guard.guard import Guard, is_running, read_key
 from ..guard.no_operation import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
 from ..guard.request_state import in_state, may_carry_key
-from ..http.body import keep_body
+from ..http.fingerprint import keep_body
 from ..protocol.problems import Problem
 from ..threads import on_request_thread
 from .affinity import AsyncGuard

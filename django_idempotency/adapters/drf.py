@@ -20,7 +20,7 @@ from ..conf.policy import Errors, Policy
 from ..guard.answers import Settled, copied
 from ..guard.guard import Answer, Guard
 from ..guard.request_state import finish
-from ..http.body import parsed_payload
+from ..http.fingerprint import parsed_payload
 from ..http.responses import DATA
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem
@@ -161,7 +161,7 @@ class RestAdapter(Adapter):
 
     def parsed_payload(self) -> Payload | None:
         """A permission or throttle has read ``request.data`` before us."""
-        return parsed_payload(self.request, self.caller.data, self.policy.selection)
+        return parsed_payload(self.request, self.caller.data, self.policy)
 
     def _enter(self, view: Any) -> HttpResponseBase | None:
         answer = super()._enter(view)

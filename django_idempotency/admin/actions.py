@@ -26,8 +26,8 @@ from django.utils.translation import ngettext
 
 from ..contract.tombstones import longest_tombstone
 from ..models import IdempotencyRecord
+from ..protocol.keys import short_digest
 from ..protocol.record import State
-from ..protocol.scope import short_digest
 from ..stores.base import Busy, Outage
 from ..stores.database.step_log import StepLog
 from ..stores.database.store import DatabaseStore

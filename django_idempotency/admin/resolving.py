@@ -19,7 +19,7 @@ from ..contract.answers import answer_of, desk_of, is_json_text
 from ..models import IdempotencyRecord, IdempotencyStep
 from ..operations.resolution import ManualResolution, ResolutionOutcome
 from ..protocol.codecs import NoKeys
-from ..protocol.scope import short_digest
+from ..protocol.keys import short_digest
 from ..stores.database.step_log import StepLog
 
 RESOLVE = "django_idempotency_idempotencyrecord_resolve"

@@ -8,17 +8,15 @@ from urllib.parse import quote
 
 from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.core.cache.backends.base import BaseCache
-from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 
-from ..conf.policy import Fingerprint, Policy
+from ..conf.policy import Policy
 from ..conf.settings import configuration
-from ..http.body import payload
+from ..http.fingerprint import fingerprint_of
 from ..http.principal import Parts
-from ..http.target import target_of
-from ..protocol.fingerprint import NO_PAYLOAD, Payload, custom_fingerprint, fingerprint
+from ..protocol.fingerprint import Payload
+from ..protocol.keys import scope_digest
 from ..protocol.record import Claim
-from ..protocol.scope import scope_digest
 
 
 def claim_of(
@@ -40,7 +38,7 @@ def claim_of(
     return Claim(
         scope=scope_digest(secret, scope),
         key=key,
-        fingerprint=_fingerprint(request, policy, caller, parsed),
+        fingerprint=fingerprint_of(request, policy, caller, parsed),
         method=request.method or "",
         # For people only: short, and free of characters that a column might refuse.
         path=quote(request.path)[:255],
@@ -49,34 +47,6 @@ def claim_of(
         codec=str(policy.codec),
         secret=secret,
     )
-
-
-def _fingerprint(
-    request: HttpRequest, policy: Policy, caller: Any, parsed: Callable[[], Payload | None]
-) -> str:
-    if not isinstance(policy.fingerprint, Fingerprint):
-        return custom_fingerprint(_said(policy.fingerprint(caller)))
-    target = target_of(request, policy, caller)
-    if policy.fingerprint is Fingerprint.NONE:
-        return fingerprint(target, NO_PAYLOAD)
-    content = payload(request, policy.selection, policy.max_request_size) or parsed()
-    if content is None:
-        raise ImproperlyConfigured(
-            "The request's body was read before the idempotency guard could digest it. "
-            "List IdempotencyMiddleware in MIDDLEWARE, or read request.body, which stays "
-            "available, instead of request.read()."
-        )
-    return fingerprint(target, content)
-
-
-def _said(text: Any) -> str:
-    """An object's default text would be another one for each retry."""
-    if not isinstance(text, str):
-        raise ImproperlyConfigured(
-            f"FINGERPRINT returned an instance of {type(text).__qualname__}. It must return text: "
-            "what is equal in two requests that are the same one."
-        )
-    return text
 
 
 logger = logging.getLogger("django_idempotency")

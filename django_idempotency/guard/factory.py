@@ -12,7 +12,7 @@ from ..conf.policy import OnInFlight, OnInterrupted, Policy, Store
 from ..conf.policy import Store as Stores
 from ..conf.settings import configuration
 from ..conf.values import dotted_path
-from ..http.responses import is_stored, rendered, serialize
+from ..http.responses import NOTHING_SAID, memory_of, rendered, serialize, stores_status
 from ..models import IdempotencyRecord
 from ..operations.atomic import AtomicOperation
 from ..operations.base import IMPATIENT, Answered, Operation, Patience
@@ -29,9 +29,8 @@ from ..operations.row_lock import NoteOf, RowLock, keep, nobody
 from ..operations.sessions import IN_A_TRANSACTION, refuse_transactions, session_of
 from ..operations.transaction import RequestBlock
 from ..protocol.codecs import Cipher
-from ..protocol.decision import Replay, ResolverAnswer, decide
-from ..protocol.record import Claim, Snapshot
-from ..remember import NOTHING_SAID, memory_of
+from ..protocol.record import Claim, Replay, Snapshot, decide
+from ..protocol.status import ResolverAnswer
 from ..stores.base import Claims
 from ..stores.cache.cached_database import CachedDatabaseStore
 from ..stores.cache.store import CacheStore
@@ -93,7 +92,7 @@ def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
         if isinstance(answer, HttpResponseBase):
             response = rendered(answer)
             memory = memory_of(response) or NOTHING_SAID
-            if not is_stored(response, policy, memory):
+            if not stores_status(response.status_code, policy, memory):
                 return Answered(response)
             retention = memory.retention or policy.retention
             return Resolved(serialize(response, policy, memory, operation.owner), retention)

@@ -10,15 +10,16 @@ from django.http.response import HttpResponseBase
 
 from ..conf.policy import Anonymous, OnOutage, Policy
 from ..conf.settings import configuration
-from ..http.body import BodyTooLarge
-from ..http.principal import ANONYMOUS, principal, scope_of
+from ..http.fingerprint import BodyTooLarge
+from ..http.principal import ANONYMOUS, scope_of
 from ..http.problems import problem_of
 from ..http.responses import (
+    NOTHING_SAID,
+    Memory,
     deserialize,
-    is_stored,
     keeps_writes,
+    memory_of,
     says_not_now,
-    secret_of,
     serialize,
     stores_status,
 )
@@ -33,13 +34,10 @@ from ..operations.base import (
     Unavailable,
 )
 from ..protocol.codecs import Owner, Unreadable
-from ..protocol.decision import Mismatch, Replay, Tombstone
 from ..protocol.fingerprint import Payload
-from ..protocol.keys import InvalidKey, parse_key
+from ..protocol.keys import InvalidKey, parse_key, short_digest
 from ..protocol.problems import Code, Problem
-from ..protocol.record import Claim, Omitted, StoredResponse
-from ..protocol.scope import short_digest
-from ..remember import NOTHING_SAID, Memory, memory_of
+from ..protocol.record import Claim, Mismatch, Omitted, Replay, StoredResponse, Tombstone
 from ..signals import Outcome, Reporter
 from ..stores.base import Outage
 from .claim import claim_of, count, is_exhausted, next_hour
@@ -155,10 +153,9 @@ class Guard:
 
         :return: ``None`` if nobody has authenticated the caller yet, or nothing is completed
         """
-        owner = principal(caller, self._policy)
-        if owner is None:
+        scope = scope_of(caller, self._policy)
+        if scope is None:
             return None
-        scope = scope_of(caller, self._policy, owner)
         try:
             claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
             found = replay_of(self._policy, claim)
@@ -169,12 +166,10 @@ class Guard:
         return self._told(self._replay(found.response, Owner(claim.scope, claim.key)))
 
     def _start(self, caller: Any, parsed: Callable[[], Payload | None], view: Any) -> Answer | None:
-        owner = principal(caller, self._policy)
-        if owner is None:
-            if self._policy.anonymous is not Anonymous.SHARE:
-                return self._anonymous()
-            owner = ANONYMOUS
-        scope = scope_of(caller, self._policy, owner)
+        shares = self._policy.anonymous is Anonymous.SHARE
+        scope = scope_of(caller, self._policy, ANONYMOUS if shares else None)
+        if scope is None:
+            return self._anonymous()
         if self._policy.codec.encrypts:
             configuration().keyring.check()  # or nothing runs: its response could not be stored
         try:
@@ -333,16 +328,15 @@ class Guard:
 
     def _store(self, operation: Operation, response: HttpResponseBase, memory: Memory) -> Status:
         policy = self._policy
-        if not is_stored(response, policy, memory):
+        if not stores_status(response.status_code, policy, memory):
             operation.finish(
                 None,
-                nothing_done=says_not_now(response, memory),
+                nothing_done=says_not_now(response.status_code, memory),
                 keeps_writes=keeps_writes(response.status_code, memory),
             )
             return Status.NOT_STORED
         retention = memory.retention or policy.retention
-        secret = secret_of(self._request.META)
-        stored = serialize(response, policy, memory, operation.owner, retention, secret)
+        stored = serialize(response, policy, memory, operation.owner, retention, self._request.META)
         if operation.finish(stored, retention):
             return Status.WITHOUT_RESPONSE if stored.omitted else Status.STORED
         if policy.expires_header is not None:

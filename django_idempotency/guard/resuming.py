@@ -12,14 +12,12 @@ from django.urls import Resolver404, resolve
 
 from ..conf.policy import Policy
 from ..conf.settings import configuration
-from ..http.responses import is_stored, rendered, serialize
+from ..http.responses import Memory, memory_of, rendered, serialize, stores_status
 from ..operations.base import Started
 from ..operations.errors import NotResumable
 from ..operations.resumed import ResumedOperation
-from ..protocol.decision import Replay
-from ..protocol.record import Claim
-from ..protocol.scope import short_digest
-from ..remember import Memory, memory_of
+from ..protocol.keys import short_digest
+from ..protocol.record import Claim, Replay
 from ..signals import Outcome, Reporter
 from ..stores.database.interrupted import Abandoned
 from .factory import resumed_operation
@@ -89,7 +87,7 @@ def _response(handler: Any, operation: ResumedOperation) -> HttpResponseBase:
 
 def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Policy) -> bool:
     memory = memory_of(response) or Memory()
-    if not is_stored(response, policy, memory):
+    if not stores_status(response.status_code, policy, memory):
         # Even "not now" leaves it interrupted: the next run tries again.
         logger.error(
             "Key %s: not resumed: the handler answered %d, which is not stored",

@@ -12,9 +12,18 @@ from typing import Any
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
 from ..protocol.codecs import Owner
-from ..protocol.decision import Claimed, Expired, Mismatch, Replay, Tombstone, decide
-from ..protocol.record import Claim, Snapshot, StoredResponse
-from ..protocol.scope import derived_uuid
+from ..protocol.keys import derived_uuid
+from ..protocol.record import (
+    Claim,
+    Claimed,
+    Expired,
+    Mismatch,
+    Replay,
+    Snapshot,
+    StoredResponse,
+    Tombstone,
+    decide,
+)
 from ..stores.base import Busy, Claims
 from ..threads import after_fork, on_request_thread
 from .errors import LostRecord, StepError

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.db import Error
 
-from ..protocol.decision import Replay, ResolverAnswer
-from ..protocol.record import Claim, Snapshot, StoredResponse
+from ..protocol.record import Claim, Replay, Snapshot, StoredResponse
+from ..protocol.status import ResolverAnswer
 from ..stores.base import Busy, Claims, Outage
 from ..stores.database.step_log import StepLog
 from .base import (

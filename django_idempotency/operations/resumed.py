@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-from ..protocol.canonical import plain_text
 from ..protocol.codecs import Unreadable
-from ..protocol.record import Claim, Snapshot, State
-from ..protocol.scope import derived_uuid
+from ..protocol.keys import derived_uuid
+from ..protocol.record import Claim, Snapshot, State, plain_text
 from ..stores.base import Claims
 from ..stores.database.step_log import ResumePayload, StepLog
 from .base import Begun

@@ -7,8 +7,7 @@ from typing import Any
 from django.db import connections
 
 from ..compat.django import AttemptBlock, own_blocks
-from ..protocol.canonical import plain_text
-from ..protocol.record import MAX_STEP_NAME_LENGTH
+from ..protocol.record import MAX_STEP_NAME_LENGTH, plain_text
 from ..stores.database.step_log import StepLog
 from ..stores.database.transactions import write_transaction
 from .errors import ChangedRecipe, LostRecord, LostWrites, StepError

@@ -9,8 +9,8 @@ import json
 from dataclasses import dataclass
 from hashlib import sha256
 
+from .keys import keyed_digest
 from .record import RESPONSE_VERSION, Omitted, StoredResponse
-from .scope import keyed_digest
 
 _SEAL = sha256().digest_size
 _LENGTH = 4

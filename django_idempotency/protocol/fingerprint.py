@@ -1,13 +1,56 @@
 """Digests of requests: every part is length-delimited, so no byte can move between parts."""
 
-from collections.abc import Iterable
+import json
+import marshal
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, NamedTuple, NoReturn
 
-from .canonical import canonical_json
+VERSION = "1"
+"""Prefix of every fingerprint. It changes when equal requests would get another digest."""
 
 Path = tuple[str, ...]
+
+
+class Target(NamedTuple):
+    """Where a request goes: what must be equal whatever its body says.
+
+    :param query: as :func:`query_values` says, or as it was sent
+    :param host: empty if it does not count
+    :param version: of the API, if it is not in the path; empty if it does not count
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    host: str = ""
+    version: str = ""
+
+
+class Payload(NamedTuple):
+    """A request body, reduced to what it is (``json``, ``form``, ``raw``) and a digest."""
+
+    kind: str
+    digest: bytes
+
+
+NO_PAYLOAD = Payload("none", b"")
+
+
+def fingerprint(target: Target, payload: Payload) -> str:
+    """Return the digest of a request, as text that fits the record's column."""
+    delimited = b""
+    for text in (*target, payload.kind):
+        part = text.encode("utf-8", "surrogatepass")
+        delimited += len(part).to_bytes(8, "big") + part
+    delimited += len(payload.digest).to_bytes(8, "big") + payload.digest
+    return f"{VERSION}:{sha256(delimited).hexdigest()}"
+
+
+def custom_fingerprint(text: str) -> str:
+    """Return the fingerprint of what a policy's own function says about a request."""
+    return f"{VERSION}c:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +70,6 @@ class Selection:
     def wants(self, name: str) -> bool:
         """Whether a field of a form counts. Forms are flat: a name is taken as it is."""
         return (self.fields is None or name in self.fields) and name not in self.ignored
-
-    @property
-    def wants_all(self) -> bool:
-        return self.fields is None and not self.ignored
 
     def part_of(self, document: Any) -> Any:
         """Return what counts of a JSON document, which stays as it is."""
@@ -77,71 +116,9 @@ def _without(value: Any, paths: list[Path]) -> Any:
     return kept
 
 
-VERSION = "1"
-"""Prefix of every fingerprint. It changes when equal requests would get another digest."""
-
-
-class _Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """A request body, reduced to what it is (``json``, ``form``, ``raw``) and a digest."""
-
-    kind: str
-    digest: bytes
-
-
-NO_PAYLOAD = Payload("none", b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a request goes: what must be equal whatever its body says.
-
-    :param query: as :func:`query_values` says, or as it was sent
-    :param host: empty if it does not count
-    :param version: of the API, if it is not in the path; empty if it does not count
-    """
-
-    method: str
-    path: str
-    query: str = ""
-    host: str = ""
-    version: str = ""
-
-
-def fingerprint(target: Target, payload: Payload) -> str:
-    """Return the digest of a request, as text that fits the record's column."""
-    texts = (target.method, target.path, target.query, target.host, target.version, payload.kind)
-    parts = [part.encode("utf-8", "surrogatepass") for part in texts]
-    parts.append(payload.digest)
-    delimited = b"".join([len(part).to_bytes(8, "big") + part for part in parts])
-    return f"{VERSION}:{sha256(delimited).hexdigest()}"
-
-
-def custom_fingerprint(text: str) -> str:
-    """Return the fingerprint of what a policy's own function says about a request."""
-    return f"{VERSION}c:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
-
-
-def json_payload(
-    raw: bytes,
-    selection: Selection = EVERYTHING,
-    media_type: str = "application/json",
-) -> Payload | None:
-    """Digest a JSON document by value; ``None`` if it has no canonical form."""
-    canonical = canonical_json(raw, None if selection.wants_all else selection.part_of)
-    return None if canonical is None else Payload(f"json {media_type}", sha256(canonical).digest())
-
-
 def raw_payload(media_type: str, content: bytes) -> Payload:
     """Digest a body byte for byte. ``content`` is the SHA-256 of the bytes."""
-    digest = sha256()
-    _add(digest, media_type.encode())
-    _add(digest, content)
-    return Payload("raw", digest.digest())
+    return Payload("raw", _digest([media_type.encode(), content]))
 
 
 Fields = Iterable[tuple[str, tuple[str, ...]]]
@@ -160,16 +137,100 @@ def form_payload(fields: Fields, charset: str = "") -> Payload:
 
     :param charset: where the same bytes would be other text
     """
-    digest = sha256()
-    _add(digest, charset.encode())
+    texts = [charset]
     for name, value in sorted(fields, key=lambda field: field[0]):
-        _add(digest, name.encode("utf-8", "surrogatepass"))
-        _add(digest, str(len(value)).encode())
-        for part in value:
-            _add(digest, part.encode("utf-8", "surrogatepass"))
-    return Payload("form", digest.digest())
+        texts += (name, str(len(value)), *value)
+    return Payload("form", _digest([text.encode("utf-8", "surrogatepass") for text in texts]))
 
 
-def _add(digest: _Hash, part: bytes) -> None:
-    digest.update(len(part).to_bytes(8, "big"))
-    digest.update(part)
+def _digest(parts: Iterable[bytes]) -> bytes:
+    digest = sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+def json_payload(
+    raw: bytes, selection: Selection = EVERYTHING, media_type: str = "application/json"
+) -> Payload | None:
+    """Digest a JSON document by value; ``None`` if it has no canonical form."""
+    wants_all = selection.fields is None and not selection.ignored
+    canonical = canonical_json(raw, None if wants_all else selection.part_of)
+    return None if canonical is None else Payload(f"json {media_type}", sha256(canonical).digest())
+
+
+def canonical_json(raw: bytes, select: Callable[[Any], Any] | None = None) -> bytes | None:
+    """Return the same bytes for JSON documents that differ in key order and white space only.
+
+    Types and values are never confused: ``1``, ``1.0``, ``"1"`` and ``true`` differ, integers
+    and decimals of any size are exact. ``None`` means that the text has no canonical form
+    (not UTF-8, not JSON, duplicate names, ``NaN``, nested too deeply): compare its bytes.
+
+    It costs one to three times what :func:`json.loads` does; more only where a document consists of
+    numbers with exponents beyond a float's usual range.
+
+    :param select: returns the part of the document that counts, without changing it in place;
+        real numbers are ``bytes`` in it
+    """
+    try:
+        document = _DECODER.decode(raw.decode())
+        if select is not None:
+            document = select(document)
+        # What can be loaded again confuses nothing. Version 2 is the newest in which equal objects
+        # are equal bytes: later ones say which objects are the same one.
+        return marshal.dumps(document, 2)
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    # Equal names compare their values, which may be a TypeError: refused in any case.
+    members = dict(sorted(pairs))
+    if len(members) != len(pairs):
+        raise ValueError("duplicate names")
+    return members
+
+
+_EXACT = 17
+"""Characters of a number with an exponent that has 15 digits at most, which a float keeps all
+(DBL_DIG of IEEE 754): the quick way for what almost every such number is."""
+
+_FAR = 400
+"""Places by which a point is moved; no float goes further."""
+
+
+def _real(token: str) -> bytes:
+    """Return a real number as bytes, which nothing else in a document is: its digits without what
+    does not matter. "1.50" and "15e-1" are b"1.5", "100.0" is b"100."; a float would lose digits.
+    """
+    if "e" not in token and "E" not in token:
+        return token.rstrip("0").encode()
+    if len(token) <= _EXACT:
+        value = float(token)
+        if 1e-4 <= abs(value) < 1e16:  # Python writes others with an exponent
+            return repr(value).rstrip("0").encode()
+    # Move the point by the exponent; far beyond, keep an exponent.
+    mantissa, _, power = token.lower().partition("e")
+    whole, _, fraction = mantissa.lstrip("-").partition(".")
+    sign = "-" if mantissa[0] == "-" else ""
+    significant = (whole + fraction).lstrip("0")
+    if not significant:
+        return f"{sign}0.".encode()
+    # The value is 0.<significant> times ten to the power of <point>.
+    point = len(whole) + int(power) - (len(whole + fraction) - len(significant))
+    significant = significant.rstrip("0")
+    if not -_FAR <= point <= _FAR:
+        return f"{sign}{significant}e{point}".encode()
+    digits = significant.rjust(len(significant) - point, "0") if point < 0 else significant
+    digits = digits.ljust(point, "0")
+    at = max(point, 0)
+    return f"{sign}{digits[:at] or '0'}.{digits[at:]}".encode()
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Made once: :func:`json.loads` would make one for every document.
+_DECODER = json.JSONDecoder(parse_float=_real, parse_constant=_refuse, object_pairs_hook=_object)

@@ -1,7 +1,13 @@
-"""Reading the value of the ``Idempotency-Key`` header field."""
+"""Keys: read from the ``Idempotency-Key`` header field, scoped to their caller, named in logs, and
+derived for other systems."""
 
+import hmac
 import re
 from enum import StrEnum
+from hashlib import sha256
+from uuid import UUID
+
+from .record import Claim
 
 MAX_KEY_LENGTH = 255
 """Longest key the record can hold, in characters."""
@@ -56,9 +62,10 @@ def parse_key(
     :raises InvalidKey: for anything else
     """
     text = value.strip(" \t")
-    if not text:
-        raise InvalidKey("The key is empty.")
-    key = _spelled(text, key_format)
+    if key_format is KeyFormat.LENIENT and _BARE.fullmatch(text) is not None:
+        key = text  # what almost every client sends
+    else:
+        key = _spelled(text, key_format)
     if not key:
         raise InvalidKey("The key is empty.")
     if key_format is KeyFormat.UUID:
@@ -70,6 +77,38 @@ def parse_key(
     if len(key) > max_length:
         raise InvalidKey(f"The key has {len(key)} characters; at most {max_length} are allowed.")
     return key
+
+
+def _spelled(text: str, key_format: KeyFormat) -> str:
+    """Return the key that a text spells, which may be empty."""
+    if not text:
+        return ""
+    if key_format is KeyFormat.PRINTABLE:
+        if _PRINTABLE.fullmatch(text) is None:
+            raise InvalidKey("The key must be printable ASCII.")
+        return text
+    if text.startswith('"'):
+        if key_format is KeyFormat.BARE:
+            raise InvalidKey("The key must be sent without quotes.")
+        match = _STRING.fullmatch(text)
+        if match is None:
+            raise InvalidKey(
+                "The value starts with a quote but is not one Structured Fields String: "
+                "printable ASCII between two quotes, in a single field line."
+            )
+        return _ESCAPED.sub(r"\1", match[1])
+    if key_format is KeyFormat.STRUCTURED:
+        raise InvalidKey('The key must be a Structured Fields String, in quotes: "8e03978e-40d5".')
+    if "," in text:
+        raise InvalidKey(
+            "The value holds a comma: send the header once, and a key with a comma in quotes."
+        )
+    if _BARE.fullmatch(text) is None:
+        raise InvalidKey(
+            "The key holds a character that is not allowed without quotes: use letters, digits "
+            "and -_.~+/=:, or send printable ASCII between quotes."
+        )
+    return text
 
 
 def value_pattern(key_format: KeyFormat, max_length: int) -> str:
@@ -90,38 +129,36 @@ def value_pattern(key_format: KeyFormat, max_length: int) -> str:
     return f"^{patterns[key_format]}$"
 
 
-def _spelled(text: str, key_format: KeyFormat) -> str:
-    if key_format is KeyFormat.PRINTABLE:
-        if _PRINTABLE.fullmatch(text) is None:
-            raise InvalidKey("The key must be printable ASCII.")
-        return text
-    if text.startswith('"'):
-        return _structured(text, key_format)
-    return _bare(text, key_format)
+def keyed_digest(secret: bytes, parts: tuple[str, ...]) -> bytes:
+    """Return the HMAC-SHA256 of text parts; every part is length-delimited."""
+    delimited = b""
+    for text in parts:
+        part = text.encode("utf-8", "surrogatepass")
+        delimited += len(part).to_bytes(8, "big") + part
+    # In one call: faster than an object that is fed part by part.
+    return hmac.digest(secret, delimited, "sha256")
 
 
-def _structured(text: str, key_format: KeyFormat) -> str:
-    if key_format is KeyFormat.BARE:
-        raise InvalidKey("The key must be sent without quotes.")
-    match = _STRING.fullmatch(text)
-    if match is None:
-        raise InvalidKey(
-            "The value starts with a quote but is not one Structured Fields String: "
-            "printable ASCII between two quotes, in a single field line."
-        )
-    return _ESCAPED.sub(r"\1", match[1])
+def scope_digest(secret: bytes, parts: tuple[str, ...]) -> str:
+    """Return the scope of a caller's keys: a keyed digest of 64 hexadecimal digits.
+
+    :param secret: nobody can test a guess against the stored scope without it
+    :param parts: what identifies the caller, for example ``("user", "auth.user", "7")``
+    """
+    return keyed_digest(b"django_idempotency.scope:" + secret, parts).hex()
 
 
-def _bare(text: str, key_format: KeyFormat) -> str:
-    if key_format is KeyFormat.STRUCTURED:
-        raise InvalidKey('The key must be a Structured Fields String, in quotes: "8e03978e-40d5".')
-    if "," in text:
-        raise InvalidKey(
-            "The value holds a comma: send the header once, and a key with a comma in quotes."
-        )
-    if _BARE.fullmatch(text) is None:
-        raise InvalidKey(
-            "The key holds a character that is not allowed without quotes: use letters, digits "
-            "and -_.~+/=:, or send printable ASCII between quotes."
-        )
-    return text
+def short_digest(key: str) -> str:
+    """Return twelve hexadecimal digits that stand for a key in logs."""
+    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def derived_uuid(claim: Claim, parts: tuple[str, ...]) -> str:
+    """Return a UUID that depends on the caller, its key, and each part.
+
+    Without the secret it cannot be linked to the caller's key. It says that it is random
+    (version 4), which is what other systems ask for; RFC 9562, section 5.4, allows pseudorandom
+    numbers, and an HMAC is one for everybody without the secret.
+    """
+    seed = keyed_digest(b"django_idempotency.derived:" + claim.secret, (claim.scope, claim.key))
+    return str(UUID(bytes=keyed_digest(seed, parts)[:16], version=4))

@@ -1,4 +1,4 @@
-"""What is remembered about one key."""
+"""The record of one key: what is claimed, what is stored, and what it allows."""
 
 import json
 import re
@@ -34,6 +34,15 @@ class Omitted(StrEnum):
     REFUSED = "refused"
 
 
+def plain_text(data: Any) -> str | None:
+    """Return data as JSON; ``None`` if it would not come back equal."""
+    try:
+        text = json.dumps(data, allow_nan=False)
+        return text if json.loads(text) == data else None
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
     """A response as plain data: status, header pairs, body bytes.
@@ -46,7 +55,7 @@ class StoredResponse:
     body: bytes = b""
     omitted: Omitted = Omitted.NOTHING
     codec: str = ""
-    """What was done to head and body, which are both in the body then. Stores keep it."""
+    """How head and body, both in the body then, are compressed or encrypted. Stores keep it."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -76,10 +85,12 @@ def parse_head(text: str | bytes) -> tuple[tuple[tuple[str, str], ...], dict[str
         if head.keys() != {"headers", "attributes"} or not isinstance(head["attributes"], dict):
             raise ValueError("no head of a response")
         headers, attributes = head["headers"], head["attributes"]
-    pairs = tuple((name, value) for name, value in headers)
-    if not all(_NAME(name) and _VALUE(value) for name, value in pairs):
-        raise ValueError("no header fields")
-    return pairs, attributes
+    pairs = []
+    for name, value in headers:
+        if not (_NAME(name) and _VALUE(value)):
+            raise ValueError("no header fields")
+        pairs.append((name, value))
+    return tuple(pairs), attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +106,9 @@ class Claim:
     tombstone: timedelta = timedelta(0)
     """How long an expired record is told apart from one that never was."""
     codec: str = ""
-    """How policy wants the response written down: for whoever answers in the view's place."""
+    """How policy wants the response stored, for an operator who answers in the view's place."""
     secret: bytes = field(default=b"", repr=False)
-    """What keys for other systems are derived with."""
+    """Secret of the keys that are derived for other systems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +128,47 @@ class Snapshot:
     scope: str = ""
     key: str = ""
     transaction: str | None = None
-    """Where it was locked: the server's number of that transaction, if the server tells."""
+    """The server's number of the transaction that locked it, if the server tells."""
     held: bool = False
-    """The store knows that an attempt holds it. Where locks say so, nobody knows beforehand."""
+    """The store knows that an attempt holds it. A database knows only when it tries to lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Answer with the stored response."""
+
+    response: StoredResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The key belongs to another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The record is past its retention: as good as absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """The record is past its retention, and policy wants that to be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The record is not completed: the attempt that gets its lock may run."""
+
+
+Decision = Replay | Mismatch | Expired | Tombstone | Claimed
+
+
+def decide(record: Snapshot, fingerprint: str) -> Decision:
+    """Return what the record allows; expiry comes first, then the fingerprint (I7)."""
+    if record.expired:
+        return Tombstone() if record.is_tombstone and record.response is not None else Expired()
+    if record.fingerprint != fingerprint:
+        return Mismatch()
+    if record.state is State.COMPLETED and record.response is not None:
+        return Replay(record.response)
+    return Claimed()

@@ -1,4 +1,4 @@
-"""The status of an operation, as its caller may see it without sending the request again."""
+"""The status of an operation: as its caller sees it, and as a resolver finds it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -55,3 +55,10 @@ class OperationStatus:
     completed_at: datetime | None = None
     response: StoredResponse | None = None
     scope: str = field(default="", repr=False)
+
+
+class ResolverAnswer(StrEnum):
+    """What a resolver answers if it has no response."""
+
+    RUN_AGAIN = "run again"
+    STILL_UNKNOWN = "still unknown"

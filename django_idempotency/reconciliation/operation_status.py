@@ -18,15 +18,14 @@ from ..adapters.drf import IdempotencyError
 from ..conf.policy import Errors, Policy, Store, build
 from ..conf.settings import configuration
 from ..guard.factory import cache_store_of
-from ..http.principal import principal, scope_of
+from ..http.principal import scope_of
 from ..http.problems import problem_of
 from ..http.responses import deserialize
 from ..models import IdempotencyRecord
 from ..protocol.codecs import Owner, Unreadable
-from ..protocol.keys import InvalidKey, parse_key
+from ..protocol.keys import InvalidKey, parse_key, scope_digest
 from ..protocol.problems import Code, Problem
 from ..protocol.record import StoredResponse
-from ..protocol.scope import scope_digest
 from ..protocol.status import OperationState, OperationStatus
 from ..stores.base import Outage
 from ..stores.database.lookup import look_up
@@ -124,12 +123,12 @@ class OperationStatusView(APIView):
 def _scope(request: Request, policy: Policy) -> str:
     """Return the digest of the caller, as the guard of a view does.
 
-    :raises NotAuthenticated: for an anonymous caller: a key that is shared is nobody's own
+    :raises NotAuthenticated: for an anonymous caller: a shared key belongs to no caller
     """
-    owner = principal(request, policy)
-    if owner is None:
+    scope = scope_of(request, policy)
+    if scope is None:
         raise NotAuthenticated
-    return scope_digest(configuration().secret, scope_of(request, policy, owner))
+    return scope_digest(configuration().secret, scope)
 
 
 def _find(policy: Policy, scope: str, key: str) -> OperationStatus | None:

@@ -17,8 +17,8 @@ from django.utils import timezone
 from django_idempotency.admin import actions
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
+from django_idempotency.protocol.keys import short_digest
 from django_idempotency.protocol.record import State
-from django_idempotency.protocol.scope import short_digest
 from django_idempotency.stores.base import Busy, Outage
 from django_idempotency.stores.database.step_log import StepLog
 from django_idempotency.stores.database.store import DatabaseStore

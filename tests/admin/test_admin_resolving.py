@@ -15,7 +15,7 @@ from django_idempotency.admin.resolving import ResolveForm
 from django_idempotency.management.commands.resolve_idempotency_record import Command
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations.resolution import ManualResolution, ResolutionOutcome
-from django_idempotency.protocol.scope import short_digest
+from django_idempotency.protocol.keys import short_digest
 from tests.admin.test_admin import grant
 from tests.admin.test_admin_browser import browser_page, log_in
 from tests.conftest import Caller

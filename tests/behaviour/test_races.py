@@ -13,8 +13,7 @@ from django.db.models import F
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations.atomic import AtomicOperation
 from django_idempotency.operations.base import InFlight, Started
-from django_idempotency.protocol.decision import Mismatch, Replay
-from django_idempotency.protocol.record import Claim, Snapshot, StoredResponse
+from django_idempotency.protocol.record import Claim, Mismatch, Replay, Snapshot, StoredResponse
 from django_idempotency.stores.database.store import DatabaseStore
 from django_idempotency.stores.database.transactions import write_transaction
 from tests.conftest import Caller, in_thread, row_locks

@@ -106,7 +106,7 @@ def test_lines_of_cron_run(page: Path, project: Path) -> None:
 
 
 def test_the_log_names_keys_as_the_page_says(project: Path) -> None:
-    from django_idempotency.protocol.scope import short_digest
+    from django_idempotency.protocol.keys import short_digest
 
     (code,) = (
         line for line in section(DOCS / "operations.md", "Logs").splitlines() if "%s" in line

@@ -18,8 +18,9 @@ from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from django_idempotency.conf.policy import Policy
 from django_idempotency.decorators import idempotent
-from django_idempotency.http.body import BodyTooLarge, RereadableStream, keep_body, payload
+from django_idempotency.http.fingerprint import BodyTooLarge, RereadableStream, keep_body, payload
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.shop.models import Order
@@ -262,14 +263,14 @@ class TestLargest:
         request.META["CONTENT_LENGTH"] = "1001"
         request._stream = Endless(1001)  # type: ignore[attr-defined]
         with pytest.raises(BodyTooLarge):
-            payload(request, largest=1000)
+            payload(request, Policy(max_request_size=1000))
         assert request._stream.left == 1001  # type: ignore[attr-defined]
 
     def test_one_of_unknown_length_is_read_no_further(self) -> None:
         request = RequestFactory().post("/", b"", content_type="application/octet-stream")
         source = request._stream = Endless(50 * MIB)  # type: ignore[attr-defined]
         with pytest.raises(BodyTooLarge):
-            payload(request, largest=1000)
+            payload(request, Policy(max_request_size=1000))
         assert source.left == 50 * MIB - 1001
 
 

@@ -23,8 +23,8 @@ from rest_framework.views import APIView
 
 from django_idempotency.conf.policy import Policy
 from django_idempotency.decorators import idempotent
-from django_idempotency.http.body import payload
-from django_idempotency.http.principal import principal
+from django_idempotency.http.fingerprint import payload
+from django_idempotency.http.principal import scope_of
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations.base import InFlight, Started
 from django_idempotency.protocol.record import Omitted, Snapshot
@@ -176,7 +176,7 @@ def test_a_user_without_identity_is_an_error() -> None:
     request = RequestFactory().post("/")
     request.user = Ghost()  # type: ignore[assignment]
     with pytest.raises(ImproperlyConfigured, match="Ghost"):
-        principal(request, Policy())
+        scope_of(request, Policy())
 
 
 @pytest.mark.django_db(transaction=True)

@@ -19,8 +19,8 @@ from django_idempotency.operations.non_atomic import (
     run_again,
     still_unknown,
 )
-from django_idempotency.protocol.decision import Replay, ResolverAnswer
-from django_idempotency.protocol.record import Omitted, StoredResponse
+from django_idempotency.protocol.record import Omitted, Replay, StoredResponse
+from django_idempotency.protocol.status import ResolverAnswer
 from django_idempotency.stores import breaker
 from django_idempotency.stores.base import Outage, Unusable
 from django_idempotency.stores.breaker import breaker_of

@@ -21,8 +21,7 @@ from django_idempotency.operations.base import InFlight, OutcomeUnknown, Started
 from django_idempotency.operations.errors import LostRecord
 from django_idempotency.operations.non_atomic import run_again
 from django_idempotency.operations.resolution import ManualResolution
-from django_idempotency.protocol.decision import Replay
-from django_idempotency.protocol.record import StoredResponse
+from django_idempotency.protocol.record import Replay, StoredResponse
 from django_idempotency.remember import do_not_remember, remember_for
 from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN
 from django_idempotency.stores.base import Busy

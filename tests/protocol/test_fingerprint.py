@@ -11,17 +11,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from django_idempotency.protocol.canonical import canonical_json
 from django_idempotency.protocol.fingerprint import (
     Payload,
     Selection,
     Target,
+    canonical_json,
     fingerprint,
     form_payload,
     json_payload,
     raw_payload,
 )
-from django_idempotency.protocol.scope import scope_digest
+from django_idempotency.protocol.keys import scope_digest
 
 pytestmark = pytest.mark.once
 

@@ -13,8 +13,14 @@ from django.db import connections
 
 from django_idempotency.operations.base import InFlight, Operation, Started
 from django_idempotency.operations.errors import LostRecord
-from django_idempotency.protocol.decision import Mismatch, Replay, Tombstone
-from django_idempotency.protocol.record import Claim, Omitted, StoredResponse
+from django_idempotency.protocol.record import (
+    Claim,
+    Mismatch,
+    Omitted,
+    Replay,
+    StoredResponse,
+    Tombstone,
+)
 from tests.conftest import in_thread
 
 CREATED = StoredResponse(201, (("X-Id", "1"), ("Vary", "Cookie")), b"made\0\xff")

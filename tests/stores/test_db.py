@@ -6,8 +6,7 @@ from django.db import connection, transaction
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations.atomic import AtomicOperation
 from django_idempotency.operations.base import Operation, Started
-from django_idempotency.protocol.decision import Replay
-from django_idempotency.protocol.record import Claim, State
+from django_idempotency.protocol.record import Claim, Replay, State
 from django_idempotency.stores.cache.cached_database import CachedDatabaseStore
 from django_idempotency.stores.cache.replay_cache import writer_of
 from django_idempotency.stores.database.claims import PostgresqlClaim

@@ -20,11 +20,11 @@ ROOMS = [
     # Pure: the rules and what may be asked of them.
     *("protocol", "resolving", "extras", "running"),
     # Django's settings and database, and what reaches beyond their documented interfaces.
-    *("threads", "compat", "conf", "remember", "signals"),
+    *("threads", "compat", "conf", "signals"),
     *("fields", "migrations", "models", "stores"),
     "operations",
     # Requests and responses, and the views behind them.
-    *("http", "guard", "adapters", "drf", "decorators", "middleware"),
+    *("http", "remember", "guard", "adapters", "drf", "decorators", "middleware"),
     # What is guarded how, and who is told.
     *("contract", "openapi", "metadata", "views", "reconciliation"),
     # What people use.
