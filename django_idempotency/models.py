@@ -2,7 +2,7 @@
 
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
-from django.db import models
+from django.db import models, router
 from django.utils.translation import gettext_lazy as _
 
 from .fields import ClaimedIndex, ExactCharField
@@ -76,6 +76,19 @@ class IdempotencyRecord(models.Model):
     def __str__(self) -> str:
         return f"{self.method} {self.path} ({self.state})"
 
+    @classmethod
+    def alias(cls, using: str | None = None) -> str:
+        """Return the alias of the database that holds the records.
+
+        :param using: what a policy says; by default the router decides. A replica would be late
+        """
+        return using or router.db_for_write(cls)
+
+    @classmethod
+    def rows(cls, using: str) -> "models.QuerySet[IdempotencyRecord]":
+        """Return all records of one database, whatever managers a project has added."""
+        return cls._base_manager.using(using)
+
 
 class IdempotencyStep(models.Model):
     """What attempts outside of one transaction have noted about one record.
@@ -105,3 +118,8 @@ class IdempotencyStep(models.Model):
 
     def __str__(self) -> str:
         return f"{self.position} {self.name}".strip()
+
+    @classmethod
+    def rows(cls, using: str) -> "models.QuerySet[IdempotencyStep]":
+        """Return all steps of one database."""
+        return cls._base_manager.using(using)

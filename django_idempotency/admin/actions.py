@@ -1,11 +1,10 @@
-"""What can be done to records: each needs a permission, asks back, and leaves a log entry.
+"""Actions on records: each needs a permission, asks for confirmation, and writes a log entry.
 
-All of it goes through the store: what is locked is never touched, and what has changed since it
-was looked at stays.
+All of them go through the store, which never touches a locked record, nor one that has changed
+since the operator saw it.
 """
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -37,7 +36,7 @@ from .overview import Overview
 
 PURGE = "django_idempotency_idempotencyrecord_purge"
 PURGE_SECONDS = 10
-"""A request is not the place for more; the next one goes on."""
+"""A request takes no longer; the next one goes on."""
 BATCH = 1000
 COUNTED = 10_000
 
@@ -49,6 +48,7 @@ class Removal:
     :ivar name: of the action
     :ivar consequence: what the confirmation page says
     :ivar logged: the log entry, with ``key`` and ``scope`` shortened
+    :ivar only_claimed: completed records are kept
     """
 
     name: str
@@ -57,15 +57,18 @@ class Removal:
     logged: Any
     only_claimed: bool
 
+    def applies_to(self, record: Any) -> bool:
+        return not self.only_claimed or record.state == State.CLAIMED
+
 
 DISCARD = Removal(
     "discard",
     _("Discard interrupted records"),
     _(
         "An interrupted record keeps its key for the request that was interrupted: a retry of that "
-        "runs at once, another request with the same key is refused. Discarded, the key is as "
-        "good as new for any request. Completed records, those in flight, and those outside of a "
-        "transaction whose outcome is unknown stay."
+        "request runs at once, and another request with the same key is refused. Discard the "
+        "record, and any request can use the key. Completed records, records in flight, and "
+        "records in non-atomic mode whose outcome is unknown are kept."
     ),
     _("Discarded: key %(key)s, scope %(scope)s."),
     only_claimed=True,
@@ -74,9 +77,9 @@ EVICT = Removal(
     "evict",
     _("Evict records"),
     _(
-        "What was remembered is forgotten: a retry with one of these keys runs again, also if the "
-        "operation succeeded. Records in flight, and those outside of a transaction whose outcome "
-        "is unknown stay."
+        "The stored responses are lost: a retry with one of these keys runs again, also if the "
+        "operation succeeded. Records in flight, and records in non-atomic mode whose outcome is "
+        "unknown are kept."
     ),
     _("Evicted: key %(key)s, scope %(scope)s."),
     only_claimed=False,
@@ -98,57 +101,79 @@ def evict(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> An
 def _ask_or_remove(model_admin: Any, request: HttpRequest, removal: Removal) -> Any:
     # Those on the page that were chosen: never "all that match", which may be millions.
     chosen = [pk for pk in request.POST.getlist(ACTION_CHECKBOX_NAME) if pk.isdecimal()]
-    records = list(model_admin.get_queryset(request).filter(pk__in=chosen))
+    found = model_admin.get_queryset(request).filter(pk__in=chosen)
+    records = list(found)
     if "confirmed" in request.POST:
         return _remove(model_admin, request, removal, records)
-    using = model_admin.get_queryset(request).db
-    Overview(using).tell(records)
-    unresolved = StepLog(using).unresolved([each.pk for each in records])
-    stay = [each for each in records if each.pk in unresolved or not _may_go(removal, each)]
+    Overview(found.db).tell(records)
+    unresolved = StepLog(found.db).unresolved([each.pk for each in records])
+    going: list[Any] = []
+    staying: list[Any] = []
+    for record in records:
+        stays = record.pk in unresolved or record.in_flight or not removal.applies_to(record)
+        (staying if stays else going).append(
+            {
+                "pk": record.pk,
+                "seen": _seen(record),
+                "name": f"{record.method} {record.path}",
+                "key": Truncator(record.key).chars(40),
+                "badge": presentation.badge(record),
+            }
+        )
     context = {
         "title": removal.title,
         "consequence": removal.consequence,
         "action": removal.name,
-        "going": _described(each for each in records if each not in stay),
-        "staying": _described(stay),
+        "going": going,
+        "staying": staying,
         "checkbox": ACTION_CHECKBOX_NAME,
     }
-    return _confirmation(model_admin, request, context)
+    return page(model_admin, request, "confirmation", context)
 
 
-def _may_go(removal: Removal, record: Any) -> bool:
-    if removal.only_claimed and record.state != State.CLAIMED:
-        return False
-    return not getattr(record, "in_flight", False)
-
-
-def _described(records: Iterable[Any]) -> list[dict[str, Any]]:
-    return [
-        {
-            "pk": record.pk,
-            "seen": f"{record.pk}:{record.state}:{record.attempt}",
-            "name": f"{record.method} {record.path}",
-            "key": Truncator(record.key).chars(40),
-            "badge": presentation.badge(record),
-        }
-        for record in records
-    ]
+def _seen(record: Any) -> str:
+    """Return what tells whether a record has changed since the operator saw it."""
+    return f"{record.pk}:{record.state}:{record.attempt}"
 
 
 def _remove(
     model_admin: Any, request: HttpRequest, removal: Removal, records: list[Any]
 ) -> HttpResponse:
     seen = set(request.POST.getlist("seen"))
-    removed = busy = 0
-    for record in records:
-        as_seen = f"{record.pk}:{record.state}:{record.attempt}" in seen
-        if not as_seen or (removal.only_claimed and record.state != State.CLAIMED):
-            continue
-        if _remove_one(request, removal, record):
-            removed += 1
-        else:
-            busy += 1
-    _report(model_admin, request, removed, busy, len(seen) - removed - busy)
+    tried = [each for each in records if _seen(each) in seen and removal.applies_to(each)]
+    removed = sum(_remove_one(request, removal, record) for record in tried)
+    busy, changed = len(tried) - removed, len(seen) - len(tried)
+    for text, count, level in (
+        (
+            ngettext("%(count)s record removed.", "%(count)s records removed.", removed),
+            removed,
+            messages.SUCCESS,
+        ),
+        (
+            ngettext(
+                "%(count)s record kept: it is in flight, its outcome is unknown, or the cache does "
+                "not answer.",
+                "%(count)s records kept: they are in flight, their outcome is unknown, or the "
+                "cache does not answer.",
+                busy,
+            ),
+            busy,
+            messages.WARNING,
+        ),
+        (
+            ngettext(
+                "%(count)s record not removed: it has changed or is gone.",
+                "%(count)s records not removed: they have changed or are gone.",
+                changed,
+            ),
+            changed,
+            messages.WARNING,
+        ),
+    ):
+        if count:
+            model_admin.message_user(request, text % {"count": count}, level)
+    if not seen:
+        model_admin.message_user(request, _("No records removed."), messages.WARNING)
     return HttpResponseRedirect(request.get_full_path())
 
 
@@ -160,92 +185,64 @@ def _remove_one(request: HttpRequest, removal: Removal, record: Any) -> bool:
             removed = store.remove(record.pk, State(record.state), record.attempt)
             if removed:
                 words = {"key": short_digest(record.key), "scope": record.scope[:8]}
-                _log(request, str(record.pk), str(record), removal.logged % words)
+                log(request, DELETION, removal.logged % words, record)
             return removed
     except (Busy, Outage):
         return False
 
 
-def _report(model_admin: Any, request: HttpRequest, removed: int, busy: int, changed: int) -> None:
-    gone = ngettext("%(count)s record removed.", "%(count)s records removed.", removed)
-    left = ngettext(
-        "%(count)s record left: in flight, of unknown outcome, or in a cache that is down.",
-        "%(count)s records left: in flight, of unknown outcome, or in a cache that is down.",
-        busy,
-    )
-    other = ngettext(
-        "%(count)s record left: it has changed or is gone.",
-        "%(count)s records left: they have changed or are gone.",
-        changed,
-    )
-    for text, count, level in (
-        (gone, removed, messages.SUCCESS),
-        (left, busy, messages.WARNING),
-        (other, changed, messages.WARNING),
-    ):
-        if count:
-            model_admin.message_user(request, text % {"count": count}, level)
-    if not (removed or busy or changed):
-        model_admin.message_user(request, _("No records removed."), messages.WARNING)
-
-
 def purge(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Ask, then remove expired records for a few seconds."""
+    """Ask for confirmation, then remove expired records for a few seconds."""
     if not model_admin.has_purge_permission(request):
         raise PermissionDenied
     store = DatabaseStore(model_admin.get_queryset(request).db)
     older_than = longest_tombstone()
     if request.method == "POST":
-        removed = _purge(store, older_than)
+        removed, end = 0, time.monotonic() + PURGE_SECONDS
+        for batch in store.purge(BATCH, older_than):
+            removed += batch
+            if time.monotonic() > end:
+                break
         text = ngettext(
             "Purged %(count)s expired record.", "Purged %(count)s expired records.", removed
         ) % {"count": presentation.number(removed)}
-        _log(request, None, text, "")
+        log(request, DELETION, "", name=text)
         model_admin.message_user(request, text, messages.SUCCESS)
-        return HttpResponseRedirect(reverse(f"{model_admin.admin_site.name}:{_LIST}"))
+        records = "django_idempotency_idempotencyrecord_changelist"
+        return HttpResponseRedirect(reverse(f"{model_admin.admin_site.name}:{records}"))
     expired = store.expired(older_than)[: COUNTED + 1].count()
     lag = store.lag(older_than)
     context = {
         "title": _("Purge expired records"),
         "consequence": _(
-            "Expired records are as good as absent; they only take space. Those that a running "
-            "request has locked stay. This stops after %(seconds)s seconds; the command "
-            "purge_idempotency_records does not."
+            "Expired records do not replay any more; they only take space. Records that a running "
+            "request has locked are kept. The purge stops after %(seconds)s seconds; the command "
+            "purge_idempotency_records has no such limit."
         )
         % {"seconds": PURGE_SECONDS},
         "expired": presentation.at_most(expired, COUNTED),
         "is_needed": expired > 0,
         "lag": timesince(now() - lag) if lag else None,
     }
-    return _confirmation(model_admin, request, context)
+    return page(model_admin, request, "confirmation", context)
 
 
-_LIST = "django_idempotency_idempotencyrecord_changelist"
-
-
-def _purge(store: DatabaseStore, older_than: Any) -> int:
-    removed, end = 0, time.monotonic() + PURGE_SECONDS
-    for batch in store.purge(BATCH, older_than):
-        removed += batch
-        if time.monotonic() > end:
-            break
-    return removed
-
-
-def _log(request: HttpRequest, object_id: str | None, name: str, message: str) -> None:
+def log(request: HttpRequest, flag: int, message: Any, record: Any = None, name: str = "") -> None:
+    """Write an entry about a record, or about all of them, into the admin's log."""
     LogEntry.objects.create(
         user_id=cast(int, request.user.pk),
         content_type=ContentType.objects.get_for_model(IdempotencyRecord),
-        object_id=object_id,
-        object_repr=name[:200],
-        action_flag=DELETION,
+        object_id=record and str(record.pk),
+        object_repr=str(record or name)[:200],
+        action_flag=flag,
         change_message=message,
     )
 
 
-def _confirmation(model_admin: Any, request: HttpRequest, context: Any) -> HttpResponse:
+def page(model_admin: Any, request: HttpRequest, template: str, context: Any) -> HttpResponse:
+    """Return a page of the admin that is not one of Django's own."""
     request.current_app = model_admin.admin_site.name
     common = model_admin.admin_site.each_context(request)
     own = {"opts": model_admin.opts, "media": model_admin.media, "subtitle": None}
-    template = "admin/django_idempotency/idempotencyrecord/confirmation.html"
-    return TemplateResponse(request, template, {**common, **own, **context})
+    file = f"admin/django_idempotency/idempotencyrecord/{template}.html"
+    return TemplateResponse(request, file, {**common, **own, **context})

@@ -1,23 +1,137 @@
-"""The list of records, made for millions: it never reads more of the table than a page needs.
+"""The list of records, made for millions: no page reads more of the table than it needs.
 
-What no index finds is looked for among :data:`~.overview.WIDTH` records at a time, newest first; a
+What no index finds is searched among :data:`~.overview.WIDTH` records at a time, newest first; a
 link leads on to older ones. Nothing is counted beyond :data:`LIMIT`.
 """
 
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
+from django.contrib import admin
 from django.contrib.admin.views.main import ALL_VAR, PAGE_VAR, ChangeList
 from django.core.paginator import Paginator
 from django.db.models import Count, Min, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
+from ..protocol.record import State
+from ..stores.database.dialects import StoreTime
 from ..stores.database.statistics import since
-from .filters import AgeFilter, StateFilter
 from .overview import WIDTH, Overview
 
 BEFORE = "before"
 LIMIT = 10_000
+
+
+class StateFilter(admin.SimpleListFilter):
+    """By the state that a badge shows."""
+
+    title = _("state")
+    parameter_name = "state"
+    CLAIMED = frozenset({"claimed", "in_flight", "interrupted"})
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        overview = Overview.of(request, model_admin.get_queryset(request).db)
+        claimed = [("in_flight", _("in flight")), ("interrupted", _("interrupted"))]
+        if overview.in_flight is None:
+            claimed = [("claimed", _("in flight or interrupted"))]
+        return [*claimed, ("completed", _("completed"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        wanted = self.value()
+        if wanted == "completed":
+            return queryset.filter(state=State.COMPLETED)
+        if wanted not in self.CLAIMED:
+            return queryset
+        claimed = queryset.filter(state=State.CLAIMED)
+        overview = Overview.of(request, queryset.db)
+        chosen = None if wanted == "claimed" else getattr(overview, str(wanted))
+        return claimed if chosen is None else claimed.filter(pk__in=chosen)
+
+
+class ChoiceFilter(admin.SimpleListFilter):
+    """By fixed choices: asking the table which values it holds would read all of it."""
+
+    CHOICES: ClassVar[dict[str, tuple[Any, dict[str, Any]]]]
+    """Titles and lookups, by the value in the address."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(value, title) for value, (title, _lookups) in self.CHOICES.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        _title, lookups = self.CHOICES.get(str(self.value()), ("", {}))
+        return queryset.filter(**lookups)
+
+
+class MethodFilter(ChoiceFilter):
+    title = _("method")
+    parameter_name = "method"
+    CHOICES = {each: (each, {"method": each}) for each in ("POST", "PUT", "PATCH", "DELETE")}
+
+
+class StatusFilter(ChoiceFilter):
+    """By the first digit of the stored status."""
+
+    title = _("status")
+    parameter_name = "status"
+    CHOICES = {
+        str(digit): (
+            f"{digit}xx",
+            {"response_status__gte": digit * 100, "response_status__lt": digit * 100 + 100},
+        )
+        for digit in (2, 3, 4, 5)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """Records created within ``length``, or those that are older."""
+
+    title: Any
+    length: timedelta
+    is_older: bool = False
+
+    @property
+    def lookup(self) -> str:
+        return "lt" if self.is_older else "gte"
+
+
+AGES = {
+    "hour": Age(_("Past hour"), timedelta(hours=1)),
+    "day": Age(_("Past 24 hours"), timedelta(days=1)),
+    "older-day": Age(_("More than 24 hours"), timedelta(days=1), is_older=True),
+    "older-week": Age(_("More than 7 days"), timedelta(days=7), is_older=True),
+}
+
+
+class AgeFilter(ChoiceFilter):
+    """By the time of the claim, on the database's clock."""
+
+    title = _("age")
+    parameter_name = "age"
+    CHOICES = {
+        name: (
+            age.title,
+            {f"created_at__{'lt' if age.is_older else 'gte'}": StoreTime(-age.length)},
+        )
+        for name, age in AGES.items()
+    }
+
+
+class ExpiredFilter(ChoiceFilter):
+    """By the database's clock, which decides about expiry."""
+
+    title = _("expired")
+    parameter_name = "expired"
+    CHOICES = {
+        "yes": (_("Yes"), {"expires_at__lte": StoreTime()}),
+        "no": (_("No"), {"expires_at__gt": StoreTime()}),
+    }
+
+
+FILTERS = (StateFilter, MethodFilter, StatusFilter, AgeFilter, ExpiredFilter)
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
@@ -88,7 +202,7 @@ class RecordList(ChangeList):
 
     @cached_property
     def floor(self) -> int:
-        """The first number that is looked at."""
+        """The lowest number that this page looks at."""
         low, high = self._range
         return max(low, min(high, self.before or high) - WIDTH)
 
@@ -96,7 +210,7 @@ class RecordList(ChangeList):
     def _range(self) -> tuple[int, int]:
         """Numbers of the records that the age filter allows."""
         whole = self.overview.table_statistics
-        age = AgeFilter.AGES.get(str(self.params.get(AgeFilter.parameter_name)))
+        age = AGES.get(str(self.params.get(AgeFilter.parameter_name)))
         if age is None:
             return whole.first, whole.last + 1
         low, high = since(self.overview.using, whole, age.length, WIDTH)

@@ -1,4 +1,4 @@
-"""What the table holds, in a few figures that cost the same whatever its size."""
+"""The figures above the list. Their cost does not depend on the size of the table."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ from ..stores.database.store import DatabaseStore
 from .presentation import at_most, number
 
 WIDTH = 100_000
-"""So many records, at most, does one statement look through where no index helps."""
+"""Maximum number of rows that one unindexed query scans."""
 
 
 @dataclass
 class Overview:
-    """The figures above the list; everything is asked for once per page.
+    """The figures of one page: each is read once.
 
     :param using: alias of the database
     """
@@ -34,12 +34,11 @@ class Overview:
 
     @classmethod
     def of(cls, request: HttpRequest, using: str) -> "Overview":
-        """Return the overview that belongs to this request."""
-        kept: Overview | None = getattr(request, _KEPT, None)
-        if kept is None:
-            kept = cls(using)
-            setattr(request, _KEPT, kept)
-        return kept
+        """Return the overview of this request."""
+        found: Overview | None = getattr(request, "_idempotency_overview", None)
+        if found is None:
+            found = request._idempotency_overview = cls(using)  # type: ignore[attr-defined]
+        return found
 
     @cached_property
     def table_statistics(self) -> TableStatistics:
@@ -52,15 +51,13 @@ class Overview:
     @property
     def is_partial(self) -> bool:
         """Whether there may be claimed records further back than :data:`WIDTH`."""
-        return (
-            not self.has_claimed_index
-            and self.table_statistics.last - self.table_statistics.first >= WIDTH
-        )
+        whole = self.table_statistics
+        return not self.has_claimed_index and whole.last - whole.first >= WIDTH
 
     @cached_property
     def claimed(self) -> list[int]:
         """The newest claimed records, at most :attr:`limit` and one more."""
-        claimed = IdempotencyRecord._base_manager.using(self.using).filter(state=State.CLAIMED)
+        claimed = IdempotencyRecord.rows(self.using).filter(state=State.CLAIMED)
         if not self.has_claimed_index:
             claimed = claimed.filter(pk__gt=self.table_statistics.last - WIDTH)
         newest = claimed.order_by("-pk").values_list("pk", flat=True)
@@ -68,12 +65,8 @@ class Overview:
 
     @property
     def limit(self) -> int:
-        """Where claimed records must be locked to learn about them, only a few are."""
+        """Fewer where finding out about claimed records means to lock them."""
         return 1000 if self.has_claimed_index else 200
-
-    @property
-    def is_more(self) -> bool:
-        return len(self.claimed) > self.limit
 
     @cached_property
     def in_flight(self) -> frozenset[int] | None:
@@ -82,61 +75,38 @@ class Overview:
 
     @property
     def interrupted(self) -> frozenset[int] | None:
-        """Those of :attr:`claimed` that are not."""
+        """Those of :attr:`claimed` that are interrupted; ``None`` if the database cannot say."""
         return None if self.in_flight is None else frozenset(self.claimed) - self.in_flight
 
     @property
-    def figures(self) -> list[tuple[Any, str, str]]:
-        """Titles, figures and names of styles, for the line above the list."""
+    def figures(self) -> Iterator[tuple[Any, str, str]]:
+        """Titles, figures and names of styles."""
         if self.in_flight is None or self.interrupted is None:
-            claimed = [(_("In flight or interrupted"), len(self.claimed), "claimed")]
+            yield _("In flight or interrupted"), self._so_far(self.claimed), "claimed"
         else:
-            claimed = [
-                (_("In flight"), len(self.in_flight), "in-flight"),
-                (_("Interrupted"), len(self.interrupted), "interrupted"),
-            ]
-        figures = [(title, self._so_far(count), name) for title, count, name in claimed]
-        completed = (_("Completed"), self._completed(), "completed")
-        return [*figures, completed, *self._replays()]
+            yield _("In flight"), self._so_far(self.in_flight), "in-flight"
+            yield _("Interrupted"), self._so_far(self.interrupted), "interrupted"
+        yield _("Completed"), self._completed(), "completed"
+        app = apps.app_configs.get("django_idempotency_replays")
+        if app is not None:
+            yield _("Replays served"), _replays(app.get_model("ReplayCount")), "replays"
 
-    def _so_far(self, count: int) -> str:
-        shown = number(count)
-        if self.is_more:
+    def _so_far(self, found: Any) -> str:
+        count = number(len(found))
+        if len(self.claimed) > self.limit:
             text = gettext("%(count)s among the newest %(limit)s")
-            return text % {"count": shown, "limit": number(self.limit + 1)}
+            return text % {"count": count, "limit": number(self.limit + 1)}
         if self.is_partial:
             text = gettext("%(count)s in the newest %(limit)s records")
-            return text % {"count": shown, "limit": number(WIDTH)}
-        return shown
+            return text % {"count": count, "limit": number(WIDTH)}
+        return count
 
     def _completed(self) -> str:
-        count = self.table_statistics.count
-        if count is None:
+        whole = self.table_statistics
+        if whole.count is None:
             return at_most(COUNTED + 1, COUNTED)
-        shown = number(max(0, count - len(self.claimed)))
-        return (
-            shown
-            if self.table_statistics.is_exact
-            else gettext("about %(count)s") % {"count": shown}
-        )
-
-    @staticmethod
-    def _replays() -> Iterator[tuple[Any, str, str]]:
-        """What the app that counts replays says, if it is installed."""
-        app = apps.app_configs.get("django_idempotency_replays")
-        if app is None:
-            return
-        try:
-            counts: Any = app.get_model("ReplayCount")
-            served = counts.served()
-        except DatabaseError:  # its table may be elsewhere, or not made yet
-            text = gettext("unknown")
-        else:
-            text = gettext("%(today)s today, %(total)s in all") % {
-                "today": number(served.today),
-                "total": number(served.total),
-            }
-        yield _("Replays served"), text, "replays"
+        count = number(max(0, whole.count - len(self.claimed)))
+        return count if whole.is_exact else gettext("about %(count)s") % {"count": count}
 
     def tell(self, records: Iterable[Any]) -> None:
         """Set ``in_flight`` on records: true, false, or ``None`` if unknown or not claimed."""
@@ -155,4 +125,13 @@ class Overview:
         return locked
 
 
-_KEPT = "_idempotency_overview"
+def _replays(counts: Any) -> str:
+    """Return what :mod:`django_idempotency.contrib.replays` has counted."""
+    try:
+        served = counts.served()
+    except DatabaseError:  # its table may be in another database, or not exist yet
+        return gettext("unknown")
+    return gettext("%(today)s today, %(total)s in all") % {
+        "today": number(served.today),
+        "total": number(served.total),
+    }

@@ -1,6 +1,10 @@
-"""Records in human words."""
+"""Values of a record as text and HTML."""
 
+import json
+import re
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import chain, pairwise
 from typing import Any
 
 from django.utils.formats import date_format, number_format
@@ -13,12 +17,11 @@ from django.utils.translation import gettext_lazy as _
 
 from ..protocol.keys import InvalidKey, parse_key
 from ..protocol.record import State, StoredResponse
-from .indent import indented, is_json
 
 READ = 2 * 1024 * 1024
-"""Bodies with more bytes are not read to show them."""
+"""The admin does not read bodies with more bytes."""
 SHOWN = 100_000
-"""So many characters of a body are shown."""
+"""The admin shows so many characters of a body."""
 
 # The sign says it without colour, the words without either.
 _BADGES = {
@@ -29,30 +32,27 @@ _BADGES = {
 }
 
 
-def state(record: Any) -> str:
-    """Return which badge a record gets."""
-    if record.state == State.COMPLETED:
-        return "completed"
-    in_flight = getattr(record, "in_flight", None)
-    if in_flight is None:
-        return "claimed"
-    return "in-flight" if in_flight else "interrupted"
-
-
 def badge(record: Any) -> SafeString:
-    """The state, as a sign, a colour and words."""
-    name = state(record)
+    """Return the state as a sign, a colour and words."""
+    in_flight = getattr(record, "in_flight", None)
+    if record.state == State.COMPLETED:
+        name = "completed"
+    elif in_flight is None:
+        name = "claimed"
+    else:
+        name = "in-flight" if in_flight else "interrupted"
     sign, words = _BADGES[name]
-    text = format_html("{} ({})", words, _("expired")) if record.expired else words
-    html = (
+    return format_html(
         '<span class="idempotency-badge idempotency-{}">'
-        '<span aria-hidden="true">{}</span> {}</span>'
+        '<span aria-hidden="true">{}</span> {}</span>',
+        name,
+        sign,
+        format_html("{} ({})", words, _("expired")) if record.expired else words,
     )
-    return format_html(html, name, sign, text)
 
 
 def key_of(search_term: str) -> str:
-    """Return the key in a header value, in quotes or without."""
+    """Return the key in a header value, with or without quotes."""
     try:
         return parse_key(search_term)
     except InvalidKey:
@@ -60,25 +60,25 @@ def key_of(search_term: str) -> str:
 
 
 def number(count: int) -> str:
-    """A count with its thousands set apart."""
+    """Return a count with separators between thousands."""
     return number_format(count, force_grouping=True)
 
 
 def at_most(count: int, limit: int) -> str:
-    """A count that went no further than the limit and one more."""
+    """Return a count that stopped at one more than the limit."""
     if count > limit:
         return gettext("more than %(count)s") % {"count": number(limit)}
     return number(count)
 
 
 def moment(time: datetime) -> str:
-    """A time in the reader's zone and format, short enough for the list to fit a screen."""
+    """Return a time in the reader's zone and format, short enough for the list."""
     local = localtime(time) if is_aware(time) else time
     return date_format(local, "SHORT_DATETIME_FORMAT")
 
 
 def age(time: datetime) -> SafeString:
-    """How long ago, or how long until then; the time itself is in the title."""
+    """Return how long ago, or how long until then, with the time itself as the title."""
     if time > now():
         words = gettext("in %(time)s") % {"time": timeuntil(time, depth=1)}
     else:
@@ -88,27 +88,28 @@ def age(time: datetime) -> SafeString:
     )
 
 
-def full(time: datetime) -> SafeString:
-    """A time, and how far it is away."""
-    return format_html("{} ({})", moment(time), age(time))
+def full(time: datetime | None) -> SafeString | None:
+    """Return a time, and how far away it is."""
+    return format_html("{} ({})", moment(time), age(time)) if time else None
 
 
 def headers(response: StoredResponse) -> SafeString:
-    """The stored header fields, one a line."""
+    """Return the stored header fields, one per line."""
     lines = format_html_join("\n", "{}: {}", response.headers)
     return _block(lines, pgettext_lazy("stored response", "Headers"))
 
 
 def body(response: StoredResponse) -> SafeString:
-    """The stored body: JSON indented, other text as it is, anything else by its size only."""
+    """Return the stored body: indented JSON, or other text unchanged."""
     try:
         text = response.body.decode()
     except UnicodeDecodeError:
         return format_html("{}", _("Not text"))
-    text = indented(text, SHOWN) if is_json(text) else text
-    cut = gettext("The rest is not shown.") if len(text) > SHOWN else ""
+    text = indented(text, SHOWN) if _is_json(text) else text
     shown = _block(text[:SHOWN], pgettext_lazy("stored response", "Body"))
-    return format_html("{}<p>{}</p>", shown, cut) if cut else shown
+    if len(text) <= SHOWN:
+        return shown
+    return format_html("{}<p>{}</p>", shown, _("The rest is not shown."))
 
 
 def _block(text: str, label: Any) -> SafeString:
@@ -118,3 +119,46 @@ def _block(text: str, label: Any) -> SafeString:
         label,
         text,
     )
+
+
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"|[][{},:]|[^][{},:"\s]+')
+_OPENING = ("{", "[")
+_CLOSING = ("}", "]")
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is a JSON object or array."""
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def indented(text: str, limit: int) -> str:
+    """Return JSON with each member and element on a line of its own.
+
+    Only white space changes: parsed and written again, numbers and repeated names would differ from
+    what is replayed.
+
+    :param limit: stop after so many characters; deeply nested brackets would otherwise become as
+        many spaces as the square of their number
+    """
+    shown, length = [], 0
+    for piece in _pieces(part[0] for part in _PART.finditer(text)):
+        shown.append(piece)
+        length += len(piece)
+        if length > limit:
+            break
+    return "".join(shown)
+
+
+def _pieces(parts: Iterator[str]) -> Iterator[str]:
+    depth = 0
+    for part, following in pairwise(chain(parts, [""])):
+        opens, closes = part in _OPENING, following in _CLOSING
+        depth += (opens and not closes) - (closes and not opens)
+        yield part
+        if part == ":":
+            yield " "
+        elif part == "," or opens != closes:
+            yield "\n" + "  " * depth

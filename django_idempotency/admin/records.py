@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db import router, transaction
+from django.db import transaction
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Length
 from django.http import HttpRequest, HttpResponse
@@ -21,8 +21,7 @@ from ..stores.database.clock import StoreTime
 from ..stores.database.step_log import StepLog
 from ..stores.database.store import DatabaseStore
 from . import actions, presentation, resolving
-from .filters import FILTERS
-from .listing import BoundedPaginator, RecordList
+from .listing import FILTERS, BoundedPaginator, RecordList
 
 _RECORD = ("key", "short_scope", "method", "path")
 _STATE = ("state_now", "attempt", "created", "completed", "expires")
@@ -32,10 +31,10 @@ _STORED = ("stored_headers", "stored_body")
 
 @admin.register(IdempotencyRecord)
 class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Shows records, and removes them by the verbs of the store. Nothing can be edited.
+    """Shows records, and removes them through the store. Nobody can add or edit records.
 
-    Made for large tables: see :mod:`.listing`. What may be secret, headers and bodies of stored
-    responses, has a permission of its own.
+    Made for large tables: see :mod:`.listing`. Headers and bodies of stored responses may be
+    secret, so they need a separate permission.
     """
 
     actions = (actions.discard, actions.evict)
@@ -70,7 +69,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """The admin's own deletion does not look at locks: see :mod:`.actions`."""
+        """Django's own deletion ignores locks: see :mod:`.actions`."""
         return False
 
     def has_evict_permission(self, request: HttpRequest) -> bool:
@@ -89,18 +88,18 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return request.user.has_perm("django_idempotency.view_response")
 
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
-        """Only the filters on offer: by others, what is not shown could be guessed."""
+        """Allow only the filters on offer: others could be used to guess hidden values."""
         return lookup in {each.parameter_name for each in FILTERS}
 
     def get_actions(self, request: HttpRequest) -> Any:
-        """Those that use the store, and none that a project gives to all its models."""
+        """Offer the actions that use the store, and none that a project adds to all models."""
         offered = super().get_actions(request)
         return {name: offered[name] for name in ("discard", "evict") if name in offered}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordList]:
         return RecordList
 
-    # Batches of the purge are to commit, and locks to end, before the request does.
+    # Each batch of the purge commits, and lets go of its locks, before the request ends.
     @transaction.non_atomic_requests
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         extra = {"has_purge_permission": self.has_purge_permission(request)}
@@ -110,10 +109,10 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def purge_view(self, request: HttpRequest) -> HttpResponse:
         return actions.purge(self, request)
 
-    # The decision is to commit before the request does.
+    # The decision commits before the request ends.
     @transaction.non_atomic_requests
     def resolve_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        return resolving.resolve(self, request, pk)
+        return resolving.resolve_view(self, request, pk)
 
     def get_urls(self) -> Any:
         purge = self.admin_site.admin_view(self.purge_view)
@@ -125,10 +124,10 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return [*own, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Records of the database that guarded views use, without what is not shown."""
+        """Return records of the database that guarded views use, without hidden columns."""
         records = super().get_queryset(request).defer("response_headers", "response_body")
-        # Where they are written: a replica knows no locks.
-        using = configuration().policy.using or router.db_for_write(IdempotencyRecord)
+        # Not a replica's: it knows no locks.
+        using = IdempotencyRecord.alias(configuration().policy.using)
         expired = ExpressionWrapper(Q(expires_at__lte=StoreTime()), BooleanField())
         annotated: QuerySet[Any] = records.using(using).annotate(expired=expired)
         return annotated
@@ -136,14 +135,14 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Compare exactly: the admin's own lookups fold case, which no index here serves."""
+        """Search for the exact key: Django's own lookups fold case, which no index serves."""
         if search_term:
             queryset = queryset.filter(key=presentation.key_of(search_term))
         return queryset, False
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         may = self.has_response_permission(request)
-        closed = _("To see headers and body you need the permission to view stored responses.")
+        closed = _("To see headers and body, you need the permission to view stored responses.")
         response = {
             "fields": (*_RESPONSE, *_STORED) if may else _RESPONSE,
             "description": None if may else closed,
@@ -163,7 +162,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("unknown outcome"))
     def unresolved(self, record: Any) -> Any:
         url = reverse(f"{self.admin_site.name}:{resolving.RESOLVE}", args=[record.pk])
-        return format_html('<a href="{}">{}</a>', url, _("Say what became of it"))
+        return format_html('<a href="{}">{}</a>', url, _("Resolve this operation"))
 
     @admin.display(description=_("key"))
     def short_key(self, record: Any) -> str:
@@ -179,7 +178,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("state"))
     def state_now(self, record: Any) -> Any:
-        if not hasattr(record, "in_flight"):  # the list has asked for all of them
+        if not hasattr(record, "in_flight"):  # the list has set it
             locked = DatabaseStore(record._state.db).locked([record.pk])
             record.in_flight = None if locked is None else record.pk in locked
         return presentation.badge(record)
@@ -193,15 +192,15 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return presentation.age(record.expires_at)
 
     @admin.display(description=_("created"))
-    def created(self, record: Any) -> str:
+    def created(self, record: Any) -> str | None:
         return presentation.full(record.created_at)
 
     @admin.display(description=_("completed"))
     def completed(self, record: Any) -> str | None:
-        return record.completed_at and presentation.full(record.completed_at)
+        return presentation.full(record.completed_at)
 
     @admin.display(description=_("expires"))
-    def expires(self, record: Any) -> str:
+    def expires(self, record: Any) -> str | None:
         return presentation.full(record.expires_at)
 
     @admin.display(description=_("response omitted"))
@@ -224,16 +223,15 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return presentation.body(response) if response else self.get_empty_value_display()
 
     def _size(self, record: Any) -> int | None:
-        """The length alone is read, and only on the page of one record."""
+        """Return the length of the body, without reading it; for the page of one record."""
         if not hasattr(record, "size"):
-            records = IdempotencyRecord._base_manager.using(record._state.db)
-            sizes = records.filter(pk=record.pk).values_list(Length("response_body"), flat=True)
-            record.size = sizes.first()
+            records = IdempotencyRecord.rows(record._state.db).filter(pk=record.pk)
+            record.size = records.values_list(Length("response_body"), flat=True).first()
         size: int | None = record.size
         return size
 
     def _response(self, record: Any) -> StoredResponse | None:
-        """Read once for both fields, and not at all if it is very large or cannot be opened."""
+        """Return the response, read once for both fields; ``None`` if it is very large."""
         if not hasattr(record, "stored"):
             is_small = (self._size(record) or 0) <= presentation.READ
             record.stored = _stored(record) if is_small else None

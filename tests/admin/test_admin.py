@@ -15,7 +15,7 @@ from django.urls import path, reverse
 from django.utils import timezone
 
 from django_idempotency.admin import presentation
-from django_idempotency.admin.indent import indented
+from django_idempotency.admin.presentation import indented
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.codecs import Codec, Keyring, Owner, encode
 from django_idempotency.protocol.record import State, StoredResponse

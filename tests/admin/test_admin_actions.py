@@ -43,7 +43,7 @@ class Tombstone:
     ]
 
 
-LEFT = "1 record left: in flight, of unknown outcome, or in a cache that is down."
+KEPT = "1 record kept: it is in flight, its outcome is unknown, or the cache does not answer."
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ class TestEvict:
     def test_what_has_changed_since_it_was_shown_stays(self, client, change):
         page = choose(client, "evict", interrupted("one"))
         IdempotencyRecord.objects.update(**change)
-        assert confirm(client, page) == ["1 record left: it has changed or is gone."]
+        assert confirm(client, page) == ["1 record not removed: it has changed or is gone."]
         assert keys() == {"one"}
         assert not LogEntry.objects.exists()
 
@@ -136,7 +136,7 @@ class TestEvict:
         messages = confirm(client, page)
         assert messages == [
             "1 record removed.",
-            "1 record left: it has changed or is gone.",
+            "1 record not removed: it has changed or is gone.",
         ]
 
     def test_nonsense_removes_nothing(self, client):
@@ -186,7 +186,7 @@ class TestUnknownOutcomes:
         record = interrupted("one")
         page = choose(client, action, record)
         StepLog("default").start(record.pk, 1)
-        assert confirm(client, page) == [LEFT]
+        assert confirm(client, page) == [KEPT]
         assert keys() == {"one"}
 
     def test_resolved_ones_go_with_their_steps(self, client, action):
@@ -211,7 +211,7 @@ class TestLocks:
             messages = confirm(client, page)
         assert messages == [
             "1 record removed.",
-            LEFT,
+            KEPT,
         ]
         assert keys() == {"one"}
 
@@ -230,7 +230,7 @@ def test_a_store_that_cannot_leaves_the_record(client, operator, monkeypatch, er
 
     page = choose(client, "evict", remember("one"))
     monkeypatch.setattr(DatabaseStore, "remove", busy)
-    assert confirm(client, page) == [LEFT]
+    assert confirm(client, page) == [KEPT]
 
 
 class TestPurge:

@@ -171,6 +171,7 @@ class TestStates:
         expected = {"In flight": "0", "Interrupted": "2"} if known else {words.capitalize(): "2"}
         assert figures(admin_client) == expected | {"Completed": "1"}
 
+    @pytest.mark.django_db(transaction=True)
     def test_only_states_that_can_be_told_apart_are_offered(self, admin_client):
         offered = set(re.findall(r"\?state=(\w+)", page(admin_client)))
         claimed = {"claimed"} if connection.vendor == "sqlite" else {"in_flight", "interrupted"}

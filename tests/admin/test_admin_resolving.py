@@ -78,7 +78,10 @@ def test_a_verb_means_one_thing_in_admin_command_and_permissions() -> None:
 
 
 def test_an_operation_to_be_rerun_runs_again(operator: Client, record: int, caller: Caller) -> None:
-    assert "To be rerun" in resolve(operator, record, decision="rerun").content.decode()
+    assert (
+        "Rerun: the next retry runs."
+        in resolve(operator, record, decision="rerun").content.decode()
+    )
     assert retried(caller).status_code == 500
     assert effects.charges == ["vm"] * 2
 
@@ -182,7 +185,7 @@ def test_what_somebody_else_has_resolved_meanwhile_stays(
     operator: Client, record: int, caller: Caller, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(
-        ManualResolution, "rerun", lambda desk, pk: ResolutionOutcome.NOT_INTERRUPTED
+        ManualResolution, "rerun", lambda resolution, pk: ResolutionOutcome.NOT_INTERRUPTED
     )
     assert "Nothing was changed" in resolve(operator, record, decision="rerun").content.decode()
     assert not LogEntry.objects.exists()
@@ -197,9 +200,9 @@ def test_in_a_browser(live_server: Any, record: int, caller: Caller) -> None:
         window.goto(
             f"{live_server.url}/admin/django_idempotency/idempotencyrecord/{record}/change/"
         )
-        window.get_by_role("link", name="Say what became of it").click()
+        window.get_by_role("link", name="Resolve this operation").click()
         window.get_by_text("Attempt 1 started").first.wait_for()
-        window.get_by_label("Answer: it is done").check()
+        window.get_by_label("Answer: the operation is done").check()
         window.get_by_label("Status").fill("201")
         window.get_by_label("Body (JSON)").fill('{"id": 7}')
         window.get_by_label("I know what the interrupted attempt has done.").check()

@@ -33,7 +33,7 @@ RETIRED = {
 """Each as a regular expression, with the term of the glossary that has replaced it."""
 
 ALLOWED = {
-    "django_idempotency/admin/indent.py": {"brackets"},  # of JSON
+    "django_idempotency/admin/presentation.py": {"brackets"},  # of JSON
     "tests/admin/test_admin.py": {"brackets"},
     "django_idempotency/protocol/keys.py": {"brackets"},  # the characters
     "django_idempotency/test.py": {"freeze"},  # time, in other packages
@@ -60,13 +60,11 @@ LEFT = {
     "django_idempotency/adapters/affinity.py": {"confinement"},
     "django_idempotency/adapters/base.py": {"bracket", "recall", "recalled"},
     "django_idempotency/adapters/class_based.py": {"recall", "recalled"},
-    "django_idempotency/admin/resolving.py": {"desk"},
     "django_idempotency/checks/installation.py": {"verdict"},
     "django_idempotency/checks/paths.py": {"verdict"},
     "django_idempotency/checks/retention.py": {"patience"},
     "django_idempotency/checks/views.py": {"judge", "verdict", "verdicts"},
     "django_idempotency/conf/settings.py": {"bracket"},
-    "django_idempotency/contract/answers.py": {"desk"},
     "django_idempotency/contract/endpoints.py": {"judge", "verdict"},
     "django_idempotency/contract/export.py": {"verdict"},
     "django_idempotency/contract/guide.py": {"verdict"},
@@ -78,7 +76,6 @@ LEFT = {
     "django_idempotency/guard/guard.py": {"recall"},
     "django_idempotency/guard/request_state.py": {"bracket", "bracketed"},
     "django_idempotency/management/commands/idempotency_contract.py": {"verdict"},
-    "django_idempotency/management/commands/resolve_idempotency_record.py": {"desk"},
     "django_idempotency/metadata.py": {"judge", "verdict"},
     "django_idempotency/middleware.py": {"recall", "recalled", "recalls"},
     "django_idempotency/openapi.py": {"judge", "verdict"},
@@ -108,7 +105,6 @@ LEFT = {
     "proof/world.py": {"patient"},
     "tests/adapters/test_ninja.py": {"verdict"},
     "tests/admin/test_admin_actions.py": {"buried"},
-    "tests/admin/test_admin_resolving.py": {"desk"},
     "tests/behaviour/test_races.py": {"patience"},
     "tests/conf/test_path_policies.py": {"judge", "verdict"},
     "tests/conf/test_policies.py": {"patience"},

@@ -9,9 +9,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 from django.utils.timezone import now
 
-from ...conf.settings import configuration
-from ...contract.answers import JSON, answer_of, desk_of, is_json_text
-from ...operations.resolution import ManualResolution, ResolutionOutcome
+from ...contract.resolution import JSON, answer_of, is_json_text, resolve
+from ...operations.resolution import ResolutionOutcome
 from ...protocol.codecs import NoKeys
 from ...protocol.record import StoredResponse
 from ...stores.database.interrupted import Interrupted, interrupted
@@ -76,23 +75,15 @@ class Command(BaseCommand):
     def _resolve(self, using: str, options: dict[str, Any]) -> None:
         action = options["action"]
         record = number("RECORD", options["record"], "the number of a record", _LARGEST_ID)
-        resolved = _resolve(desk_of(using), action, {**options, "record": record})
+        answer = _response(options) if action == "answer" else None
+        try:
+            resolved = resolve(using, record, action, answer)
+        except NoKeys as error:
+            raise CommandError(str(error)) from error
         if resolved is not ResolutionOutcome.DONE:
             raise CommandError(f"Record {record}: {NOT_RESOLVED[resolved]}")
         logger.info("Record %d: %s by command", record, action)
         self.stdout.write(f"Record {record}: done ({action}).")
-
-
-def _resolve(desk: ManualResolution, action: str, options: dict[str, Any]) -> ResolutionOutcome:
-    record, retention = options["record"], configuration().policy.retention
-    if action == "rerun":
-        return desk.rerun(record)
-    if action == "refuse":
-        return desk.refuse(record, retention)
-    try:
-        return desk.answer(record, _response(options), retention)
-    except NoKeys as error:
-        raise CommandError(str(error)) from error
 
 
 def _add_answer(parser: ArgumentParser) -> None:
