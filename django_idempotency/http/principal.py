@@ -55,9 +55,13 @@ def _principal(request: Any) -> Parts | None:
     """Ask first who has authenticated this request. In DRF one authenticator has set both
     attributes, and a token is its user's; in Django Ninja the operation has set ``auth``, and the
     session's user may be somebody else."""
-    user = _present(getattr(request, "user", None))
-    auth = getattr(request, "auth", None)
-    auth = None if auth is None else _present(auth)
+    found = {"user": None, "auth": None}
+    for name in found:
+        thing = getattr(request, name, None)
+        # A lazy object may hold None.
+        if thing is not None and thing.__class__ is not NoneType:
+            found[name] = thing if getattr(thing, "is_authenticated", True) else None
+    user, auth = found["user"], found["auth"]
     if auth is None:
         counts = user is not None
     elif hasattr(request, "_request"):
@@ -74,7 +78,7 @@ def _principal(request: Any) -> Parts | None:
 
 def _token(request: Any) -> Parts | None:
     """The credential itself: its row, its text, or what an authenticated caller has sent."""
-    auth = _present(getattr(request, "auth", None))
+    auth = getattr(request, "auth", None)
     if auth is not None and not hasattr(auth, "is_authenticated"):
         # A token of Simple JWT keeps its text; str() would sign it again, with another signature.
         text = getattr(auth, "token", None)
@@ -95,14 +99,6 @@ def _custom(said: Any) -> Parts | None:
     parts = said if isinstance(said, tuple) and said else (said,)
     names = (name_of(part) or _refuse(part, "What SCOPE returned", remedy) for part in parts)
     return ("custom", *names)
-
-
-def _present(thing: Any) -> Any:
-    """Return what authentication has left; ``None`` for an anonymous user. A lazy object may hold
-    ``None``."""
-    if thing is None or thing.__class__ is NoneType:
-        return None
-    return thing if getattr(thing, "is_authenticated", True) else None
 
 
 def name_of(thing: Any) -> str | None:

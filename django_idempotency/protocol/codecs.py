@@ -26,9 +26,10 @@ class Codec(StrEnum):
     FERNET = "fernet"
     ZLIB_FERNET = "zlib+fernet"
 
-    @property
-    def encrypts(self) -> bool:
-        return self in {Codec.FERNET, Codec.ZLIB_FERNET}
+    encrypts: bool
+
+    def __init__(self, value: str) -> None:
+        self.encrypts = value.endswith("fernet")
 
 
 class Unreadable(ValueError):

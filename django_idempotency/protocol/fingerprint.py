@@ -2,7 +2,7 @@
 
 import json
 import marshal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple, NoReturn
@@ -154,14 +154,7 @@ def _digest(parts: Iterable[bytes]) -> bytes:
 def json_payload(
     raw: bytes, selection: Selection = EVERYTHING, media_type: str = "application/json"
 ) -> Payload | None:
-    """Digest a JSON document by value; ``None`` if it has no canonical form."""
-    wants_all = selection.fields is None and not selection.ignored
-    canonical = canonical_json(raw, None if wants_all else selection.part_of)
-    return None if canonical is None else Payload(f"json {media_type}", sha256(canonical).digest())
-
-
-def canonical_json(raw: bytes, select: Callable[[Any], Any] | None = None) -> bytes | None:
-    """Return the same bytes for JSON documents that differ in key order and white space only.
+    """Digest a JSON document by value: neither the order of keys nor white space counts.
 
     Types and values are never confused: ``1``, ``1.0``, ``"1"`` and ``true`` differ, integers
     and decimals of any size are exact. ``None`` means that the text has no canonical form
@@ -169,19 +162,17 @@ def canonical_json(raw: bytes, select: Callable[[Any], Any] | None = None) -> by
 
     It costs one to three times what :func:`json.loads` does; more only where a document consists of
     numbers with exponents beyond a float's usual range.
-
-    :param select: returns the part of the document that counts, without changing it in place;
-        real numbers are ``bytes`` in it
     """
     try:
         document = _DECODER.decode(raw.decode())
-        if select is not None:
-            document = select(document)
+        if selection.fields is not None or selection.ignored:
+            document = selection.part_of(document)
         # What can be loaded again confuses nothing. Version 2 is the newest in which equal objects
         # are equal bytes: later ones say which objects are the same one.
-        return marshal.dumps(document, 2)
+        canonical = marshal.dumps(document, 2)
     except (ValueError, TypeError, RecursionError):
         return None
+    return Payload(f"json {media_type}", sha256(canonical).digest())
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
