@@ -69,16 +69,8 @@ refused = Signal()
 failed_open = Signal()
 """The store is out of reach, and policy lets the view run without it. Sent before it runs."""
 
-SIGNALS: dict[Outcome, Signal] = {
-    Outcome.EXECUTED: executed,
-    Outcome.RECOVERED: recovered,
-    Outcome.INTERRUPTED: interrupted,
-    Outcome.REPLAYED: replayed,
-    Outcome.CONFLICT: conflict,
-    Outcome.MISMATCH: mismatch,
-    Outcome.REFUSED: refused,
-    Outcome.FAILED_OPEN: failed_open,
-}
+SIGNALS: dict[Outcome, Signal] = {outcome: globals()[outcome] for outcome in Outcome}
+"""The signal of each outcome has the outcome's name."""
 
 
 def connect(receiver: Callable[..., Any]) -> None:
@@ -87,10 +79,11 @@ def connect(receiver: Callable[..., Any]) -> None:
         signal.connect(receiver)
 
 
-_ROUTINE = {Outcome.EXECUTED, Outcome.REPLAYED}
-LEVELS = {
-    outcome: logging.DEBUG if outcome in _ROUTINE else logging.INFO for outcome in Outcome
-} | {Outcome.FAILED_OPEN: logging.WARNING}
+LEVELS = dict.fromkeys(Outcome, logging.INFO) | {
+    Outcome.EXECUTED: logging.DEBUG,
+    Outcome.REPLAYED: logging.DEBUG,
+    Outcome.FAILED_OPEN: logging.WARNING,
+}
 """Levels of the log lines."""
 
 
@@ -122,8 +115,6 @@ class Event:
     policy: Policy = field(repr=False)
 
 
-_LINE = "Key %s: %s (status %s)"
-
 FACTS = tuple(name for name in Event.__slots__ if name != "policy")
 """Fields of an event that the log line carries, too."""
 
@@ -145,23 +136,16 @@ class Reporter:
     def send(
         self, outcome: Outcome, status: int | None = None, attempt: int = 0, reason: str = ""
     ) -> None:
-        """Send the signal and log the line. Costs next to nothing if nobody wants them.
+        """Send the signal and log the line. Costs next to nothing if nothing listens to them.
 
         A receiver that raises changes nothing; Django logs it (logger ``django.dispatch``).
         """
         signal, level = SIGNALS[outcome], LEVELS[outcome]
-        logged = logger.isEnabledFor(level)
-        if not logged and not signal.receivers:
+        is_logged = logger.isEnabledFor(level)
+        if not is_logged and not signal.receivers:
             return
-        event = self._event(outcome, status, attempt, reason)
-        if logged:
-            facts = {name: getattr(event, name) for name in FACTS} | {"outcome": str(outcome)}
-            logger.log(level, _LINE, event.key_digest or "-", outcome, status, extra=facts)
-        signal.send_robust(sender=_view_of(self._request), event=event, request=self._request)
-
-    def _event(self, outcome: Outcome, status: int | None, attempt: int, reason: str) -> Event:
         match = self._request.resolver_match
-        return Event(
+        event = Event(
             outcome=outcome,
             method=self._request.method or "",
             view="" if match is None else match.view_name,
@@ -173,9 +157,11 @@ class Reporter:
             key_digest=short_digest(self._key) if self._key else "",
             policy=self._policy,
         )
-
-
-def _view_of(request: HttpRequest) -> Any:
-    """A class is what people can name; Django resolves a path to a function."""
-    function: Any = None if request.resolver_match is None else request.resolver_match.func
-    return getattr(function, "cls", None) or getattr(function, "view_class", None) or function
+        if is_logged:
+            facts = {name: getattr(event, name) for name in FACTS} | {"outcome": str(outcome)}
+            line = "Key %s: %s (status %s)"
+            logger.log(level, line, event.key_digest or "-", outcome, status, extra=facts)
+        # A class is what people can name; Django resolves a path to a function.
+        view: Any = None if match is None else match.func
+        sender = getattr(view, "cls", None) or getattr(view, "view_class", None) or view
+        signal.send_robust(sender=sender, event=event, request=self._request)

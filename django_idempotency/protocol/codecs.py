@@ -1,21 +1,26 @@
-"""How stored responses are written down: plain, compressed, encrypted, or both.
+"""How responses and results of steps are stored: plain, compressed, encrypted, or both.
 
-An encoded response has a body only, in which its headers, attributes and body are. What was done to
-it stands beside it (``zlib``, ``fernet:1a2b3c4d``, ``zlib+fernet:1a2b3c4d``), so that reading asks
-for no policy. The digits stand for the key: they tell which records still need it.
+An encoded response has a body only, which holds its headers and attributes, too. The codec stands
+beside it (``zlib``, ``fernet:1a2b3c4d``, ``zlib+fernet:1a2b3c4d``), so reading needs no policy. The
+digits name the encryption key: they tell which records still need it.
 
 What is encrypted is bound to its place: inside of the token is a digest of where it belongs, so it
-opens nowhere else, whoever copies it (decision 0081).
+opens nowhere else, even if it is copied (decision 0081).
 """
 
 import hmac
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cache
 from hashlib import sha256
+from typing import Any
 
 from .record import StoredResponse, head_of, parse_head
+
+LARGEST = 32 * 1024 * 1024
+"""Bytes that a compressed response may have, unless policy lets responses be larger. A writer of
+the table must not be able to exhaust the memory of its readers."""
 
 
 class Codec(StrEnum):
@@ -32,6 +37,10 @@ class Codec(StrEnum):
         self.encrypts = value.endswith("fernet")
 
 
+LOCKED = f"{Codec.FERNET}:"
+"""What the encrypted result of a step begins with."""
+
+
 class Unreadable(ValueError):
     """An encoded response cannot be opened. The text is for clients, and names no key.
 
@@ -44,11 +53,19 @@ class Unreadable(ValueError):
 
 
 class NoKeys(RuntimeError):
-    """A response is to be encrypted, and there is nothing to do it with."""
+    """A response is to be encrypted, and no key is configured, or ``cryptography`` is missing."""
 
 
 class Locked(ValueError):
     """A key is not in the keyring."""
+
+
+@cache
+def _fernet(keys: tuple[str, ...]) -> Any:
+    # Optional, so it is imported only when a response is encrypted or decrypted.
+    from cryptography.fernet import Fernet, MultiFernet
+
+    return MultiFernet([Fernet(key) for key in keys])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +83,16 @@ class Keyring:
         return name_of(self.keys[0])
 
     def check(self) -> None:
-        """Make sure that something can be encrypted.
+        """Make sure that responses can be encrypted.
 
-        :raises NoKeys: if no key is configured, or ``cryptography`` is not installed
+        :raises NoKeys: if they cannot
         """
         if not self.keys:
             raise NoKeys(
                 'A response is to be encrypted, but IDEMPOTENCY["ENCRYPTION_KEYS"] is empty.'
             )
         try:
-            from . import encryption  # noqa: F401
+            import cryptography.fernet  # noqa: F401
         except ImportError as error:
             raise NoKeys(
                 "A response is to be encrypted, but the package cryptography is not installed: "
@@ -88,22 +105,25 @@ class Keyring:
         :raises NoKeys: if that cannot be done
         """
         self.check()
-        from .encryption import fernet
-
-        return fernet(self.keys).encrypt(payload)
+        token: bytes = _fernet(self.keys).encrypt(payload)
+        return token
 
     def decrypt(self, token: bytes, key: str) -> bytes:
         """Return the plain text.
 
         :param key: the name of the key
         :raises Locked: if there is no such key
-        :raises ValueError: if the text is damaged
+        :raises ValueError: if the text is damaged, or of another key
         """
         if key not in {name_of(each) for each in self.keys}:
             raise Locked(key)
-        from .encryption import decrypt
+        from cryptography.fernet import InvalidToken
 
-        return decrypt(token, self.keys)
+        try:
+            plain: bytes = _fernet(self.keys).decrypt(token)
+        except InvalidToken as error:
+            raise ValueError("damaged, or of another key") from error
+        return plain
 
 
 def name_of(key: str) -> str:
@@ -111,19 +131,8 @@ def name_of(key: str) -> str:
     return sha256(b"django_idempotency.key:" + key.encode()).hexdigest()[:8]
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose record it is: an encrypted response opens for this scope and key only."""
-
-    scope: str
-    key: str
-
-    def seal(self, status: int) -> bytes:
-        """Return what stands in front of a response with this status, before it is encrypted."""
-        return _seal_of("response", (self.scope, self.key, str(status)))
-
-
-def _seal_of(kind: str, parts: Iterable[str]) -> bytes:
+def _seal(kind: str, *parts: str) -> bytes:
+    """Return the digest that stands in front of what is encrypted: where it belongs."""
     digest = sha256(b"django_idempotency.place:")
     for part in (kind, *parts):
         raw = part.encode()
@@ -135,6 +144,23 @@ def _unsealed(payload: bytes, seal: bytes) -> bytes:
     if not hmac.compare_digest(payload[: len(seal)], seal):
         raise ValueError("it belongs somewhere else")
     return payload[len(seal) :]
+
+
+def _unreadable(error: Exception, codec: str) -> Unreadable:
+    locked = isinstance(error, Locked)
+    return Unreadable("its encryption key is not available" if locked else "it is damaged", codec)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose record it is: an encrypted response opens for this scope and key only."""
+
+    scope: str
+    key: str
+
+    def seal(self, status: int) -> bytes:
+        """Return what stands in front of a response with this status, before it is encrypted."""
+        return _seal("response", self.scope, self.key, str(status))
 
 
 def encode(
@@ -158,11 +184,6 @@ def encode(
     return replace(response, headers=(), attributes={}, body=payload, codec=label)
 
 
-LARGEST = 32 * 1024 * 1024
-"""Bytes that a compressed response may have, unless policy lets responses be larger. Whoever can
-write the table must not be able to exhaust the memory of those who read it."""
-
-
 def decode(
     response: StoredResponse, keyring: Keyring, owner: Owner, largest: int = 0
 ) -> StoredResponse:
@@ -180,7 +201,10 @@ def decode(
     try:
         for step in reversed(Codec(codec).split("+")):
             if step == Codec.ZLIB:
-                payload = _decompressed(payload, max(LARGEST, 2 * largest))
+                stream = zlib.decompressobj()
+                payload = stream.decompress(payload, max(LARGEST, 2 * largest))
+                if not stream.eof:
+                    raise ValueError("cut off, or larger than any response")
             else:
                 payload = _unsealed(keyring.decrypt(payload, key), owner.seal(response.status))
         head, _, body = payload.partition(b"\n")
@@ -188,19 +212,6 @@ def decode(
         return replace(response, headers=headers, attributes=attributes, body=body, codec="")
     except (TypeError, ValueError, RecursionError, zlib.error) as error:
         raise _unreadable(error, response.codec) from error
-
-
-def _decompressed(payload: bytes, limit: int) -> bytes:
-    stream = zlib.decompressobj()
-    plain = stream.decompress(payload, limit)
-    if not stream.eof:
-        raise ValueError("cut off, or larger than any response")
-    return plain
-
-
-def _unreadable(error: Exception, codec: str) -> Unreadable:
-    locked = isinstance(error, Locked)
-    return Unreadable("its encryption key is not available" if locked else "it is damaged", codec)
 
 
 def reencrypt(response: StoredResponse, keyring: Keyring, owner: Owner) -> StoredResponse:
@@ -216,8 +227,9 @@ def reencrypt(response: StoredResponse, keyring: Keyring, owner: Owner) -> Store
     return encode(decode(response, keyring, owner), codec, keyring, owner)
 
 
-LOCKED = f"{Codec.FERNET}:"
-"""What the encrypted result of a step begins with."""
+def up_to_date(keyring: Keyring) -> frozenset[str]:
+    """Return what stands beside responses that are encrypted under the newest key."""
+    return frozenset(f"{codec}:{keyring.newest}" for codec in (Codec.FERNET, Codec.ZLIB_FERNET))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +251,8 @@ class Cipher:
         """
         if not self.codec.encrypts:
             return text
-        payload = _step_seal(record_id, position) + text.encode()
-        token = self.keyring.encrypt(payload).decode()
-        return f"{LOCKED}{self.keyring.newest}:{token}"
+        payload = _seal("step", str(record_id), str(position)) + text.encode()
+        return f"{LOCKED}{self.keyring.newest}:{self.keyring.encrypt(payload).decode()}"
 
     def open(self, stored: str, record_id: int, position: int) -> str:
         """Return what was locked.
@@ -255,15 +266,6 @@ class Cipher:
         name, _, token = stored.removeprefix(LOCKED).partition(":")
         try:
             payload = self.keyring.decrypt(token.encode(), name)
-            return _unsealed(payload, _step_seal(record_id, position)).decode()
+            return _unsealed(payload, _seal("step", str(record_id), str(position))).decode()
         except ValueError as error:
             raise _unreadable(error, f"{LOCKED}{name}") from error
-
-
-def _step_seal(record_id: int, position: int) -> bytes:
-    return _seal_of("step", (str(record_id), str(position)))
-
-
-def up_to_date(keyring: Keyring) -> frozenset[str]:
-    """Return what stands beside responses that are encrypted under the newest key."""
-    return frozenset(f"{codec}:{keyring.newest}" for codec in (Codec.FERNET, Codec.ZLIB_FERNET))

@@ -11,8 +11,6 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-import django_idempotency
-from django_idempotency import protocol
 from django_idempotency.protocol import codecs
 from django_idempotency.protocol.codecs import (
     Cipher,
@@ -94,9 +92,6 @@ class TestKeys:
             encode(RESPONSE, Codec.FERNET, Keyring(), OWNER)
 
     def test_without_the_package_nothing_is_encrypted(self, monkeypatch: Any) -> None:
-        monkeypatch.delattr(django_idempotency, "encryption", raising=False)
-        monkeypatch.delitem(sys.modules, "django_idempotency.protocol.encryption", raising=False)
-        monkeypatch.delattr(protocol, "encryption", raising=False)
         monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
         with pytest.raises(NoKeys, match=r"pip install 'django-idempotency\[crypto\]'"):
             encode(RESPONSE, Codec.FERNET, KEYRING, OWNER)

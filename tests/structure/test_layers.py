@@ -35,10 +35,6 @@ ROOMS = [
 PURE = ROOMS[: ROOMS.index("threads")]
 
 LAZY = {
-    (
-        "protocol.codecs",
-        "protocol.encryption",
-    ): "cryptography may be absent: asked for when a response is encrypted",
     ("adapters.base", "adapters.drf"): "Django REST framework may be absent",
 }
 """The only imports that go the other way. They are made inside functions."""
