@@ -10,8 +10,7 @@ from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 
 from django_idempotency.protocol.record import Claim, StoredResponse
-from django_idempotency.stores.database.claims import claim_statement
-from django_idempotency.stores.database.cursors import cursor_of
+from django_idempotency.stores.database.dialects import dialect_of
 from django_idempotency.stores.database.store import DatabaseStore
 
 BODY = b'{"id": 1, "item": "a small server"}'
@@ -32,7 +31,7 @@ class Statements:
         claim = Claim("s", self._key, "1:a", "POST", "/", RETENTION)
         store = DatabaseStore(connection.alias)
         with connection.execute_wrapper(keep):
-            record = claim_statement(connection).run(connection, claim)
+            record = store.claim(claim)
             assert record is not None
             with transaction.atomic():
                 store.lock(record.id)
@@ -42,7 +41,7 @@ class Statements:
     @contextmanager
     def around(self) -> Iterator[None]:
         """Claim, begin, lock; store and commit at the end."""
-        with cursor_of(connection) as wrapped:
+        with dialect_of(connection).cursor(connection) as wrapped:
             cursor = wrapped.cursor  # the driver's
             text, parameters = self._claim
             key = str(uuid.uuid4())

@@ -26,7 +26,7 @@ from .protocol.problems import Code
 from .protocol.record import State
 from .signals import SIGNALS, Event, Outcome
 from .stores.cache.store import backend_of
-from .stores.database.clock import StoreTime
+from .stores.database.dialects import StoreTime
 
 __all__ = ["advance", "assert_idempotent", "crash", "expire", "lost_response"]
 

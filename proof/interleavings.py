@@ -11,7 +11,6 @@ everything each actor has seen so far) have the same future, so each state is co
 what no other actor can notice runs at once.
 """
 
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,11 +22,10 @@ from typing import Any
 from django.db import OperationalError, connection, connections
 from django.db.backends.utils import CursorWrapper
 
-from django_idempotency.stores.database import clock
+from django_idempotency.stores.database.dialects import DIALECTS, NOW
 
 Action = Callable[["Actor"], Any]
 
-_store_time = clock.store_time
 AT_ONCE = 0.02
 """Seconds before the database is asked whether a statement waits for a lock."""
 ASK_AGAIN = 0.15
@@ -50,26 +48,23 @@ class Clock:
         self.shift += by
         self.epoch += 1
 
-    def __call__(self, used: Any, offset: timedelta = clock.NOW) -> Any:
-        sql, parameters = _store_time(used, offset + self.shift)
-        if isinstance(threading.current_thread(), Actor):
-            # Time may pass between here and the moment at which the statement is sent.
-            parameters = (lambda: _store_time(used, offset + self.shift)[1][0],)
-        return sql, parameters
-
     def __enter__(self) -> "Clock":
-        self._replace(_store_time, self)
+        for dialect in DIALECTS.values():
+            vars(dialect)["time"] = self._moved(dialect.time)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._replace(self, _store_time)
+        for dialect in DIALECTS.values():
+            del vars(dialect)["time"]
 
-    @staticmethod
-    def _replace(old: Any, new: Any) -> None:
-        """Wherever it has been imported."""
-        for name, module in list(sys.modules.items()):
-            if name.startswith("django_idempotency") and vars(module).get("store_time") is old:
-                vars(module)["store_time"] = new
+    def _moved(self, usual: Callable[[timedelta], Any]) -> Callable[[timedelta], Any]:
+        def time(offset: timedelta = NOW) -> Any:
+            if isinstance(threading.current_thread(), Actor):
+                # Time may pass between here and the moment at which the statement is sent.
+                return lambda: usual(offset + self.shift)
+            return usual(offset + self.shift)
+
+        return time
 
 
 class Actor(threading.Thread):

@@ -16,17 +16,22 @@ from django.db import connections, transaction
 from django_idempotency.compat.django import own_blocks
 from django_idempotency.guard import guard
 from django_idempotency.operations import transaction as lifecycle
-from django_idempotency.operations import watch
 from django_idempotency.operations.atomic import AtomicOperation
 from django_idempotency.operations.base import Started
 from django_idempotency.operations.transaction import AttemptTransaction, RequestBlock
 from django_idempotency.operations.watch import Watch
 from django_idempotency.protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
 from django_idempotency.stores.database import rows
-from django_idempotency.stores.database.clock import StoreTime
-from django_idempotency.stores.database.purge import PurgeStatement
+from django_idempotency.stores.database.dialects import (
+    Dialect,
+    StoreTime,
+    TransactionStatus,
+    base,
+    mysql,
+    postgresql,
+    sqlite,
+)
 from django_idempotency.stores.database.store import DatabaseStore
-from django_idempotency.stores.database.transaction_state import Standing
 
 
 def lock_released_early() -> list[tuple[Any, str, Any]]:
@@ -118,12 +123,11 @@ def commit_before_store() -> list[tuple[Any, str, Any]]:
 
 def purge_without_skip_locked() -> list[tuple[Any, str, Any]]:
     """The purge waits for records in flight."""
-    original = PurgeStatement.run
 
-    def run(self: PurgeStatement, sql: str, parameters: Any) -> Any:
-        return original(self, sql.replace(" SKIP LOCKED", ""), parameters)
+    def rows_of(connection: Any, sql: str, parameters: Any = None) -> Any:
+        return base.rows_of(connection, sql.replace(" SKIP LOCKED", ""), parameters)
 
-    return [(PurgeStatement, "run", run)]
+    return [(postgresql, "rows_of", rows_of), (mysql, "rows_of", rows_of)]
 
 
 def stored_rows_trusted() -> list[tuple[Any, str, Any]]:
@@ -162,13 +166,16 @@ def server_not_asked() -> list[tuple[Any, str, Any]]:
     """Whether the server has ended the transaction by itself is nobody's question."""
     return [
         (Watch, "ask", lambda self: None),
-        (watch, "standing_of", lambda session: Standing.OPEN),
+        *(
+            (dialect, "transaction_status", lambda self, session: TransactionStatus.OPEN)
+            for dialect in (postgresql.Postgresql, sqlite.Sqlite)
+        ),
     ]
 
 
 def endings_sent() -> list[tuple[Any, str, Any]]:
     """A view's COMMIT reaches the database."""
-    return [(watch, "ends_transaction", lambda connection, sql: False)]
+    return [(Dialect, "ends_transaction", lambda self, connection, sql: False)]
 
 
 def any_block_taken_for_django_s() -> list[tuple[Any, str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connection
 
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.stores.database.clock import StoreTime
+from django_idempotency.stores.database.dialects import StoreTime
 from proof import world
 from proof.interleavings import ACTORS, Actor, Clock, Run
 from proof.report import Outcome

@@ -17,7 +17,7 @@ from ..conf.settings import configuration
 from ..models import IdempotencyRecord
 from ..protocol.codecs import Owner, Unreadable, decode
 from ..protocol.record import StoredResponse
-from ..stores.database.clock import StoreTime
+from ..stores.database.dialects import StoreTime
 from ..stores.database.step_log import StepLog
 from ..stores.database.store import DatabaseStore
 from . import actions, presentation, resolving

@@ -9,7 +9,7 @@ from django.db import DatabaseError
 
 from ..contract.tombstones import longest_tombstone
 from ..models import IdempotencyRecord
-from ..stores.database.clock import StoreTime
+from ..stores.database.dialects import StoreTime
 from .configuration import TAG, valid_configuration
 from .databases import VENDORS, connection_of_records
 

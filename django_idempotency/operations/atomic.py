@@ -12,7 +12,7 @@ from django.db import DatabaseError, Error, connections
 
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
-from ..stores.database.contention import saw_an_old_snapshot
+from ..stores.database.dialects import dialect_of
 from .base import (
     IMPATIENT,
     TRIES,
@@ -252,7 +252,9 @@ class AtomicOperation(Operation):
             transaction.give_up()
             if not isinstance(error, Busy):
                 raise
-            if transaction.shares and saw_an_old_snapshot(error.__cause__):
+            if transaction.shares and dialect_of(
+                connections[transaction.using]
+            ).saw_an_old_snapshot(error.__cause__):
                 raise ImproperlyConfigured(HIDDEN.format(transaction.using)) from error
             return InFlight()
         if not isinstance(begun, Started):
@@ -265,7 +267,7 @@ class AtomicOperation(Operation):
         """What is not seen would be in flight for ever. InnoDB's locks see the latest version, but
         its other reads do not, so there nothing can be said."""
         connection = connections[self._transaction.using]
-        if connection.vendor == "postgresql" and not self._locks.exists(record_id):
+        if dialect_of(connection).reads_what_it_locks and not self._locks.exists(record_id):
             raise ImproperlyConfigured(HIDDEN.format(connection.alias))
 
     def _complete(self, response: StoredResponse) -> bool:

@@ -5,7 +5,7 @@ import re
 from django.db import DatabaseError
 from django.db.transaction import TransactionManagementError
 
-from ..stores.database.contention import is_refused_in_transactions
+from ..stores.database.dialects import is_refused_in_transactions
 
 
 class EndsTransaction(TransactionManagementError):

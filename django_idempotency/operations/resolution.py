@@ -9,11 +9,9 @@ from django.db import connections
 from ..protocol.codecs import Codec, Keyring, Owner, encode
 from ..protocol.record import Omitted, Snapshot, State, StoredResponse
 from ..stores.base import Busy
-from ..stores.database.contention import contention_is_busy
-from ..stores.database.file_locks import is_held_by_file
 from ..stores.database.step_log import StepLog
 from ..stores.database.store import DatabaseStore
-from ..stores.database.transactions import write_transaction
+from ..stores.database.transactions import contention_is_busy, write_transaction
 
 REFUSED = StoredResponse(409, omitted=Omitted.REFUSED)
 """Stored for an operation that is refused for good."""
@@ -84,8 +82,8 @@ class ManualResolution:
 
     def _resolve(self, record_id: int, act: Callable[[Snapshot], None]) -> ResolutionOutcome:
         try:
-            with contention_is_busy(), write_transaction(self.using):
-                if is_held_by_file(connections[self.using], record_id):
+            with contention_is_busy(self.using), write_transaction(self.using):
+                if self._store.dialect.has_file_lock(connections[self.using], record_id):
                     return ResolutionOutcome.IN_FLIGHT
                 record = self._store.lock(record_id)
                 if record is None:

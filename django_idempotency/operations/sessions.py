@@ -14,9 +14,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..compat.django import in_place_of_usual, own_blocks
 from ..protocol.record import Snapshot
 from ..stores.database.connections import OwnConnections, own_connections
+from ..stores.database.dialects import dialect_of
 from ..stores.database.file_locks import file_locks
 from ..stores.database.location import location_of
-from ..stores.database.lock_timeout import never_ends
 from ..stores.database.store import DatabaseStore
 from .transaction import AttemptTransaction
 
@@ -97,7 +97,8 @@ class OwnSession(Session):
         try:
             with self.entered():
                 self._transaction.begin()
-                never_ends(connections[self.using])
+                connection = connections[self.using]
+                dialect_of(connection).lift_server_timeouts(connection)
         except BaseException:
             self.close()
             raise
@@ -202,7 +203,8 @@ def session_of(using: str, limit: int) -> Session:
     refuse_transactions()
     if connections[using].in_atomic_block:
         return SharedSession(using)
-    return FileSession(using) if connections[using].vendor == "sqlite" else OwnSession(using, limit)
+    has_row_locks = dialect_of(connections[using]).has_row_locks
+    return OwnSession(using, limit) if has_row_locks else FileSession(using)
 
 
 def refuse_transactions() -> None:

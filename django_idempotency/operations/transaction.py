@@ -23,8 +23,7 @@ from ..compat.django import (
 )
 from ..stores.base import Busy
 from ..stores.database.connections import claim_connection
-from ..stores.database.contention import has_waited, is_contention
-from ..stores.database.transactions import enter
+from ..stores.database.dialects import dialect_of
 from .watch import Watch
 
 
@@ -120,7 +119,7 @@ class AttemptTransaction:
     def claims_inside(self) -> bool:
         """Whether records are claimed in the transaction itself: SQLite has one writer, and this is
         it, so rivals wait for its end, and a crash leaves no record."""
-        return self.stays and connections[self.using].vendor == "sqlite"
+        return self.stays and not dialect_of(connections[self.using]).has_row_locks
 
     @property
     def shares(self) -> bool:
@@ -184,10 +183,11 @@ class AttemptTransaction:
             self._foundation = Foundation(block, self._request_block, self._undone)
         else:
             try:
-                enter(block)
+                dialect_of(connections[self.using]).enter(block, connections[self.using])
             except OperationalError as error:
-                if is_contention(error):
-                    raise Busy(has_waited(error)) from error
+                dialect = dialect_of(connections[self.using])
+                if dialect.is_contention(error):
+                    raise Busy(dialect.has_busy_timeout) from error
                 raise
         self._block = block
 
@@ -218,10 +218,11 @@ class AttemptTransaction:
         try:
             start_over(connection, "IMMEDIATE")
         except OperationalError as error:
-            if not is_contention(error):
+            dialect = dialect_of(connection)
+            if not dialect.is_contention(error):
                 raise
             start_over(connection)
-            raise Busy(has_waited(error)) from error
+            raise Busy(dialect.has_busy_timeout) from error
 
     def commit(self, at_once: bool = False) -> None:
         """Commit and run the ``on_commit`` hooks, which may raise when all is committed.
@@ -302,7 +303,7 @@ def _can_stay(using: str) -> bool:
     connection: Any = connections[using]
     if is_in_test_case(connection):
         return False  # a test case's: another connection would not see what it has written
-    return connection.vendor != "sqlite" or has_written(connection)
+    return dialect_of(connection).has_row_locks or has_written(connection)
 
 
 def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | None:

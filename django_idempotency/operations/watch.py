@@ -20,7 +20,7 @@ from ..compat.django import (
     takes_no_statements,
     watch_statements,
 )
-from ..stores.database.transaction_state import Standing, ends_transaction, standing_of
+from ..stores.database.dialects import TransactionStatus, dialect_of
 from .errors import EndsTransaction
 
 SAVEPOINT = "idempotency_attempt"
@@ -58,6 +58,7 @@ class Watch:
         self._block = block
         self._alias = str(block.using)
         self._connection = cast(Any, connections[self._alias])
+        self._dialect = dialect_of(self._connection)
         self._session = self._connection.connection
         self._depth = len(savepoints(self._connection)) if has_request_block else -1
         self._remedy = remedy
@@ -82,7 +83,7 @@ class Watch:
 
     def start(self) -> None:
         watch_statements(self._connection, self._wrapper, self._wish)
-        if self._connection.vendor == "mysql":
+        if not self._dialect.knows_transaction_status:
             self._control("SAVEPOINT")
             self._has_savepoint = True
 
@@ -107,10 +108,10 @@ class Watch:
                 self._is_ended = True
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-        if self._is_closed or self._standing is Standing.ENDED:
+        if self._is_closed or self._status is TransactionStatus.ENDED:
             # In autocommit, or in a transaction that nobody ends, it would be half of the writes.
             raise EndsTransaction(f"{self.loss} Nothing more is sent to the database.")
-        if ends_transaction(self._connection, sql):
+        if self._dialect.ends_transaction(self._connection, sql):
             self._refused = EndsTransaction(
                 f"django_idempotency: {str(sql)[:200]!r} would end the transaction of the "
                 f"idempotency key, and was not sent to the database. {self._remedy}"
@@ -134,14 +135,14 @@ class Watch:
     @property
     def is_lost(self) -> bool:
         """Whether the transaction, and the lock with it, has ended, as far as we know here."""
-        ended = self._is_ended or self._standing is Standing.ENDED
+        ended = self._is_ended or self._status is TransactionStatus.ENDED
         return ended or self._is_closed or self.is_replaced
 
     @property
     def is_undone(self) -> bool:
         """Whether the writes are gone, or will be."""
         undone = self._rolled_back is not None or takes_no_statements(self._connection)
-        return undone or self.is_lost or self._standing is Standing.ABORTED
+        return undone or self.is_lost or self._status is TransactionStatus.ABORTED
 
     @property
     def is_accident(self) -> bool:
@@ -156,7 +157,7 @@ class Watch:
     @property
     def is_aborted(self) -> bool:
         """Whether the server refuses everything but a rollback."""
-        return self._standing is Standing.ABORTED
+        return self._status is TransactionStatus.ABORTED
 
     def undone_from_outside(self) -> str:
         """Note that Django's block of ``ATOMIC_REQUESTS``, which shares our transaction, undoes it.
@@ -208,8 +209,8 @@ class Watch:
         return has_lost(self._connection, self._session)
 
     @property
-    def _standing(self) -> Standing:
-        return standing_of(self._session)
+    def _status(self) -> TransactionStatus:
+        return self._dialect.transaction_status(self._session)
 
     def _leaves_request_block(self, sql: object, statement: str) -> bool:
         # By then its savepoint is off Django's list.

@@ -50,10 +50,10 @@ class Claims(Protocol):
 class Store(Claims, Protocol):
     """Locks and completes records, too. Locks may raise :class:`Busy`."""
 
-    def lock(self, record_id: int, patience: timedelta = timedelta(0)) -> Snapshot | None:
+    def lock(self, record_id: int, wait: timedelta = timedelta(0)) -> Snapshot | None:
         """Lock the record until the transaction ends; ``None`` if it is locked or gone.
 
-        :param patience: how long to wait for another's lock; the database wakes us
+        :param wait: how long to wait for the lock of another attempt; the database wakes us
         """
 
     def make_durable(self) -> None:

@@ -1,4 +1,4 @@
-"""Asking a server that does not answer only now and then."""
+"""Circuit breaker: after a failure, probe the server at most once a second."""
 
 import logging
 import threading
@@ -11,63 +11,62 @@ from .base import Outage
 logger = logging.getLogger("django_idempotency")
 
 PAUSE = 1.0
-"""Seconds for which nobody asks a server that did not answer."""
+"""Seconds between two probes of a server that does not answer."""
 
 
 class Breaker:
-    """One per server and process, so that an outage costs one request's patience per second.
+    """One per server and process, so that an outage costs one timeout per second.
 
     The first failure is logged, and the first answer after it; nothing between.
 
     :param name: what to call the server in log lines
+    :ivar ticket: of a question that is asked now. :meth:`answered` ignores tickets that are older
+        than the last failure
+    :ivar is_open: the last question failed
     """
 
     def __init__(self, name: str) -> None:
+        self.ticket = 0
+        self.is_open = False
         self._name = name
         self._lock = threading.Lock()
-        self._failures = 0
-        self._closed_until: float | None = None
-
-    @property
-    def ticket(self) -> int:
-        """For one question: by it :meth:`answered` knows what is older than a failure."""
-        return self._failures
+        self._next_probe = 0.0
 
     def enter(self) -> int:
-        """Return a ticket, if this is the time to ask.
+        """Return a ticket, if the server answers or a probe is due.
 
         :raises Outage: while the server is known not to answer
         """
         with self._lock:
-            if self._closed_until is not None:
-                if monotonic() < self._closed_until:
+            if self.is_open:
+                if monotonic() < self._next_probe:
                     raise Outage(f"{self._name} does not answer")
-                # One asks; the others wait for what it hears.
-                self._closed_until = monotonic() + PAUSE
+                # One thread probes; the others wait for its result.
+                self._next_probe = monotonic() + PAUSE
             return self.ticket
 
     def failed(self, error: Exception, remedy: str = "") -> None:
-        """The question was not answered.
+        """Open: a question was not answered.
 
         :param remedy: what is missing and what to do about it, if waiting does not help
         """
         with self._lock:
-            first = self._closed_until is None
-            self._failures += 1
-            self._closed_until = monotonic() + PAUSE
-        if first and remedy:
-            logger.error("%s %s (%s: %s)", self._name, remedy, type(error).__name__, error)
-        elif first:
-            logger.warning("%s does not answer (%s: %s)", self._name, type(error).__name__, error)
+            is_first, self.is_open = not self.is_open, True
+            self.ticket += 1
+            self._next_probe = monotonic() + PAUSE
+        if is_first:
+            log = logger.error if remedy else logger.warning
+            problem = remedy or "does not answer"
+            log("%s %s (%s: %s)", self._name, problem, type(error).__name__, error)
 
     def answered(self, ticket: int) -> None:
-        """The question with this ticket was answered. Answers to older ones do not count."""
-        if self._closed_until is None:
+        """Close: the question with this ticket was answered."""
+        if not self.is_open:
             return
         with self._lock:
-            if self._closed_until is None or ticket != self._failures:
+            if not self.is_open or ticket != self.ticket:
                 return
-            self._closed_until = None
+            self.is_open = False
         logger.warning("%s answers again", self._name)
 
 

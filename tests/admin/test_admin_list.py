@@ -19,7 +19,6 @@ from django.utils import timezone
 from django_idempotency.admin import listing, overview
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.record import State
-from django_idempotency.stores.database import locked as locks
 from django_idempotency.stores.database import statistics as table_statistics
 from django_idempotency.stores.database.store import DatabaseStore
 from django_idempotency.stores.database.transactions import write_transaction
@@ -371,5 +370,5 @@ def test_where_an_age_begins_is_known_as_well_as_wanted(monkeypatch, precision, 
 
 def test_locks_of_nothing_are_no_question():
     with CaptureQueriesContext(connection) as queries:
-        assert not locks.locked_records("default", [])
+        assert not DatabaseStore("default").locked([])
     assert len(queries) == 0

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations.base import InFlight, Started
 from django_idempotency.protocol.record import Omitted, Snapshot
 from django_idempotency.stores.base import Busy
-from django_idempotency.stores.database.claims import ClaimStatement, MysqlClaim
+from django_idempotency.stores.database.dialects import Dialect, dialect_of
 from django_idempotency.stores.database.store import DatabaseStore
 from tests.behaviour.test_races import CREATED, a_claim, an_operation
 from tests.conftest import Caller, in_thread
@@ -220,16 +221,19 @@ class TestStore:
         """MySQL has no compound statements; its claim is tried on MariaDB."""
         if connection.vendor != "mysql":
             pytest.skip("in MySQL's dialect")
-        claim = MysqlClaim(connection)
-        first, second = claim.run(connection, a_claim()), claim.run(connection, a_claim())
+        mysql, claim = dialect_of(connection), a_claim()
+        first, second = (Dialect.claim(mysql, connection, claim, False) for _ in range(2))
         assert first is not None
         assert second is not None
         assert (first.fresh, second.fresh, first.id) == (True, False, second.id)
-        assert claim._insert(connection, a_claim()) is None
+        assert mysql.insert_claim(connection, claim) is None
 
-    def test_a_dialect_must_have_a_claim(self) -> None:
-        with pytest.raises(TypeError, match="each dialect"):
-            ClaimStatement(connection).run(connection, a_claim())
+    def test_other_databases_keep_no_records(self) -> None:
+        """The check E006 says so before a request does."""
+        oracle = dialect_of(SimpleNamespace(vendor="oracle"))
+        assert not oracle.is_supported
+        with pytest.raises(NotImplementedError, match="PostgreSQL, MySQL, MariaDB or SQLite"):
+            oracle.claim(connection, a_claim(), False)
 
     def test_a_record_that_cannot_be_evicted_is_in_flight(self) -> None:
         class Stubborn(DatabaseStore):

@@ -16,7 +16,6 @@ from django.test import TestCase
 from rest_framework.views import exception_handler
 
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
-from django_idempotency.operations import sessions as session
 from django_idempotency.operations.base import InFlight, OutcomeUnknown, Started, Unavailable
 from django_idempotency.operations.errors import LostRecord
 from django_idempotency.operations.non_atomic import run_again
@@ -27,6 +26,7 @@ from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN
 from django_idempotency.stores.base import Busy
 from django_idempotency.stores.database import connections as own_connections
 from django_idempotency.stores.database.connections import OwnConnections
+from django_idempotency.stores.database.dialects import dialect_of
 from django_idempotency.stores.database.step_log import StepLog
 from django_idempotency.stores.database.store import DatabaseStore
 from tests.conftest import Caller, in_thread, row_locks
@@ -627,7 +627,7 @@ class TestConnections:
             raise Busy
 
         with monkeypatch.context() as patch:
-            patch.setattr(session, "never_ends", busy)
+            patch.setattr(dialect_of(connection), "lift_server_timeouts", busy)
             assert an_operation(limit=1)[0].begin() == Unavailable()
         operation, _ = an_operation(limit=1)
         assert operation.begin() == Started()

@@ -13,7 +13,7 @@ from django_idempotency.operations.base import InFlight, Started, Unavailable
 from django_idempotency.operations.errors import LostRecord
 from django_idempotency.protocol.record import Claim, Snapshot, StoredResponse
 from django_idempotency.stores.base import Busy
-from django_idempotency.stores.database.contention import is_contention
+from django_idempotency.stores.database.dialects import dialect_of
 from django_idempotency.stores.database.store import DatabaseStore
 from django_idempotency.stores.database.transactions import write_transaction
 from tests.behaviour.test_races import CREATED, an_operation
@@ -43,13 +43,13 @@ def test_losing_a_lock_is_contention_and_nothing_else_is() -> None:
     def rival() -> bool:
         with impatient(), pytest.raises(OperationalError) as caught, transaction.atomic():
             Order.objects.filter(pk=order.pk).update(item="theirs")
-        return is_contention(caught.value)
+        return dialect_of(connection).is_contention(caught.value)
 
     with transaction.atomic():
         Order.objects.filter(pk=order.pk).update(item="ours")
         assert in_thread(rival).result() is True
-    assert not is_contention(OperationalError("the server is gone"))
-    assert not is_contention(OperationalError())
+    for other in (OperationalError("the server is gone"), OperationalError()):
+        assert not dialect_of(connection).is_contention(other)
 
 
 def _settings_of_a_busy_database(settings: Any) -> None:

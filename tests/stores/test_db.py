@@ -9,7 +9,7 @@ from django_idempotency.operations.base import Operation, Started
 from django_idempotency.protocol.record import Claim, Replay, State
 from django_idempotency.stores.cache.cached_database import CachedDatabaseStore
 from django_idempotency.stores.cache.replay_cache import writer_of
-from django_idempotency.stores.database.claims import PostgresqlClaim
+from django_idempotency.stores.database.dialects import dialect_of
 from django_idempotency.stores.database.store import DatabaseStore
 from tests.stores.contract import CREATED, StoreContract, a_claim
 from tests.support.redis_server import RedisServer
@@ -80,21 +80,18 @@ class TestCachedDatabaseStore(TestDatabaseStore):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL's setting")
 @pytest.mark.parametrize(
-    ("text", "known", "setting"),
-    [("quick", False, "off"), ("quick", True, "on"), ("durable", False, "on")],
+    ("waits_for_disk", "known", "setting"),
+    [(False, False, "off"), (False, True, "on"), (True, False, "on")],
 )
 def test_only_the_commit_of_a_new_claim_does_not_wait_for_the_disk(
-    text: str, known: bool, setting: str
+    waits_for_disk: bool, known: bool, setting: str
 ) -> None:
-    """Decision 0001. As the claim commits at once, its text is run here in a longer transaction."""
-    statement, claim = PostgresqlClaim(connection), a_claim()
+    """Decision 0001. As the claim commits at once, it is run here in a longer transaction."""
+    claim = a_claim()
     if known:
         DatabaseStore("default").claim(claim)
-    match = (*statement.seen_parameters(connection, claim), claim.key, claim.scope)
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            getattr(statement, text), (*match, *statement.value_parameters(connection, claim))
-        )
+        dialect_of(connection).claim(connection, claim, waits_for_disk)
         cursor.execute("SHOW synchronous_commit")
         assert cursor.fetchone() == (setting,)
     with connection.cursor() as cursor:

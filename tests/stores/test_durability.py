@@ -16,6 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.operations.base import Started
 from django_idempotency.stores.database import store as durability
+from django_idempotency.stores.database.dialects import dialect_of
 from proof import servers
 from tests.behaviour.test_races import CREATED, an_operation
 from tests.conftest import Caller
@@ -59,7 +60,7 @@ class TestClaims:
             cursor.execute("SET synchronous_commit = off")
             try:
                 with transaction.atomic():
-                    cursor.execute(durability._FLUSH)
+                    cursor.execute(dialect_of(connection).flush_sql)
                     cursor.execute("SHOW synchronous_commit")
                     assert cursor.fetchone() == ("on",)
                 cursor.execute("SHOW synchronous_commit")
@@ -78,7 +79,7 @@ class TestClaims:
         assert flushed == ["default"]
 
     def test_or_no_key_leaves(self, monkeypatch: Any) -> None:
-        monkeypatch.setattr(durability, "_CONNECTIONS", 0)
+        monkeypatch.setattr(durability, "_FLUSHES", 0)
         operation = an_operation()
         assert operation.begin() == Started()
         with pytest.raises(RuntimeError) as caught:
@@ -90,7 +91,7 @@ class TestClaims:
         with transaction.atomic():
             run("CREATE ROLE nobody_special")
             run("SET LOCAL ROLE nobody_special")
-            run(durability._FLUSH)
+            run(dialect_of(connection).flush_sql)
             run("RESET ROLE")
             transaction.set_rollback(True)
 
@@ -111,7 +112,7 @@ class TestInTestCases(TestCase):
         operation = an_operation()
         assert operation.begin() == Started()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(durability, "_CONNECTIONS", 0)
+            patch.setattr(durability, "_FLUSHES", 0)
             assert len(operation.derive_key("charge")) == 36
         assert operation.finish(CREATED)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from django_idempotency.stores.database.file_locks import FileLocks, file_locks, is_held_by_file
+from django_idempotency.stores.database.file_locks import FileLocks, file_locks
 
 pytestmark = pytest.mark.once
 
@@ -73,11 +73,11 @@ def test_a_forked_process_holds_nothing(path: str) -> None:
     assert file_locks(ours).acquire(7)
     child = os.fork()
     if child == 0:  # pragma: no cover  (coverage does not follow)
-        os._exit(0 if is_held_by_file(ours, 7) and not file_locks(ours)._ours else 1)
+        os._exit(0 if file_locks(ours).is_held(7) and not file_locks(ours)._ours else 1)
     assert os.waitpid(child, 0)[1] == 0
-    assert is_held_by_file(ours, 7)
+    assert file_locks(ours).is_held(7)
     file_locks(ours).release(7)
-    assert not is_held_by_file(ours, 7)
+    assert not file_locks(ours).is_held(7)
 
 
 FORK = """
@@ -127,7 +127,7 @@ def test_all_paths_of_a_database_lead_to_one_lock(
     monkeypatch.chdir(tmp_path)
     first, second = database(tmp_path / "real/db"), database(name.format(tmp_path))
     assert file_locks(first).acquire(7)
-    assert is_held_by_file(second, 7)
+    assert file_locks(second).is_held(7)
     file_locks(first).release(7)
     assert (tmp_path / "real/db-idempotency").exists()
 

@@ -16,7 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.stores.breaker import breaker_of
-from django_idempotency.stores.database import store as db
+from django_idempotency.stores.database.dialects import dialect_of
 from tests.conftest import in_thread, row_locks
 from tests.shop.models import Order
 from tests.support.adapters import MIDDLEWARE
@@ -111,14 +111,15 @@ def test_a_database_that_is_down_is_asked_no_third_time(
 ) -> None:
     """Every session is cut again before it can be used."""
     claims: list[None] = []
-    statement = db.claim_statement
+    dialect = dialect_of(connection)
+    claim = dialect.claim
 
-    def doomed(connection: Any) -> Any:
+    def doomed(*arguments: Any) -> Any:
         claims.append(None)
         cut()
-        return statement(connection)
+        return claim(*arguments)
 
-    monkeypatch.setattr(db, "claim_statement", doomed)
+    monkeypatch.setattr(dialect, "claim", doomed)
     connection.ensure_connection()
     response = post("/decorated/")
     connection.close()

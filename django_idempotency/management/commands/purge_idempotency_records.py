@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error, OperationalError
+from django.db import Error, connections
 
 from ...conf.policy import Store
 from ...conf.settings import configuration
 from ...contract.tombstones import longest_tombstone
-from ...stores.database.contention import is_contention
+from ...stores.database.dialects import dialect_of
 from ...stores.database.store import DatabaseStore
 from ..options import alias, duration, number
 
@@ -139,6 +139,6 @@ def _at_most(count: int) -> str:
 
 def _failure(error: Error, alias: str, removed: int) -> str:
     advice = "What was removed stays removed."
-    if isinstance(error, OperationalError) and is_contention(error):
+    if dialect_of(connections[alias]).is_contention(error):
         advice += " Other transactions held their locks for too long: run the command again."
     return f'Purging database "{alias}" failed after {removed} records: {error}. {advice}'

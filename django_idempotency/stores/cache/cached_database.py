@@ -15,7 +15,7 @@ from django.db.models import DurationField, ExpressionWrapper, F
 from ...protocol.envelope import Remembered, record_name, seal, unseal
 from ...protocol.record import Claim, Snapshot, State, StoredResponse
 from ..base import Outage
-from ..database.clock import StoreTime
+from ..database.dialects import StoreTime
 from ..database.location import location_of_records
 from ..database.store import DatabaseStore
 from .backends import DELETED

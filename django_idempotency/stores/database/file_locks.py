@@ -16,7 +16,6 @@ import struct
 import sys
 import threading
 from contextlib import suppress
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 try:
@@ -161,11 +160,6 @@ def file_locks(connection: BaseDatabaseWrapper) -> FileLocks:
 def _path_of(name: str) -> str:
     """Return the path in a name that may be a URI (https://www.sqlite.org/uri.html)."""
     return unquote(urlsplit(name).path) if name.startswith("file:") else name
-
-
-def is_held_by_file(connection: Any, record_id: int) -> bool:
-    """Whether a record is held beside its database; elsewhere its row lock says that."""
-    return connection.vendor == "sqlite" and file_locks(connection).is_held(record_id)
 
 
 def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage does not follow)

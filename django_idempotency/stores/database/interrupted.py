@@ -1,4 +1,4 @@
-"""OperationStatus operations of non-atomic mode that ended without saying how."""
+"""Operations of non-atomic mode whose last attempt ended without a result."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,12 +10,10 @@ from django.db.models import QuerySet
 from ...models import IdempotencyRecord, IdempotencyStep
 from ...protocol.record import State
 from ..base import Busy
-from .clock import NOW, StoreTime
-from .contention import contention_is_busy
-from .file_locks import is_held_by_file
+from .dialects import NOW, StoreTime
 from .step_log import BEGINNING, StepLog
 from .store import DatabaseStore
-from .transactions import write_transaction
+from .transactions import contention_is_busy, write_transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +99,10 @@ def interrupted(using: str, limit: int, key: str | None = None) -> Iterator[Inte
 
 def _is_held(store: DatabaseStore, record_id: int) -> bool:
     """Whether an attempt holds the record. Asking takes the lock, for a moment."""
-    if is_held_by_file(connections[store.using], record_id):
+    if store.dialect.has_file_lock(connections[store.using], record_id):
         return True
     try:
-        with contention_is_busy(), write_transaction(store.using):
+        with contention_is_busy(store.using), write_transaction(store.using):
             return store.lock(record_id) is None
     except Busy:
         return True

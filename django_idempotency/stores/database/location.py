@@ -7,6 +7,7 @@ read in the request's thread and passed on.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from django.apps import apps
@@ -17,10 +18,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ...models import IdempotencyRecord
 
 SERVER = ("HOST", "PORT", "NAME")
-"""What of ``DATABASES`` tells one database from another."""
+"""Settings in ``DATABASES`` that identify a database."""
 
 TENANT = ("schema_name", "tenant", "include_public_schema")
-"""What django-tenants and django-tenant-schemas keep on a connection."""
+"""Attributes that django-tenants and django-tenant-schemas set on a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,9 @@ def location_of(using: str) -> Location:
     return Location(using, _database_of(connection.settings_dict), tenant[0] or "", tenant)
 
 
-def label_of(using: str) -> str:
-    """Return what log lines call the location of an alias."""
-    schema = getattr(connections[using], "schema_name", None)
+@cache
+def label_of(using: str, schema: str | None) -> str:
+    """Return what log lines call the database of an alias, or a tenant's schema there."""
     return f'Database "{using}", schema "{schema}"' if schema else f'Database "{using}"'
 
 

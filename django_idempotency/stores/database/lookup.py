@@ -1,8 +1,7 @@
 """Looking a record up for its caller: plain reads, no lock that anybody would wait for."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from django.db import Error, connections
 from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, Value
@@ -12,9 +11,7 @@ from ...models import IdempotencyRecord, IdempotencyStep
 from ...protocol.record import Snapshot, State
 from ...protocol.status import OperationStatus, operation_state
 from ..base import Outage
-from .clock import StoreTime
-from .file_locks import is_held_by_file
-from .locked import locked_records
+from .dialects import StoreTime, dialect_of
 from .rows import COLUMNS, snapshot
 from .step_log import BEGINNING
 
@@ -85,17 +82,23 @@ def _look(using: str, scope: str, key: str) -> _Look | None:
     if row is None:
         return None
     *columns, is_open, created, completed, expires = row
-    moments: Any = [_aware(each, connections[using]) for each in (created, completed, expires)]
+    connection = connections[using]
+    zone = dialect_of(connection).time_zone(connection)
+    moments: Any = [
+        each if each is None or is_aware(each) else each.replace(tzinfo=zone)
+        for each in (created, completed, expires)
+    ]
     return _Look(snapshot(columns), bool(is_open), *moments)
 
 
 def _is_held(using: str, look: _Look) -> bool | None:
     """Whether an attempt holds the record; ``None`` if the database cannot say."""
     pk, connection = look.record.id, connections[using]
-    if connection.vendor == "sqlite":
+    dialect = dialect_of(connection)
+    if not dialect.has_row_locks:
         # Outside of a transaction a file lock holds it; inside, the database's only write lock.
-        return is_held_by_file(connection, pk) or (False if look.is_open else None)
-    locked = locked_records(using, [pk])
+        return dialect.has_file_lock(connection, pk) or (False if look.is_open else None)
+    locked = dialect.locked_ids(connection, [pk])
     return None if locked is None else pk in locked
 
 
@@ -109,11 +112,3 @@ def _finding(look: _Look, held: bool | None) -> OperationStatus:
         look.completed_at,
         record.response,
     )
-
-
-def _aware(moment: datetime | None, connection: Any) -> datetime | None:
-    """Without ``USE_TZ`` PostgreSQL hands out the connection's time; others what they keep, UTC."""
-    if moment is None or is_aware(moment):
-        return moment
-    zone = ZoneInfo(connection.timezone_name) if connection.vendor == "postgresql" else UTC
-    return moment.replace(tzinfo=zone)

@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 
 from ...models import IdempotencyRecord, IdempotencyStep
 from ...protocol.record import Snapshot, State, StoredResponse
+from .dialects import dialect_of
 from .rows import COLUMNS, columns, snapshot
 from .transactions import write_transaction
 
@@ -34,8 +35,8 @@ def reencrypt_responses(
     :param size: records per transaction
     :return: how many it wrote, batch by batch
     """
-    # For a list of keys InnoDB locks ranges, with living records in them; single keys it finds.
-    step = 1 if connections[using].vendor == "mysql" else size
+    # A list of keys would lock living records where the database locks ranges; single keys do not.
+    step = 1 if dialect_of(connections[using]).locks_ranges else size
     last = 0
     while page := list(_page(using, current, last)[:size]):
         with write_transaction(using):

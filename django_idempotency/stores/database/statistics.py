@@ -5,8 +5,7 @@ from datetime import timedelta
 
 from django.db import connections
 
-from .clock import store_time
-from .locked import named
+from .dialects import dialect_of
 
 COUNTED = 10_000
 """Records are counted so far; beyond that the database is asked for its estimate."""
@@ -16,13 +15,7 @@ PROBES = 128
 _COUNT = "SELECT COUNT(*) FROM (SELECT {id} FROM {table} ORDER BY {id} DESC LIMIT %s) AS counted"
 # Each end asked for alone, MySQL and MariaDB look only there.
 _END = "SELECT %s({id}) FROM {table}"
-_ESTIMATES = {
-    "postgresql": "SELECT reltuples FROM pg_class WHERE oid = CAST('{table}' AS regclass)",
-    "mysql": "SELECT table_rows FROM information_schema.tables "
-    "WHERE table_schema = DATABASE() AND CONCAT('`', table_name, '`') = '{table}'",
-    "sqlite": "NULL",
-}
-_PROBE = "(SELECT {created_at} < %s FROM {table} WHERE {id} >= %s ORDER BY {id} LIMIT 1)"
+_PROBE = "(SELECT {created_at} < {clock} FROM {table} WHERE {id} >= %s ORDER BY {id} LIMIT 1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +35,16 @@ class TableStatistics:
 
 
 def table_statistics(using: str) -> TableStatistics:
-    """Return the extent of the record table, by one statement."""
+    """Return statistics of the record table, by one statement."""
     connection = connections[using]
-    estimate = _ESTIMATES[connection.vendor]
-    sql = f"SELECT ({_END % 'MIN'}), ({_END % 'MAX'}), ({_COUNT}), ({estimate})"
+    dialect = dialect_of(connection)
+    sql = f"SELECT ({_END % 'MIN'}), ({_END % 'MAX'}), ({_COUNT}), ({dialect.estimate})"
     with connection.cursor() as cursor:
-        cursor.execute(named(connection, sql), [COUNTED + 1])
+        cursor.execute(dialect.sql(sql), [COUNTED + 1])
         first, last, counted, estimated = cursor.fetchone()
     if counted <= COUNTED:
         return TableStatistics(first or 0, last or 0, counted, True)
-    # PostgreSQL says -1 before it has analyzed the table for the first time.
+    # No estimate, or one that the count has disproved: the server has not analyzed the table.
     count = int(estimated) if estimated and estimated > COUNTED else None
     return TableStatistics(first, last, count, False)
 
@@ -78,11 +71,11 @@ def since(using: str, whole: TableStatistics, age: timedelta, precision: int) ->
 
 def _are_older(using: str, age: timedelta, places: list[int]) -> list[bool]:
     connection = connections[using]
-    moment, parameters = store_time(connection, -age)
-    probe = named(connection, _PROBE).replace("%s", moment, 1)
+    dialect = dialect_of(connection)
+    probe = dialect.sql(_PROBE)
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {', '.join([probe] * len(places))}",
-            [value for place in places for value in (*parameters, place)],
+            [value for place in places for value in (dialect.time(-age), place)],
         )
         return [bool(answer) for answer in cursor.fetchone()]

@@ -10,9 +10,8 @@ from django.db.models import Exists, OuterRef, QuerySet
 from ...models import IdempotencyRecord, IdempotencyStep
 from ...protocol.codecs import Cipher
 from ...protocol.record import State
-from .clock import StoreTime
-from .contention import contention_is_busy
-from .transactions import write_transaction
+from .dialects import StoreTime
+from .transactions import contention_is_busy, write_transaction
 
 BEGINNING = 0
 """Position of the row that says which attempt runs; steps follow from 1."""
@@ -76,7 +75,7 @@ class StepLog:
         """
         given = {} if payload is None else self._written(record_id, payload)
         try:
-            with contention_is_busy(), write_transaction(self.using):
+            with contention_is_busy(self.using), write_transaction(self.using):
                 known = self._beginning(record_id).values_list("pk", flat=True).first()
                 if known is not None:
                     return self._restart(known, attempt, given)

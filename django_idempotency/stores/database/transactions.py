@@ -1,38 +1,38 @@
-"""Transactions that hold their write lock from the start."""
+"""Transactions that write records."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
 
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import connections, transaction
 
-from ...compat.django import enter_immediately
-
-
-def enter(block: transaction.Atomic) -> None:
-    """Enter an atomic block; on SQLite as ``BEGIN IMMEDIATE``.
-
-    A deferred transaction there would read first and fail when it wants to write, because
-    another connection wrote in between. An immediate one waits, up to the busy timeout.
-    """
-    connection = cast(Any, connections[block.using or DEFAULT_DB_ALIAS])
-    if connection.vendor != "sqlite" or connection.in_atomic_block:
-        block.__enter__()
-        return
-    enter_immediately(connection, block)
+from ..base import Busy
+from .dialects import dialect_of
 
 
 @contextmanager
 def write_transaction(using: str, block: transaction.Atomic | None = None) -> Iterator[None]:
-    """``transaction.atomic`` with its write lock taken at the start.
+    """``transaction.atomic`` with its write lock taken at the start, where there is only one.
 
     :param block: to use instead, of the same alias
     """
+    connection = connections[using]
     block = block or transaction.atomic(using=using)
-    enter(block)
+    dialect_of(connection).enter(block, connection)
     try:
         yield
     except BaseException as error:
         block.__exit__(type(error), error, error.__traceback__)
         raise
     block.__exit__(None, None, None)
+
+
+@contextmanager
+def contention_is_busy(using: str) -> Iterator[None]:
+    """Raise :class:`Busy` where a statement lost against another one."""
+    try:
+        yield
+    except Exception as error:
+        dialect = dialect_of(connections[using])
+        if dialect.is_contention(error):
+            raise Busy(dialect.has_busy_timeout) from error
+        raise

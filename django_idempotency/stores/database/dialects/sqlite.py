@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import Error, transaction
 
-from ....compat.django import enter_immediately, put_wrapper_first, send_directly
+from ....compat.django import delete_without_signals, enter_immediately, put_wrapper_first, send_directly
 from ....models import IdempotencyRecord
 from ..file_locks import file_locks
 from .base import (
@@ -89,7 +89,8 @@ class Sqlite(Dialect):
         """The transaction is the lock; only what is held beside the database stays."""
         using = connection.alias
         free = [pk for pk in ids if not self.has_file_lock(connection, pk)]
-        IdempotencyRecord._base_manager.using(using).filter(pk__in=free)._raw_delete(using)
+        records = IdempotencyRecord._base_manager.using(using)
+        delete_without_signals(records.filter(pk__in=free), using)
         return free
 
     def has_file_lock(self, connection: Any, record_id: int) -> bool:
