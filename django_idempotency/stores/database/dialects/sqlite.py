@@ -7,7 +7,12 @@ from typing import Any
 
 from django.db import Error, transaction
 
-from ....compat.django import delete_without_signals, enter_immediately, put_wrapper_first, send_directly
+from ....compat.django import (
+    delete_without_signals,
+    enter_immediately,
+    put_wrapper_first,
+    send_directly,
+)
 from ....models import IdempotencyRecord
 from ..file_locks import file_locks
 from .base import (
