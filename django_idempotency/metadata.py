@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework.metadata import SimpleMetadata
 from rest_framework.request import Request
 
-from .contract.endpoints import State, judge
+from .contract.endpoints import protection_of
 from .contract.facts import facts
 from .contract.routes import write_methods
 
@@ -37,6 +37,6 @@ def _policies(request: Request) -> Any:
     if match is None:  # the view was called without a URL
         return
     for method in write_methods(match.func):
-        verdict = judge(match.func, method, request.path_info)
-        if verdict.state is State.GUARDED and verdict.policy is not None:
-            yield method, facts(verdict.policy)
+        policy = protection_of(match.func, method, request.path_info).guards
+        if policy is not None:
+            yield method, facts(policy)

@@ -15,9 +15,8 @@ from django.urls import get_resolver
 from .adapters.ninja import operations_behind
 from .conf.policy import Errors, Policy
 from .contract import words
-from .contract.endpoints import State, judge
-from .contract.facts import facts, response_headers
-from .contract.problems import problems_of
+from .contract.endpoints import protection_of
+from .contract.facts import facts, problems_of, response_headers
 from .contract.routes import Route, routes
 from .http.problems import MEDIA_TYPE, document_of, link_of
 from .protocol.keys import KeyFormat, value_pattern
@@ -50,9 +49,9 @@ def spectacular_hook(result: Json, generator: Any, **kwargs: Any) -> Json:
     for path, item in result["paths"].items():
         route, request_path = _route_of(path, known)
         for method, view in known.get(route, {}).items():
-            verdict = judge(view, method, request_path)
-            if verdict.policy and verdict.state is State.GUARDED and method.lower() in item:
-                describe(item[method.lower()], verdict.policy, result)
+            policy = protection_of(view, method, request_path).guards
+            if policy and method.lower() in item:
+                describe(item[method.lower()], policy, result)
     return result
 
 
@@ -68,9 +67,11 @@ class DescribedOperations:
         for item in document["paths"].values():
             for method, operation in item.items():
                 route = known.get(operation.get("operationId"))
-                verdict = route and judge(route.view, method.upper(), route.example)
-                if verdict and verdict.policy and verdict.state is State.GUARDED:
-                    describe(operation, verdict.policy, document)
+                if route is None:
+                    continue
+                policy = protection_of(route.view, method.upper(), route.example).guards
+                if policy:
+                    describe(operation, policy, document)
         return document
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -14,9 +15,7 @@ from django.views import View
 
 from .conf.settings import configuration
 from .contract.endpoints import Endpoint, endpoints
-from .contract.export import guide_as_data
-from .contract.guide import Guide, guide_to
-from .contract.guide_html import guide_as_html
+from .contract.guide import Guide, guide_as_html, guide_to
 
 __all__ = ["RetryGuideView"]
 
@@ -52,7 +51,7 @@ class RetryGuideView(View):
     def get(self, request: HttpRequest) -> HttpResponseBase:
         guide = self.guide()
         if request.get_preferred_type(["text/html", "application/json"]) == "application/json":
-            response = HttpResponse(json.dumps(guide_as_data(guide)), "application/json")
+            response = HttpResponse(json.dumps(asdict(guide)), "application/json")
         else:
             response = HttpResponse(guide_as_html(guide, self.title))
         patch_vary_headers(response, ["Accept"])

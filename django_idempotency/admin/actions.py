@@ -23,7 +23,7 @@ from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from ..contract.tombstones import longest_tombstone
+from ..contract.endpoints import longest_tombstone
 from ..models import IdempotencyRecord
 from ..protocol.keys import short_digest
 from ..protocol.record import State

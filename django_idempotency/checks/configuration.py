@@ -1,57 +1,112 @@
-"""Checks of the ``IDEMPOTENCY`` setting."""
+"""How checks are registered, and the checks of the ``IDEMPOTENCY`` setting."""
 
+from collections.abc import Callable, Collection, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Info, register
+from django.contrib.auth import get_user_model
+from django.core.checks import CheckMessage, Tags, register
 from django.core.exceptions import ImproperlyConfigured
 
+from ..conf.policy import Scope
 from ..conf.settings import Configuration, SettingError, configuration, entry_of
+from ..contract.endpoints import GuardedBy, endpoints, policies_of_endpoints
+from ..stores.database.location import is_shared
+from .messages import message
 
 TAG = "idempotency"
 """Tag of every check of this package."""
 
+Find = Callable[[Configuration, Collection[str]], Iterator[CheckMessage]]
 
-def valid_configuration() -> Configuration | None:
-    """Return the parsed setting; ``None`` if it has errors, which have a check of their own."""
-    try:
-        return configuration()
-    except ImproperlyConfigured:
-        return None
+
+def check(*tags: str, deploy: bool = False) -> Callable[[Find], Callable[..., Any]]:
+    """Register what finds something wrong, given the settings and the databases that may be asked.
+
+    While the settings are wrong it is not asked.
+    """
+
+    def registered(find: Find) -> Callable[..., Any]:
+        @register(TAG, *tags, deploy=deploy)
+        def run(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+            try:
+                valid = configuration()
+            except ImproperlyConfigured:
+                return []
+            return list(find(valid, databases or ()))
+
+        return run
+
+    return registered
 
 
 @register(TAG)
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001, once per bad entry."""
     try:
         configuration()
     except SettingError as error:
-        return [_error(name, text) for name, text in error.problems.items()]
+        return [
+            message("E001", entry=entry_of(name), problem=problem)
+            for name, problem in error.problems.items()
+        ]
     except ImproperlyConfigured:
         pass  # SECRET_KEY is empty: Django's to report.
     return []
 
 
-@register(TAG, deploy=True)
-def check_secret(**kwargs: Any) -> list[CheckMessage]:
-    """I001."""
-    if valid_configuration() is None or "SECRET" in getattr(settings, "IDEMPOTENCY", {}):
-        return []
-    return [
-        Info(
-            "Scopes are digests keyed with SECRET_KEY: a new SECRET_KEY forgets every key within "
-            "its retention, and their retries run again.",
-            hint='Set IDEMPOTENCY["SECRET"] to a value of its own, of at least 16 characters. To '
-            "keep the keys of today, start with the present SECRET_KEY.",
-            id="django_idempotency.I001",
-        )
+@check(deploy=True)
+def check_secret(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+    if "SECRET" not in getattr(settings, "IDEMPOTENCY", {}):
+        yield message("I001")
+
+
+@check()
+def check_encryption(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+    encrypts = ""
+    if valid.policy.codec.encrypts:
+        encrypts = f'IDEMPOTENCY["CODEC"] is "{valid.policy.codec}"'
+    for endpoint, policy in policies_of_endpoints():
+        if policy.codec.encrypts and not encrypts:
+            encrypts = f'The codec of {endpoint.view} is "{policy.codec}"'
+    if encrypts and not valid.keyring.keys:
+        yield message("E040", encrypts=encrypts)
+    if (encrypts or valid.keyring.keys) and find_spec("cryptography") is None:
+        yield message("E041")
+
+
+@check(Tags.urls)
+def check_policies(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+    if not valid.policies or not getattr(settings, "ROOT_URLCONF", None):
+        return
+    paths = [each.example for each in endpoints() if each.protection.guards]
+    used = {next((each for each in valid.policies if each.search(path)), None) for path in paths}
+    for pattern in valid.policies:
+        if pattern not in used:
+            yield message("W052", pattern=pattern.pattern)
+
+
+@check(Tags.urls)
+def check_pages(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+    """The project does not say which paths are meant, and some are for browsers."""
+    if "PATHS" in getattr(settings, "IDEMPOTENCY", {}):
+        return
+    pages = [
+        f"{each.method} {each.path}"
+        for each in endpoints()
+        if each.protection.by is GuardedBy.MIDDLEWARE and each.takes_forms
     ]
+    if pages:
+        others = f" and {len(pages) - 1} more" if pages[1:] else ""
+        yield message("I050", first=pages[0], others=others)
 
 
-def _error(name: str, text: str) -> CheckMessage:
-    entry = entry_of(name)
-    return Error(
-        f"{entry}: {text}.",
-        hint=f"Correct {entry}, or remove it to get its default.",
-        id="django_idempotency.E001",
-    )
+@check()
+def check_tenants(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+    """With a schema per tenant, users may be numbered in each, and records in one table."""
+    policy = valid.policy
+    names_tenant = policy.tenant is not None or not isinstance(policy.scope, Scope)
+    if names_tenant or not hasattr(settings, "TENANT_MODEL"):
+        return
+    if is_shared() and not is_shared(get_user_model()._meta.app_label):
+        yield message("E015")

@@ -1,150 +1,206 @@
-"""Checks of the database that holds the records."""
+"""Checks of the databases: of the records' settings, server and table, and of the others."""
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Collection, Iterator
+from datetime import timedelta
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
-from django.db import connections, router
+from django.apps import apps
+from django.core.checks import CheckMessage, Tags
+from django.db import DatabaseError, connections, router
 
+from ..conf.policy import Store
+from ..conf.settings import Configuration
+from ..contract.endpoints import longest_tombstone, policies_of_endpoints
 from ..models import IdempotencyRecord
-from .configuration import TAG, valid_configuration
+from ..running import is_migrate
+from ..stores.database.dialects import ServerFault, StoreTime, dialect_of
+from .configuration import check
+from .messages import message
 
-VENDORS = ("postgresql", "mysql", "sqlite")
-
-
-def connection_of_records() -> Any:
-    """Return the connection of the records' database, not opened; ``None`` if there is none."""
-    alias = _alias()
-    return None if alias is None or alias not in connections else connections[alias]
-
-
-@register(TAG)
-def check_database_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E005, E006, E009: what needs no connection."""
-    connection = connection_of_records()
-    if connection is None:
-        alias = _alias()
-        return [] if alias is None else [_unknown(alias)]
-    if connection.vendor not in VENDORS:
-        return [_unsupported(connection)]
-    return [] if connection.settings_dict["AUTOCOMMIT"] else [_manual_commit(connection)]
+_APP = IdempotencyRecord._meta.app_label
+_TABLE = IdempotencyRecord._meta.db_table
+_PURGED_WITHIN = timedelta(days=7)
+"""A purge at least once a week is often enough."""
+_LONGEST_SILENCE = 600
+"""Seconds that a lock may outlive its host before we warn."""
+_HERE = re.compile(r"|[/@].*|localhost|127\.0\.0\.1|::1", re.DOTALL)
+"""Hosts that cannot vanish alone: this one."""
+_FAULTS = {
+    ServerFault.NO_SKIP_LOCKED: "E007",
+    ServerFault.WRONG_ENGINE: "E008",
+    ServerFault.NO_WRITE_AHEAD_LOG: "W003",
+}
 
 
-@register(TAG, Tags.database)
-def check_database(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """E007, E008, W003: what the server has to be asked."""
-    connection = connection_of_records()
-    if connection is None or connection.alias not in (databases or ()):
-        return []
-    ask = _QUESTIONS.get(connection.vendor)
-    return [] if ask is None else ask(connection)
-
-
-@register(TAG, deploy=True)
-def check_health_checks(**kwargs: Any) -> list[CheckMessage]:
-    """I002: kept connections that nobody looks at before they are used again."""
-    connection = connection_of_records()
-    if connection is None or connection.vendor not in ("postgresql", "mysql"):
-        return []
-    settings = connection.settings_dict
-    is_kept = settings["CONN_MAX_AGE"] != 0 or settings["OPTIONS"].get("pool")
-    return [_unchecked(connection)] if is_kept and not settings["CONN_HEALTH_CHECKS"] else []
-
-
-def _alias() -> str | None:
-    valid = valid_configuration()
-    if valid is None:
-        return None
+def _alias_of_records(valid: Configuration) -> str:
     return valid.policy.using or router.db_for_write(IdempotencyRecord)
 
 
-def _mysql(connection: Any) -> list[CheckMessage]:
-    if not connection.features.has_select_for_update_skip_locked:
-        return [_no_skip_locked(connection)]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT engine FROM information_schema.tables "
-            "WHERE table_schema = DATABASE() AND table_name = %s",
-            [IdempotencyRecord._meta.db_table],
+def _connection_of_records(valid: Configuration) -> Any:
+    """Return the connection of the records' database, not opened; ``None`` if there is none."""
+    alias = _alias_of_records(valid)
+    if alias not in connections:
+        return None
+    return connections[alias]
+
+
+def _asked(valid: Configuration, databases: Collection[str]) -> Any:
+    """Return the connection of the records' database if it may be asked, and is supported."""
+    connection = _connection_of_records(valid)
+    if connection is None or connection.alias not in databases:
+        return None
+    return connection if dialect_of(connection).is_supported else None
+
+
+@check()
+def check_database_settings(
+    valid: Configuration, databases: Collection[str]
+) -> Iterator[CheckMessage]:
+    """What needs no connection."""
+    alias, connection = _alias_of_records(valid), _connection_of_records(valid)
+    if connection is None:
+        yield message("E005", alias=alias, known=", ".join(connections))
+    elif not dialect_of(connection).is_supported:
+        yield message("E006", alias=alias, server=connection.display_name)
+    elif not connection.settings_dict["AUTOCOMMIT"]:
+        yield message("E009", alias=alias)
+
+
+@check(Tags.database)
+def check_server(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+    """What the server has to be asked.
+
+    The migrations see to columns that compare exactly; a table that was made by hand, or copied
+    with another collation, may take two keys for one.
+    """
+    connection = _asked(valid, databases)
+    if connection is None:
+        return
+    dialect, alias = dialect_of(connection), connection.alias
+    table, server = connection.ops.quote_name(_TABLE), connection.display_name
+    for fault, found in dialect.server_faults(connection):
+        yield message(_FAULTS[fault], alias=alias, server=server, table=table, found=found)
+    inexact = ", ".join(sorted(dialect.inexact_columns(connection)))
+    if inexact:
+        yield message("E042", table=table, alias=alias, columns=inexact, kind=dialect.exact_type)
+
+
+@check(deploy=True)
+def check_kept_connections(
+    valid: Configuration, databases: Collection[str]
+) -> Iterator[CheckMessage]:
+    connection = _connection_of_records(valid)
+    if connection is None:
+        return
+    dialect, settings = dialect_of(connection), connection.settings_dict
+    if not (dialect.is_supported and dialect.has_server):
+        return
+    is_kept = settings["CONN_MAX_AGE"] != 0 or settings["OPTIONS"].get("pool")
+    if is_kept and not settings["CONN_HEALTH_CHECKS"]:
+        yield message("I002", alias=connection.alias)
+
+
+@check(Tags.database, deploy=True)
+def check_keepalive(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+    """By the settings, or with ``--database`` by what is in force on the server.
+
+    A process that dies closes its connection, which frees its lock at once. A host that loses power
+    or its network closes nothing: its lock stays until the *server* gives the connection up.
+    """
+    connection = _connection_of_records(valid)
+    if connection is None:
+        return
+    keepalive, settings = dialect_of(connection).keepalive, connection.settings_dict
+    # libpq takes a list of hosts, separated by commas.
+    hosts = [host.strip() for host in settings["HOST"].split(",")]
+    if keepalive is None or all(_HERE.fullmatch(host) for host in hosts):
+        return
+    after = ""
+    if connection.alias in databases:
+        seconds = dialect_of(connection).silence(connection)
+        after = f"{seconds} seconds" if seconds > _LONGEST_SILENCE else ""
+    elif not keepalive.enough.search(str(settings["OPTIONS"].get(keepalive.option, ""))):
+        after = "two hours, on most systems"
+    if after:
+        yield message(
+            "W004",
+            alias=connection.alias,
+            after=after,
+            option=keepalive.option,
+            example=keepalive.example,
         )
-        row = cursor.fetchone()
-    return [] if row is None or row[0] == "InnoDB" else [_wrong_engine(connection, row[0])]
 
 
-def _sqlite(connection: Any) -> list[CheckMessage]:
-    if connection.is_in_memory_db():
-        return []
+@check(Tags.database, deploy=True)
+def check_purge(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+    """A record has been expired for longer than any purge would leave it."""
+    connection = _asked(valid, databases)
+    if connection is None:
+        return
+    latest = _PURGED_WITHIN + longest_tombstone()
+    records = IdempotencyRecord._base_manager.using(connection.alias)
+    try:
+        is_purged = not records.filter(expires_at__lte=StoreTime(-latest)).exists()
+    except DatabaseError:  # Before the first migration there is no table.
+        return
+    if not is_purged:
+        yield message("W042", alias=connection.alias, days=latest.days)
+
+
+@check(Tags.database)
+def check_tables(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+    """In each database where guarded views keep records; not while ``migrate`` makes the tables."""
+    if is_migrate():
+        return
+    policies = [valid.policy, *(policy for _, policy in policies_of_endpoints())]
+    aliases = dict.fromkeys(
+        policy.using or router.db_for_write(IdempotencyRecord)
+        for policy in policies
+        if policy.store is not Store.CACHE
+    )
+    for alias in aliases:
+        if alias in databases and alias in connections:
+            lacks = list(_incomplete_tables(connections[alias]))
+            if lacks:
+                yield message("W051", alias=alias, lacks=" and ".join(lacks))
+
+
+def _incomplete_tables(connection: Any) -> Iterator[str]:
+    # With django-tenants each schema has separate tables, and none may be in this one.
+    if not dialect_of(connection).is_supported or hasattr(connection, "schema_name"):
+        return
+    introspection = connection.introspection
     with connection.cursor() as cursor:
-        mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
-    return [] if mode == "wal" else [_no_log(connection, mode)]
+        tables = introspection.table_names(cursor)
+        for model in apps.get_app_config(_APP).get_models():
+            table = model._meta.db_table
+            if table not in tables:
+                yield f"there is no table {table}"
+                continue
+            described = introspection.get_table_description(cursor, table)
+            wanted = {str(field.column) for field in model._meta.local_fields}
+            missing = wanted - {column.name for column in described}
+            if missing:
+                yield f"the table {table} lacks {', '.join(sorted(missing))}"
 
 
-_QUESTIONS: dict[str, Callable[[Any], list[CheckMessage]]] = {"mysql": _mysql, "sqlite": _sqlite}
-
-
-def _unknown(alias: str) -> CheckMessage:
-    return Error(
-        f'Idempotency records go to database "{alias}", which is not in DATABASES.',
-        hint=f'Correct IDEMPOTENCY["USING"] or the database router. DATABASES has '
-        f"{', '.join(connections)}.",
-        id="django_idempotency.E005",
-    )
-
-
-def _unsupported(connection: Any) -> CheckMessage:
-    return Error(
-        f'Idempotency records cannot be kept in database "{connection.alias}" '
-        f"({connection.display_name}).",
-        hint="Use PostgreSQL, MySQL, MariaDB or SQLite: the database that the views write to.",
-        id="django_idempotency.E006",
-    )
-
-
-def _no_skip_locked(connection: Any) -> CheckMessage:
-    version = ".".join(str(part) for part in connection.get_database_version())
-    return Error(
-        f'The server of database "{connection.alias}" is {connection.display_name} {version}, '
-        "which has no SKIP LOCKED.",
-        hint="Use MariaDB 10.6 or MySQL 8.0.11, or newer.",
-        id="django_idempotency.E007",
-    )
-
-
-def _wrong_engine(connection: Any, engine: str) -> CheckMessage:
-    table = connection.ops.quote_name(IdempotencyRecord._meta.db_table)
-    return Error(
-        f'The table {table} in database "{connection.alias}" has the storage engine {engine}; '
-        "records need the transactions and row locks of InnoDB.",
-        hint=f"Run ALTER TABLE {table} ENGINE=InnoDB, and the same for the tables that guarded "
-        "views write to.",
-        id="django_idempotency.E008",
-    )
-
-
-def _manual_commit(connection: Any) -> CheckMessage:
-    return Error(
-        f'Database "{connection.alias}" has AUTOCOMMIT off: claims would stay invisible to other '
-        "requests, and duplicates would wait for each other.",
-        hint=f'Remove AUTOCOMMIT from DATABASES["{connection.alias}"].',
-        id="django_idempotency.E009",
-    )
-
-
-def _no_log(connection: Any, mode: str) -> CheckMessage:
-    return Warning(
-        f'The SQLite database "{connection.alias}" has the journal mode {mode}, where readers and '
-        "the writer block each other: replays would wait for attempts.",
-        hint=f'Set DATABASES["{connection.alias}"]["OPTIONS"]["init_command"] to '
-        '"PRAGMA journal_mode=WAL".',
-        id="django_idempotency.W003",
-    )
-
-
-def _unchecked(connection: Any) -> CheckMessage:
-    alias = connection.alias
-    return Info(
-        f'Connections to database "{alias}" are kept, and used again without a look whether they '
-        "still work: after a restart of the server the first request on each fails in the view.",
-        hint=f'Set DATABASES["{alias}"]["CONN_HEALTH_CHECKS"] = True.',
-        id="django_idempotency.I002",
-    )
+@check()
+def check_several_databases(
+    valid: Configuration, databases: Collection[str]
+) -> Iterator[CheckMessage]:
+    """In atomic mode: one commit holds in one of them."""
+    connection = _connection_of_records(valid)
+    if connection is None:
+        return
+    policies = [policy for _, policy in policies_of_endpoints()] or [valid.policy]
+    if not any(policy.atomic and policy.store is not Store.CACHE for policy in policies):
+        return
+    models = [each for each in apps.get_models() if each._meta.app_label != _APP]
+    written = {router.db_for_write(model) for model in models}
+    if written and connection.alias not in written:
+        yield message("W043", alias=connection.alias, written=", ".join(sorted(written)))
+        return
+    for other in connections:
+        if other != connection.alias and connections[other].settings_dict["ATOMIC_REQUESTS"]:
+            yield message("W044", other=other, alias=connection.alias)

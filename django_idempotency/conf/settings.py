@@ -130,8 +130,8 @@ def entry_of(name: str) -> str:
     """
     if name == "IDEMPOTENCY":
         return name
-    head, bracket, tail = name.partition("[")
-    return f'IDEMPOTENCY["{head}"]{bracket}{tail}'
+    head, inner, tail = name.partition("[")
+    return f'IDEMPOTENCY["{head}"]{inner}{tail}'
 
 
 @cache

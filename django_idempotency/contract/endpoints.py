@@ -1,33 +1,44 @@
-"""Which endpoints are guarded, by which adapter, under which policy; and why the others are not.
+"""Which endpoints are guarded, by what, under which policy; and why the others are not.
 
 The adapters decide that for one request at a time. Here their own functions are asked without one.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import router
 from django.urls import URLResolver, get_resolver
 
 from ..adapters.base import EXEMPT, OPTIONS, options_of, resolve_policy
 from ..adapters.class_based import class_of, class_policy, handler_name, handler_position, mark_of
-from ..adapters.ninja import operations_behind
 from ..adapters.position import GuardPosition, named, position_of
 from ..compat.frameworks import belongs_to_admin
-from ..conf.policy import Anonymous, Policy, Scope
+from ..conf.policy import Anonymous, Policy, Scope, Store
 from ..conf.settings import Configuration, configuration
-from .admission import admits_anybody
-from .middlewares import is_installed
-from .routes import Route, View, routes, write_methods
+from ..conf.values import dotted_path
+from ..models import IdempotencyRecord
+from .routes import (
+    Route,
+    View,
+    action_for,
+    admits_anybody,
+    is_installed,
+    name_of_view,
+    operation_behind,
+    routes,
+    write_methods,
+)
 
 ADMIN = "Django's admin checks permissions inside its views"
 HIDDEN = "its permission check cannot be asked before it runs"
 
 
-class State(StrEnum):
+class Coverage(StrEnum):
     """What happens to a write that carries a key."""
 
     GUARDED = "guarded"
@@ -36,7 +47,7 @@ class State(StrEnum):
     FAILS = "fails"
 
 
-class Adapter(StrEnum):
+class GuardedBy(StrEnum):
     """Where an endpoint got its guard."""
 
     MIDDLEWARE = "middleware"
@@ -50,19 +61,24 @@ class Adapter(StrEnum):
 class Protection:
     """What holds for one method of one view.
 
-    :param adapter: ``None`` if it is not guarded
-    :param policy: ``None`` if it is not guarded
+    :param by: ``None`` if it is not guarded
+    :param policy: ``None`` unless it is guarded, or would be if it did not fail
     :param reason: why it is exempt, or fails
     :param hides: name of a decorator that cannot be asked before a replay
     :param is_opaque: whether it may stand inside of a decorator that does not say what it wraps
     """
 
-    state: State
-    adapter: Adapter | None = None
+    coverage: Coverage
+    by: GuardedBy | None = None
     policy: Policy | None = None
     reason: str = ""
     hides: str = ""
     is_opaque: bool = False
+
+    @property
+    def guards(self) -> Policy | None:
+        """The policy under which it is guarded."""
+        return self.policy if self.coverage is Coverage.GUARDED else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +88,7 @@ class Endpoint:
     :param path: parameters stand in braces
     :param example: what ``request.path_info`` may be: each parameter is a zero
     :param view: dotted name of the function or of the handler
+    :param callback: what the URLconf names
     :param admits_anybody: it declares that callers need not authenticate
     :param takes_forms: whether Django's CSRF check is on, as for what browsers send
     """
@@ -80,28 +97,29 @@ class Endpoint:
     example: str
     method: str
     view: str
-    verdict: Protection
+    callback: View = field(repr=False, compare=False)
+    protection: Protection
     admits_anybody: bool = False
     takes_forms: bool = False
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is guarded for everybody, or exempt for a reason that somebody wrote down."""
-        verdict = self.verdict
-        exempt = verdict.state is State.EXEMPT and verdict.reason != ""
-        return exempt or (verdict.state is State.GUARDED and not self.ignores_callers)
+        """Whether it is guarded for everybody, or exempt for a reason that is written down."""
+        if self.protection.coverage is Coverage.EXEMPT:
+            return self.protection.reason != ""
+        return self.protection.guards is not None and not self.ignores_callers
 
     @property
     def ignores_callers(self) -> bool:
         """Whether it is known to run for anonymous callers as if they had sent no key."""
-        policy = self.verdict.policy
+        policy = self.protection.policy
         if policy is None or policy.required or policy.anonymous is not Anonymous.IGNORE:
             return False
         return self.admits_anybody and isinstance(policy.scope, Scope)
 
 
 def endpoints(resolver: URLResolver | None = None) -> list[Endpoint]:
-    """Return every write endpoint, in the order of the URLconf.
+    """Return every write endpoint, in the order of the URLconf; none if there is no URLconf.
 
     The list is made once for a URLconf, ``IDEMPOTENCY`` and ``MIDDLEWARE``: system checks and the
     retry guide ask for it again and again.
@@ -109,12 +127,62 @@ def endpoints(resolver: URLResolver | None = None) -> list[Endpoint]:
     :param resolver: where to begin; the project's URLconf if it is left out
     """
     global _latest
+    if resolver is None and not getattr(settings, "ROOT_URLCONF", None):
+        return []
     wanted = _Source(resolver or get_resolver(), configuration(), tuple(settings.MIDDLEWARE))
     source, found = _latest
     if source is None or not source.is_same(wanted):
         found = tuple(_endpoints(routes(wanted.resolver)))
         _latest = wanted, found
     return list(found)
+
+
+def policies_of_endpoints() -> list[tuple[Endpoint, Policy]]:
+    """Return the endpoints that have a policy, also those that fail with a key."""
+    found = [(endpoint, endpoint.protection.policy) for endpoint in endpoints()]
+    return [(endpoint, policy) for endpoint, policy in found if policy is not None]
+
+
+def longest_tombstone() -> timedelta:
+    """Return the longest tombstone that the settings or a guarded view declare.
+
+    A record does not say whose it is, so a purge that spares the longest spares all of them.
+    """
+    known = configuration()
+    policies = [known.policy, *known.policies.values()]
+    policies += [policy for _, policy in policies_of_endpoints()]
+    return max(policy.tombstone for policy in policies)
+
+
+def resumable_handlers(using: str) -> dict[str, Policy]:
+    """Return the policies with a handler that finishes interrupted operations, by its name.
+
+    Records hold names only, and nothing is imported by a name from there: it must be one of these.
+    A handler under two different policies is left out, because a record does not say which is
+    meant.
+
+    :param using: only views whose records are in this database
+    """
+    declared = declared_handlers(using)
+    return {name: policies[0] for name, policies in declared.items() if len(policies) == 1}
+
+
+def declared_handlers(using: str | None = None) -> dict[str, list[Policy]]:
+    """Return the names of all handlers that views declare, with the policies they are under.
+
+    A handler whose views are all atomic, or have their records elsewhere, has none.
+    """
+    found: dict[str, list[Policy]] = {}
+    for _, policy in policies_of_endpoints():
+        if policy.resumable is None:
+            continue
+        policies = found.setdefault(dotted_path(policy.resumable), [])
+        is_used = not policy.atomic and policy.store is not Store.CACHE
+        if is_used and using not in {None, policy.using or router.db_for_write(IdempotencyRecord)}:
+            is_used = False
+        if is_used and policy not in policies:
+            policies.append(policy)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,32 +218,39 @@ def _endpoints(found: Iterable[Route]) -> Iterator[Endpoint]:
             yield from new
 
 
-def judge(view: View, method: str, path: str) -> Protection:
+def protection_of(view: View, method: str, path: str) -> Protection:
     """Return what holds for requests with this method.
 
     :param view: what the URLconf names
     :param path: ``request.path_info``
     """
     view_class = class_of(view)
-    operation = next((each for each in operations_behind(view) if method in each.methods), None)
+    operation = operation_behind(view, method)
     if operation is not None:
-        verdict = _operation(operation, view, path)
+        protection = _operation(operation, view, path)
     elif view_class is None:
-        verdict = _function(view, path)
+        protection = _function(view, path)
     else:
-        verdict = _handler(view, view_class, method, path)
-    policy = verdict.policy
+        protection = _handler(view, view_class, method, path)
+    policy = protection.policy
     if policy is not None and method not in policy.methods:
-        return Protection(State.EXEMPT, reason=f"its policy guards {_listed(policy.methods)} only")
-    return verdict
+        guarded = ", ".join(sorted(policy.methods))
+        return Protection(Coverage.EXEMPT, reason=f"its policy guards {guarded} only")
+    return protection
 
 
 def _endpoint(route: Route, method: str) -> Endpoint:
-    verdict = judge(route.view, method, route.example)
-    is_open = verdict.policy is not None and admits_anybody(route.view, method)
-    takes_forms = not getattr(route.view, "csrf_exempt", False)
-    name = _name(route.view, method)
-    return Endpoint(route.path, route.example, method, name, verdict, is_open, takes_forms)
+    protection = protection_of(route.view, method, route.example)
+    return Endpoint(
+        route.path,
+        route.example,
+        method,
+        name_of_view(route.view, method),
+        route.view,
+        protection,
+        admits_anybody=protection.policy is not None and admits_anybody(route.view, method),
+        takes_forms=not getattr(route.view, "csrf_exempt", False),
+    )
 
 
 def _is_format_suffix(route: Route, new: list[Endpoint], known: dict[str, list[Endpoint]]) -> bool:
@@ -184,111 +259,86 @@ def _is_format_suffix(route: Route, new: list[Endpoint], known: dict[str, list[E
     if path == route.path:
         return False
     without = [*known.get(path, ()), *known.get(f"{path}/", ())]
-    return [(each.view, each.verdict) for each in new] == [
-        (each.view, each.verdict) for each in without
+    return [(each.view, each.protection) for each in new] == [
+        (each.view, each.protection) for each in without
     ]
 
 
 def _function(view: Any, path: str) -> Protection:
-    if hasattr(view, OPTIONS):
-        return Protection(State.GUARDED, Adapter.FUNCTION, resolve_policy(path, view))
-    if hasattr(view, EXEMPT):
-        return Protection(State.EXEMPT, reason=getattr(view, EXEMPT))
-    return _unless_hidden(_middleware(view, path), position_of(view))
+    protection = _around(view, path, GuardedBy.FUNCTION)
+    if protection.by is GuardedBy.FUNCTION:  # its guard begins where the decorator stands
+        return protection
+    return _unless_hidden(protection, position_of(view))
 
 
 def _operation(operation: Any, view: Any, path: str) -> Protection:
     """What holds for an operation of Django Ninja."""
     function = operation.view_func
     if hasattr(function, EXEMPT):
-        return Protection(State.EXEMPT, reason=getattr(function, EXEMPT))
-    adapter = Adapter.FUNCTION if hasattr(function, OPTIONS) else Adapter.VIEW
+        return Protection(Coverage.EXEMPT, reason=getattr(function, EXEMPT))
+    by = GuardedBy.FUNCTION if hasattr(function, OPTIONS) else GuardedBy.VIEW
     if hasattr(function, OPTIONS) or hasattr(operation, OPTIONS):
-        verdict = Protection(State.GUARDED, adapter, resolve_policy(path, operation, function))
+        protection = Protection(Coverage.GUARDED, by, resolve_policy(path, operation, function))
     else:
-        verdict = _middleware(view, path)
-    # What is decorated itself has its guard where it says.
-    return (
-        verdict if adapter is Adapter.FUNCTION else _unless_hidden(verdict, position_of(function))
-    )
+        protection = _middleware(view, path)
+    if by is GuardedBy.FUNCTION:
+        return protection
+    return _unless_hidden(protection, position_of(function))
 
 
-def _unless_hidden(verdict: Protection, position: GuardPosition) -> Protection:
-    if verdict.state is not State.GUARDED or position.hidden is None:
-        return replace(verdict, is_opaque=position.opaque)
+def _unless_hidden(protection: Protection, position: GuardPosition) -> Protection:
+    if protection.guards is None or position.hidden is None:
+        return replace(protection, is_opaque=position.opaque)
     return Protection(
-        State.FAILS, policy=verdict.policy, reason=HIDDEN, hides=named(position.hidden)
+        Coverage.FAILS, policy=protection.policy, reason=HIDDEN, hides=named(position.hidden)
     )
 
 
 def _handler(view: Any, view_class: type, method: str, path: str) -> Protection:
     try:
-        handler = _handler_of(view, view_class, method)
+        handler = getattr(view_class, handler_name(view_class, action_for(view, method)))
     except ImproperlyConfigured as error:
-        verdict = _unmarked(view, view_class, path)
-        fails = Protection(State.FAILS, policy=verdict.policy, reason=str(error))
-        return fails if verdict.state is State.GUARDED else verdict
+        protection = _unmarked(view, view_class, path)
+        fails = Protection(Coverage.FAILS, policy=protection.policy, reason=str(error))
+        return fails if protection.guards else protection
     options = mark_of(handler, OPTIONS)
     if options is not None:
         policy = resolve_policy(path, view_class).override(**options)
-        return Protection(State.GUARDED, Adapter.HANDLER, policy)
+        return Protection(Coverage.GUARDED, GuardedBy.HANDLER, policy)
     reason = mark_of(handler, EXEMPT)
     if reason is not None:
-        return Protection(State.EXEMPT, reason=reason)
+        return Protection(Coverage.EXEMPT, reason=reason)
     return _unless_hidden(_unmarked(view, view_class, path), handler_position(view_class, handler))
-
-
-def _handler_of(view: Any, view_class: type, method: str) -> Any:
-    name = getattr(view, "actions", {}).get(method.lower(), method.lower())
-    return getattr(view_class, handler_name(view_class, name))
 
 
 def _unmarked(view: Any, view_class: type, path: str) -> Protection:
     """What class, view and middleware say of a handler that says nothing itself."""
-    outside = _around(view, path)
+    outside = _around(view, path, GuardedBy.VIEW)
     watched = None if outside.policy is None else options_of(view)
     policy = class_policy(view_class, watched, path)
     if policy is not None:
         own = hasattr(view_class, OPTIONS)
-        return Protection(State.GUARDED, Adapter.CLASS if own else outside.adapter, policy)
+        return Protection(Coverage.GUARDED, GuardedBy.CLASS if own else outside.by, policy)
     reason = getattr(view_class, EXEMPT, None)
-    return outside if reason is None else Protection(State.EXEMPT, reason=reason)
+    return outside if reason is None else Protection(Coverage.EXEMPT, reason=reason)
 
 
-def _around(view: Any, path: str) -> Protection:
-    """What stands around a class-based view."""
+def _around(view: Any, path: str, by: GuardedBy) -> Protection:
+    """What decorators of a view say, or else the middleware."""
     if hasattr(view, OPTIONS):
-        return Protection(State.GUARDED, Adapter.VIEW, resolve_policy(path, view))
+        return Protection(Coverage.GUARDED, by, resolve_policy(path, view))
     if hasattr(view, EXEMPT):
-        return Protection(State.EXEMPT, reason=getattr(view, EXEMPT))
+        return Protection(Coverage.EXEMPT, reason=getattr(view, EXEMPT))
     return _middleware(view, path)
 
 
 def _middleware(view: Any, path: str) -> Protection:
-    """What the middleware does with a view that does not look after itself."""
     if belongs_to_admin(view):
-        return Protection(State.EXEMPT, reason=ADMIN)
+        return Protection(Coverage.EXEMPT, reason=ADMIN)
     known = configuration()
     reason = known.exemption(path)
     if reason is not None:
-        return Protection(State.EXEMPT, reason=reason)
+        return Protection(Coverage.EXEMPT, reason=reason)
     if is_installed() and known.covers(path):
-        return Protection(State.GUARDED, Adapter.MIDDLEWARE, known.policy_for(path))
-    return Protection(State.UNGUARDED)
-
-
-def _name(view: Any, method: str) -> str:
-    for operation in operations_behind(view):
-        if method in operation.methods:
-            return f"{operation.view_func.__module__}.{operation.view_func.__qualname__}"
-    view_class: Any = class_of(view)
-    if view_class is None:
-        return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"
-    if view_class.__qualname__ == "WrappedAPIView":  # what @api_view makes of a function
-        return f"{view_class.__module__}.{view_class.__name__}"
-    name = getattr(view, "actions", {}).get(method.lower(), method.lower())
-    return f"{view_class.__module__}.{view_class.__qualname__}.{name}"
-
-
-def _listed(methods: frozenset[str]) -> str:
-    return ", ".join(sorted(methods))
+        return Protection(Coverage.GUARDED, GuardedBy.MIDDLEWARE, known.policy_for(path))
+    return Protection(Coverage.UNGUARDED)

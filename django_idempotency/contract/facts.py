@@ -1,12 +1,14 @@
 """A policy as plain data that may be published: no names of functions, hosts or databases."""
 
+from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
-from ..conf.policy import Errors, Fingerprint, OnInFlight, OnOutage, Policy, Scope
+from ..conf.policy import OPTIONS, Anonymous, Errors, OnInFlight, OnOutage, Policy
 from ..guard.guard import UNPROTECTED, Status
-from ..protocol.problems import Problem
+from ..http.problems import problem_of
+from ..protocol.problems import Code, Problem
 from . import words
-from .problems import problems_of
 
 Facts = dict[str, Any]
 
@@ -15,71 +17,84 @@ _STATUSES = ", ".join(f"`{status}`" for status in Status)
 
 def facts(policy: Policy) -> Facts:
     """Return what a client may rely on. Times are in seconds."""
+    waits = policy.in_flight is OnInFlight.WAIT
     return {
-        "header": policy.header,
-        "required": policy.required,
-        "key": _key(policy),
-        "scope": _named(policy.scope, Scope),
+        **{
+            setting.published: _plain(getattr(policy, name))
+            for name, setting in OPTIONS.items()
+            if setting.published
+        },
+        "key": {
+            "format": str(policy.key_format),
+            "max_length": policy.key_max_length,
+            "pattern": None if policy.key_pattern is None else policy.key_pattern.pattern,
+        },
         "scope_description": words.scope(policy),
         "per_tenant": policy.tenant is not None,
-        "anonymous": str(policy.anonymous),
-        "same_request": _named(policy.fingerprint, Fingerprint),
-        "compared_fields": _sorted(policy.fingerprint_fields),
-        "ignored_fields": _sorted(policy.fingerprint_ignored_fields),
-        "retention": policy.retention.total_seconds(),
-        "refused_after_retention": policy.tombstone.total_seconds(),
-        "atomic": policy.atomic,
         "interrupted": "undone" if policy.atomic else str(policy.on_interrupted),
-        "not_stored": words.statuses(policy.not_stored),
-        "replayed": policy.store_body,
-        "redacted_fields": sorted(policy.redacted_fields),
-        "max_response_size": policy.max_response_size,
-        "in_flight": str(policy.in_flight),
-        "wait": policy.wait_timeout.total_seconds() if policy.in_flight is OnInFlight.WAIT else 0,
-        "outage": str(policy.outage),
+        "wait": policy.wait_timeout.total_seconds() if waits else 0,
         "response_headers": response_headers(policy),
         "problem_json": policy.errors is Errors.PROBLEM,
-        "errors": [_error(problem) for problem in problems_of(policy)],
-        "documentation": policy.docs_url,
+        "errors": [
+            {
+                "code": str(problem.code),
+                "status": problem.status,
+                "title": problem.title,
+                "retryable": problem.retryable,
+                "retry_after": problem.retry_after,
+            }
+            for problem in problems_of(policy)
+        ],
     }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, frozenset):
+        is_codes = all(isinstance(each, int) for each in value)
+        return words.statuses(value) if is_codes else sorted(value)
+    if isinstance(value, StrEnum):
+        return str(value)
+    return "custom" if callable(value) else value
 
 
 def response_headers(policy: Policy) -> dict[str, str]:
     """Return the names of the response headers that a policy adds, each with its meaning."""
-    marker = policy.replay_header if policy.store_body else None
     named = {
-        marker: f"`{policy.replay_value}` on a replay, and only there.",
-        policy.key_header: "The key of the request.",
-        policy.completed_header: "When the original response was made (an HTTP date).",
-        policy.expires_header: "Until when the response is replayed (an HTTP date).",
-        policy.status_header: f"What became of the key: {_STATUSES}.",
+        getattr(policy, name): setting.sent.format(policy=policy, statuses=_STATUSES)
+        for name, setting in OPTIONS.items()
+        if setting.sent and (policy.store_body or name != "replay_header")
     }
     if policy.outage is OnOutage.OPEN:
         named[UNPROTECTED] = "The key could not be recorded: a retry may be executed again."
     return {name: meaning for name, meaning in named.items() if name is not None}
 
 
-def _key(policy: Policy) -> Facts:
-    return {
-        "format": str(policy.key_format),
-        "max_length": policy.key_max_length,
-        "pattern": None if policy.key_pattern is None else policy.key_pattern.pattern,
+def problems_of(policy: Policy) -> list[Problem]:
+    """Return one example of every error that can be met under a policy."""
+    possible = {
+        # About the request, whatever is known about its key.
+        Code.KEY_MISSING: policy.required,
+        Code.KEY_INVALID: True,
+        Code.ANONYMOUS: policy.anonymous is Anonymous.REFUSE,
+        Code.CALLER_REQUIRED: policy.required and policy.anonymous is Anonymous.IGNORE,
+        Code.REQUEST_TOO_LARGE: policy.max_request_size is not None,
+        Code.TOO_MANY_KEYS: policy.new_keys_per_hour is not None,
+        # About what is known under the key.
+        Code.KEY_EXPIRED: policy.tombstone > timedelta(0),
+        Code.KEY_REUSED: True,
+        Code.IN_FLIGHT: True,
+        Code.RESPONSE_UNAVAILABLE: True,
+        Code.OUTCOME_UNKNOWN: words.may_be_unknown(policy),
+        Code.OPERATION_REFUSED: not policy.atomic,
+        Code.STORE_UNAVAILABLE: policy.outage is OnOutage.CLOSED,
+        Code.STORE_BUSY: True,
     }
+    return [_example(code, policy) for code, can_be_met in possible.items() if can_be_met]
 
 
-def _named(value: object, known: type) -> str:
-    return str(value) if isinstance(value, known) else "custom"
-
-
-def _sorted(names: frozenset[str] | None) -> list[str] | None:
-    return None if names is None else sorted(names)
-
-
-def _error(problem: Problem) -> Facts:
-    return {
-        "code": str(problem.code),
-        "status": problem.status,
-        "title": problem.title,
-        "retryable": problem.retryable,
-        "retry_after": problem.retry_after,
-    }
+def _example(code: Code, policy: Policy) -> Problem:
+    if code is Code.RESPONSE_UNAVAILABLE:
+        return problem_of(code, policy, reason="too large", original_status=201)
+    return problem_of(code, policy, reason=words.key(policy))

@@ -1,16 +1,20 @@
-"""The routes of a URLconf, and the write methods their views take."""
+"""What a project declares: its routes, the write methods and callers of their views, and its
+middlewares."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.urls import URLResolver
+from django.utils.module_loading import import_string
 from django.utils.regex_helper import normalize
 
 from ..adapters.class_based import class_of, works_in_dispatch
 from ..adapters.ninja import operations_behind
 from ..adapters.position import layers
 from ..compat.frameworks import required_methods
+from ..middleware import IdempotencyMiddleware
 
 View = Callable[..., Any]
 
@@ -37,19 +41,6 @@ def routes(resolver: URLResolver) -> Iterator[Route]:
         yield Route("/" + path.removeprefix("/"), "/" + example.removeprefix("/"), view)
 
 
-def write_methods(view: View) -> tuple[str, ...]:
-    """Return the methods of :data:`WRITES` that a view takes, as far as it can be known.
-
-    A function may take any, unless ``require_http_methods`` (or ``require_POST`` ...) says which.
-    """
-    view_class = class_of(view)
-    taken = _answered(view) if view_class is None else _handled(view, view_class)
-    for layer in layers(view):
-        allowed = required_methods(layer.wrapper)
-        taken &= taken if allowed is None else set(allowed)
-    return tuple(method for method in WRITES if method in taken)
-
-
 def _walk(resolver: URLResolver, above: tuple[str, str]) -> Iterator[tuple[tuple[str, str], View]]:
     try:
         patterns = list(resolver.url_patterns)
@@ -70,6 +61,19 @@ def _joined(above: tuple[str, str], pattern: Any) -> tuple[str, str]:
     return above[0] + named, above[1] + template % dict.fromkeys(parameters, "0")
 
 
+def write_methods(view: View) -> tuple[str, ...]:
+    """Return the methods of :data:`WRITES` that a view takes, as far as it can be known.
+
+    A function may take any, unless ``require_http_methods`` (or ``require_POST`` ...) says which.
+    """
+    view_class = class_of(view)
+    taken = _answered(view) if view_class is None else _handled(view, view_class)
+    for layer in layers(view):
+        allowed = required_methods(layer.wrapper)
+        taken &= taken if allowed is None else set(allowed)
+    return tuple(method for method in WRITES if method in taken)
+
+
 def _answered(view: Any) -> set[str]:
     operations = operations_behind(view)
     if operations:
@@ -88,3 +92,66 @@ def _handled(view: Any, view_class: Any) -> set[str]:
         if works_in_dispatch(view_class) and not set(handlers) - {"options"}:
             handlers = allowed
     return {name.upper() for name in handlers if name in allowed}
+
+
+def name_of_view(view: Any, method: str) -> str:
+    """Return the dotted name of the function or the handler behind a route."""
+    operation = operation_behind(view, method)
+    if operation is not None:
+        return f"{operation.view_func.__module__}.{operation.view_func.__qualname__}"
+    view_class: Any = class_of(view)
+    if view_class is None:
+        return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"
+    if view_class.__qualname__ == "WrappedAPIView":  # what @api_view makes of a function
+        return f"{view_class.__module__}.{view_class.__name__}"
+    return f"{view_class.__module__}.{view_class.__qualname__}.{action_for(view, method)}"
+
+
+def operation_behind(view: View, method: str) -> Any:
+    """Return the operation of Django Ninja that a view calls; ``None`` if there is none."""
+    return next((each for each in operations_behind(view) if method in each.methods), None)
+
+
+def action_for(view: View, method: str) -> str:
+    """Return the name of the method of a class that handles a request."""
+    return str(getattr(view, "actions", {}).get(method.lower(), method.lower()))
+
+
+def admits_anybody(view: Any, method: str) -> bool:
+    """Whether an endpoint declares that callers need not authenticate: by the permission classes of
+    Django REST framework, or the ``auth`` of Django Ninja.
+
+    A function view, and a permission class of the project's, may refuse anybody.
+    """
+    operation = operation_behind(view, method)
+    if operation is not None:
+        return not operation.auth_callbacks
+    view_class: Any = class_of(view)
+    if not hasattr(view_class, "permission_classes"):
+        return False
+    if view_class.get_permissions.__module__ != "rest_framework.views":  # code decides
+        return False
+    handler = getattr(view_class, getattr(view, "actions", {}).get(method.lower(), ""), None)
+    given = getattr(handler, "kwargs", {}) | getattr(view, "initkwargs", {})
+    permissions = given.get("permission_classes", view_class.permission_classes)
+    # By name: DRF may be absent, and need not be imported to be recognised.
+    named = {(each.__module__, getattr(each, "__name__", "")) for each in permissions}
+    return named <= {("rest_framework.permissions", "AllowAny")}
+
+
+def listed_middlewares() -> Iterator[tuple[str, Any]]:
+    """Yield each path in ``MIDDLEWARE``, and what it names."""
+    for path in settings.MIDDLEWARE:
+        try:
+            yield path, import_string(path)
+        except Exception:  # Django fails at its start, and says so itself.
+            yield path, None
+
+
+def is_ours(middleware: Any) -> bool:
+    return isinstance(middleware, type) and issubclass(middleware, IdempotencyMiddleware)
+
+
+def is_installed() -> bool:
+    """Whether the middleware, or a subclass of it, is in ``MIDDLEWARE``."""
+    return any(is_ours(middleware) for _, middleware in listed_middlewares())

@@ -1,12 +1,13 @@
-"""Endpoints as text: for terminals, and as Markdown."""
+"""Endpoints as text for terminals, as Markdown, and as data."""
 
 from collections.abc import Callable, Iterator
 from posixpath import commonpath
+from typing import Any
 
 from ..conf.policy import Fingerprint, OnInFlight, Policy
 from ..protocol.keys import KeyFormat
 from . import words
-from .endpoints import Endpoint, State
+from .endpoints import Coverage, Endpoint
 from .facts import facts
 
 MANY = 5
@@ -16,9 +17,9 @@ Row = tuple[str, ...]
 Columns = dict[str, Callable[[Endpoint, Policy], str]]
 
 OTHERS = {
-    State.EXEMPT: "Exempt",
-    State.UNGUARDED: "Not guarded",
-    State.FAILS: "Fails with a key",
+    Coverage.EXEMPT: "Exempt",
+    Coverage.UNGUARDED: "Not guarded",
+    Coverage.FAILS: "Fails with a key",
 }
 """What is not guarded, and under which heading it is listed."""
 
@@ -29,7 +30,7 @@ TERMINAL: Columns = {
     "KEPT": lambda endpoint, policy: words.short(policy.retention),
     "OTHER BODY": lambda endpoint, policy: another_body(policy),
     "IN FLIGHT": lambda endpoint, policy: in_flight(policy),
-    "GUARDED BY": lambda endpoint, policy: str(endpoint.verdict.adapter).removeprefix("decorated "),
+    "GUARDED BY": lambda endpoint, policy: str(endpoint.protection.by).removeprefix("decorated "),
 }
 MARKDOWN: Columns = {
     "endpoint": lambda endpoint, policy: f"`{endpoint.method} {endpoint.path}`",
@@ -40,7 +41,7 @@ MARKDOWN: Columns = {
     "in flight": lambda endpoint, policy: in_flight(policy),
     "not stored": lambda endpoint, policy: not_stored(policy),
     "replays carry": lambda endpoint, policy: replays(policy),
-    "guarded by": lambda endpoint, policy: str(endpoint.verdict.adapter),
+    "guarded by": lambda endpoint, policy: str(endpoint.protection.by),
 }
 
 
@@ -70,9 +71,9 @@ def for_markdown(found: list[Endpoint]) -> str:
 
 def others(found: list[Endpoint]) -> Iterator[tuple[str, list[Row]]]:
     """Yield what is not guarded: a heading, and rows of endpoints and the reason."""
-    for state, heading in OTHERS.items():
+    for coverage, heading in OTHERS.items():
         reasons: dict[str, dict[str, list[str]]] = {}
-        for endpoint in (each for each in found if each.verdict.state is state):
+        for endpoint in (each for each in found if each.protection.coverage is coverage):
             methods = reasons.setdefault(why(endpoint), {}).setdefault(endpoint.path, [])
             methods.append(endpoint.method)
         rows: list[Row] = [
@@ -93,16 +94,16 @@ def why(endpoint: Endpoint) -> str:
     """Say why an endpoint is not guarded, or not for everybody."""
     if endpoint.ignores_callers:
         return "guarded, but it admits anonymous callers, whose keys are ignored"
-    if endpoint.verdict.state is State.EXEMPT and not endpoint.verdict.reason:
+    if endpoint.protection.coverage is Coverage.EXEMPT and not endpoint.protection.reason:
         return "exempt without a reason"
-    return endpoint.verdict.reason or endpoint.view
+    return endpoint.protection.reason or endpoint.view
 
 
 def rows_of(found: list[Endpoint], columns: Columns) -> list[Row]:
     return [
         tuple(cell(endpoint, policy) for cell in columns.values())
         for endpoint in found
-        if endpoint.verdict.state is State.GUARDED and (policy := endpoint.verdict.policy)
+        if (policy := endpoint.protection.guards)
     ]
 
 
@@ -162,3 +163,22 @@ def markdown_table(rows: list[Row]) -> str:
     lines = [head, tuple("---" for _ in head), *body]
     escaped = ((cell.replace("|", r"\|") for cell in row) for row in lines)
     return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
+
+
+def as_data(found: list[Endpoint]) -> list[dict[str, Any]]:
+    """Return everything that is known of endpoints. For the project's own use: it names views."""
+    return [
+        {
+            "method": endpoint.method,
+            "path": endpoint.path,
+            "view": endpoint.view,
+            "state": str(endpoint.protection.coverage),
+            "settled": endpoint.is_settled,
+            "reason": endpoint.protection.reason,
+            "guarded_by": None if endpoint.protection.by is None else str(endpoint.protection.by),
+            "policy": None
+            if endpoint.protection.policy is None
+            else facts(endpoint.protection.policy),
+        }
+        for endpoint in found
+    ]

@@ -131,11 +131,11 @@ def test_the_nearest_word_counts(caller: Caller) -> None:
 def test_what_is_guarded_how_is_known_without_a_request(settings: Any) -> None:
     settings.MIDDLEWARE = settings.BASE_MIDDLEWARE
     found = {(each.path, each.method): each for each in endpoints()}
-    assert found["/ninja/sync/", "POST"].verdict.state == "unguarded"
-    assert found["/ninja/exempt/", "POST"].verdict.state == "exempt"
-    assert found["/ninja/async-decorated/", "POST"].verdict.adapter == "decorated function"
-    assert found["/ninja-guarded/sync/", "POST"].verdict.adapter == "decorated view"
-    nested = found["/nested-api/shop/", "POST"].verdict.policy
+    assert found["/ninja/sync/", "POST"].protection.coverage == "unguarded"
+    assert found["/ninja/exempt/", "POST"].protection.coverage == "exempt"
+    assert found["/ninja/async-decorated/", "POST"].protection.by == "decorated function"
+    assert found["/ninja-guarded/sync/", "POST"].protection.by == "decorated view"
+    nested = found["/nested-api/shop/", "POST"].protection.policy
     assert nested is not None
     assert (nested.mismatch_status, nested.status_header) == (418, "Shop-Status")
     assert ("/ninja/sync/", "PUT") not in found

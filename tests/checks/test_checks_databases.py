@@ -267,7 +267,7 @@ class TestTenants:
     def test_one_table_for_users_of_many_schemas(self, settings):
         settings.TENANT_MODEL = "tenants.Shop"
         settings.TENANT_APPS = ["django.contrib.auth"]
-        assert "one could get the other's answer" in only("E015").msg
+        assert "one could get the other's response" in only("E015").msg
         settings.TENANT_APPS = ["django.contrib.auth", "django_idempotency"]
         silent("E015")
 

@@ -67,7 +67,7 @@ class TestEncryption:
         with monkeypatch.context() as without:
             found = importlib.util.find_spec
             without.setattr(
-                "django_idempotency.checks.encryption.find_spec",
+                "django_idempotency.checks.configuration.find_spec",
                 lambda name: None if name == "cryptography" else found(name),
             )
             assert "django-idempotency[crypto]" in only("E041").hint

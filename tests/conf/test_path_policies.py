@@ -9,7 +9,7 @@ from django.urls import resolve
 
 from django_idempotency.conf.policy import Policy
 from django_idempotency.conf.settings import SettingError, configuration
-from django_idempotency.contract.endpoints import endpoints, judge
+from django_idempotency.contract.endpoints import endpoints, protection_of
 from django_idempotency.contract.facts import facts, response_headers
 from django_idempotency.contract.guide import guide_to
 from django_idempotency.contract.tables import for_markdown
@@ -25,7 +25,7 @@ KEY_MISSING = "idempotency_key_missing"
 
 
 def policy_behind(path: str) -> Policy:
-    policy = judge(resolve(path).func, "POST", path).policy
+    policy = protection_of(resolve(path).func, "POST", path).policy
     assert policy is not None
     return policy
 
@@ -119,11 +119,11 @@ class TestWhichHolds:
 class TestWhatIsSaid:
     def test_the_list_and_documents_show_them(self, settings: Any) -> None:
         use(settings, rest={"REQUIRED": True, "RETENTION": timedelta(days=3)})
-        verdict = judge(resolve("/rest/").func, "POST", "/rest/")
-        assert verdict.policy is not None
-        assert facts(verdict.policy)["required"] is True
+        protection = protection_of(resolve("/rest/").func, "POST", "/rest/")
+        assert protection.policy is not None
+        assert facts(protection.policy)["required"] is True
         operation: dict[str, Any] = {}
-        describe(operation, verdict.policy, {})
+        describe(operation, protection.policy, {})
         assert operation["parameters"][0]["required"] is True
         assert "3 days" in operation["description"]
 

@@ -24,11 +24,11 @@ from rest_framework.viewsets import ModelViewSet
 
 from django_idempotency.contract.endpoints import (
     ADMIN,
+    Coverage,
     Endpoint,
     Protection,
-    State,
     endpoints,
-    judge,
+    protection_of,
 )
 from django_idempotency.contract.routes import routes, write_methods
 from django_idempotency.decorators import idempotency_exempt, idempotent
@@ -163,38 +163,38 @@ def boss(caller: Caller) -> Caller:
     return caller
 
 
-def said() -> dict[str, tuple[State, str]]:
+def said() -> dict[str, tuple[Coverage, str]]:
     """What is said of each endpoint, and by which header its replays are known."""
-    verdicts = {
-        f"{method} {route.example}": judge(route.view, method, route.example)
+    protections = {
+        f"{method} {route.example}": protection_of(route.view, method, route.example)
         for route in ROUTES
         for method in write_methods(route.view)
         if "ninja" not in route.path or "/async" not in route.path  # these want ASGI
     }
     return {
-        name: (state_seen(verdict), verdict.policy.replay_header if verdict.policy else "")
-        for name, verdict in verdicts.items()
+        name: (coverage_seen(each), each.policy.replay_header if each.policy else "")
+        for name, each in protections.items()
     }
 
 
-def state_seen(verdict: Protection) -> State:
+def coverage_seen(protection: Protection) -> Coverage:
     """From outside, whatever is not guarded looks the same."""
-    return State.UNGUARDED if verdict.state is State.EXEMPT else verdict.state
+    return Coverage.UNGUARDED if protection.coverage is Coverage.EXEMPT else protection.coverage
 
 
-def seen(caller: Caller, endpoint: str) -> tuple[State, str]:
+def seen(caller: Caller, endpoint: str) -> tuple[Coverage, str]:
     method, address = endpoint.split()
     first, retry = (
         caller.send(method.lower(), address, {"item": "vm"}, key=f"{method}{address}")
         for _ in range(2)
     )
     if first.status_code == 500:
-        return State.FAILS, "Idempotency-Replayed"
+        return Coverage.FAILS, "Idempotency-Replayed"
     assert first.status_code == 201, (endpoint, first)
     marker = next((name for name in MARKERS if name in retry), "")
     if retry.status_code == 409:  # a streaming response is remembered without its body
-        return State.GUARDED, "Idempotency-Replayed"
-    return State.GUARDED if b"".join(retry) == b"".join(first) else State.UNGUARDED, marker
+        return Coverage.GUARDED, "Idempotency-Replayed"
+    return Coverage.GUARDED if b"".join(retry) == b"".join(first) else Coverage.UNGUARDED, marker
 
 
 MARKERS = ["Idempotency-Replayed", "X-Class", "X-Handler", "X-Method", "X-Outer", "X-Inner"]
@@ -211,20 +211,20 @@ class TestEveryAdapter:
         assert {endpoint: seen(boss, endpoint) for endpoint in expected} == expected
 
     def test_marks_that_matter(self, settings: Any) -> None:
-        """A few verdicts by hand: what is said and what is seen could be wrong together."""
+        """A few by hand: what is said and what is seen could be wrong together."""
         settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
         expected = {
-            "POST /function/": State.GUARDED,
-            "POST /exempt-class/": State.UNGUARDED,
-            "POST /heir/": State.UNGUARDED,
-            "POST /guarded-after-all/": State.GUARDED,
-            "DELETE /mixed/": State.UNGUARDED,
-            "PATCH /mixed/": State.UNGUARDED,
-            "PUT /exempt-but-one/": State.GUARDED,
-            "POST /left-out/": State.UNGUARDED,
+            "POST /function/": Coverage.GUARDED,
+            "POST /exempt-class/": Coverage.UNGUARDED,
+            "POST /heir/": Coverage.UNGUARDED,
+            "POST /guarded-after-all/": Coverage.GUARDED,
+            "DELETE /mixed/": Coverage.UNGUARDED,
+            "PATCH /mixed/": Coverage.UNGUARDED,
+            "PUT /exempt-but-one/": Coverage.GUARDED,
+            "POST /left-out/": Coverage.UNGUARDED,
         }
-        verdicts = said()
-        assert {endpoint: verdicts[endpoint][0] for endpoint in expected} == expected
+        found = said()
+        assert {endpoint: found[endpoint][0] for endpoint in expected} == expected
 
     def test_all_adapters_are_among_them(self) -> None:
         assert {*PLAIN, *DECORATED} <= {route.path for route in ROUTES}
@@ -312,7 +312,7 @@ class TestEndpoints:
     def test_django_s_admin_is_exempt_as_a_whole(self, settings: Any) -> None:
         settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
         assert {
-            each.verdict.reason for each in self.found(path("admin/", admin.site.urls)).values()
+            each.protection.reason for each in self.found(path("admin/", admin.site.urls)).values()
         } == {ADMIN}
 
 
@@ -332,16 +332,16 @@ class TestCost:
     """The retry guide is public, and several checks ask for the list."""
 
     @pytest.fixture
-    def judged(self, monkeypatch: Any, settings: Any) -> list[str]:
+    def asked(self, monkeypatch: Any, settings: Any) -> list[str]:
         settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
         settings.ROOT_URLCONF = Many(3)
         paths: list[str] = []
 
-        def judging(view: Any, method: str, path: str) -> Protection:
+        def watched(view: Any, method: str, path: str) -> Protection:
             paths.append(path)
-            return judge(view, method, path)
+            return protection_of(view, method, path)
 
-        monkeypatch.setattr("django_idempotency.contract.endpoints.judge", judging)
+        monkeypatch.setattr("django_idempotency.contract.endpoints.protection_of", watched)
         return paths
 
     def test_the_list_grows_with_the_routes_and_not_with_their_square(self, settings: Any) -> None:
@@ -364,12 +364,12 @@ class TestCost:
         calls_for(80)  # regular expressions are compiled once
         assert calls_for(80) < 2.1 * calls_for(40)
 
-    def test_it_is_made_once_for_all_checks_and_pages(self, judged: list[str]) -> None:
+    def test_it_is_made_once_for_all_checks_and_pages(self, asked: list[str]) -> None:
         check()
-        assert len(judged) == 2 * 3
+        assert len(asked) == 2 * 3
         check()
         RetryGuideView().guide()
-        assert len(judged) == 2 * 3
+        assert len(asked) == 2 * 3
 
     @pytest.mark.parametrize(
         "change",
@@ -381,12 +381,12 @@ class TestCost:
         ids=lambda change: next(iter(change)),
     )
     def test_it_follows_the_settings(
-        self, change: dict[str, Any], judged: list[str], settings: Any
+        self, change: dict[str, Any], asked: list[str], settings: Any
     ) -> None:
         before = endpoints()
         assert endpoints() == before
         for name, value in change.items():
             setattr(settings, name, value)
         after = endpoints()
-        assert len(judged) == 2 * 2 * 3
+        assert len(asked) == 2 * 2 * 3
         assert (after == before) is ("ROOT_URLCONF" in change)

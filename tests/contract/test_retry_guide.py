@@ -12,8 +12,7 @@ from django.urls import path
 
 from django_idempotency.conf.policy import Policy
 from django_idempotency.contract import words
-from django_idempotency.contract.facts import facts
-from django_idempotency.contract.problems import problems_of
+from django_idempotency.contract.facts import facts, problems_of
 from django_idempotency.decorators import idempotent
 from django_idempotency.protocol.problems import ERRORS, Code
 from django_idempotency.views import RetryGuideView

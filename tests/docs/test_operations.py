@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from django.core.management.base import BaseCommand
 
+from django_idempotency.checks.messages import MESSAGES
 from django_idempotency.management.commands.purge_idempotency_records import Command
-from tests.docs.pages import DOCS, ROOT, every_page, rows, section, text_of
+from tests.docs.pages import DOCS, every_page, rows, section, text_of
+from tests.support.golden import expect
 
 pytestmark = pytest.mark.once
 
@@ -15,14 +17,19 @@ pytestmark = pytest.mark.once
 class TestOperations:
     PAGE = DOCS / "operations.md"
 
-    def test_every_check_is_listed(self) -> None:
-        pattern = r"django_idempotency\.[EWI]\d{3}"
-        package = ROOT / "django_idempotency"
-        sources = [*package.glob("checks.py"), *package.glob("checks/*.py")]
-        known = {found for path in sources for found in re.findall(pattern, path.read_text())}
-        listed = [row[0].strip("`") for row in rows(section(self.PAGE, "System checks"))[2:]]
-        assert known
-        assert sorted(listed) == sorted(known)
+    def test_the_table_of_checks_is_that_of_their_messages(self) -> None:
+        lines = [
+            "| id | what is wrong | asks the database | only with `--deploy` |",
+            "| --- | --- | --- | --- |",
+        ]
+        for number, each in MESSAGES.items():
+            deploy = "yes" if each.deploy else ""
+            row = f"| `django_idempotency.{number}` | {each.summary} | {each.asks} | {deploy} |"
+            lines.append(re.sub(r"\|  (?=\|)", "| ", row))
+        text = text_of(self.PAGE)
+        table = re.search(r"^\| id \| what is wrong .*?\n\n", text, re.DOTALL | re.MULTILINE)
+        assert table is not None
+        expect(self.PAGE, text.replace(table[0], "\n".join([*lines, "", ""])))
 
     @every_page
     def test_checks_named_elsewhere_exist(self, page: Path) -> None:

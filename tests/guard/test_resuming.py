@@ -18,7 +18,7 @@ from django.utils.http import parse_http_date
 
 from django_idempotency import signals
 from django_idempotency.conf.policy import PolicyError
-from django_idempotency.contract.handlers import resumable_handlers
+from django_idempotency.contract.endpoints import resumable_handlers
 from django_idempotency.decorators import idempotent
 from django_idempotency.guard.resuming import Resumed, resume
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep

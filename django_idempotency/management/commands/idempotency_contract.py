@@ -6,16 +6,15 @@ import shutil
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...conf.settings import SettingError, configuration
-from ...contract.endpoints import Endpoint, State, endpoints
-from ...contract.export import as_data
-from ...contract.guide import Guide, guide_to
-from ...contract.guide_markdown import guide_as_markdown
-from ...contract.tables import for_markdown, for_terminal, why
+from ...contract.endpoints import Endpoint, endpoints
+from ...contract.guide import Guide, guide_as_markdown, guide_to
+from ...contract.tables import as_data, for_markdown, for_terminal, why
 
 OPEN = "These endpoints are neither guarded for everybody nor exempt with a reason:"
 ADVICE = (
@@ -70,7 +69,7 @@ class Command(BaseCommand):
             lines = [f"  {each.method} {each.path} ({why(each)})" for each in open_ends]
             raise CommandError("\n".join([OPEN, *lines, ADVICE]))
         if verbosity:
-            guarded = sum(each.verdict.state is State.GUARDED for each in found)
+            guarded = sum(each.protection.guards is not None for each in found)
             self.stdout.write(f"Guarded: {guarded}. Exempt: {len(found) - guarded}. Open: 0.")
 
 
@@ -88,7 +87,8 @@ def _table(found: list[Endpoint]) -> str:
 
 
 def _json(found: list[Endpoint]) -> str:
-    return json.dumps(as_data(found, _guide(found)), indent=2)
+    data = {"version": 1, "endpoints": as_data(found), "guide": asdict(_guide(found))}
+    return json.dumps(data, indent=2)
 
 
 def _guide(found: list[Endpoint]) -> Guide:

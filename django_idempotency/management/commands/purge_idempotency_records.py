@@ -10,7 +10,7 @@ from django.db import Error, connections
 
 from ...conf.policy import Store
 from ...conf.settings import configuration
-from ...contract.tombstones import longest_tombstone
+from ...contract.endpoints import longest_tombstone
 from ...stores.database.dialects import dialect_of
 from ...stores.database.store import DatabaseStore
 from ..options import alias, duration, number

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
 
-from ...contract.handlers import resumable_handlers
+from ...contract.endpoints import resumable_handlers
 from ...guard.resuming import Resumed, resume
 from ...stores.database.interrupted import Abandoned, abandoned
 from ..options import alias, duration, number
