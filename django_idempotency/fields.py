@@ -1,4 +1,4 @@
-"""An index of the few records that are claimed."""
+"""Columns and an index whose types are the database's."""
 
 from typing import Any
 
@@ -9,30 +9,34 @@ from django.db.backends.ddl_references import Statement
 from .protocol.record import State
 
 
+def _dialect_of(connection: Any) -> Any:
+    from .stores.database.dialects import dialect_of  # which names the columns of the models
+
+    return dialect_of(connection)
+
+
 class ExactCharField(models.CharField):  # type: ignore[type-arg]
     """Text whose equality is equality of characters: no case folding, no padding.
 
-    MySQL and MariaDB collations fold case and most of them ignore trailing spaces, so the
+    MySQL and MariaDB collations fold case, and most of them ignore trailing spaces, so the
     column is binary there. PostgreSQL gets the ``C`` collation; SQLite compares bytes already.
     """
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
-        if connection.vendor == "mysql":
-            return f"varbinary({self.max_length})"
-        return super().db_type(connection)
+        exact: str | None = _dialect_of(connection).column_type(self.max_length)
+        return exact or super().db_type(connection)
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
         parameters = super().db_parameters(connection)
-        if connection.vendor == "postgresql":
-            parameters["collation"] = "C"
-        return parameters
+        collation = _dialect_of(connection).collation
+        return parameters | {"collation": collation} if collation else parameters
 
     def from_db_value(self, value: Any, *args: object) -> Any:
         return value.decode() if isinstance(value, bytes) else value
 
 
 class ClaimedIndex(models.Index):
-    """Holds claimed records only, on PostgreSQL; nothing on other databases.
+    """Holds claimed records only, where the database has partial indexes; nothing elsewhere.
 
     Not ``Index(condition=...)``: on MySQL and MariaDB, which have no partial indexes, Django would
     make an index of all records, that no query uses and every first request pays for. SQLite does
@@ -53,8 +57,8 @@ class ClaimedIndex(models.Index):
 
 
 def has_claimed_index(connection: Any) -> bool:
-    """Whether claimed records are found without looking at others."""
-    return bool(connection.vendor == "postgresql")
+    """Whether claimed records are found without reading others."""
+    return bool(_dialect_of(connection).has_partial_index)
 
 
 _NOTHING = Statement("SELECT 1")

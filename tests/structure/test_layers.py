@@ -36,6 +36,10 @@ PURE = ROOMS[: ROOMS.index("threads")]
 
 LAZY = {
     ("adapters.base", "adapters.drf"): "Django REST framework may be absent",
+    (
+        "fields",
+        "stores.database.dialects",
+    ): "a column's type is the database's; dialects name the columns of the models",
 }
 """The only imports that go the other way. They are made inside functions."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from ...protocol.record import (
     RESPONSE_VERSION,
+    Claim,
     Omitted,
     Snapshot,
     State,
@@ -50,6 +51,21 @@ def snapshot(
         scope=scope,
         key=key,
         transaction=transaction,
+    )
+
+
+def created(record_id: int, claim: Claim) -> Snapshot:
+    """Return the record that a claim has just created."""
+    return Snapshot(
+        record_id,
+        State.CLAIMED,
+        1,
+        claim.fingerprint,
+        expired=False,
+        response=None,
+        fresh=True,
+        scope=claim.scope,
+        key=claim.key,
     )
 
 

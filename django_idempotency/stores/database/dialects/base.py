@@ -18,7 +18,8 @@ from django.db.models import DateTimeField, Func
 
 from ....models import IdempotencyRecord, IdempotencyStep
 from ....protocol.record import RESPONSE_VERSION, Claim, Snapshot, State, StoredResponse
-from ..rows import COLUMNS, RESPONSE_COLUMNS, response_values, snapshot
+from ..rows import COLUMNS, RESPONSE_COLUMNS, created, response_values, snapshot
+from .endings import Endings
 
 NOW = timedelta(0)
 
@@ -31,15 +32,8 @@ _SNAPSHOT = len(COLUMNS) + 3
 COMPARED = ("key", "scope", "fingerprint")
 """Columns that must compare exactly."""
 
-ROLLBACK = r"ROLLBACK(?!\s+(?:WORK\s+|TRANSACTION\s+)?TO\b)"
-SPACE = r"(?:[\s(]|/\*.*?\*/|--[^\n]*(?:\n|\Z))*"
-_COMPOUND = re.compile(rf"{SPACE}(?:CREATE|BEGIN\s+NOT\s+ATOMIC)\b", re.IGNORECASE | re.DOTALL)
-"""Their bodies hold semicolons, and words that end the body."""
 _USUAL = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 """How nearly every statement begins, and none that ends a transaction."""
-_LITERALS = re.compile(
-    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(\w*)\$.*?\$\1\$|/\*.*?\*/|--[^\n]*""", re.DOTALL
-)
 
 
 class TransactionStatus(Enum):
@@ -297,31 +291,18 @@ class Dialect:
         """Whether the open transaction may have written something."""
         return True
 
-    endings = ""
-    """Pattern of the words that begin a statement which ends the transaction."""
-    sends_several_statements = True
-    """One ``execute()`` may send several statements, separated by semicolons."""
-
-    @cached_property
-    def _ends(self) -> re.Pattern[str]:
-        return re.compile(rf"{SPACE}(?:{self.endings})\b", re.IGNORECASE | re.DOTALL)
+    endings: Endings | None = None
 
     def ends_transaction(self, connection: Any, sql: Any) -> bool:
         """Whether the text of a statement says that it ends the transaction it runs in.
 
         What a procedure does, or the server when something goes wrong, no text says.
-
-        :param sql: text, or what psycopg composes it of
         """
-        if not isinstance(sql, str):
-            sql = _text(connection, sql)
-        if not self.endings or (sql[:6] in _USUAL and ";" not in sql):
+        if self.endings is None:
             return False
-        if self._ends.match(sql):
-            return True
-        if ";" not in sql or not self.sends_several_statements or _COMPOUND.match(sql):
+        if isinstance(sql, str) and sql[:6] in _USUAL and ";" not in sql:
             return False
-        return any(self._ends.match(each) for each in _LITERALS.sub("''", sql).split(";"))
+        return self.endings.are_in(connection, sql)
 
     def transaction_status(self, session: Any) -> TransactionStatus:
         """Return what a driver's connection knows about its transaction. Asks nobody."""
@@ -464,33 +445,11 @@ class Dialect:
         return 0
 
 
-def created(record_id: int, claim: Claim) -> Snapshot:
-    """Return the record that a claim has just created."""
-    return Snapshot(
-        record_id,
-        State.CLAIMED,
-        1,
-        claim.fingerprint,
-        expired=False,
-        response=None,
-        fresh=True,
-        scope=claim.scope,
-        key=claim.key,
-    )
-
-
 def rows_of(connection: Any, sql: str, parameters: Any = None) -> list[Any]:
     """Return all rows of a query."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return list(cursor.fetchall())
-
-
-def _text(connection: Any, sql: Any) -> str:
-    if isinstance(sql, bytes):
-        return sql.decode(errors="replace")
-    as_string = getattr(sql, "as_string", None)
-    return str(as_string(connection.connection)) if as_string else str(sql)
 
 
 DIALECTS: dict[str, Dialect] = {}

@@ -17,12 +17,12 @@ from .base import (
     COMPARED,
     DIALECTS,
     NOW,
-    ROLLBACK,
     Dialect,
     Keepalive,
     ServerFault,
     rows_of,
 )
+from .endings import ROLLBACK, Endings
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -81,7 +81,7 @@ class Mysql(Dialect):
     body_parameter = "_binary %s"
 
     # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
-    endings = (
+    endings = Endings(
         rf"COMMIT|BEGIN(?!\s+NOT\s+ATOMIC)|START|XA|{ROLLBACK}|ALTER"
         r"|CREATE(?!\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b)|DROP(?!\s+(?:TEMPORARY|PREPARE)\b)"
         r"|RENAME|TRUNCATE|GRANT|REVOKE|LOCK\s+TABLES?|UNLOCK\s+TABLES?|INSTALL|UNINSTALL|CHANGE"

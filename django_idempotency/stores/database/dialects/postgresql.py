@@ -10,19 +10,18 @@ from zoneinfo import ZoneInfo
 
 from ....models import IdempotencyRecord
 from ....protocol.record import Claim, Snapshot
-from ..rows import snapshot
+from ..rows import created, snapshot
 from .base import (
     COMPARED,
     DIALECTS,
     NOW,
-    ROLLBACK,
     Batch,
     Dialect,
     Keepalive,
     TransactionStatus,
-    created,
     rows_of,
 )
+from .endings import ROLLBACK, Endings
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -130,7 +129,9 @@ class Postgresql(Dialect):
     )
 
     # https://www.postgresql.org/docs/current/sql-commands.html
-    endings = rf"COMMIT|END|ABORT|BEGIN|START\s+TRANSACTION|PREPARE\s+TRANSACTION|{ROLLBACK}"
+    endings = Endings(
+        rf"COMMIT|END|ABORT|BEGIN|START\s+TRANSACTION|PREPARE\s+TRANSACTION|{ROLLBACK}"
+    )
 
     def transaction_status(self, session: Any) -> TransactionStatus:
         status = getattr(getattr(session, "info", None), "transaction_status", None)

@@ -18,12 +18,12 @@ from ..file_locks import file_locks
 from .base import (
     DIALECTS,
     NOW,
-    ROLLBACK,
     Dialect,
     ServerFault,
     TransactionStatus,
     rows_of,
 )
+from .endings import ROLLBACK, Endings
 
 _BASELINE = "_idempotency_changes"
 """Attribute of a connection: how many rows it had changed when its transaction began."""
@@ -66,8 +66,7 @@ class Sqlite(Dialect):
         return bool(connection.connection.total_changes != vars(connection).get(_BASELINE))
 
     # https://www.sqlite.org/lang_transaction.html
-    endings = rf"COMMIT|END|BEGIN|{ROLLBACK}"
-    sends_several_statements = False
+    endings = Endings(rf"COMMIT|END|BEGIN|{ROLLBACK}", several=False)
 
     def transaction_status(self, session: Any) -> TransactionStatus:
         try:
