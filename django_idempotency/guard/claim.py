@@ -15,7 +15,7 @@ from ..conf.settings import configuration
 from ..http.fingerprint import fingerprint_of
 from ..http.principal import Parts
 from ..protocol.fingerprint import Payload
-from ..protocol.keys import scope_digest
+from ..protocol.keys import SCOPE, keyed_digest
 from ..protocol.record import Claim
 
 
@@ -36,7 +36,7 @@ def claim_of(
     """
     secret = configuration().secret
     return Claim(
-        scope=scope_digest(secret, scope),
+        scope=keyed_digest(SCOPE + secret, scope).hex(),
         key=key,
         fingerprint=fingerprint_of(request, policy, caller, parsed),
         method=request.method or "",

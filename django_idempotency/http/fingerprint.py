@@ -302,24 +302,19 @@ class RereadableStream:
     What is read is kept in memory up to ``FILE_UPLOAD_MAX_MEMORY_SIZE`` bytes, and in a
     temporary file beyond. Nothing is read before the guard or the view asks.
 
-    :param announced: the body's length in bytes; 0 if it is not known
     :param begun: what has been read of the source already
     """
 
-    def __init__(self, source: IO[bytes], announced: int = 0, begun: bytes = b"") -> None:
+    def __init__(self, source: IO[bytes], begun: bytes = b"") -> None:
         self._source = source
         self._position = 0
         self._filled = len(begun)
         self._has_ended = False
-        limit = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
-        self._copy: BytesIO | SpooledTemporaryFile[bytes]
-        if 0 < announced <= limit:
-            self._copy = BytesIO()
-        else:
-            self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when nobody can read it)
-                max_size=max(1, limit), dir=settings.FILE_UPLOAD_TEMP_DIR
-            )
-            weakref.finalize(self, self._copy.close)
+        self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when nobody can read it)
+            max_size=max(1, settings.FILE_UPLOAD_MAX_MEMORY_SIZE),
+            dir=settings.FILE_UPLOAD_TEMP_DIR,
+        )
+        weakref.finalize(self, self._copy.close)
         self._copy.write(begun)
 
     def read(self, size: int | None = -1) -> bytes:
@@ -374,55 +369,48 @@ class _InMemory(BytesIO):
     """A request's input stream whose body was short enough to be read at once."""
 
 
-def keep_body(request: HttpRequest) -> None:
-    """Let the body be read twice, unless the view or a middleware has begun to read it."""
-    if not _chunked(request):
-        _replace(request, _announced(request))
-
-
-def _read(
-    request: HttpRequest, announced: int, largest: int | None
-) -> tuple[IO[bytes], int] | None:
-    """Return the body from its start and its size in bytes; ``None`` if no copy is left.
-
-    :raises BodyTooLarge: for more bytes than ``largest``
-    """
-    stream: RereadableStream | _InMemory | None = None if announced else _chunked(request)
-    if stream is None and hasattr(request, "_body"):
-        stream = _InMemory(request.body)
-    stream = stream or _replace(request, announced, reads=True)
-    if stream is None:
-        return None
-    if isinstance(stream, _InMemory):
-        data = stream.getvalue()
-        size = len(data)
-    else:
-        size = stream.load(largest)
-    if largest is not None and size > largest:
-        raise BodyTooLarge
-    return BytesIO(data) if isinstance(stream, _InMemory) else stream.whole(), size
-
-
-def _replace(
-    request: Any, announced: int, reads: bool = False
-) -> RereadableStream | _InMemory | None:
-    """Replace the request's stream by one that can be read twice, and return that."""
-    stream = getattr(request, "_stream", None)
+def keep_body(request: Any) -> RereadableStream | _InMemory | None:
+    """Let the body be read twice, and return the stream that allows it; ``None`` if the view or a
+    middleware has begun to read the body."""
+    stream = _chunked(request) or getattr(request, "_stream", None)
     if isinstance(stream, RereadableStream | _InMemory):
         return stream
     if stream is None or hasattr(request, "_body") or request._read_started:
         return None
-    kept: RereadableStream | _InMemory
-    if reads and 0 < announced <= settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
-        data = stream.read(announced + 1)
-        exact = len(data) == announced
-        kept = _InMemory(data) if exact else RereadableStream(stream, begun=data)
-    else:
-        kept = RereadableStream(stream, announced)
-    request._stream = kept
-    if announced and "wsgi.input" in request.META:
+    request._stream = kept = RereadableStream(stream)
+    if _announced(request) and "wsgi.input" in request.META:
         request.META["wsgi.input"] = kept
     return kept
+
+
+def _read(request: Any, announced: int, largest: int | None) -> tuple[IO[bytes], int] | None:
+    """Return the body from its start and its size in bytes; ``None`` if no copy is left.
+
+    :raises BodyTooLarge: for more bytes than ``largest``
+    """
+    unread = getattr(request, "_stream", None)
+    stream: RereadableStream | _InMemory | None
+    if hasattr(request, "_body") and not _chunked(request):
+        stream = _InMemory(request.body)
+    elif (
+        not 0 < announced <= settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+        or isinstance(unread, RereadableStream | _InMemory | None)
+        or request._read_started
+    ):
+        stream = keep_body(request)
+    else:
+        # The common case. A length that is not true leads to a stream that tells.
+        data = unread.read(announced + 1)
+        is_whole = len(data) == announced
+        request._stream = stream = _InMemory(data) if is_whole else RereadableStream(unread, data)
+        if "wsgi.input" in request.META:
+            request.META["wsgi.input"] = stream
+    if stream is None:
+        return None
+    size = len(stream.getvalue()) if isinstance(stream, _InMemory) else stream.load(largest)
+    if largest is not None and size > largest:
+        raise BodyTooLarge
+    return BytesIO(stream.getvalue()) if isinstance(stream, _InMemory) else stream.whole(), size
 
 
 def _chunked(request: HttpRequest) -> RereadableStream | None:

@@ -129,23 +129,22 @@ def value_pattern(key_format: KeyFormat, max_length: int) -> str:
     return f"^{patterns[key_format]}$"
 
 
+SCOPE = b"django_idempotency.scope:"
+"""Stands in front of the secret with which the scope of a caller's keys is digested."""
+
+
 def keyed_digest(secret: bytes, parts: tuple[str, ...]) -> bytes:
-    """Return the HMAC-SHA256 of text parts; every part is length-delimited."""
+    """Return the HMAC-SHA256 of text parts; every part is length-delimited.
+
+    :param secret: nobody can test a guess against the digest without it
+    :param parts: for a scope, what identifies the caller: ``("user", "auth.user:7")``
+    """
     delimited = b""
     for text in parts:
         part = text.encode("utf-8", "surrogatepass")
         delimited += len(part).to_bytes(8, "big") + part
     # In one call: faster than an object that is fed part by part.
     return hmac.digest(secret, delimited, "sha256")
-
-
-def scope_digest(secret: bytes, parts: tuple[str, ...]) -> str:
-    """Return the scope of a caller's keys: a keyed digest of 64 hexadecimal digits.
-
-    :param secret: nobody can test a guess against the stored scope without it
-    :param parts: what identifies the caller, for example ``("user", "auth.user", "7")``
-    """
-    return keyed_digest(b"django_idempotency.scope:" + secret, parts).hex()
 
 
 def short_digest(key: str) -> str:

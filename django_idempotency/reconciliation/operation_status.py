@@ -23,7 +23,7 @@ from ..http.problems import problem_of
 from ..http.responses import deserialize
 from ..models import IdempotencyRecord
 from ..protocol.codecs import Owner, Unreadable
-from ..protocol.keys import InvalidKey, parse_key, scope_digest
+from ..protocol.keys import SCOPE, InvalidKey, keyed_digest, parse_key
 from ..protocol.problems import Code, Problem
 from ..protocol.record import StoredResponse
 from ..protocol.status import OperationState, OperationStatus
@@ -128,7 +128,7 @@ def _scope(request: Request, policy: Policy) -> str:
     scope = scope_of(request, policy)
     if scope is None:
         raise NotAuthenticated
-    return scope_digest(configuration().secret, scope)
+    return keyed_digest(SCOPE + configuration().secret, scope).hex()
 
 
 def _find(policy: Policy, scope: str, key: str) -> OperationStatus | None:

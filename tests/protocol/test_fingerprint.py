@@ -20,7 +20,7 @@ from django_idempotency.protocol.fingerprint import (
     json_payload,
     raw_payload,
 )
-from django_idempotency.protocol.keys import scope_digest
+from django_idempotency.protocol.keys import SCOPE, keyed_digest
 
 pytestmark = pytest.mark.once
 
@@ -149,9 +149,10 @@ def test_kinds_of_payload_are_different() -> None:
 
 
 def test_scopes_are_keyed_and_delimited() -> None:
-    assert scope_digest(b"secret", ("user", "7")) != scope_digest(b"other", ("user", "7"))
-    assert scope_digest(b"secret", ("user", "7")) != scope_digest(b"secret", ("user7", ""))
-    assert len(scope_digest(b"secret", ())) == 64
+    scope = keyed_digest(SCOPE + b"secret", ("user", "7"))
+    assert scope != keyed_digest(SCOPE + b"other", ("user", "7"))
+    assert scope != keyed_digest(SCOPE + b"secret", ("user7", ""))
+    assert len(keyed_digest(SCOPE + b"secret", ())) == 32
 
 
 # Exponents and decimals as texts, so that a number has many spellings.
