@@ -199,9 +199,7 @@ class Policy:
         published="ignored_fields",
     )
     fingerprint_ignored_parameters: frozenset[str] = option(
-        frozenset(),
-        values.names,
-        "Parameters of the query string that may change between retries.",
+        frozenset(), values.names, "Parameters of the query string that may change between retries."
     )
     fingerprint_host: CountHost = option(
         CountHost.AUTO,
@@ -314,9 +312,7 @@ class Policy:
         "How long a duplicate waits.",
     )
     wait_limit: int = option(
-        2,
-        values.number(1, 10_000, "requests per process"),
-        "How many duplicates may wait at once.",
+        2, values.number(1, 10_000, "requests per process"), "How many duplicates may wait at once."
     )
     retry_after: int = option(1, values.number(1, 86400, "seconds"), "The value of `Retry-After`.")
     errors: Errors | Callable[[Any, Any], Any] = option(
@@ -332,10 +328,7 @@ class Policy:
         None, values.alias("DATABASES"), "The database of the records; `None`: ask the router."
     )
     atomic: bool = option(
-        True,
-        values.flag,
-        "Run the view in one transaction with its record.",
-        published="atomic",
+        True, values.flag, "Run the view in one transaction with its record.", published="atomic"
     )
     on_interrupted: OnInterrupted = option(
         OnInterrupted.REFUSE,

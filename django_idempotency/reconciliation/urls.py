@@ -6,5 +6,5 @@ from .operation_status import OperationStatusView
 
 urlpatterns = [
     # A key may hold slashes.
-    path("idempotency-keys/<path:key>", OperationStatusView.as_view(), name="idempotency-key"),
+    path("idempotency-keys/<path:key>", OperationStatusView.as_view(), name="idempotency-key")
 ]
