@@ -45,7 +45,7 @@ class Error:
     """Seconds to wait before that, where policy does not say."""
 
 
-_WAIT = "wait `Retry-After` seconds, then send the same again"
+_WAIT = "wait `Retry-After` seconds, then send the same request again"
 _LOOK_UP = "look up what became of the operation; use a new key for a new one"
 
 ERRORS = {
@@ -86,7 +86,7 @@ ERRORS = {
         "The first request with this key was answered{known}. "
         "Its response cannot be replayed ({reason}). The operation is not executed again.",
         "the operation was completed, but its response was not kept",
-        "read the result elsewhere; it is done and does not run again",
+        "read the result elsewhere; the operation is done and does not run again",
     ),
     Code.ANONYMOUS: Error(
         403,
@@ -101,7 +101,7 @@ ERRORS = {
         "This operation requires the {header} header, and keys belong to a caller. Authenticate, "
         "and send the same request with the same key again.",
         "the operation requires a key, and the request came without credentials",
-        "authenticate, then send the same again",
+        "authenticate, then send the same request again",
     ),
     Code.REQUEST_TOO_LARGE: Error(
         413,
@@ -109,7 +109,7 @@ ERRORS = {
         "A request with the {header} header may have a body of at most {largest} bytes. Nothing "
         "was executed.",
         "the body is larger than this API accepts with a key",
-        "send less at once, each part with a key of its own",
+        "send smaller requests, each with its own key",
     ),
     Code.TOO_MANY_KEYS: Error(
         429,
