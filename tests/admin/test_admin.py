@@ -20,63 +20,19 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.codecs import Codec, Keyring, Owner, encode
 from django_idempotency.protocol.record import State, StoredResponse
 from django_idempotency.stores.database.rows import columns
+from tests.support.admin import BODY, LIST, badges, grant, listed, remember, staff
 
 urlpatterns = [path("admin/", admin.site.urls)]
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
-
-LIST = "admin:django_idempotency_idempotencyrecord_changelist"
-BODY = b"the body of a stored response"
-HEADERS = '[["X-Secret", "a header of a stored response"]]'
 
 
 UNLOCKED = "interrupted" if connection.vendor == "postgresql" else "in flight or interrupted"
 """What is known of a claimed record inside the transaction of a test."""
 
 
-def remember(key: str, **values: object) -> IdempotencyRecord:
-    now = timezone.now()
-    given = {
-        "scope": "0123456789abcdef" * 4,
-        "fingerprint": "a fingerprint",
-        "state": State.COMPLETED,
-        "method": "POST",
-        "path": "/orders/",
-        "response_status": 201,
-        "response_headers": HEADERS,
-        "response_body": BODY,
-        "created_at": now,
-        "completed_at": now,
-        "expires_at": now + timedelta(days=1),
-    }
-    return IdempotencyRecord.objects.create(key=key, **given | values)
-
-
 def detail(record: IdempotencyRecord, verb: str = "change") -> str:
     return reverse(f"admin:django_idempotency_idempotencyrecord_{verb}", args=[record.pk])
-
-
-def listed(client, **query: str) -> list[str]:
-    """Return the keys on the list page."""
-    response = client.get(reverse(LIST), query)
-    assert response.status_code == 200
-    return [record.key for record in response.context["cl"].result_list]
-
-
-def badges(page: str) -> list[str]:
-    """Return the words of the state badges."""
-    found = re.findall(r'class="idempotency-badge .*?</span> (.*?)</span>', page)
-    return [unescape(words) for words in found]
-
-
-def staff(*permissions: str) -> User:
-    user = User.objects.create_user("staff", is_staff=True)
-    grant(user, *permissions)
-    return user
-
-
-def grant(user: User, *permissions: str) -> None:
-    user.user_permissions.add(*Permission.objects.filter(codename__in=permissions))
 
 
 class TestPages:

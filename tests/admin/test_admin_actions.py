@@ -22,10 +22,9 @@ from django_idempotency.protocol.record import State
 from django_idempotency.stores.base import Busy, Outage
 from django_idempotency.stores.database.step_log import StepLog
 from django_idempotency.stores.database.store import DatabaseStore
-from tests.admin.test_admin import LIST, remember, staff
-from tests.admin.test_admin_list import in_flight
 from tests.conftest import row_locks
 from tests.shop.urls import urlpatterns as shop
+from tests.support.admin import LIST, in_flight, remember, staff
 
 urlpatterns = [path("admin/", admin.site.urls)]
 

@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,8 @@ from django.utils import timezone
 
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.record import State
-from tests.admin.test_admin import BODY, grant, remember
-from tests.admin.test_admin_list import in_flight
+from tests.support.admin import BODY, grant, in_flight, remember
+from tests.support.browser import browser_page, log_in
 
 urlpatterns = [path("admin/", admin.site.urls)]
 
@@ -32,42 +30,9 @@ pytestmark = [
 IMAGES = os.environ.get("IDEMPOTENCY_TEST_IMAGES")
 """Where to put pictures for the documentation, if they are wanted (``make images``)."""
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--hide-scrollbars",
-    "--font-render-hinting=none",
-]
 UNFINISHED = {"response_status": None, "response_body": None, "completed_at": None}
 
 schemes = pytest.mark.parametrize("scheme", ["light", "dark"])
-
-
-def missing(what: str) -> Any:
-    """Skip; but whoever promises to run everything must have everything."""
-    message = f"{what} is not installed"
-    pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-
-
-@contextmanager
-def browser_page(**context: Any) -> Iterator[Any]:
-    """A page of a browser that ends before the test does: while Playwright's event loop runs,
-    Django refuses to use the database in this thread."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright")
-    chromium = shutil.which("chromium") or missing("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        page = browser.new_context(locale="en-US", **context).new_page()
-        page.set_default_timeout(15_000)
-        yield page
-        browser.close()
 
 
 @pytest.fixture
@@ -249,14 +214,6 @@ def story() -> IdempotencyRecord:
     remember("8e03978e-40d5-43e8-bc93-6894a57f9324", path="/orders/", **plain)
     remember("cart-77-checkout", path="/carts/77/checkout/", state=State.CLAIMED, **UNFINISHED)
     return remember("cart-78-checkout", path="/carts/78/checkout/", state="claimed", **UNFINISHED)
-
-
-def log_in(page: Any, address: str, name: str) -> None:
-    page.goto(f"{address}/admin/")
-    page.fill("#id_username", name)
-    page.fill("#id_password", "secret")
-    page.press("#id_password", "Enter")
-    page.get_by_role("link", name="Log out").or_(page.get_by_text("Log out")).first.wait_for()
 
 
 def expect_rows(page: Any, *keys: str) -> None:

@@ -2,8 +2,6 @@
 not change."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from html import unescape
 from itertools import chain
@@ -22,8 +20,8 @@ from django_idempotency.protocol.record import State
 from django_idempotency.stores.database import statistics as table_statistics
 from django_idempotency.stores.database.store import DatabaseStore
 from django_idempotency.stores.database.transactions import write_transaction
-from tests.admin.test_admin import LIST, badges, listed, remember, staff
 from tests.conftest import row_locks
+from tests.support.admin import LIST, badges, figures, in_flight, listed, page, remember, staff
 from tests.support.counting import counted
 from tests.support.large_table import PAGES, fill, plan, reads_all, statements, with_middle
 
@@ -34,35 +32,12 @@ pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 TABLE = IdempotencyRecord._meta.db_table
 
 
-def page(client: Client, **query: object) -> str:
-    return client.get(reverse(LIST), query).content.decode()
-
-
-def figures(client: Client, **query: object) -> dict[str, str]:
-    """Return the line above the list."""
-    found = re.findall(r"<dt>(.*?)</dt> <dd>(.*?)</dd>", page(client, **query))
-    return {name: unescape(figure) for name, figure in found}
-
-
 def link(page: str, name: str) -> dict[str, str] | None:
     """Return the query of a link on a page."""
     found = re.search(rf'<a href="\?([^"]*)"[^>]*>{name}</a>', page)
     if found is None:
         return None
     return dict(pair.split("=") for pair in unescape(found[1]).split("&") if pair)
-
-
-@contextmanager
-def in_flight(record: IdempotencyRecord, alias: str = "rival") -> Iterator[None]:
-    """Hold a record like an attempt does, on another connection."""
-    connections[alias] = connections.create_connection("default")
-    try:
-        with write_transaction(alias):
-            assert DatabaseStore(alias).lock(record.pk)
-            yield
-    finally:
-        connections[alias].close()
-        del connections[alias]
 
 
 class TestFilters:

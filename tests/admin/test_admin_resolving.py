@@ -16,11 +16,11 @@ from django_idempotency.management.commands.resolve_idempotency_record import Co
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations.resolution import ManualResolution, ResolutionOutcome
 from django_idempotency.protocol.keys import short_digest
-from tests.admin.test_admin import grant
-from tests.admin.test_admin_browser import browser_page, log_in
 from tests.conftest import Caller
-from tests.operations.test_non_atomic import code_of
 from tests.shop import effects
+from tests.support.admin import grant
+from tests.support.browser import browser_page, log_in
+from tests.support.problems import code_of
 
 PATH = "/effects/function/"
 

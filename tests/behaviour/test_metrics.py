@@ -6,32 +6,22 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
-from django.apps import apps
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import start_http_server
 
-from django_idempotency.signals import SIGNALS, Outcome
+from django_idempotency.signals import Outcome
 from django_idempotency.stores.breaker import breaker_of
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop import views
-from tests.stores.test_outage import no_table
+from tests.support.apps import install
+from tests.support.outage import no_table
 
 PATH = "/decorated-rest/"
 VIEW = "tests.shop.views.DecoratedRestView"
 CODES = {"idempotency_in_flight", "idempotency_key_reused", "idempotency_key_invalid"}
-
-
-def install(settings: Any, name: str) -> Iterator[None]:
-    """Have an app in INSTALLED_APPS for one test."""
-    before = {signal: list(signal.receivers) for signal in SIGNALS.values()}
-    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, name]
-    assert apps.is_installed(name)
-    yield
-    for signal, receivers in before.items():
-        signal.receivers = receivers
 
 
 def tell_the_story(caller: Caller, settings: Any, monkeypatch: Any) -> None:

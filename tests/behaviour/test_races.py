@@ -11,7 +11,6 @@ from django.db import connection
 from django.db.models import F
 
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.operations.atomic import AtomicOperation
 from django_idempotency.operations.base import InFlight, Started
 from django_idempotency.protocol.record import Claim, Mismatch, Replay, Snapshot, StoredResponse
 from django_idempotency.stores.database.store import DatabaseStore
@@ -19,17 +18,7 @@ from django_idempotency.stores.database.transactions import write_transaction
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop.models import Order
 from tests.support.adapters import every_locking_adapter, few_adapters
-
-
-def a_claim(fingerprint: str = "1:a", key: str = "k") -> Claim:
-    return Claim("scope", key, fingerprint, "POST", "/", timedelta(hours=1))
-
-
-def an_operation(store: DatabaseStore | None = None, **changes: str) -> AtomicOperation:
-    return AtomicOperation(store or DatabaseStore("default"), a_claim(**changes), "default")
-
-
-CREATED = StoredResponse(201, (("X-Id", "1"),), b"made")
+from tests.support.operations import CREATED, a_claim, an_operation
 
 
 @row_locks

@@ -24,6 +24,7 @@ from tests.conftest import Caller, in_thread, row_locks
 from tests.shop import effects, views
 from tests.shop.urls import urlpatterns as shop
 from tests.support.adapters import MIDDLEWARE
+from tests.support.commands import command
 from tests.support.redis_server import RedisServer
 
 ORDER = "/decorated-rest/"
@@ -125,8 +126,6 @@ class TestStates:
         assert (found["state"], found["outcome_unknown"]) == ("in_flight", False)
 
     def test_refused_for_good(self, caller: Caller) -> None:
-        from tests.guard.test_resolving import command
-
         caller.post(EFFECT, {"outcome": "raise 500"})
         command("refuse", IdempotencyRecord.objects.get().pk)
         found = told(caller)
@@ -146,8 +145,6 @@ class TestStates:
         asked = lookup._is_held
 
         def completed_meanwhile(*arguments: Any) -> Any:
-            from tests.guard.test_resolving import command
-
             held = asked(*arguments)
             command("answer", IdempotencyRecord.objects.get().pk, "--status", 201)
             return held

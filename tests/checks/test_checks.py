@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from django_idempotency import checks
 from django_idempotency.checks import databases
 from django_idempotency.decorators import idempotency_exempt, idempotent
 from django_idempotency.middleware import IdempotencyMiddleware
-from tests.support.checking import check, ids, only, silent
+from tests.support.checking import check, closed, ids, only, silent
 
 pytestmark = pytest.mark.once
 
@@ -96,17 +95,6 @@ def enclosing_function(get_response):
 
 def ordinary(request: HttpRequest) -> HttpResponse:
     return HttpResponse("done")
-
-
-def closed(view):
-    """A permission check of the project's own, which says no more than Django needs to know."""
-
-    @wraps(view)
-    def checked(request: HttpRequest) -> HttpResponse:
-        return view(request)
-
-    checked.login_url = "/login/"
-    return checked
 
 
 @transaction.atomic

@@ -24,9 +24,9 @@ from django_idempotency.contract.tables import for_terminal
 from django_idempotency.decorators import idempotency_exempt, idempotent
 from django_idempotency.management.commands.idempotency_contract import FORMATS, Command
 from example_project.demo.server import PROJECT, Example
-from tests.checks.test_checks import closed
 from tests.docs.pages import DOCS, blocks, rows, text_of
 from tests.shop import views
+from tests.support.checking import closed
 from tests.support.golden import expect
 
 pytestmark = pytest.mark.once

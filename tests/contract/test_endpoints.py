@@ -33,12 +33,11 @@ from django_idempotency.contract.endpoints import (
 from django_idempotency.contract.routes import routes, write_methods
 from django_idempotency.decorators import idempotency_exempt, idempotent
 from django_idempotency.views import RetryGuideView
-from tests.checks.test_checks import closed
 from tests.conftest import Caller
 from tests.shop import async_views, urls, views
 from tests.shop.models import Order
 from tests.support.adapters import DECORATED, MIDDLEWARE, PLAIN
-from tests.support.checking import check
+from tests.support.checking import check, closed
 
 pytestmark = pytest.mark.once
 

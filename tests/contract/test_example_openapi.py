@@ -16,7 +16,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from example_project.demo.server import Example
-from tests.admin.test_admin_browser import browser_page, missing
+from tests.support.browser import browser_page, missing
 
 pytestmark = pytest.mark.once
 

@@ -19,7 +19,7 @@ from django.db import connection
 
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
-from tests.docs.test_howto import blocks
+from tests.docs.pages import how_to
 from tests.shop.models import Order
 from tests.support.server import ROOT, Server
 
@@ -51,7 +51,7 @@ class StripeServer(Server):
         (stage / "shop/models.py").write_text("from tests.shop.models import Order")
         (stage / "stripe_settings.py").write_text(SETTINGS % connection.settings_dict["NAME"])
         (stage / "stripe_authentication.py").write_text(AUTHENTICATION)
-        (stage / "stripe_urls.py").write_text(blocks("stripe")[0])
+        (stage / "stripe_urls.py").write_text(how_to("stripe")[0])
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

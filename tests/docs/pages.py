@@ -37,6 +37,11 @@ def blocks(text: str, language: str) -> list[str]:
     return [dedent(code) for code in found]
 
 
+def how_to(page: str) -> list[str]:
+    """Return the Python blocks of a how-to page."""
+    return blocks(text_of(DOCS / f"how-to/{page}.md"), "python")
+
+
 def without_blocks(text: str) -> str:
     return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
 

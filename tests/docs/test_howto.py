@@ -22,17 +22,13 @@ from django.views.decorators.csrf import csrf_exempt
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.status import OperationState
 from tests.conftest import Caller, in_thread, row_locks
+from tests.docs.pages import how_to
 from tests.shop import models, views
 from tests.shop.models import Order
 from tests.support.adapters import MIDDLEWARE
 
 PAGES = Path(__file__).parents[2] / "docs/how-to"
 UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"
-
-
-def blocks(page: str) -> list[str]:
-    text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -57,7 +53,7 @@ def page(request: Any, shop: ModuleType, settings: Any, monkeypatch: Any) -> Any
         request.getfixturevalue("receipts")
     module = ModuleType("howto")
     monkeypatch.setitem(sys.modules, "howto", module)
-    for code in blocks(request.cls.PAGE)[getattr(request.cls, "MODELS", 0) :]:
+    for code in how_to(request.cls.PAGE)[getattr(request.cls, "MODELS", 0) :]:
         exec(compile(code, request.cls.PAGE, "exec"), vars(module))
     settings.ROOT_URLCONF = "howto"
     settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
@@ -69,7 +65,7 @@ def receipts(shop: ModuleType, transactional_db: None) -> Iterator[None]:
     """The table of a page's own model, for the time of one test."""
     namespace: dict[str, Any] = {"__name__": models.__name__}
     with isolate_apps("tests.shop"):
-        exec(blocks("mangopay")[0], namespace)
+        exec(how_to("mangopay")[0], namespace)
     model = vars(shop)["Receipt"] = namespace["Receipt"]
     with connection.schema_editor() as editor:
         editor.create_model(model)
@@ -102,7 +98,7 @@ TESTED_ELSEWHERE = {
 
 def test_every_page_with_views_is_tested() -> None:
     here = {value.PAGE for value in globals().values() if hasattr(value, "PAGE")}
-    code = {page.stem: "".join(blocks(page.stem)) for page in PAGES.glob("*.md")}
+    code = {page.stem: "".join(how_to(page.stem)) for page in PAGES.glob("*.md")}
     with_views = {page for page, text in code.items() if "urlpatterns = " in text}
     assert with_views <= here | set(TESTED_ELSEWHERE)
     for page, module in TESTED_ELSEWHERE.items():

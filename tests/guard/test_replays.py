@@ -21,11 +21,11 @@ from django.test import TestCase, override_settings
 from django.urls import include, path
 
 from django_idempotency.test import assert_idempotent
-from tests.admin.test_admin_list import figures
-from tests.behaviour.test_metrics import install
 from tests.conftest import Caller
-from tests.stores.test_outage import rename
+from tests.support.admin import figures
+from tests.support.apps import install
 from tests.support.counting import counted, trips
+from tests.support.outage import rename
 from tests.support.redis_server import RedisServer
 from tests.support.server import ROOT, running_server
 from tests.support.threads import no_more_threads

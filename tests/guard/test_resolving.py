@@ -2,13 +2,12 @@
 
 import logging
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
@@ -20,19 +19,14 @@ from django_idempotency.protocol.record import StoredResponse
 from django_idempotency.stores.base import Busy
 from django_idempotency.stores.database.store import DatabaseStore
 from tests.conftest import Caller, in_thread, row_locks
-from tests.operations.test_non_atomic import code_of
-from tests.operations.test_steps import World
 from tests.shop import effects
+from tests.support.commands import command
 from tests.support.holding import CREATED, an_operation, interrupt
+from tests.support.problems import code_of
+from tests.support.world import World
 
 PATH = "/effects/function/"
 KEY = Fernet.generate_key().decode()
-
-
-def command(*arguments: Any) -> str:
-    out = StringIO()
-    call_command("resolve_idempotency_record", *map(str, arguments), stdout=out)
-    return out.getvalue()
 
 
 @pytest.fixture

@@ -26,11 +26,11 @@ from django_idempotency.remember import do_not_remember
 from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN
 from django_idempotency.stores.database.interrupted import abandoned
 from tests.conftest import Caller, in_thread
-from tests.operations.test_non_atomic import code_of
 from tests.shop import effects
 from tests.shop.models import Order
 from tests.support import holding
 from tests.support.holding import an_operation
+from tests.support.problems import code_of
 from tests.support.server import running_server
 
 PATH = "/effects/resumable/"

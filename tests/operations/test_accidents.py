@@ -24,12 +24,12 @@ from django_idempotency.decorators import idempotency_exempt, idempotent
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations.base import Started
 from django_idempotency.stores.database.store import DatabaseStore
-from tests.behaviour.test_races import CREATED, an_operation
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop import urls
 from tests.shop.models import Order
 from tests.shop.views import buy
 from tests.support.adapters import MIDDLEWARE
+from tests.support.operations import CREATED, an_operation
 
 
 def swallow() -> None:

@@ -32,10 +32,10 @@ from django_idempotency.protocol.record import Omitted, Snapshot
 from django_idempotency.stores.base import Busy
 from django_idempotency.stores.database.dialects import Dialect, dialect_of
 from django_idempotency.stores.database.store import DatabaseStore
-from tests.behaviour.test_races import CREATED, a_claim, an_operation
 from tests.conftest import Caller, in_thread
 from tests.shop import urls, views
 from tests.shop.models import Order
+from tests.support.operations import CREATED, a_claim, an_operation
 
 
 @csrf_exempt

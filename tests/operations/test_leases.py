@@ -27,8 +27,8 @@ from django_idempotency.stores.breaker import breaker_of
 from django_idempotency.stores.cache.store import CacheStore
 from tests.conftest import in_thread
 from tests.stores.contract import AT_ONCE, CREATED, a_claim
-from tests.stores.test_cache import LEASE, SECRET, leased
 from tests.support.counting import trips
+from tests.support.leases import LEASE, SECRET, leased
 from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.once

@@ -21,13 +21,13 @@ from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.operations.base import Started
 from django_idempotency.operations.errors import EndsTransaction, LostRecord, LostWrites, StepError
 from django_idempotency.operations.non_atomic import run_again
-from tests.behaviour.test_races import CREATED, an_operation
 from tests.conftest import Caller, row_locks
 from tests.shop import urls
 from tests.shop.models import Order
 from tests.support import losses
 from tests.support.adapters import Adapter
 from tests.support.holding import an_operation as an_operation_beside
+from tests.support.operations import CREATED, an_operation
 
 
 def happens() -> None:

@@ -1,6 +1,5 @@
 """Non-atomic mode: the view owns its transactions; interrupted attempts are known unknowns."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,6 +34,7 @@ from tests.shop.models import Order
 from tests.support.adapters import MIDDLEWARE, effect_adapters, few_effect_adapters
 from tests.support.holding import CREATED, a_claim, an_operation, kill, terminate
 from tests.support.holding import interrupt as interrupt_attempt
+from tests.support.problems import code_of
 
 
 @pytest.fixture(autouse=True)
@@ -74,10 +74,6 @@ def interrupt(caller: Caller, after_charge: Any, path: str) -> None:
 
 def busy(*args: Any) -> Any:
     raise Busy(waited=True)
-
-
-def code_of(response: Any) -> str:
-    return str(json.loads(response.content)["code"])
 
 
 class TestAnswers:

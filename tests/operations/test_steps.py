@@ -20,6 +20,7 @@ from django_idempotency.stores.database.store import DatabaseStore
 from tests.conftest import in_thread, row_locks
 from tests.shop.models import Order
 from tests.support.holding import CREATED, a_claim, an_operation, interrupt, kill
+from tests.support.world import World
 
 
 def begun() -> NonAtomicOperation:
@@ -33,21 +34,6 @@ def operation(transactional_db: None) -> Iterator[NonAtomicOperation]:
     started = begun()
     yield started
     interrupt(started)
-
-
-class World:
-    """Counts what is done to it."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-
-    def do(self, what: str, result: Any = None) -> Any:
-        self.done.append(what)
-        return result
-
-    def order(self, item: str) -> int:
-        self.done.append(item)
-        return int(Order.objects.create(item=item).pk)
 
 
 class TestSteps:
@@ -114,7 +100,7 @@ class TestSteps:
     @pytest.mark.parametrize(
         "result",
         [object(), {1: "a"}, (1, 2), {"set"}, float("nan"), b"bytes", [[object()]]],
-        ids=str,
+        ids=["object", "number as name", "tuple", "set", "not a number", "bytes", "nested"],
     )
     def test_only_plain_data_is_a_result(self, result: Any, operation: NonAtomicOperation) -> None:
         def buy() -> Any:

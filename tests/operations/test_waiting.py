@@ -13,10 +13,9 @@ from django.db import connection
 
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller, row_locks
-from tests.processes.test_processes import terminate
 from tests.shop.models import Order
 from tests.support.server import Answer, Server, running_server
-from tests.support.sessions import lock_waits
+from tests.support.sessions import lock_waits, terminate
 
 pytestmark = [pytest.mark.processes, row_locks]
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,7 +17,8 @@ from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller, row_locks
 from tests.shop.models import Order
 from tests.support.databases import DATABASE
-from tests.support.server import Answer, Server, running_server
+from tests.support.server import Answer, Server, running_server, together
+from tests.support.sessions import terminate
 
 pytestmark = pytest.mark.processes
 
@@ -36,20 +36,6 @@ def server(request: Any, transactional_db: None, tmp_path: Path) -> Iterator[Ser
     asgi = "path" in request.fixturenames and request.getfixturevalue("path") in ASGI
     with running_server(tmp_path, asgi=asgi) as running:
         yield running
-
-
-def together(count: int, send: Callable[[], Answer | None]) -> list[Answer]:
-    """Send at the same moment from ``count`` threads."""
-    barrier = threading.Barrier(count)
-
-    def one(_: int) -> Answer:
-        barrier.wait(60)
-        answer = send()
-        assert answer is not None, "the connection was cut"
-        return answer
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(one, range(count)))
 
 
 @paths
@@ -150,12 +136,6 @@ def _retry(server: Server, caller: Caller, path: str) -> Answer:
             return answer
         time.sleep(0.01)
     raise AssertionError("the key is stuck")
-
-
-def terminate(session: str) -> None:
-    sql = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}
-    with connection.cursor() as cursor:
-        cursor.execute(sql[connection.vendor], [int(session)])
 
 
 def _assert_one_order_and_one_record() -> None:

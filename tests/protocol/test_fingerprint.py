@@ -199,7 +199,7 @@ class TestSelection:
             ({"meta", "meta.ts"}, {"ts": 3, "items": [{"ts": 4, "n": 5}, 6], "m.ts": 7}),
             ({"ts.deeper", "nothing"}, DOCUMENT),
         ],
-        ids=str,
+        ids=["top", "nested", "in a list", "both", "neither"],
     )
     def test_ignored_paths(self, ignored: set[str], left: Any) -> None:
         assert Selection(ignored=frozenset(ignored)).part_of(self.DOCUMENT) == left

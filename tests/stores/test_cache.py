@@ -9,27 +9,17 @@ from django_redis import get_redis_connection
 
 from django_idempotency.operations.base import InFlight, Operation, OutcomeUnknown, Started
 from django_idempotency.operations.lease import Lease, renewer
-from django_idempotency.operations.non_atomic import NonAtomicOperation, run_again, still_unknown
+from django_idempotency.operations.non_atomic import still_unknown
 from django_idempotency.protocol.envelope import record_name
 from django_idempotency.protocol.record import Claim, Replay
 from django_idempotency.protocol.status import ResolverAnswer
 from django_idempotency.stores.cache.store import CacheStore
 from tests.conftest import let_go
 from tests.stores.contract import AT_ONCE, CREATED, StoreContract, a_claim
+from tests.support.leases import LEASE, SECRET, leased
 from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.once
-
-SECRET = b"secret"
-LEASE = timedelta(minutes=1)
-
-
-def leased(
-    cache: str, claim: Claim, lease: timedelta = LEASE, resolve: Any = run_again
-) -> tuple[Operation, Lease]:
-    store = CacheStore(cache, SECRET, lease)
-    hold = Lease(store)
-    return NonAtomicOperation(store, claim, hold, resolve), hold
 
 
 class LeaseContract(StoreContract):

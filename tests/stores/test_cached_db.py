@@ -27,9 +27,15 @@ from django_idempotency.stores.database.store import DatabaseStore
 from tests.conftest import Caller
 from tests.shop.models import Order
 from tests.stores.contract import CREATED, a_claim
-from tests.structure.test_budget import claim_lock_and_store
 from tests.support.adapters import few_adapters
-from tests.support.counting import COUNTING, Count, CountingConnection, counted, trips
+from tests.support.counting import (
+    COUNTING,
+    Count,
+    CountingConnection,
+    claim_lock_and_store,
+    counted,
+    trips,
+)
 from tests.support.redis_server import RedisServer
 from tests.support.redis_server import caches as caches_of
 

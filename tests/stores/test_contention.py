@@ -16,9 +16,9 @@ from django_idempotency.stores.base import Busy
 from django_idempotency.stores.database.dialects import dialect_of
 from django_idempotency.stores.database.store import DatabaseStore
 from django_idempotency.stores.database.transactions import write_transaction
-from tests.behaviour.test_races import CREATED, an_operation
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop.models import Order
+from tests.support.operations import CREATED, an_operation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

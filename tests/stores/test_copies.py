@@ -22,8 +22,8 @@ from django_idempotency.stores.database.location import is_shared, location_of, 
 from tests.conftest import Caller, in_thread
 from tests.shop.models import Order
 from tests.stores.contract import CREATED, a_claim
-from tests.stores.test_cache import LEASE, SECRET
 from tests.support.counting import counted
+from tests.support.leases import LEASE, SECRET
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.redis_server import caches as caches_of
 

@@ -18,9 +18,9 @@ from django_idempotency.operations.base import Started
 from django_idempotency.stores.database import store as durability
 from django_idempotency.stores.database.dialects import dialect_of
 from proof import servers
-from tests.behaviour.test_races import CREATED, an_operation
 from tests.conftest import Caller
 from tests.support.losses import run
+from tests.support.operations import CREATED, an_operation
 
 ROOT = Path(__file__).parents[2]
 postgresql = pytest.mark.skipif(

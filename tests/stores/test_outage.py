@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,10 +18,10 @@ from tests.conftest import Caller
 from tests.shop.models import Order
 from tests.support.adapters import few_adapters
 from tests.support.counting import counted
+from tests.support.outage import no_table
 from tests.support.redis_server import RedisServer
 
 PATH = "/decorated-rest/"
-TABLE = IdempotencyRecord._meta.db_table
 
 
 @pytest.fixture(autouse=True)
@@ -30,21 +29,6 @@ def new_breakers() -> Iterator[None]:
     breaker_of.cache_clear()
     yield
     breaker_of.cache_clear()
-
-
-@contextmanager
-def no_table() -> Iterator[None]:
-    """The database works, and cannot keep records."""
-    rename("TABLE", TABLE, "elsewhere")
-    try:
-        yield
-    finally:
-        rename("TABLE", "elsewhere", TABLE)
-
-
-def rename(kind: str, old: str, new: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"ALTER {kind} {old} RENAME TO {new}")
 
 
 @pytest.fixture

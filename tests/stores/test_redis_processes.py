@@ -16,10 +16,9 @@ from django.db import connection
 from django_redis import get_redis_connection
 
 from tests.conftest import Caller
-from tests.processes.test_processes import together
 from tests.shop.models import Order
 from tests.support.redis_server import RedisServer, caches, running_redis
-from tests.support.server import Answer, Server, running_server
+from tests.support.server import Answer, Server, running_server, together
 
 pytestmark = pytest.mark.processes
 

@@ -1,6 +1,6 @@
 """What a request costs beyond its view, counted by the database server."""
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -8,16 +8,9 @@ from django.db import connection
 from tests.conftest import Caller
 from tests.shop.models import Order
 from tests.support.adapters import every_adapter, few_adapters
-from tests.support.counting import Count, counted
+from tests.support.counting import Count, claim_lock_and_store, counted
 
 pytestmark = pytest.mark.usefixtures("kept_claim_connections")
-
-
-def claim_lock_and_store() -> int:
-    """MySQL and SQLite cannot read and insert in one statement, so their claim takes two."""
-    if connection.vendor == "mysql":
-        return 3 if cast(Any, connection).mysql_is_mariadb else 4
-    return 3 if connection.vendor == "postgresql" else 4
 
 
 def control_of_a_first_request(adapter: str) -> int:

@@ -1,6 +1,9 @@
 """Running the system checks of this package in tests."""
 
+from functools import wraps
+
 from django.core.checks import CheckMessage, run_checks
+from django.http import HttpRequest, HttpResponse
 
 from django_idempotency.checks import CHECKS
 
@@ -27,3 +30,14 @@ def only(number: str, *databases: str, deploy: bool = False) -> CheckMessage:
 def silent(number: str, *databases: str, deploy: bool = False) -> None:
     """Make sure that a check has nothing to say: what it names is mended, or not there."""
     assert number not in ids(*databases, deploy=deploy)
+
+
+def closed(view):
+    """A permission check of the project's own, which says no more than Django needs to know."""
+
+    @wraps(view)
+    def checked(request: HttpRequest) -> HttpResponse:
+        return view(request)
+
+    checked.login_url = "/login/"
+    return checked

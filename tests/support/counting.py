@@ -5,7 +5,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 from django.db import connection
 from redis.connection import Connection
@@ -142,3 +142,10 @@ def _sqlite(connection: Any, count: Count) -> Iterator[None]:
 def _execute(connection: Any, sql: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(sql)
+
+
+def claim_lock_and_store() -> int:
+    """MySQL and SQLite cannot read and insert in one statement, so their claim takes two."""
+    if connection.vendor == "mysql":
+        return 3 if cast(Any, connection).mysql_is_mariadb else 4
+    return 3 if connection.vendor == "postgresql" else 4

@@ -36,7 +36,7 @@ def prepare(server: Database) -> None:
 
 def derive(key: str, server: Database) -> str:
     """As an attempt does, which then loses its server."""
-    from tests.behaviour.test_races import CREATED, an_operation
+    from tests.support.operations import CREATED, an_operation
 
     # Takes a number durably, so that after a crash the server gives no number out again.
     earlier = an_operation(key=str(uuid4()))

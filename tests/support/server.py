@@ -5,8 +5,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -197,3 +199,17 @@ def running_server(
         yield server
     finally:
         server.stop()
+
+
+def together(count: int, send: Callable[[], Answer | None]) -> list[Answer]:
+    """Send at the same moment from ``count`` threads."""
+    barrier = threading.Barrier(count)
+
+    def one(_: int) -> Answer:
+        barrier.wait(60)
+        answer = send()
+        assert answer is not None, "the connection was cut"
+        return answer
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))

@@ -54,3 +54,9 @@ def _rows(queries: dict[str, str]) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(queries[connection.vendor])
         return list(cursor.fetchall())
+
+
+def terminate(session: str) -> None:
+    sql = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}
+    with connection.cursor() as cursor:
+        cursor.execute(sql[connection.vendor], [int(session)])
