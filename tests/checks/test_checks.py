@@ -369,7 +369,8 @@ class TestViews:
 
     def test_a_hidden_permission_check(self, settings):
         settings.ROOT_URLCONF = URLconf(hidden)
-        message = f"The decorator {MYSELF}closed around the view {MYSELF}hidden cannot run"
+        decorator = f"{closed.__module__}.closed"
+        message = f"The decorator {decorator} around the view {MYSELF}hidden cannot run"
         assert only("E004").msg.startswith(message)
         settings.ROOT_URLCONF = URLconf(closed(idempotent(ordinary)))
         assert ids() == []
