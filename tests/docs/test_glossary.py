@@ -52,11 +52,7 @@ ALLOWED = {
 
 LEFT = {
     "CONTRIBUTING.md": {"brackets", "doors"},
-    "docs/decisions/0003-atomic-requests-block.md": {"door", "doors"},
-    "docs/decisions/0051-async-views-are-confined.md": {"confined"},
-    "docs/decisions/0070-descriptions-ask-the-doors.md": {"door", "doors", "judge"},
     "docs/how-it-works.md": {"brackets", "confinement", "doors", "freezing", "thawing"},
-    "docs/index.md": {"confined", "doors"},
     "django_idempotency/adapters/affinity.py": {"confinement"},
     "django_idempotency/adapters/base.py": {"bracket", "recall", "recalled"},
     "django_idempotency/adapters/class_based.py": {"recall", "recalled"},
