@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, register
 from django.db.transaction import Atomic
 
-from ..conf.policy import OPTIONS
+from ..conf.policy import POLICY_OPTIONS
 from ..conf.settings import Configuration
 from ..contract.endpoints import policies_of_endpoints
 from ..contract.routes import is_ours, listed_middlewares
@@ -131,7 +131,7 @@ def check_cors(valid: Configuration, databases: Collection[str]) -> Iterator[Che
     if asked:
         added = "".join(f', "{name.lower()}"' for name in asked)
         yield message("W040", names=", ".join(asked), added=added)
-    options = [name for name, setting in OPTIONS.items() if setting.sent]
+    options = [name for name, setting in POLICY_OPTIONS.items() if setting.sent]
     sent = {getattr(policy, name) or "" for policy in policies for name in options}
     told = _missing({*sent, "Retry-After"} - {""} if policies else (), conf.CORS_EXPOSE_HEADERS)
     if told:

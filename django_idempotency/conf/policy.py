@@ -1,7 +1,7 @@
 """The policy of a view: each option is declared once, as a field of :class:`Policy`.
 
 The declaration feeds the parser, the system checks, what is published of a policy (the contract
-command, OpenAPI, ``OPTIONS``), and the tables of ``docs/settings.md``.
+command, OpenAPI, ``POLICY_OPTIONS``), and the tables of ``docs/settings.md``.
 """
 
 import re
@@ -154,7 +154,7 @@ class Policy:
     )
     key_max_length: int = option(
         MAX_KEY_LENGTH,
-        values.number(1, MAX_KEY_LENGTH, "characters"),
+        values.number(1, MAX_KEY_LENGTH, "number of characters"),
         "The length of the longest key.",
     )
     key_pattern: re.Pattern[str] | None = option(
@@ -219,7 +219,7 @@ class Policy:
         published="refused_after_retention",
     )
     expired_status: int = option(
-        410, values.status(400, 499), "The status of a refusal within the tombstone period."
+        410, values.ERROR_STATUS, "The status of a refusal within the tombstone period."
     )
     not_stored: frozenset[int] = option(
         NOT_STORED,
@@ -229,17 +229,17 @@ class Policy:
     )
     new_keys_per_hour: int | None = option(
         None,
-        values.optional(values.number(1, 10**9, "keys")),
+        values.optional(values.number(1, 10**9, "number of keys")),
         "How many new keys a caller may use within an hour.",
     )
     max_request_size: int | None = option(
         None,
-        values.optional(values.number(0, 2**40, "bytes")),
+        values.optional(values.number(0, 2**40, "number of bytes")),
         "The largest body of a request with a key.",
     )
     max_response_size: int = option(
         1024 * 1024,
-        values.number(0, 2**30, "bytes"),
+        values.number(0, 2**30, "number of bytes"),
         "The largest body that is stored.",
         published="max_response_size",
     )
@@ -293,7 +293,7 @@ class Policy:
         sent="What became of the key: {statuses}.",
     )
     mismatch_status: int = option(
-        422, values.status(400, 499), "The status if the key came with another request."
+        422, values.ERROR_STATUS, "The status if the key came with another request."
     )
     in_flight: OnInFlight = option(
         OnInFlight.CONFLICT,
@@ -302,7 +302,7 @@ class Policy:
         published="in_flight",
     )
     in_flight_status: int = option(
-        409, values.status(400, 499), "The status while the first request runs."
+        409, values.ERROR_STATUS, "The status while the first request runs."
     )
     wait_timeout: timedelta = option(
         timedelta(seconds=5),
@@ -312,9 +312,13 @@ class Policy:
         "How long a duplicate waits.",
     )
     wait_limit: int = option(
-        2, values.number(1, 10_000, "requests per process"), "How many duplicates may wait at once."
+        2,
+        values.number(1, 10_000, "number of requests per process"),
+        "How many duplicates may wait at once.",
     )
-    retry_after: int = option(1, values.number(1, 86400, "seconds"), "The value of `Retry-After`.")
+    retry_after: int = option(
+        1, values.number(1, 86400, "number of seconds"), "The value of `Retry-After`."
+    )
     errors: Errors | Callable[[Any, Any], Any] = option(
         Errors.PROBLEM, values.choice_or_function(Errors), "Who writes the error responses."
     )
@@ -346,7 +350,7 @@ class Policy:
     )
     lock_connections: int = option(
         20,
-        values.number(1, 10_000, "connections per process"),
+        values.number(1, 10_000, "number of connections per process"),
         "How many connections may lock the records of running views if `ATOMIC` is `False`.",
     )
     store: Store = option(Store.DB, values.choice(Store), "Where the records live.")
@@ -381,13 +385,13 @@ class Policy:
         return build(values, self) if values else self
 
 
-OPTIONS: dict[str, Setting] = {
+POLICY_OPTIONS: dict[str, Setting] = {
     each.name: each.metadata["setting"] for each in fields(Policy) if each.init
 }
 """All policy options; in the settings their names are upper case."""
 
 Policy.__doc__ = f"{Policy.__doc__}\n".replace("\n    ", "\n") + "\n".join(
-    f":param {name}: {each.meaning} {each.value.words}." for name, each in OPTIONS.items()
+    f":param {name}: {each.meaning} {each.value.words}." for name, each in POLICY_OPTIONS.items()
 )
 
 
@@ -399,11 +403,11 @@ def build(given: Mapping[str, object], base: Policy | None = None) -> Policy:
     parsed: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for name, value in given.items():
-        if name not in OPTIONS:
-            problems[name] = unknown("option", name, OPTIONS)
+        if name not in POLICY_OPTIONS:
+            problems[name] = unknown("option", name, POLICY_OPTIONS)
             continue
         try:
-            parsed[name] = OPTIONS[name].value.parse(value)
+            parsed[name] = POLICY_OPTIONS[name].value.parse(value)
         except (TypeError, ValueError) as error:
             problems[name] = f"{error}, not {value!r}"
     if problems:

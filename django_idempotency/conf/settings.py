@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 
 from ..protocol.codecs import Keyring
 from . import values
-from .policy import OPTIONS, Policy, PolicyError, Setting, build, unknown
+from .policy import POLICY_OPTIONS, Policy, PolicyError, Setting, build, unknown
 
 PROJECT_SETTINGS = {
     "POLICIES": Setting(
@@ -31,7 +31,7 @@ PROJECT_SETTINGS = {
 }
 """Settings that are no policy options: they are the whole project's."""
 
-POLICY_SETTINGS = {name.upper(): setting for name, setting in OPTIONS.items()}
+POLICY_SETTINGS = {name.upper(): setting for name, setting in POLICY_OPTIONS.items()}
 SETTINGS = POLICY_SETTINGS | PROJECT_SETTINGS
 
 
@@ -94,7 +94,12 @@ class Configuration:
 
         :param meta: ``request.META``
         """
-        return self.any_required or self.may_carry_key(meta)
+        if self.any_required:
+            return True
+        for key in self.meta_keys:  # noqa: SIM110
+            if key in meta:
+                return True
+        return False
 
     def covers(self, path: str) -> bool:
         """Whether the middleware guards this path."""

@@ -45,13 +45,18 @@ def optional(value: Value) -> Value:
     )
 
 
-def number(lowest: int, highest: int, unit: str) -> Value:
+def number(lowest: int, highest: int, what: str) -> Value:
+    """:param what: such as ``number of bytes``"""
+
     def parse(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise ValueError(f"must be a number of {unit} from {lowest} to {highest}")
+            raise ValueError(f"must be a whole number from {lowest} to {highest} ({what})")
         return value
 
-    return Value(f"Number of {unit}, {lowest} to {highest}", parse)
+    return Value(f"{what[0].upper()}{what[1:]}, {lowest} to {highest}", parse)
+
+
+ERROR_STATUS = number(400, 499, "HTTP status")
 
 
 def duration(lowest: timedelta, highest: timedelta, words: str) -> Value:
@@ -180,15 +185,6 @@ def paths(value: object) -> frozenset[str]:
     if not all(all(path.split(".")) for path in given):
         raise ValueError("must be a list of field names, or of paths such as 'card.number'")
     return given
-
-
-def status(lowest: int, highest: int) -> Value:
-    def parse(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise ValueError(f"must be an HTTP status from {lowest} to {highest}")
-        return value
-
-    return Value(f"HTTP status, {lowest} to {highest}", parse)
 
 
 @kind('List of statuses from 200 to 599, `"4xx"`, `"5xx"`')

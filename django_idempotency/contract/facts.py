@@ -4,7 +4,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from ..conf.policy import OPTIONS, Anonymous, Errors, OnInFlight, OnOutage, Policy
+from ..conf.policy import POLICY_OPTIONS, Anonymous, Errors, OnInFlight, OnOutage, Policy
 from ..guard.guard import UNPROTECTED, Status
 from ..http.problems import problem_of
 from ..protocol.problems import Code, Problem
@@ -21,7 +21,7 @@ def facts(policy: Policy) -> Facts:
     return {
         **{
             setting.published: _plain(getattr(policy, name))
-            for name, setting in OPTIONS.items()
+            for name, setting in POLICY_OPTIONS.items()
             if setting.published
         },
         "key": {
@@ -63,7 +63,7 @@ def response_headers(policy: Policy) -> dict[str, str]:
     """Return the names of the response headers that a policy adds, each with its meaning."""
     named = {
         getattr(policy, name): setting.sent.format(policy=policy, statuses=_STATUSES)
-        for name, setting in OPTIONS.items()
+        for name, setting in POLICY_OPTIONS.items()
         if setting.sent and (policy.store_body or name != "replay_header")
     }
     if policy.outage is OnOutage.OPEN:

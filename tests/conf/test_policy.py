@@ -11,7 +11,7 @@ from django.test import override_settings
 from django_idempotency.conf.options import Options
 from django_idempotency.conf.policy import (
     NOT_STORED,
-    OPTIONS,
+    POLICY_OPTIONS,
     Policy,
     PolicyError,
     Scope,
@@ -146,7 +146,7 @@ def test_good_values() -> None:
 
 def test_the_defaults_are_what_the_parsers_accept() -> None:
     defaults = Policy()
-    names = [name for name in OPTIONS if name not in {"not_stored"}]
+    names = [name for name in POLICY_OPTIONS if name not in {"not_stored"}]
     assert build({name: getattr(defaults, name) for name in names}) == defaults
     assert build({"not_stored": sorted(NOT_STORED)}) == defaults
 
