@@ -5,7 +5,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.signals import connection_created
 from django.utils.translation import gettext_lazy as _
 
-from .running import is_command
+from .compat.commands import is_command
 
 
 class IdempotencyConfig(AppConfig):

@@ -1,4 +1,4 @@
-"""Deleted records are forgotten by the cache, too."""
+"""Remove the cached copies of records that are deleted or encrypted anew."""
 
 from typing import Any
 
@@ -9,18 +9,24 @@ from .models import IdempotencyRecord
 from .stores.cache.cached_database import forget
 
 
-def forget_in_cache(instance: Any, using: str, **kwargs: Any) -> None:
-    """An operator deletes a record.
+def forget_copies(using: str, scope: str, key: str) -> None:
+    """Remove the copies of a record, if the settings name a cache.
 
-    :raises Outage: if the cache does not answer; the record stays, or the cache would replay it
+    :param using: alias of the database of the record
+    :raises Outage: if the cache does not answer; leave the record as it is, or the cache would go
+        on replaying it
     """
     settings = configuration()
     if settings.cache is not None:
-        forget(settings.cache, settings.secret, using, instance.scope, instance.key)
+        forget(settings.cache, settings.secret, using, scope, key)
+
+
+def _forget_deleted(instance: IdempotencyRecord, using: str, **kwargs: Any) -> None:
+    forget_copies(using, instance.scope, instance.key)
 
 
 def connect() -> None:
     """Listen for deletions made with the ORM. The purge sends none: what it removes is expired."""
     pre_delete.connect(
-        forget_in_cache, sender=IdempotencyRecord, dispatch_uid="django_idempotency.invalidation"
+        _forget_deleted, sender=IdempotencyRecord, dispatch_uid="django_idempotency.invalidation"
     )

@@ -13,13 +13,12 @@ from unittest.mock import patch
 from uuid import uuid4
 
 from django.core.handlers.base import BaseHandler
-from django.db import router
 from django.db.models import F, QuerySet
 
 from .conf.policy import Fingerprint, Policy, Store
 from .conf.settings import configuration
 from .guard.guard import Guard, Status
-from .invalidation import forget_in_cache
+from .invalidation import forget_copies
 from .models import IdempotencyRecord
 from .protocol.keys import short_digest
 from .protocol.problems import Code
@@ -338,13 +337,12 @@ def _other(data: Any, other: Any) -> Any:
 
 
 def _records(using: str | None) -> QuerySet[IdempotencyRecord]:
-    alias = using or configuration().policy.using or router.db_for_write(IdempotencyRecord)
-    return IdempotencyRecord._base_manager.using(alias)
+    return IdempotencyRecord.rows(IdempotencyRecord.alias(using or configuration().policy.using))
 
 
 def _change(records: QuerySet[IdempotencyRecord], **values: Any) -> int:
     for record in records:
-        forget_in_cache(record, records.db)  # whose copies would live on
+        forget_copies(records.db, record.scope, record.key)
     return records.update(**values)
 
 

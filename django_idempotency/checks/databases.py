@@ -9,11 +9,11 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Tags
 from django.db import DatabaseError, connections, router
 
+from ..compat.commands import is_migrate
 from ..conf.policy import Store
 from ..conf.settings import Configuration
 from ..contract.endpoints import longest_tombstone, policies_of_endpoints
 from ..models import IdempotencyRecord
-from ..running import is_migrate
 from ..stores.database.dialects import ServerFault, StoreTime, dialect_of
 from .configuration import check
 from .messages import message

@@ -65,7 +65,7 @@ def test_a_database_without_the_tables(name: str, settings: Any) -> None:
     tables = [model._meta.db_table for model in (IdempotencyRecord, IdempotencyStep)]
     rename(tables, "{}", "{}_gone")
     try:
-        with pytest.raises(CommandError, match='atabase "default"'):
+        with pytest.raises(CommandError, match='Database "default": '):
             run(name, *COMMANDS[name])
     finally:
         rename(tables, "{}_gone", "{}")

@@ -1,6 +1,7 @@
 """``reencrypt_idempotency_records``: rotation of encryption keys, beside traffic."""
 
 import threading
+import time
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -100,6 +101,22 @@ def test_a_dry_run_counts_and_verbosity_0_is_silent(use: Use, bought: list[Any])
     assert codecs() == [f"fernet:{name_of(OLD)}"] * 7
     assert reencrypt(verbosity=0) == ""
     assert codecs() == [f"fernet:{name_of(NEW)}"] * 7
+
+
+def test_after_the_time_limit_no_batch_begins(use: Use, bought: list[Any]) -> None:
+    use(NEW, OLD)
+    summary = reencrypt(batch_size=3, time_limit="0")
+    assert "Encrypted 3 responses and 0 steps" in summary
+    assert "left because the time was over: 4" in summary
+    assert "Encrypted 4 responses" in reencrypt(time_limit="1h")
+
+
+def test_it_rests_between_batches(use: Use, bought: list[Any], monkeypatch: Any) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+    use(NEW, OLD)
+    reencrypt(batch_size=3, pause="20ms")
+    assert rests == [0.02] * 3
 
 
 class TestSteps:
@@ -231,7 +248,7 @@ class TestCache:
         settings.IDEMPOTENCY = self.cached(OLD)
         caller.post("/function/")
         settings.IDEMPOTENCY = self.cached(NEW, OLD)
-        monkeypatch.setattr(command, "forget", out)
+        monkeypatch.setattr(command, "forget_copies", out)
         with pytest.raises(CommandError, match="the cache does not answer"):
             reencrypt()
         assert codecs() == [f"fernet:{name_of(OLD)}"]
@@ -286,7 +303,7 @@ class TestOptions:
 
         use(NEW, OLD)
         monkeypatch.setattr(command, "pending_responses", fail)
-        with pytest.raises(CommandError, match=r"gone away\. What was encrypted stays so"):
+        with pytest.raises(CommandError, match=r"gone away\. What it had encrypted .* stays"):
             reencrypt()
 
     def test_people_see_progress(self, use: Use, bought: list[Any]) -> None:

@@ -305,7 +305,7 @@ class TestFailing:
 
         with (
             connection.execute_wrapper(gone),
-            pytest.raises(CommandError, match=r"gone away\. Resumed 0 .* Run it again"),
+            pytest.raises(CommandError, match=r"gone away\. Resumed 0 .* Run the command again"),
         ):
             command()
 

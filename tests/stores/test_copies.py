@@ -11,7 +11,7 @@ from django.core.cache import caches
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from django_idempotency.invalidation import forget_in_cache
+from django_idempotency.invalidation import forget_copies
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.envelope import record_name
 from django_idempotency.stores.cache.backends import EPOCH
@@ -248,7 +248,7 @@ class TestPlaces:
             assert location != location_of_records("default")
             assert location_of_records("default") in location.namesakes()
             record = IdempotencyRecord.objects.get()
-            forget_in_cache(record, "direct")  # as before it is deleted there
+            forget_copies("direct", record.scope, record.key)  # as before it is deleted there
         finally:
             del connections["direct"]
         lose_commits()

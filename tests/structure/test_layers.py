@@ -18,17 +18,17 @@ PACKAGE = Path(django_idempotency.__file__).parent
 
 ROOMS = [
     # Pure: the rules and what may be asked of them.
-    *("protocol", "resolving", "extras", "running"),
+    *("protocol", "resolving", "extras"),
     # Django's settings and database, and what reaches beyond their documented interfaces.
     *("threads", "compat", "conf", "signals"),
     *("fields", "migrations", "models", "stores"),
-    "operations",
+    *("operations", "invalidation"),
     # Requests and responses, and the views behind them.
     *("http", "remember", "guard", "adapters", "drf", "decorators", "middleware"),
     # What is guarded how, and who is told.
     *("contract", "openapi", "metadata", "views", "reconciliation"),
     # What people use.
-    *("admin", "checks", "management", "invalidation", "apps", "contrib"),
+    *("admin", "checks", "management", "apps", "contrib"),
     # What their tests use.
     "test",
 ]

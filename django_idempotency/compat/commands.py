@@ -1,4 +1,8 @@
-"""Who has called: commands of Django's start the app, and run its checks, before their work."""
+"""Which management command has called: commands start the app, and run its checks, first.
+
+Django does not tell apps, so the call stack is searched for ``ManagementUtility.execute()`` and
+``BaseCommand.execute()``; ``tests/conf/test_start.py`` fails on a Django without them.
+"""
 
 import sys
 from collections.abc import Iterator
