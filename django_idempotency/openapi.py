@@ -18,7 +18,7 @@ from .contract import words
 from .contract.endpoints import protection_of
 from .contract.facts import facts, problems_of, response_headers
 from .contract.routes import Route, routes
-from .http.problems import MEDIA_TYPE, document_of, link_of
+from .http.problem_json import MEDIA_TYPE, document_of, link_of
 from .protocol.keys import KeyFormat, value_pattern
 from .protocol.problems import ERRORS, Code, Problem
 
@@ -271,4 +271,4 @@ SCHEMA: Json = {
         },
     },
 }
-"""Error answers, as :func:`django_idempotency.http.problems.problem_response` writes them."""
+"""Error answers, as :func:`django_idempotency.http.problem_json.problem_response` writes them."""

@@ -22,7 +22,7 @@ from ..guard.guard import Answer, Guard, Status, is_running, read_key, tell
 from ..guard.no_operation import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
 from ..guard.raised import remember_raised
 from ..guard.request_state import finish, run_to_end, state_of
-from ..http.problems import problem_response
+from ..http.problem_json import problem_response
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem
 from ..signals import Outcome, Reporter

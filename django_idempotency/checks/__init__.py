@@ -5,7 +5,7 @@ database run with ``check --database`` and ``migrate``, those for production wit
 ``check --deploy``.
 """
 
-from . import caches, configuration, databases, guarded_views, middleware
+from . import caches, configuration, databases, guarded_views, middlewares
 from .messages import CHECKS
 
-__all__ = ["CHECKS", "caches", "configuration", "databases", "guarded_views", "middleware"]
+__all__ = ["CHECKS", "caches", "configuration", "databases", "guarded_views", "middlewares"]

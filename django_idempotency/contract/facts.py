@@ -6,7 +6,7 @@ from typing import Any
 
 from ..conf.policy import POLICY_OPTIONS, Anonymous, Errors, OnInFlight, OnOutage, Policy
 from ..guard.guard import UNPROTECTED, Status
-from ..http.problems import problem_of
+from ..http.problem_json import problem_of
 from ..protocol.problems import Code, Problem
 from . import words
 

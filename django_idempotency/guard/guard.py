@@ -12,7 +12,7 @@ from ..conf.policy import Anonymous, OnOutage, Policy
 from ..conf.settings import configuration
 from ..http.fingerprint import BodyTooLarge
 from ..http.principal import ANONYMOUS, scope_of
-from ..http.problems import problem_of
+from ..http.problem_json import problem_of
 from ..http.responses import (
     NOTHING_SAID,
     Memory,

@@ -19,7 +19,7 @@ from ..conf.policy import Errors, Policy, Store, build
 from ..conf.settings import configuration
 from ..guard.factory import cache_store_of
 from ..http.principal import scope_of
-from ..http.problems import problem_of
+from ..http.problem_json import problem_of
 from ..http.responses import deserialize
 from ..models import IdempotencyRecord
 from ..protocol.codecs import Owner, Unreadable

@@ -24,7 +24,7 @@ from rest_framework.views import APIView
 
 from django_idempotency.conf.policy import Policy
 from django_idempotency.decorators import idempotency_exempt, idempotent
-from django_idempotency.http.problems import problem_response
+from django_idempotency.http.problem_json import problem_response
 from django_idempotency.openapi import (
     COMPONENT,
     SCHEMA,

@@ -7,7 +7,7 @@ import pytest
 
 from django_idempotency.adapters.drf import IdempotencyError
 from django_idempotency.conf.policy import Policy
-from django_idempotency.http.problems import problem_of, problem_response
+from django_idempotency.http.problem_json import problem_of, problem_response
 from django_idempotency.protocol.problems import Code, Problem
 from tests.docs.pages import DOCS, blocks, rows, section, text_of
 
