@@ -31,7 +31,8 @@ from tests.shop import checked
 from tests.shop.models import Order
 from tests.shop.ninja_views import copy, create, post
 from tests.support.adapters import MIDDLEWARE, each_once, usual_and_whole
-from tests.support.databases import DATABASE
+
+pytestmark = pytest.mark.once
 
 GUARDED_BY_MIDDLEWARE = [
     *(f"/function/{name}/" for name in checked.FUNCTIONS),
@@ -66,8 +67,8 @@ def through(usual: list[Any], whole: list[Any]) -> pytest.MarkDecorator:
     )
 
 
-few_adapters = through(ONE_OF_FEW, ADAPTERS if DATABASE == "sqlite" else FEW_ADAPTERS)
-every_adapter = through(EACH_ADAPTER, ADAPTERS) if DATABASE == "sqlite" else few_adapters
+few_adapters = through(ONE_OF_FEW, ADAPTERS)
+every_adapter = through(EACH_ADAPTER, ADAPTERS)
 
 
 @pytest.fixture

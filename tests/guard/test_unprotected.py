@@ -30,6 +30,8 @@ from tests.shop.ninja_views import copy as copied
 from tests.shop.views import answer
 from tests.support.adapters import MIDDLEWARE
 
+pytestmark = pytest.mark.once
+
 UNPROTECTED = "Idempotency-Unprotected"
 
 

@@ -25,6 +25,8 @@ from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.shop.models import Order
 
+pytestmark = pytest.mark.once
+
 MIB = 1024 * 1024
 
 

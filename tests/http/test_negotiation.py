@@ -20,6 +20,8 @@ from tests.shop.models import Order
 from tests.shop.views import RestView, buy
 from tests.support.adapters import MIDDLEWARE
 
+pytestmark = pytest.mark.once
+
 EVERY_BYTE = bytes(range(256)) * 2
 GREETING = "Grüße für Ada "
 

@@ -6,8 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
+from contextlib import ExitStack
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from django.db import connection
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller, row_locks
 from tests.shop.models import Order
+from tests.support.adapters import usual_and_whole
 from tests.support.databases import DATABASE
 from tests.support.server import Answer, Server, running_server, together
 from tests.support.sessions import terminate
@@ -26,19 +27,36 @@ pytestmark = pytest.mark.processes
 WSGI = ["/rest/", "/decorated-rest/", "/decorated-create/"]
 ASGI = ["/async-rest/", "/ninja/async-decorated/"]
 # On every database through the middleware; the decorators where rows are locked.
-MORE = DATABASE == "postgresql"
-paths = pytest.mark.parametrize("path", [*WSGI, *ASGI] if MORE else [WSGI[0], ASGI[0]])
+FEW = [WSGI[0], ASGI[0]]
+ALL = [*WSGI, *ASGI] if DATABASE == "postgresql" else FEW
+paths = pytest.mark.parametrize("path", ALL)
 
 
-@pytest.fixture
-def server(request: Any, transactional_db: None, tmp_path: Path) -> Iterator[Server]:
-    connection.close()
-    asgi = "path" in request.fixturenames and request.getfixturevalue("path") in ASGI
-    with running_server(tmp_path, asgi=asgi) as running:
+@pytest.fixture(scope="module")
+def servers(django_db_setup: None, tmp_path_factory: Any) -> Iterator[Callable[[bool], Server]]:
+    """One server of each kind for all of these tests; it replaces workers that they kill."""
+    with ExitStack() as stack:
+
+        @cache
+        def running(asgi: bool) -> Server:
+            folder = tmp_path_factory.mktemp("server")
+            return stack.enter_context(running_server(folder, asgi=asgi))
+
         yield running
 
 
-@paths
+@pytest.fixture
+def server(
+    request: Any, transactional_db: None, servers: Callable[[bool], Server]
+) -> Iterator[Server]:
+    connection.close()
+    asgi = "path" in request.fixturenames and request.getfixturevalue("path") in ASGI
+    running = servers(asgi)
+    yield running
+    running.forget()
+
+
+@pytest.mark.parametrize("path", usual_and_whole(FEW, ALL))
 def test_fifty_keys_with_eight_duplicates_each(server: Server, caller: Caller, path: str) -> None:
     """I1, I4: one order per key; everybody gets the result or is told to come again."""
     token, answers = caller.token.key, Counter[str]()

@@ -147,6 +147,11 @@ class Server:
     def go_on(self) -> None:
         (self.stage / "go on").touch()
 
+    def forget(self) -> None:
+        """Be ready for another test: what this one said to the views was said."""
+        for name in ("hang", "hanging", "go on"):
+            (self.stage / name).unlink(missing_ok=True)
+
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + 60
         while True:
