@@ -33,6 +33,7 @@ RETIRED = {
 """Each as a regular expression, with the term of the glossary that has replaced it."""
 
 ALLOWED = {
+    "CHANGELOG.md": {"confined", "confinement"},  # the name before
     "django_idempotency/admin/presentation.py": {"brackets"},  # of JSON
     "tests/admin/test_admin.py": {"brackets"},
     "django_idempotency/protocol/keys.py": {"brackets"},  # the characters
