@@ -19,10 +19,10 @@ if not apps.is_installed("django_idempotency"):
 
 
 class IdempotencyRecord(models.Model):
-    """What is remembered about one key.
+    """One operation: who sent which key, and the response.
 
-    Only the store writes these rows. ``claimed`` means in flight while somebody holds the row's
-    lock, and interrupted when nobody does.
+    Only the stores write these rows. A claimed record is in flight while its row is locked, and
+    interrupted when it is not.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -91,11 +91,11 @@ class IdempotencyRecord(models.Model):
 
 
 class IdempotencyStep(models.Model):
-    """What attempts outside of one transaction have noted about one record.
+    """The step log: one row per attempt of non-atomic mode, and one per step that is done.
 
-    Position 0 says which attempt runs; it is finished when that attempt ended and said so. The
-    steps of the operation follow from 1. There is no foreign key: checking it would wait for the
-    lock of a record that is held.
+    Position 0 has the attempt that runs, and is finished when that attempt has ended and said so.
+    Steps follow from position 1. There is no foreign key: to check it, the database would wait for
+    the lock of the record.
     """
 
     id = models.BigAutoField(primary_key=True)

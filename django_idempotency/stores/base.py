@@ -1,4 +1,4 @@
-"""What the lifecycle expects of a store."""
+"""The interface of a store, and how a store fails."""
 
 from datetime import timedelta
 from typing import Protocol
@@ -7,9 +7,9 @@ from ..protocol.record import Claim, Snapshot, StoredResponse
 
 
 class Busy(Exception):
-    """The store is occupied by others. Nothing was changed; the same call may succeed later.
+    """Others occupy the store. Nothing was changed; the same call may succeed later.
 
-    :ivar waited: the database has waited as long as it may; asking again at once would double that
+    :ivar waited: the database has waited for its whole timeout, so a second try would double that
     """
 
     def __init__(self, waited: bool = False) -> None:
@@ -18,21 +18,18 @@ class Busy(Exception):
 
 
 class Outage(Exception):
-    """The store is out of reach, and cannot say whether anything was changed."""
+    """The store is out of reach, and it is unknown whether anything was changed."""
 
 
 class Unusable(Outage):
-    """The store answers, and cannot use what it has under this one name. Asking again is no use."""
+    """The store answers, but what it has for this key cannot be read. A second try is no use."""
 
 
 class Claims(Protocol):
-    """Finds and creates records.
-
-    :meth:`claim` and :meth:`evict` may raise :class:`Busy`, and :meth:`claim` :class:`Outage`.
-    """
+    """Finds and creates records."""
 
     def cached(self, claim: Claim) -> Snapshot | None:
-        """Return the record if it is known to be completed, without asking who decides."""
+        """Look the record up in a cache: return it if it is known there to be completed."""
 
     def look(self, claim: Claim) -> Snapshot | None:
         """Return the record if there is one, and change nothing.
@@ -41,19 +38,27 @@ class Claims(Protocol):
         """
 
     def claim(self, claim: Claim) -> Snapshot | None:
-        """Return the record, created if absent; ``None`` while a rival is creating it."""
+        """Return the record, created if absent; ``None`` while a rival is creating it.
+
+        :raises Busy: if others occupy the store
+        :raises Outage: if the store is out of reach, or cannot keep records
+        """
 
     def evict(self, record_id: int) -> bool:
-        """Remove a record if it is expired and not locked; return whether it is gone."""
+        """Remove a record if it is expired and not locked; return whether it is gone.
+
+        :raises Busy: if others occupy the store
+        """
 
 
 class Store(Claims, Protocol):
-    """Locks and completes records, too. Locks may raise :class:`Busy`."""
+    """Locks and completes records, too."""
 
     def lock(self, record_id: int, wait: timedelta = timedelta(0)) -> Snapshot | None:
         """Lock the record until the transaction ends; ``None`` if it is locked or gone.
 
         :param wait: how long to wait for the lock of another attempt; the database wakes us
+        :raises Busy: if others occupy the store
         """
 
     def make_durable(self) -> None:
@@ -63,7 +68,7 @@ class Store(Claims, Protocol):
         """
 
     def exists(self, record_id: int) -> bool:
-        """Whether there is such a record, whoever holds it."""
+        """Whether there is such a record, whoever has locked it."""
 
     def bump_fencing_token(self, record: Snapshot) -> None:
         """Count an attempt that takes a locked record over."""

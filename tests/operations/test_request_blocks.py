@@ -267,9 +267,9 @@ class TestDjangosBlock:
     def test_without_a_connection_for_claims_the_store_is_busy(
         self, url: str, caller: Caller, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr(claim_connections, "PATIENCE", 0.01)
+        monkeypatch.setattr(claim_connections, "WAIT", 0.01)
         with ExitStack() as stack:
-            for _ in range(claim_connections.PLACES):
+            for _ in range(claim_connections.CLAIM_CONNECTIONS):
                 stack.enter_context(claim_connections.claim_connection("default"))
             assert caller.post(url, {"item": "vm"}).status_code == 503
         assert caller.post(url, {"item": "vm"}).status_code == 201

@@ -1,4 +1,5 @@
-"""Connections for claims of requests whose own connection is in a transaction already."""
+"""Connections of our own: for claims of requests that are in a transaction already, and for locks
+beside views that own their transactions."""
 
 import logging
 import sys
@@ -30,11 +31,11 @@ POOLED_AGE = timedelta(minutes=1)
 
 
 class OwnConnections:
-    """Lends connections of one database to one attempt each, and keeps them for the next as long as
+    """Lends connections of one database to one attempt each, and keeps idle ones for as long as
     ``CONN_MAX_AGE`` says.
 
-    They stay outside of Django's own pool (``OPTIONS["pool"]``): an attempt that held one of its
-    places while its view waits for another could wait for ever.
+    They do not come from Django's own pool (``OPTIONS["pool"]``): an attempt that held one of its
+    connections while its view waits for another could wait for ever.
 
     :param using: alias of the database
     """
@@ -46,11 +47,11 @@ class OwnConnections:
         self._lent = 0
 
     def lend(self, limit: int, location: Location | None = None) -> BaseDatabaseWrapper:
-        """Return a connection that works, and speaks for a tenant.
+        """Return a connection that works, in the schema of a tenant.
 
-        :param limit: at most so many are lent at once in this process
-        :param location: names the tenant; that of this thread's usual connection, if none is given
-        :raises Busy: if all of them are, or if the server takes no more connections
+        :param limit: maximum number of connections lent at once in this process
+        :param location: of the tenant; by default that of this thread's usual connection
+        :raises Busy: if the limit is reached, or if the server takes no more connections
         """
         self.close_obsolete()
         with self._lock:
@@ -65,11 +66,11 @@ class OwnConnections:
             (location or location_of(self._using)).enter(connection)
             connection.ensure_connection()
         except BaseException as error:
-            # Whatever it was: a place that is not given back is lost until the process ends.
+            # Whatever it was: one that is not counted back is lost until the process ends.
             self._drop(connection)
             if not isinstance(error, Error):
                 raise
-            logger.warning("No connection to hold a record with: %s", error)
+            logger.warning("No connection to lock a record with: %s", error)
             raise Busy(waited=True) from error
         return connection
 
@@ -126,9 +127,9 @@ _pools_lock = threading.Lock()
 
 
 def connections_of(kind: type[Kind], using: str) -> Kind:
-    """Return this process's connections of one kind, of the database that an alias now stands for.
+    """Return this process's connections to the database that an alias now stands for.
 
-    :param kind: what they are for: each kind has limits of its own
+    :param kind: each kind has separate limits
     """
     name = (kind, using, location_of(using).database)
     with _pools_lock:
@@ -139,18 +140,18 @@ def connections_of(kind: type[Kind], using: str) -> Kind:
 
 
 def own_connections(using: str) -> OwnConnections:
-    """Return this process's connections that hold records beside their views."""
+    """Return this process's connections that lock records beside their views."""
     return connections_of(OwnConnections, using)
 
 
 def close_obsolete(**kwargs: Any) -> None:
-    """At the end of a request, as Django closes its own."""
+    """Receiver of ``request_finished``: Django closes its own connections then, too."""
     for pool in list(_pools.values()):
         pool.close_obsolete()
 
 
 def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage does not follow)
-    """A forked process must not speak on its parent's connections, nor close them."""
+    """A forked process must neither use its parent's connections nor close them."""
     global _pools, _pools_lock
     _inherited.append(_pools)
     _pools, _pools_lock = {}, threading.Lock()
@@ -160,14 +161,14 @@ _inherited: list[Any] = []
 after_fork(_forget)
 
 
-PLACES = 4
+CLAIM_CONNECTIONS = 4
 """Connections per process. A claim takes a millisecond or two, so a few serve many threads."""
 
-PATIENCE = 2.0
+WAIT = 2.0
 """Seconds that a claim waits for one of them; after that the store is busy (503)."""
 
 CHECKED_AFTER = 1.0
-"""Seconds of rest after which a connection is asked whether it still works."""
+"""Idle seconds after which a connection is checked before its next use."""
 
 
 class ClaimConnections(OwnConnections):
@@ -179,17 +180,17 @@ class ClaimConnections(OwnConnections):
 
     def __init__(self, using: str) -> None:
         super().__init__(using)
-        self._free = threading.BoundedSemaphore(PLACES)
+        self._free = threading.BoundedSemaphore(CLAIM_CONNECTIONS)
 
     @contextmanager
     def lent(self, waits: bool) -> Iterator[BaseDatabaseWrapper]:
         """Lend a connection.
 
         :param waits: the request will wait for a record, as long as policy says; the number of
-            those is bounded elsewhere, and they take none of the places
+            those is bounded elsewhere, and does not count here
         :raises Busy: if none is free in time, or the server takes no more
         """
-        if not waits and not self._free.acquire(timeout=PATIENCE):
+        if not waits and not self._free.acquire(timeout=WAIT):
             raise Busy(waited=True)
         try:
             connection = self.lend(sys.maxsize)
@@ -205,8 +206,8 @@ class ClaimConnections(OwnConnections):
     def _close_if_dead(self, connection: BaseDatabaseWrapper) -> None:
         super()._close_if_dead(connection)
         used = vars(connection).get(_USED)
-        has_rested = used is not None and monotonic() - used > CHECKED_AFTER
-        if has_rested and connection.connection is not None and not connection.is_usable():
+        was_idle = used is not None and monotonic() - used > CHECKED_AFTER
+        if was_idle and connection.connection is not None and not connection.is_usable():
             connection.close()
 
     def take_back(self, connection: BaseDatabaseWrapper) -> None:
@@ -218,7 +219,7 @@ class ClaimConnections(OwnConnections):
         settings = connection.settings_dict
         settings["CONN_HEALTH_CHECKS"] = False
         if is_under_test():
-            # The runner drops the database, which nobody may be connected to.
+            # The runner drops the database, which needs all connections to be closed.
             settings["CONN_MAX_AGE"] = 0
         elif settings["CONN_MAX_AGE"] == 0:
             settings["CONN_MAX_AGE"] = int(POOLED_AGE.total_seconds())
@@ -233,7 +234,7 @@ def claim_connection(using: str, waits: bool = False) -> Iterator[None]:
     """Let this thread's queries run on a connection of their own, in autocommit.
 
     :param waits: see :meth:`ClaimConnections.lent`
-    :raises Busy: if none is to be had in bounded time
+    :raises Busy: if none is free in time
     """
     with connections_of(ClaimConnections, using).lent(waits):
         yield

@@ -1,8 +1,8 @@
-"""Locks of the operating system, for SQLite: it has none that outlive a transaction of the view.
+"""File locks, for SQLite: its own locks end with a transaction, and views may own theirs.
 
-SQLite runs on its application's host, so the kernel knows who lives: a lock ends with the process
-that holds it, as a row lock elsewhere ends with its session. One byte per record, in a file beside
-the database; locks may lie beyond a file's end, so it stays empty.
+SQLite runs on its application's host, so the operating system ends a lock with the process that
+holds it, as a server ends a row lock with its session. A record has one byte in a file beside the
+database; locks may lie beyond a file's end, so the file stays empty.
 
 On Linux the locks belong to the open file description
 (https://www.gnu.org/software/libc/manual/html_node/Open-File-Description-Locks.html). Elsewhere
@@ -29,17 +29,17 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ...threads import after_fork
 
 SUFFIX = "-idempotency"
-"""What follows the database's name in the name of the file."""
+"""Suffix that turns the database's path into the path of the file."""
 
 _OF_DESCRIPTION = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
 _FLOCK = "hhqqi0q"
-"""C's ``struct flock`` on Linux: type, whence, start, length, process (0: nobody's)."""
+"""C's ``struct flock`` on Linux: type, whence, start, length, process (0 for these locks)."""
 
 
 class FileLocks:
-    """The locks of one database, as this process sees them.
+    """The file locks of one database.
 
-    :param path: of the file; ``None`` for a database in memory, which only this process has
+    :param path: of the file; ``None`` for a database in memory, which belongs to this process
     :param database: path of the database, whose mode and group the file gets
     """
 
@@ -54,7 +54,7 @@ class FileLocks:
         self._ours: set[int] = set()
 
     def acquire(self, record_id: int) -> bool:
-        """Take the lock of a record, if nobody has it.
+        """Take the lock of a record, if it is free; return whether it was.
 
         :raises ImproperlyConfigured: if the file cannot be opened
         """
@@ -71,7 +71,7 @@ class FileLocks:
             self._unlock(record_id)
 
     def is_held(self, record_id: int) -> bool:
-        """Whether somebody has the lock, in this process or another.
+        """Whether this process or another one has the lock of a record.
 
         :raises ImproperlyConfigured: if the file cannot be opened
         """
@@ -128,12 +128,12 @@ class FileLocks:
         return self._file
 
     def _share(self, file: int) -> None:
-        """Whoever can write the database can lock its records, as with SQLite's own files
+        """Let users lock records if they can write the database, as SQLite does with its own files
         (https://www.sqlite.org/wal.html#write_ahead_log_files)."""
         if self._database is None or not os.path.exists(self._database):
             return
         database = os.stat(self._database)
-        # The owner of the file has done this already, or somebody who may not do it.
+        # Only the owner may do this, and has done it.
         with suppress(PermissionError):
             owner = database.st_uid if os.geteuid() == 0 else -1
             os.fchown(file, owner, database.st_gid)
@@ -163,11 +163,8 @@ def _path_of(name: str) -> str:
 
 
 def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage does not follow)
-    """A forked process holds none of its parent's locks.
-
-    It closes its copies of the files: a lock of an open file description lives until the last copy
-    is closed, and the parent may die first.
-    """
+    """Close a forked process's copies of the files. A lock of an open file description lives until
+    its last copy is closed, and the parent may die first."""
     global _all, _guard
     for locks in _all.values():
         locks.close()

@@ -18,7 +18,7 @@ from .transactions import contention_is_busy, write_transaction
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """An operation that has started, has no result, and is held by nobody.
+    """An operation that has started, has no result, and is not locked.
 
     :ivar steps: names of the steps that are done
     """
@@ -33,9 +33,9 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """An operation that somebody may finish for its caller.
+    """An operation that a handler can finish for its caller.
 
-    :ivar handler: name of who can, as its last attempt has noted it
+    :ivar handler: the name that its last attempt has stored
     """
 
     record_id: int
@@ -49,16 +49,18 @@ class Abandoned:
 
 
 def abandoned(using: str, older_than: timedelta = NOW) -> Iterator[Abandoned]:
-    """Yield operations whose last attempt has started at least so long ago and noted a handler.
+    """Yield operations whose last attempt has a handler, oldest first. Some may be in flight.
 
-    Oldest first, as they were when the iteration began. Each is read when its turn comes: those
-    that others have resolved or tried since are left out; some may be in flight.
+    Each is read again when its turn comes; those that others have resolved or tried since the
+    iteration began are left out.
+
+    :param older_than: how long ago the attempt must have started
     """
-    noted = open_attempts(using, older_than).exclude(name="")
-    records = IdempotencyRecord._base_manager.using(using).filter(state=State.CLAIMED)
+    resumable = open_attempts(using, older_than).exclude(name="")
+    records = IdempotencyRecord.rows(using).filter(state=State.CLAIMED)
     names = ("scope", "key", "fingerprint", "method", "path")
-    for row, record_id, started_at in list(noted.values_list("pk", "record_id", "started_at")):
-        handlers = noted.filter(pk=row, started_at=started_at).values_list("name", flat=True)
+    for row, record_id, started_at in list(resumable.values_list("pk", "record_id", "started_at")):
+        handlers = resumable.filter(pk=row, started_at=started_at).values_list("name", flat=True)
         living = records.filter(pk=record_id, expires_at__gt=StoreTime())
         for handler, found in zip(handlers, living.values_list("attempt", *names), strict=False):
             attempt, *values = found
@@ -68,33 +70,34 @@ def abandoned(using: str, older_than: timedelta = NOW) -> Iterator[Abandoned]:
 def open_attempts(
     using: str, older_than: timedelta = NOW, key: str | None = None
 ) -> QuerySet[IdempotencyStep]:
-    """Return the attempts that have started at least so long ago and have no end, oldest first.
+    """Return the attempts that have started and have not ended, oldest first.
 
-    :param key: only those under this key
+    :param older_than: how long ago they must have started
+    :param key: only those with this key
     """
-    records = IdempotencyRecord._base_manager.using(using).filter(state=State.CLAIMED)
+    records = IdempotencyRecord.rows(using).filter(state=State.CLAIMED)
     claimed = records if key is None else records.filter(key=key)
-    rows = IdempotencyStep._base_manager.using(using)
-    started = rows.filter(position=BEGINNING, finished_at=None, record_id__in=claimed.values("pk"))
+    started = IdempotencyStep.rows(using).filter(
+        position=BEGINNING, finished_at=None, record_id__in=claimed.values("pk")
+    )
     return started.filter(started_at__lte=StoreTime(-older_than)).order_by("started_at", "pk")
 
 
 def interrupted(using: str, limit: int, key: str | None = None) -> Iterator[Interrupted]:
-    """Yield operations, oldest first; those in flight are left out.
+    """Yield interrupted operations, oldest first.
 
-    :param limit: at most so many are looked at
-    :param key: only those under this key
+    :param limit: maximum number of open attempts to read, with those in flight
+    :param key: only those with this key
     """
     store = DatabaseStore(using)
     for attempt in open_attempts(using, key=key)[:limit]:
         if _is_held(store, attempt.record_id):
             continue
-        record = IdempotencyRecord._base_manager.using(using).filter(pk=attempt.record_id)
+        record_id, started_at = attempt.record_id, attempt.started_at
+        record = IdempotencyRecord.rows(using).filter(pk=record_id)
         for method, path in record.values_list("method", "path"):
-            steps = StepLog(using).step_names(attempt.record_id)
-            yield Interrupted(
-                attempt.record_id, attempt.attempt, method, path, attempt.started_at, steps
-            )
+            steps = StepLog(using).step_names(record_id)
+            yield Interrupted(record_id, attempt.attempt, method, path, started_at, steps)
 
 
 def _is_held(store: DatabaseStore, record_id: int) -> bool:

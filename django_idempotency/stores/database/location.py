@@ -40,7 +40,7 @@ class Location:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What tells this location from others, for names of what is kept elsewhere."""
+        """What identifies this location, for the names of copies."""
         return (self.using, *self.database, self.schema)
 
     def enter(self, connection: BaseDatabaseWrapper) -> None:
@@ -56,9 +56,10 @@ class Location:
             there.set_tenant(tenant, *options)
 
     def namesakes(self) -> "list[Location]":
-        """Return this location as it may be named by other aliases, of a pooler for example.
+        """Return this location and those of other aliases with the same database name, which may be
+        the same database behind a pooler.
 
-        Too many do no harm: a name under which nothing lies may be forgotten, too.
+        One too many does no harm: copies are deleted by these names.
         """
         *_, name = self.database
         named = [

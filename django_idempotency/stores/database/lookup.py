@@ -1,4 +1,4 @@
-"""Looking a record up for its caller: plain reads, no lock that anybody would wait for."""
+"""Look an operation up for its caller, by plain reads that lock nothing others wait for."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from .rows import COLUMNS, snapshot
 from .step_log import BEGINNING
 
 LOOKS = 3
-"""How often a record is looked at that changes while it is."""
+"""How often to read again a record that changes while it is read."""
 
 
 class _Look(NamedTuple):
@@ -38,47 +38,47 @@ class _Look(NamedTuple):
 
 
 def look_up(using: str, scope: str, key: str) -> OperationStatus | None:
-    """Return what is known under a key of a scope; ``None`` if nothing is.
+    """Return the status of the operation with a key of a scope; ``None`` if there is none.
 
-    One statement, and the same one, for a key that nobody has used and for another caller's.
+    An unused key and another caller's key cost the same one statement.
 
     :param using: alias of the database
     :param scope: the digest of the caller
     :raises Outage: if the database is out of reach
     """
     try:
-        return _look_up(using, scope, key)
+        look = _look(using, scope, key)
+        for _ in range(LOOKS):
+            if look is None or not look.is_claimed:
+                break
+            held = _is_held(using, look)
+            # Only if the same attempt is seen before and after is it the one that was asked about.
+            before, look = look, _look(using, scope, key)
+            if look is not None and look.version == before.version:
+                return _status(look, held)
+        return None if look is None else _status(look, None)
     except Error as error:
         raise Outage(str(error)) from error
 
 
-def _look_up(using: str, scope: str, key: str) -> OperationStatus | None:
-    look = _look(using, scope, key)
-    for _ in range(LOOKS):
-        if look is None or not look.is_claimed:
-            break
-        held = _is_held(using, look)
-        # Only if the same attempt is seen before and after is it the one that was asked about.
-        before, look = look, _look(using, scope, key)
-        if look is not None and look.version == before.version:
-            return _finding(look, held)
-    return None if look is None else _finding(look, None)
-
-
 def _look(using: str, scope: str, key: str) -> _Look | None:
-    records = IdempotencyRecord._base_manager.using(using).filter(key=key, scope=scope)
     attempts = IdempotencyStep._base_manager.filter(record_id=OuterRef("pk"), position=BEGINNING)
     expired = ExpressionWrapper(Q(expires_at__lte=StoreTime()), BooleanField())
-    row = records.values_list(
-        *COLUMNS,
-        expired,
-        Value(0),
-        Value(0),
-        Exists(attempts.filter(finished_at=None)),
-        "created_at",
-        "completed_at",
-        "expires_at",
-    ).first()
+    row = (
+        IdempotencyRecord.rows(using)
+        .filter(key=key, scope=scope)
+        .values_list(
+            *COLUMNS,
+            expired,
+            Value(0),
+            Value(0),
+            Exists(attempts.filter(finished_at=None)),
+            "created_at",
+            "completed_at",
+            "expires_at",
+        )
+        .first()
+    )
     if row is None:
         return None
     *columns, is_open, created, completed, expires = row
@@ -102,7 +102,7 @@ def _is_held(using: str, look: _Look) -> bool | None:
     return None if locked is None else pk in locked
 
 
-def _finding(look: _Look, held: bool | None) -> OperationStatus:
+def _status(look: _Look, held: bool | None) -> OperationStatus:
     record = look.record
     return OperationStatus(
         operation_state(record.state, record.response, held, record.expired),

@@ -1,4 +1,7 @@
-"""How large the table is, and where in it the records of an age are. Nothing reads all of it."""
+"""Table statistics: how large the table of records is, and where in it an age begins.
+
+No statement reads the whole table.
+"""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,9 +11,10 @@ from django.db import connections
 from .dialects import dialect_of
 
 COUNTED = 10_000
-"""Records are counted so far; beyond that the database is asked for its estimate."""
+"""Maximum number of records to count; a larger table is estimated by the database."""
 
 PROBES = 128
+"""Maximum number of places that one statement reads."""
 
 _COUNT = "SELECT COUNT(*) FROM (SELECT {id} FROM {table} ORDER BY {id} DESC LIMIT %s) AS counted"
 # Each end asked for alone, MySQL and MariaDB look only there.
@@ -20,11 +24,11 @@ _PROBE = "(SELECT {created_at} < {clock} FROM {table} WHERE {id} >= %s ORDER BY 
 
 @dataclass(frozen=True, slots=True)
 class TableStatistics:
-    """The table as a whole.
+    """Size of the table.
 
-    :ivar first: number of the first record, 0 if there is none
-    :ivar last: number of the last record
-    :ivar count: how many records; ``None`` if they are many and the database has no estimate
+    :ivar first: primary key of the first record; 0 if there is none
+    :ivar last: primary key of the last record
+    :ivar count: number of records; ``None`` if there are many and the database has no estimate
     :ivar is_exact: counted, not estimated
     """
 
@@ -50,14 +54,14 @@ def table_statistics(using: str) -> TableStatistics:
 
 
 def since(using: str, whole: TableStatistics, age: timedelta, precision: int) -> tuple[int, int]:
-    """Return two numbers, between which the first record created within ``age`` is.
+    """Return two primary keys, between which the first record created within ``age`` is.
 
-    No index knows when records were created, but their numbers grow with time: so it is looked
-    up by primary key, at many places in one statement, until it is known well enough. What was
-    created at the same time may be numbered in another order, so the caller compares times, too.
+    No index has the times of creation, but primary keys grow with time: so a search by primary
+    key, at many places in one statement, narrows it down. Records of the same moment may have their
+    keys in another order, so the caller compares times, too.
 
-    :param precision: how far the numbers may lie apart
-    :return: records before the first number are older; those from the second on are not
+    :param precision: how far the two keys may lie apart
+    :return: records before the first key are older; those from the second on are not
     """
     low, high = whole.first, whole.last + 1
     while True:

@@ -1,4 +1,4 @@
-"""What attempts outside of a transaction leave behind: that they started, and their steps."""
+"""The step log: attempts of non-atomic mode store there that they started, and their steps."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ NO_PAYLOAD = ResumePayload()
 class StepLog:
     """Rows beside the records of a database, written on the view's own connection.
 
-    Beside, not in them: whoever holds a record has locked its row for as long as the view runs.
+    Beside, not in them: an attempt has locked the row of its record for as long as the view runs.
 
     :param using: alias of the database
     :param cipher: encrypts the results of steps
@@ -53,7 +53,7 @@ class StepLog:
 
     def unresolved(self, record_ids: Collection[int]) -> set[int]:
         """Return which of these records have no result, and an attempt that has not ended."""
-        records = IdempotencyRecord._base_manager.using(self.using)
+        records = IdempotencyRecord.rows(self.using)
         claimed = records.filter(pk__in=record_ids, state=State.CLAIMED)
         open_attempts = self._rows().filter(position=BEGINNING, finished_at=None)
         found = open_attempts.filter(record_id__in=claimed.values("pk"))
@@ -139,7 +139,7 @@ class StepLog:
 
     def forget(self, record_ids: Collection[int]) -> None:
         """Remove the rows of those of these records that are gone."""
-        records = IdempotencyRecord._base_manager.using(self.using).filter(pk=OuterRef("record_id"))
+        records = IdempotencyRecord.rows(self.using).filter(pk=OuterRef("record_id"))
         orphans = self._rows().filter(~Exists(records), record_id__in=record_ids)
         # One by one, as records are removed; usually there are none.
         for pk in list(orphans.values_list("pk", flat=True)):
@@ -168,4 +168,4 @@ class StepLog:
         return self._rows().filter(record_id=record_id, position=BEGINNING)
 
     def _rows(self) -> QuerySet[IdempotencyStep]:
-        return IdempotencyStep._base_manager.using(self.using)
+        return IdempotencyStep.rows(self.using)

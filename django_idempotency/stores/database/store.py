@@ -237,7 +237,7 @@ class DatabaseStore:
         return False
 
     def _records(self) -> Records:
-        return IdempotencyRecord._base_manager.using(self.using)
+        return IdempotencyRecord.rows(self.using)
 
 
 def flush(using: str) -> None:

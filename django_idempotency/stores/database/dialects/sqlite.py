@@ -93,8 +93,7 @@ class Sqlite(Dialect):
         """The transaction is the lock; only what is held beside the database stays."""
         using = connection.alias
         free = [pk for pk in ids if not self.has_file_lock(connection, pk)]
-        records = IdempotencyRecord._base_manager.using(using)
-        delete_without_signals(records.filter(pk__in=free), using)
+        delete_without_signals(IdempotencyRecord.rows(using).filter(pk__in=free), using)
         return free
 
     def has_file_lock(self, connection: Any, record_id: int) -> bool:
