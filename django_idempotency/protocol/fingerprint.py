@@ -10,8 +10,6 @@ from typing import Any, NamedTuple, NoReturn
 VERSION = "1"
 """Prefix of every fingerprint. It changes when equal requests would get another digest."""
 
-Path = tuple[str, ...]
-
 
 class Target(NamedTuple):
     """Where a request goes: what must be equal whatever its body says.
@@ -74,45 +72,28 @@ class Selection:
     def part_of(self, document: Any) -> Any:
         """Return what counts of a JSON document, which stays as it is."""
         if self.fields is not None:
-            document = _only(document, _paths(self.fields))
-        return _without(document, _paths(self.ignored)) if self.ignored else document
+            document = _members(document, [name.split(".") for name in self.fields], True)
+        if self.ignored:
+            document = _members(document, [name.split(".") for name in self.ignored], False)
+        return document
 
 
 EVERYTHING = Selection()
 
 
-def _paths(names: Iterable[str]) -> list[Path]:
-    return [tuple(name.split(".")) for name in names]
-
-
-def _below(paths: list[Path], name: str) -> list[Path]:
-    """Return the rests of the paths that begin with a name; an empty one ends at it."""
-    return [path[1:] for path in paths if path[0] == name]
-
-
-def _only(value: Any, paths: list[Path]) -> Any:
+def _members(value: Any, paths: list[list[str]], wanted: bool) -> Any:
+    """Return an object with those members only that paths lead to, or without them."""
     if isinstance(value, list):
-        return [_only(item, paths) for item in value]
+        return [_members(item, paths, wanted) for item in value]
     if not isinstance(value, dict):
         return value  # no path leads on, and what is no object counts
     kept = {}
     for name, content in value.items():
-        rests = _below(paths, name)
-        if rests:
-            kept[name] = content if () in rests else _only(content, rests)
-    return kept
-
-
-def _without(value: Any, paths: list[Path]) -> Any:
-    if isinstance(value, list):
-        return [_without(item, paths) for item in value]
-    if not isinstance(value, dict):
-        return value
-    kept = {}
-    for name, content in value.items():
-        rests = _below(paths, name)
-        if () not in rests:
-            kept[name] = _without(content, rests) if rests else content
+        rests = [path[1:] for path in paths if path[0] == name]
+        if rests and [] not in rests:
+            kept[name] = _members(content, rests, wanted)
+        elif bool(rests) is wanted:
+            kept[name] = content
     return kept
 
 

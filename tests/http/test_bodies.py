@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from django.core.exceptions import BadRequest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest, JsonResponse
 from django.test import RequestFactory
@@ -22,6 +23,7 @@ from django_idempotency.conf.policy import Policy
 from django_idempotency.decorators import idempotent
 from django_idempotency.http.fingerprint import BodyTooLarge, RereadableStream, keep_body, payload
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.protocol.fingerprint import json_payload
 from tests.conftest import Caller
 from tests.shop.models import Order
 
@@ -274,6 +276,55 @@ class TestLargest:
         with pytest.raises(BodyTooLarge):
             payload(request, Policy(max_request_size=1000))
         assert source.left == 50 * MIB - 1001
+
+
+class Trickle(io.BytesIO):
+    """A connection that hands out three bytes at a time, however many are asked for."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(3 if size is None or size < 0 else min(3, size))
+
+
+class TestShort:
+    """A body whose announced length fits in memory is read at once."""
+
+    BODY = b'{"a": [1, 2]}'
+
+    def request(self, stream: io.BytesIO, announced: int = len(BODY)) -> Any:
+        request: Any = RequestFactory().post("/", self.BODY, content_type="application/json")
+        request.META["CONTENT_LENGTH"] = str(announced)
+        request._stream = request.META["wsgi.input"] = stream
+        return request
+
+    @pytest.mark.parametrize("stream", [io.BytesIO, Trickle])
+    @pytest.mark.parametrize("announced", [len(BODY), 1])
+    def test_it_is_digested_whole(self, stream: type[io.BytesIO], announced: int) -> None:
+        """A length that is too small, or input that comes in pieces, cuts nothing off."""
+        request = self.request(stream(self.BODY), announced)
+        assert payload(request) == json_payload(self.BODY)
+        assert request.read() == self.BODY
+
+    @pytest.mark.parametrize("stream", [io.BytesIO, Trickle])
+    def test_one_that_ends_too_early_is_refused(self, stream: type[io.BytesIO]) -> None:
+        with pytest.raises(BadRequest, match="ended before its Content-Length"):
+            payload(self.request(stream(self.BODY[:-1])))
+
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda request: request.body,
+            lambda request: request.read(),
+            lambda request: request.read(4) + request.read(),
+            lambda request: request.readline(),
+            lambda request: request.META["wsgi.input"].read(),
+        ],
+    )
+    def test_the_view_reads_it_and_it_is_digested_again(self, read: Any) -> None:
+        """A replay is looked up before checks that may read the body, and claimed after them."""
+        request = self.request(io.BytesIO(self.BODY))
+        before = payload(request)
+        assert read(request) == self.BODY
+        assert payload(request) == before == json_payload(self.BODY)
 
 
 class TestStream:

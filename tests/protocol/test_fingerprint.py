@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import timedelta
 from decimal import Decimal
 from hashlib import sha256
 from random import Random
@@ -11,16 +12,20 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from django_idempotency.protocol.envelope import record_name
 from django_idempotency.protocol.fingerprint import (
     Payload,
     Selection,
     Target,
+    custom_fingerprint,
     fingerprint,
     form_payload,
     json_payload,
+    query_values,
     raw_payload,
 )
-from django_idempotency.protocol.keys import SCOPE, keyed_digest
+from django_idempotency.protocol.keys import SCOPE, derived_uuid, keyed_digest
+from django_idempotency.protocol.record import Claim
 
 pytestmark = pytest.mark.once
 
@@ -153,6 +158,52 @@ def test_scopes_are_keyed_and_delimited() -> None:
     assert scope != keyed_digest(SCOPE + b"other", ("user", "7"))
     assert scope != keyed_digest(SCOPE + b"secret", ("user7", ""))
     assert len(keyed_digest(SCOPE + b"secret", ())) == 32
+
+
+SHOP = Target("POST", "/orders/é", "a=1", "shop.example", "v2")
+CLAIM = Claim("scope", "key", "f", "POST", "/", timedelta(days=1), secret=b"secret")
+DOCUMENT = b'{"b": [1, 1.50, 15e-1, null], "a": {"x": true}}'
+UPLOAD = [("b", ("text", "1")), ("a", ("file", "n", "text/plain", "00"))]
+
+
+@pytest.mark.parametrize(
+    ("digest", "known"),
+    [
+        (
+            fingerprint(SHOP, json_payload(DOCUMENT) or Payload("", b"")),
+            "1:e4de84874360e8996b73d096d36005363e38e046c957c960925548cedd3094a2",
+        ),
+        (
+            fingerprint(SHOP, form_payload(UPLOAD, "latin-1")),
+            "1:c016d025defb319d94aa883b9fdaab07e9341e8cbc754d8180d5bcdcd5ec3cd7",
+        ),
+        (
+            fingerprint(SHOP, raw_payload("text/plain", b"\1" * 32)),
+            "1:7ce4cad1e9d695a36249eacf371420c5e4319bd16158f2a77bad18d03331265a",
+        ),
+        (
+            custom_fingerprint("order 7"),
+            "1c:0fc89f8ae19394b48debd6353bb9ad3393f3bc791931519f19d176a7e5513ebc",
+        ),
+        (
+            query_values([("a", ("1",))]),
+            "values 94386a2bbd50bb30a01082155902e766ce521ae0d4fee337980509c151d13564",
+        ),
+        (
+            keyed_digest(SCOPE + b"secret", ("user", "auth.user:7")).hex(),
+            "db545f9ba90c6a84d1886548075738f32da1a3400db027fdcf7e3e8ed992ad70",
+        ),
+        (
+            record_name(b"secret", ("default", ""), "scope", "key"),
+            "idempotency:response.1:"
+            "56e3efea50d42351da680dbb6a8349d275f694e353146b872fbb7f5c8c202b32",
+        ),
+        (derived_uuid(CLAIM, ("7", "mail")), "1efb2874-51fe-41a8-8da4-8f4adee76c09"),
+    ],
+)
+def test_a_new_version_finds_what_an_old_one_stored(digest: str, known: str) -> None:
+    """Records and derived keys outlive a deployment. Another digest would run requests again."""
+    assert digest == known
 
 
 # Exponents and decimals as texts, so that a number has many spellings.
