@@ -18,8 +18,7 @@ __all__ = ["IdempotencyMetadata", "IdempotencyMetadataMixin"]
 class IdempotencyMetadataMixin:
     """Adds ``idempotency`` to the metadata of a view: the policy of each guarded method.
 
-    For a metadata class of your own. Views that nobody may write to, or that are not guarded, get
-    nothing.
+    A mixin for your own metadata class. A view without a guarded method gets nothing.
     """
 
     def determine_metadata(self, request: Request, view: Any) -> Any:

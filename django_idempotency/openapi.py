@@ -1,7 +1,7 @@
 """Policies in OpenAPI documents: the key, the headers, the errors, and a paragraph.
 
 :func:`spectacular_hook` is for drf-spectacular; :func:`describe` works on any operation of an
-OpenAPI 3.0 or 3.1 document, whoever made it.
+OpenAPI 3.0 or 3.1 document, from any generator.
 """
 
 import logging
@@ -128,7 +128,7 @@ def parameter(policy: Policy) -> Json:
         "description": f"{purpose} {words.key(policy)}",
         "schema": key_schema(policy),
     }
-    if policy.key_pattern is None:  # nobody knows a key of the project's own form
+    if policy.key_pattern is None:  # no example is known to match a pattern
         key = EXAMPLE_KEY[: policy.key_max_length]
         quoted = policy.key_format is KeyFormat.STRUCTURED
         found["example"] = f'"{key}"' if quoted else key
@@ -252,7 +252,7 @@ def _examples(problems: list[Problem], policy: Policy) -> Json:
 
 SCHEMA: Json = {
     "type": "object",
-    "description": "An error about the key (RFC 9457). Who gets it has executed nothing.",
+    "description": "An error about the key (RFC 9457). The refused request has executed nothing.",
     "required": ["type", "title", "status", "detail", "instance", "code", "retryable"],
     "properties": {
         "type": {"type": "string", "format": "uri-reference", "description": "Documentation."},

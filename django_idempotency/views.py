@@ -23,10 +23,10 @@ HOUR = 3600
 
 
 class RetryGuideView(View):
-    """Serves the guide as HTML, or as JSON to those who ask for it.
+    """Serves the guide as HTML, or as JSON if the request prefers that.
 
-    Whoever can reach it learns the terms of the endpoints it is about, and which these are. By
-    default it is about none in particular: the policy of the settings.
+    A reader learns which endpoints it is about, and their terms. By default it is about no endpoint
+    in particular: the policy of the settings.
 
     :cvar paths: regular expressions; the guide is about guarded endpoints whose path matches one
     :cvar title: heading of the page

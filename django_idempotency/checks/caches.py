@@ -36,7 +36,7 @@ def check_eviction(valid: Configuration, databases: Collection[str]) -> Iterator
         return
     try:
         policy = eviction_policy(alias)
-    except Exception as error:  # whatever it is, checks go on
+    except Exception as error:  # of any kind: the other checks go on
         yield message("W012", alias=alias, error=error)
     else:
         if policy not in {"", "noeviction"}:

@@ -1,24 +1,28 @@
-"""Looking at a view once, rather than in every request."""
+"""Computing what is known of a view once, rather than in every request."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
-Seen = TypeVar("Seen")
+Computed = TypeVar("Computed")
 
 MOST = 4096
-"""Functions whose looks are remembered."""
+"""Views whose values are kept."""
 
 
-def memoize(look: Callable[[Any], Seen]) -> Callable[[Any], Seen]:
-    """Have a look at a function remembered. What is seen must not change any more."""
-    remembered = lru_cache(maxsize=MOST)(look)
+def memoize(compute: Callable[[Any], Computed]) -> Callable[[Any], Computed]:
+    """Keep the values of a function of one argument. For an argument that cannot be hashed it is
+    called each time.
 
-    @wraps(look)
-    def seen(function: Any) -> Seen:
+    :param compute: its values must not change
+    """
+    cached = lru_cache(maxsize=MOST)(compute)
+
+    @wraps(compute)
+    def memoized(function: Any) -> Computed:
         try:
-            return remembered(function)
-        except TypeError:  # an object that cannot be hashed
-            return look(function)
+            return cached(function)
+        except TypeError:
+            return compute(function)
 
-    return seen
+    return memoized

@@ -1,4 +1,4 @@
-"""The arguments of a decorator, and what was made of them once."""
+"""The arguments of a decorator, and the policies that they make."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -12,10 +12,10 @@ _MOST = 16
 
 
 class Options(dict[str, object]):
-    """Arguments of ``@idempotent``. Nobody changes them after they are made.
+    """Arguments of ``@idempotent``, which never change.
 
-    They live as long as what they decorate, so what they make of a policy is kept here: nothing is
-    parsed twice, and no view evicts another's.
+    They live as long as what they decorate, so the policies that they make are kept here: nothing
+    is parsed twice, and no view evicts the policy of another one.
     """
 
     __slots__ = ("_made",)
@@ -32,7 +32,7 @@ class Options(dict[str, object]):
         return self._remembered(policy, lambda: policy.override(**self)) if self else policy
 
     def around(self, inner: "Options") -> "Options":
-        """Return these options and those of a decorator further inside, whose word counts."""
+        """Return these options, overridden by those of a decorator further inside."""
         if not self or not inner:
             return inner or self
         return self._remembered(inner, lambda: Options({**self, **inner}))

@@ -61,7 +61,7 @@ class Configuration:
     meta_keys: tuple[str, ...] = field(init=False)
     any_required: bool = field(init=False)
 
-    # The methods run once per request, most of which carry no key: loops rather than generators.
+    # The methods below run in every request, most of which carry no key: loops, not generators.
 
     def __post_init__(self) -> None:
         known = [self.policy, *self.policies.values()]
@@ -90,7 +90,7 @@ class Configuration:
         return False
 
     def may_concern(self, meta: Mapping[str, object]) -> bool:
-        """Whether the middleware may have to guard or refuse a request, whatever its path.
+        """Whether the middleware may have to guard or refuse a request, on any path.
 
         :param meta: ``request.META``
         """

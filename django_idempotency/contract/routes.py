@@ -121,7 +121,7 @@ def admits_anybody(view: Any, method: str) -> bool:
     """Whether an endpoint declares that callers need not authenticate: by the permission classes of
     Django REST framework, or the ``auth`` of Django Ninja.
 
-    A function view, and a permission class of the project's, may refuse anybody.
+    A function view, and a permission class of the project, may still refuse a caller.
     """
     operation = operation_behind(view, method)
     if operation is not None:

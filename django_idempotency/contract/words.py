@@ -47,7 +47,7 @@ def scope(policy: Policy) -> str:
         owner = _SCOPES[policy.scope]
     else:
         first = (getdoc(policy.scope) or "").partition("\n")[0].rstrip(".")
-        owner = first[:1].lower() + first[1:] or "whom this API says"
+        owner = first[:1].lower() + first[1:] or "the caller as this API defines it"
     return owner if policy.tenant is None else f"{owner}, within one tenant"
 
 
@@ -60,7 +60,7 @@ def anonymous(policy: Policy) -> str:
 def same_request(policy: Policy) -> str:
     """Say what a retry has in common with the first request."""
     if not isinstance(policy.fingerprint, Fingerprint):
-        return "whatever this API compares"
+        return "the same values of what this API compares"
     fields = ""
     if policy.fingerprint is not Fingerprint.NONE and policy.fingerprint_fields is not None:
         fields = f" (only the fields {', '.join(sorted(policy.fingerprint_fields))})"
@@ -97,13 +97,13 @@ def in_flight(policy: Policy) -> str:
 
 
 def may_be_unknown(policy: Policy) -> bool:
-    """Whether an interrupted attempt is not run again until somebody knows what it did."""
+    """Whether an interrupted attempt does not run again until its outcome is known."""
     return not policy.atomic and policy.on_interrupted is OnInterrupted.REFUSE
 
 
 def not_stored(policy: Policy) -> tuple[str, str]:
-    """Name the statuses after which a retry runs again, and those after which nobody knows what
-    was done. In the second, 503 is left out: it says that nothing was."""
+    """Name the statuses after which a retry runs again, and those after which the outcome is
+    unknown. The latter leave 503 out: it says that nothing was done."""
     codes, unknown = policy.not_stored, frozenset[int]()
     if may_be_unknown(policy):
         unknown = codes & (_SERVER_ERRORS - {503})

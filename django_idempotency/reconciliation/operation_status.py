@@ -51,8 +51,8 @@ class OperationStatusSerializer(serializers.Serializer):  # type: ignore[type-ar
 class OperationStatusView(APIView):
     """Says what became of the operation under a key, to the caller whose key it is.
 
-    A key of somebody else is answered exactly like one that nobody has used. There is no list, and
-    no search: whoever asks knows the key. Asking changes nothing.
+    The key of another caller is answered exactly like an unused one. There is no list, and no
+    search: a caller must know the key. Asking changes nothing.
 
     :cvar policy: options of the guarded views about which it is asked, where they differ from the
         settings: ``scope``, ``tenant``, ``store``, ``using``, ``key_format`` ...
@@ -91,7 +91,7 @@ class OperationStatusView(APIView):
         return Response(self.document(key, found, policy))
 
     def document(self, key: str, found: OperationStatus, policy: Policy) -> Json:
-        """Return what is said of an operation, as plain data. For subclasses to change."""
+        """Return the answer about an operation, as plain data. Subclasses may change it."""
         status = found.response.status if found.response else None
         answer: Json = {
             "key": key,

@@ -115,7 +115,7 @@ class TestWords:
                 {"fingerprint": "none", "fingerprint_fields": ["a"]},
                 "the same method and path; the body is not compared",
             ),
-            ({"fingerprint": lambda request: "x"}, "whatever this API compares"),
+            ({"fingerprint": lambda request: "x"}, "the same values of what this API compares"),
             (
                 {"fingerprint": "bytes", "fingerprint_fields": ["b", "a"]},
                 "the same method, path, query string and bytes of the body (only the fields a, b)",
@@ -132,7 +132,10 @@ class TestWords:
     def test_a_scope_function_speaks_by_its_docstring(self) -> None:
         scoped = Policy().override(scope=secret_scope, tenant=lambda request: "x")
         assert words.scope(scoped) == "the department, within one tenant"
-        assert words.scope(Policy().override(scope=lambda request: "x")) == "whom this API says"
+        assert (
+            words.scope(Policy().override(scope=lambda request: "x"))
+            == "the caller as this API defines it"
+        )
 
     def test_what_is_not_kept_is_not_promised(self) -> None:
         assert words.replay(Policy().override(store_body=False)).startswith("nothing but `idem")
