@@ -34,7 +34,7 @@ _FAULTS = {
 
 
 def _alias_of_records(valid: Configuration) -> str:
-    return valid.policy.using or router.db_for_write(IdempotencyRecord)
+    return IdempotencyRecord.alias(valid.policy.using)
 
 
 def _connection_of_records(valid: Configuration) -> Any:
@@ -139,7 +139,7 @@ def check_purge(valid: Configuration, databases: Collection[str]) -> Iterator[Ch
     if connection is None:
         return
     latest = _PURGED_WITHIN + longest_tombstone()
-    records = IdempotencyRecord._base_manager.using(connection.alias)
+    records = IdempotencyRecord.rows(connection.alias)
     try:
         is_purged = not records.filter(expires_at__lte=StoreTime(-latest)).exists()
     except DatabaseError:  # Before the first migration there is no table.
@@ -155,7 +155,7 @@ def check_tables(valid: Configuration, databases: Collection[str]) -> Iterator[C
         return
     policies = [valid.policy, *(policy for _, policy in policies_of_endpoints())]
     aliases = dict.fromkeys(
-        policy.using or router.db_for_write(IdempotencyRecord)
+        IdempotencyRecord.alias(policy.using)
         for policy in policies
         if policy.store is not Store.CACHE
     )

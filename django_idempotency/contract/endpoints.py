@@ -11,7 +11,6 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import router
 from django.urls import URLResolver, get_resolver
 
 from ..adapters.base import EXEMPT, OPTIONS, options_of, resolve_policy
@@ -178,7 +177,7 @@ def declared_handlers(using: str | None = None) -> dict[str, list[Policy]]:
             continue
         policies = found.setdefault(dotted_path(policy.resumable), [])
         is_used = not policy.atomic and policy.store is not Store.CACHE
-        if is_used and using not in {None, policy.using or router.db_for_write(IdempotencyRecord)}:
+        if is_used and using not in {None, IdempotencyRecord.alias(policy.using)}:
             is_used = False
         if is_used and policy not in policies:
             policies.append(policy)

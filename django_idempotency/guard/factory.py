@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, router
+from django.db import connections
 from django.http.response import HttpResponseBase
 
 from ..compat.frameworks import has_request_block
@@ -63,7 +63,7 @@ def cache_store_of(policy: Policy) -> CacheStore:
 
 def records_alias(policy: Policy) -> str:
     """Return the alias of the database where records lie; a router may choose by request."""
-    return policy.using or router.db_for_write(IdempotencyRecord)
+    return IdempotencyRecord.alias(policy.using)
 
 
 def cache_alias(policy: Policy) -> str:
@@ -113,7 +113,7 @@ def operation_of(policy: Policy, claim: Claim, view: Any, caller: Any = None) ->
     :param caller: the request that policy's own functions get: Django's, or DRF's around it
     :param view: the function view that Django calls next, if it has not yet
     """
-    using = policy.using or router.db_for_write(IdempotencyRecord)
+    using = IdempotencyRecord.alias(policy.using)
     if policy.store is Stores.CACHE:
         _refuse_request_blocks(view)
         return _leased(policy, claim)
@@ -138,7 +138,7 @@ def record_of(policy: Policy, claim: Claim) -> Snapshot | None:
     if policy.store is Stores.CACHE:
         store = cache_store_of(policy)
     else:
-        store = store_of(policy, policy.using or router.db_for_write(IdempotencyRecord))
+        store = store_of(policy, IdempotencyRecord.alias(policy.using))
     return store.cached(claim) or store.look(claim)
 
 

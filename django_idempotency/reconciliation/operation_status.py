@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from django.db import connections, router, transaction
+from django.db import connections, transaction
 from django.http.response import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.exceptions import NotAuthenticated, NotFound
@@ -136,7 +136,7 @@ def _find(policy: Policy, scope: str, key: str) -> OperationStatus | None:
         found = cache_store_of(policy).look_up(scope, key)
     else:
         # The database decides, and the primary: a replica may not know yet.
-        found = look_up(policy.using or router.db_for_write(IdempotencyRecord), scope, key)
+        found = look_up(IdempotencyRecord.alias(policy.using), scope, key)
     return found and replace(found, scope=scope)
 
 
