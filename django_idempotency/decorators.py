@@ -11,12 +11,13 @@ from django.http import HttpRequest
 from django.views import View
 
 from .adapters.affinity import watch_new_connections
-from .adapters.base import EXEMPT, OPTIONS, guarded, options_of, resolve_policy
-from .adapters.class_based import class_of, hook_class, watch
+from .adapters.base import EXEMPT, OPTIONS, options_of, resolve_policy
+from .adapters.class_based import hook_class, hook_subclasses
+from .adapters.dispatch import class_of, guarded
 from .adapters.ninja import guard_api, guard_operations, guard_run, operation_of
 from .conf.options import Options
 from .conf.policy import Policy
-from .guard.request_state import expect_key_in, in_state
+from .guard.request_state import expect_key_in, in_state, state_of
 
 __all__ = ["idempotency_exempt", "idempotent"]
 
@@ -127,6 +128,7 @@ def _is_method(function: FunctionType) -> bool:
 def _guard_class(view_class: type, options: Options) -> type:
     setattr(view_class, OPTIONS, options_of(view_class).around(options))
     hook_class(view_class)
+    hook_subclasses(view_class)
     return view_class
 
 
@@ -136,16 +138,16 @@ def _guard_class_view(target: Any, view_class: type, options: Options) -> Any:
 
     @wraps(target)
     def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        watch(request, options)
-        return in_state(request, lambda: target(request, *args, **kwargs))
+        state_of(request).want_view(options)
+        return in_state(request, lambda request: target(request, *args, **kwargs))
 
-    # As watch() merges them: what is said further outside comes first.
+    # As want_view() merges them: what is said further outside comes first.
     setattr(view, OPTIONS, options_of(target).around(options))
     return _as_async_as(target, view)
 
 
 def _as_async_as(target: Any, view: Any) -> Any:
-    """Return the view, which calls the target; if that is async, somebody will await it."""
+    """Return the view, which calls the target and is async if that is."""
     if not iscoroutinefunction(target):
         return view
     watch_new_connections()

@@ -1,6 +1,7 @@
 """The middleware: every matching write route is guarded, without touching its view."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -8,25 +9,16 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from .adapters.affinity import AsyncGuard, watch_new_connections
-from .adapters.base import EXEMPT, OPTIONS, Adapter, approach, recall, resolve_policy
-from .adapters.class_based import class_of, hook_class, watch
+from .adapters.base import EXEMPT, OPTIONS, resolve_policy
+from .adapters.class_based import hook_class
+from .adapters.dispatch import approach, class_of, facts_of
 from .adapters.ninja import hook_view
-from .adapters.position import position_of
-from .compat.frameworks import belongs_to_admin
-from .conf.memoize import memoize
 from .conf.options import NOTHING
-from .conf.policy import Recheck
+from .conf.policy import Policy, Recheck
 from .conf.settings import configuration
-from .guard.guard import UNPROTECTED, Guard, Status, tell
-from .guard.no_operation import LEFT_ALONE, NO_KEY, NOT_BEGUN, runs_unprotected, without_operation
-from .guard.request_state import (
-    afinish_around,
-    finish_around,
-    may_carry_key,
-    open_state,
-    run_to_end,
-    state_of,
-)
+from .guard.guard import Guard
+from .guard.request_state import STATE, RequestState, aend_around, may_carry_key
+from .guard.status import LEFT_ALONE, NO_KEY, NOT_BEGUN, UNPROTECTED, Status, runs_unprotected, tell
 from .http.fingerprint import keep_body
 from .threads import on_request_thread
 
@@ -34,14 +26,6 @@ __all__ = ["IdempotencyMiddleware"]
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that need no guard (RFC 9110, section 9.2.1)."""
-
-
-def leaves_alone(view: Any) -> bool:
-    """Whether a view looks after itself, or belongs to Django's admin, wherever it is."""
-    return hasattr(view, EXEMPT) or hasattr(view, OPTIONS) or _is_of_admin(view)
-
-
-_is_of_admin = memoize(belongs_to_admin)
 
 
 class IdempotencyMiddleware:
@@ -73,99 +57,128 @@ class IdempotencyMiddleware:
             return self._acall(request)
         if request.method in SAFE:
             return self._get_response(request)
-        state = open_state(request)
-        return _told(request, finish_around(lambda: self._get_response(request), state))
+        state = _new_state(request)
+        try:
+            response = self._get_response(request)
+        except BaseException as error:
+            state.abandon(request, error)
+            raise
+        return _told(request, state, state.end(response))
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         if request.method in SAFE:
             safe: HttpResponse = await self._get_response(request)
             return safe
-        state = open_state(request)
-        if not may_carry_key(request):
-            return _told(request, await self._get_response(request))
-        return _told(request, await afinish_around(lambda: self._get_response(request), state))
+        state = _new_state(request)
+        call = self._get_response(request)
+        response = await (aend_around(request, state, call) if may_carry_key(request) else call)
+        return _told(request, state, response)
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
         """Claim the key, or answer instead of the view. Below decorators that may check the caller
         that is done when they have let the request pass."""
-        adapter = _adapter(request, view, Guard)
-        if adapter is None:
-            return _recalled(request, view, Guard)
-        return adapter.begin(position_of(view), view)
+        act = _before(request, view, Guard)
+        return None if act is None else act()
 
     async def _aprocess_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
-        adapter = _adapter(request, view, AsyncGuard)
-        answer = None
-        if adapter is not None:
-            answer = await on_request_thread(adapter.begin, position_of(view), view)
-        elif _recalls(request, view):
-            answer = await on_request_thread(_recalled, request, view, AsyncGuard)
+        act = _before(request, view, AsyncGuard)
+        answer = None if act is None else await on_request_thread(act)
         if not iscoroutinefunction(view):
-            run_to_end(request)  # Django calls it in a thread, which no cancellation stops
+            _run_to_end(request)  # Django calls it in a thread, which no cancellation stops
         return answer
 
     async def _aprocess_template_response(
         self, request: HttpRequest, response: HttpResponse
     ) -> HttpResponse:
         """The view has returned; Django renders its response next, in a thread."""
-        run_to_end(request)
+        _run_to_end(request)
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> None:
         """The view raised: its writes are undone before others handle the exception."""
-        state = state_of(request)
-        if state is not None:
-            state.fail(error)
+        state: RequestState | None = request.__dict__.get(STATE)
+        if state is not None and state.guard is not None:
+            state.guard.fail(error)
 
 
-def _told(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    settings = configuration()
-    if settings.may_concern(request.META):
-        policy = settings.policy_for(request.path_info)
-        if policy.meta_key in request.META:
-            tell(response, policy, Status.IGNORED)
-            if runs_unprotected(request):
-                response[UNPROTECTED] = "true"
-    return response
+def _new_state(request: HttpRequest) -> RequestState:
+    """Let the middleware, not the adapter, finish what is guarded in this request."""
+    state = request.__dict__[STATE] = RequestState()
+    state.has_end = True
+    return state
 
 
-def _recalls(request: HttpRequest, view: Any) -> bool:
-    """Whether a function decorated with ``@idempotent`` wants its checks to come after a replay."""
+def _run_to_end(request: HttpRequest) -> None:
+    state: RequestState | None = request.__dict__.get(STATE)
+    if state is not None:
+        state.runs_to_end = True
+
+
+def _before(
+    request: Any, view: Any, guard_type: type[Guard]
+) -> Callable[[], HttpResponseBase | None] | None:
+    """Return what is to be done before a view runs. Views made from classes, and operations of
+    Django Ninja, enter the guard when their own checks have passed."""
+    state: RequestState | None = request.__dict__.get(STATE)
+    if state is None:
+        return None
+    policy = _looked_at(request, state)
     options = getattr(view, OPTIONS, None)
-    if options is None or class_of(view) is not None or state_of(request) is None:
-        return False
-    return resolve_policy(request.path_info, view).recheck is Recheck.AUTHENTICATION
-
-
-def _recalled(request: HttpRequest, view: Any, guard_type: type[Guard]) -> HttpResponseBase | None:
-    if not _recalls(request, view):
-        return None
-    return recall(request, resolve_policy(request.path_info, view), guard_type)
-
-
-def _adapter(request: HttpRequest, view: Any, guard_type: type[Guard]) -> Adapter | None:
-    """Return the adapter of a function view. Views made from classes will find theirs."""
-    if state_of(request) is None:
-        return None
-    settings = configuration()
-    if not settings.may_concern(request.META):
-        without_operation(request, NO_KEY)
-        return None
-    policy = settings.policy_for(request.path_info)
-    is_keyed = policy.meta_key in request.META
-    if not is_keyed and not policy.required:
-        without_operation(request, NO_KEY)
-        return None
-    if leaves_alone(view) or not settings.covers(request.path_info):
-        without_operation(request, LEFT_ALONE if is_keyed else NO_KEY)
-        return None
-    without_operation(request, NOT_BEGUN)
-    view_class = class_of(view)
-    if view_class is not None:
-        hook_class(view_class)
-        watch(request, NOTHING)
+    if policy is None:
+        request.idempotency = NO_KEY
+        return None if options is None else _looking_up(request, view, guard_type)
+    facts = facts_of(view)
+    is_left_alone = options is not None or hasattr(view, EXEMPT) or facts.belongs_to_admin
+    if is_left_alone or not configuration().covers(request.path_info):
+        request.idempotency = NO_KEY if state.keyed is None else LEFT_ALONE
+        return None if options is None else _looking_up(request, view, guard_type)
+    request.idempotency = NOT_BEGUN
+    if facts.view_class is not None:
+        hook_class(facts.view_class)
+        state.want_view(NOTHING)
         keep_body(request)
         return None
-    if hook_view(view, request):
+    if facts.is_operation:
+        hook_view(view, request)
         return None
-    return approach(request, policy, guard_type)
+    adapter = approach(request, policy, guard_type, position=facts.position)
+    return None if adapter is None else partial(adapter.begin, view)
+
+
+def _looked_at(request: HttpRequest, state: RequestState) -> Policy | None:
+    """Return the policy of a request by the settings, if it has a key or must have one."""
+    state.is_known = True
+    settings = configuration()
+    if not settings.may_concern(request.META):
+        return None
+    policy = settings.policy_for(request.path_info)
+    if policy.meta_key in request.META:
+        state.keyed = policy
+        return policy
+    return policy if policy.required else None
+
+
+def _looking_up(
+    request: HttpRequest, view: Any, guard_type: type[Guard]
+) -> Callable[[], HttpResponseBase | None] | None:
+    """The checks of a function that is decorated itself may want to come after a replay."""
+    if class_of(view) is not None:
+        return None
+    policy = resolve_policy(request.path_info, view)
+    if policy.recheck is not Recheck.AUTHENTICATION:
+        return None
+    adapter = approach(request, policy, guard_type)
+    return None if adapter is None else adapter.look_up
+
+
+def _told(
+    request: HttpRequest, state: RequestState, response: HttpResponseBase
+) -> HttpResponseBase:
+    """Say what became of a key, if nothing else has."""
+    if not state.is_known:
+        _looked_at(request, state)
+    if state.keyed is not None:
+        tell(response, state.keyed, Status.IGNORED)
+        if runs_unprotected(request):
+            response[UNPROTECTED] = "true"
+    return response

@@ -17,7 +17,8 @@ from django.db.models import F, QuerySet
 
 from .conf.policy import Fingerprint, Policy, Store
 from .conf.settings import configuration
-from .guard.guard import Guard, Status
+from .guard.guard import Guard
+from .guard.status import Status
 from .invalidation import forget_copies
 from .models import IdempotencyRecord
 from .protocol.keys import short_digest

@@ -1,4 +1,7 @@
-"""Guarding the handlers of class-based views, Django's and DRF's."""
+"""Guarding the handlers of class-based views, Django's and DRF's.
+
+Hooks stand on the class, once. A hook does what the state of the request says.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,90 +11,184 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.decorators import classonlymethod
 
 from ..compat.frameworks import API_VIEWS, closure_of
 from ..conf.memoize import MOST, memoize
 from ..conf.options import Options
 from ..conf.policy import Policy, Recheck
-from ..guard.guard import Guard, is_running, read_key
-from ..guard.no_operation import LEFT_ALONE, NO_KEY, NOT_BEGUN, without_operation
-from ..guard.request_state import in_state, may_carry_key
+from ..guard.guard import Guard, read_key
+from ..guard.request_state import RequestState, in_state, state_of
+from ..guard.status import LEFT_ALONE, NO_KEY, NOT_BEGUN
 from ..http.fingerprint import keep_body
 from ..protocol.problems import Problem
 from ..threads import on_request_thread
 from .affinity import AsyncGuard
-from .base import EXEMPT, OPTIONS, adapter_of, arun, recall, resolve_policy, run
+from .base import EXEMPT, OPTIONS, EarlyEnd, hook_method, is_hook, resolve_policy, unhooked
+from .dispatch import arun, look_up, refusal_of, rest, run
 from .position import GuardPosition, checks_users, position_of
 
-_WATCHED = "_idempotency_watched"
-_HOOKED = "_idempotency_hooked"
-_LOOKED_AT = "_idempotency_looked_at"
+_GUARDED = "_idempotency_guarded"
+"""Attribute of a handler that is guarded for one request."""
+
+Call = Callable[[Any], Any]
+"""Dispatches a request."""
 
 
-def watch(request: HttpRequest, options: Options) -> None:
-    """Have the class-based view that gets this request guard its handler.
-
-    What was said before, further outside, comes first.
-    """
-    said: Options | None = getattr(request, _WATCHED, None)
-    setattr(request, _WATCHED, options.around(said) if said else options)
-
-
-def hook_class(view_class: type) -> None:
-    """Guard the handlers of a class-based view.
-
-    Handlers are looked up on the instance after all checks, so the instance gets a guarded one
-    when a request is set up; nothing is run twice and nothing runs elsewhere than before.
-    """
-    if _HOOKED in vars(view_class):
-        return
+def hook_class(view_class: Any) -> None:
+    """Have the views of a class guard their handlers where a request wants it."""
+    hook_method(view_class, "dispatch", _dispatch, inherited=True)
     if hasattr(view_class, "initialize_request"):
-        _after(view_class, "initialize_request", _guard_once)
+        hook_method(view_class, "initial", _initial)
+        hook_method(view_class, "perform_authentication", _perform_authentication)
+        rest().hook_view_class(view_class)
+
+
+def hook_subclasses(view_class: Any) -> None:
+    """The same for its subclasses, each when a URL is made of it: its own ``dispatch()`` is further
+    outside than the one that it inherits."""
+    own = vars(view_class).get("as_view")
+
+    @wraps(view_class.as_view)
+    def as_view(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        hook_class(cls)
+        inherited: Any = super(view_class, cls)
+        return (
+            own.__get__(None, cls)(*args, **kwargs) if own else inherited.as_view(*args, **kwargs)
+        )
+
+    view_class.as_view = classonlymethod(as_view)
+
+
+def _dispatch(view: Any, dispatch: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+    """Have the guard, if it starts, end when ``dispatch()`` does."""
+    state = state_of(request)
+
+    def call(request: Any) -> Any:
+        return dispatch(request, *args, **kwargs)
+
+    if state.view is view:  # a parent's hook
+        return call(request)
+    if not is_hook(vars(type(view)).get("dispatch")):
+        hook_class(type(view))  # a subclass that no URL was made of
+    state.view, state.refusal, state.looks_up = view, None, None
+    return in_state(request, _prepared(view, state, request, call))
+
+
+def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
+    """Return what is called to dispatch a request, and see to it that its handler is guarded."""
+    policy = class_policy(type(view), state.view_options, request.path_info)
+    key = _key_of(request, state, policy)
+    if policy is None or key is None:
+        return call
+    name = handler_name(view, (request.method or "").lower())
+    handler = getattr(view, name, None)
+    if handler is None:
+        return call
+    function = getattr(handler, "__func__", handler)
+    if hasattr(function, _GUARDED):  # dispatched again
+        return call
+    looks_after_itself, is_async = _facts(unhooked(function))
+    if looks_after_itself:
+        options = mark_of(function, OPTIONS)
+        is_exempt = mark_of(function, EXEMPT) is not None
+        request.idempotency = LEFT_ALONE if is_exempt else NOT_BEGUN
+        # The policy of a handler that is decorated itself is its own.
+        own = options and options.over(resolve_policy(request.path_info, type(view)))
+        return _looking_up(view, state, own, call) if own else call
+    if isinstance(key, Problem):
+        return _refusing(view, state, policy, key, call)
+    keep_body(request)
+    view_class: Any = type(view)
+    guarded = _guarded(is_async, policy, key, handler_position(view_class, function))
+    if name == "dispatch":
+        call = partial(guarded, call)
     else:
-        _after(view_class, "setup", _guard_once)
-    # Viewsets are dispatched without setup().
-    before_dispatch = "__init__" if hasattr(view_class, "get_extra_actions") else "setup"
-    _after(view_class, before_dispatch, _end_after_dispatch)
-    setattr(view_class, _HOOKED, True)
+        # The one thing that is put on an instance. What comes after all checks is the handler, and
+        # dispatch() asks the instance for it by name: there is no method around it to be hooked.
+        setattr(view, name, update_wrapper(partial(guarded, handler), handler))
+        setattr(getattr(view, name), _GUARDED, True)
+    return _looking_up(view, state, policy, call)
 
 
-def _after(view_class: type, name: str, act: Callable[..., None]) -> None:
-    """Do something after a method of a class, wherever it is defined, has been called."""
-    own = vars(view_class).get(name)
-
-    @wraps(getattr(view_class, name))
-    def hooked(view: Any, *args: Any, **kwargs: Any) -> Any:
-        # Looked up each time: in a subclass with another parent, that comes next.
-        original = partial(own, view) if own else getattr(super(view_class, view), name)
-        result = original(*args, **kwargs)
-        act(view, *args, **kwargs)
-        return result
-
-    setattr(view_class, name, hooked)
+def _key_of(request: Any, state: RequestState, policy: Policy | None) -> str | Problem | None:
+    """Return the key, if the request has to do with the guard of a class-based view."""
+    if state.guard is not None and state.guard.is_running:
+        return None
+    is_guarded = policy is not None and request.method in policy.methods
+    key = read_key(request, policy) if policy is not None and is_guarded else None
+    if key is None and (policy is not None or state.view_options is not None):
+        request.idempotency = NO_KEY if is_guarded else LEFT_ALONE
+    return key
 
 
-def _end_after_dispatch(
-    view: Any, request: HttpRequest | None = None, *args: Any, **kwargs: Any
-) -> None:
-    """Have the guard, if it starts, end when ``dispatch()`` does, a subclass's own, too.
+def _guarded(is_async: bool, policy: Policy, key: str, position: GuardPosition) -> Any:
+    """Return what runs a handler under the guard, for one request."""
 
-    :param request: ``None`` if it is not there yet
+    def sync_handler(handler: Any, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return run(partial(handler, request, *args, **kwargs), request, policy, key, position)
+
+    async def async_handler(
+        handler: Any, request: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        call = partial(handler, request, *args, **kwargs)
+        return await arun(call, request, policy, key, position)
+
+    return async_handler if is_async else sync_handler
+
+
+def _refusing(view: Any, state: RequestState, policy: Policy, problem: Problem, call: Call) -> Call:
+    """A malformed key is refused before anything is looked up (I7), whatever the view does."""
+    if hasattr(view, "initialize_request"):
+        state.refusal = (policy, problem)  # its responses are made within dispatch()
+        return call
+
+    def refuse(request: Any) -> HttpResponseBase:
+        return refusal_of(request, policy, problem)
+
+    async def arefuse(request: Any) -> HttpResponseBase:
+        return refuse(request)
+
+    return arefuse if getattr(view, "view_is_async", False) else refuse
+
+
+def _looking_up(view: Any, state: RequestState, policy: Policy, call: Call) -> Call:
+    """Have a view answer with what is stored as soon as its caller is known, if policy wants that.
+
+    Django's views know their caller before they dispatch; DRF's authenticate in between.
     """
-    if request is not None and not may_carry_key(request):
-        return
-    dispatch = view.dispatch
+    if policy.recheck is not Recheck.AUTHENTICATION:
+        return call
+    if hasattr(view, "perform_authentication"):
+        state.looks_up = policy
+        return call
 
-    def dispatch_in_state(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return in_state(request, lambda: dispatch(request, *args, **kwargs))
+    def look(request: Any) -> Any:
+        answer = look_up(request, policy, Guard)
+        return call(request) if answer is None else answer
 
-    view.dispatch = dispatch_in_state
+    async def alook(request: Any) -> Any:
+        answer = await on_request_thread(look_up, request, policy, AsyncGuard)
+        return await call(request) if answer is None else answer
+
+    return alook if getattr(view, "view_is_async", False) else look
 
 
-def class_of(view: Any) -> type | None:
-    """Return the class that a URL's view was made from, Django's or DRF's."""
-    return getattr(view, "cls", None) or getattr(view, "view_class", None)
+def _initial(view: Any, initial: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+    state = state_of(request)
+    if state.view is view and state.refusal is not None:
+        raise EarlyEnd(refusal_of(request, *state.refusal))
+    initial(request, *args, **kwargs)
+
+
+def _perform_authentication(view: Any, authenticate: Any, request: Any) -> None:
+    authenticate(request)
+    state = state_of(request)
+    if state.view is view and state.looks_up is not None:
+        answer = look_up(request, state.looks_up, Guard)
+        if answer is not None:
+            raise EarlyEnd(answer)
 
 
 def mark_of(handler: Any, mark: str) -> Any:
@@ -105,135 +202,18 @@ def mark_of(handler: Any, mark: str) -> Any:
     return next((each for each in marks if each is not None), None)
 
 
-def class_policy(view_class: type, watched: Options | None, path: str) -> Policy | None:
+def class_policy(view_class: type, said: Options | None, path: str) -> Policy | None:
     """Return the policy of a class's handlers that are not marked themselves.
 
-    :param watched: options from further outside; ``None`` if only the class can say it is guarded
+    :param said: options from further outside; ``None`` if only the class can say it is guarded
     :param path: ``request.path_info``
     :return: ``None`` if they are not guarded
     """
     mark = _nearest_mark(view_class)
-    if mark == EXEMPT or (watched is None and mark is None):
+    if mark == EXEMPT or (said is None and mark is None):
         return None
     policy = resolve_policy(path, view_class)
-    return watched.over(policy) if watched else policy
-
-
-def _guard_once(view: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-    """A parent class may be hooked, too."""
-    if vars(view).get(_LOOKED_AT) is not request:
-        setattr(view, _LOOKED_AT, request)
-        _guard_instance(view, request)
-
-
-def _guard_instance(view: Any, request: HttpRequest) -> None:
-    watched: Options | None = getattr(request, _WATCHED, None)
-    policy = class_policy(type(view), watched, request.path_info)
-    if is_running(request):
-        return
-    if policy is None:
-        if watched is not None:
-            without_operation(request, LEFT_ALONE)
-        return
-    is_guarded = request.method in policy.methods
-    key = read_key(request, policy) if is_guarded else None
-    if key is None:
-        without_operation(request, NO_KEY if is_guarded else LEFT_ALONE)
-        return
-    name = handler_name(view, (request.method or "").lower())
-    handler = getattr(view, name, None)
-    if handler is None:
-        return
-    looks_after_itself, is_async = _facts(getattr(handler, "__func__", handler))
-    if looks_after_itself:
-        is_exempt = mark_of(handler, EXEMPT) is not None
-        without_operation(request, LEFT_ALONE if is_exempt else NOT_BEGUN)
-        _recall_for_handler(view, request, handler)
-        return
-    if isinstance(key, Problem):
-        _refuse(view, name, key, policy)
-        return
-    keep_body(request)
-    view_class: Any = type(view)
-    position = handler_position(view_class, getattr(handler, "__func__", handler))
-    setattr(view, name, _guarded(handler, is_async, policy, key, position))
-    recall_before_checks(view, request, policy)
-
-
-def _recall_for_handler(view: Any, request: HttpRequest, handler: Any) -> None:
-    """Do so for a handler that is decorated itself, whose policy is its own."""
-    options = mark_of(getattr(handler, "__func__", handler), OPTIONS)
-    if options is not None:
-        policy = options.over(resolve_policy(request.path_info, type(view)))
-        recall_before_checks(view, request, policy)
-
-
-def recall_before_checks(view: Any, request: HttpRequest, policy: Policy) -> None:
-    """Have a view answer with what is stored as soon as its caller is known, if policy wants that.
-
-    Django's views know their caller before they dispatch; DRF's authenticate in between.
-    """
-    if policy.recheck is not Recheck.AUTHENTICATION:
-        return
-    if hasattr(view, "perform_authentication"):
-        _recall_when_authenticated(view, policy)
-    else:
-        _recall_in_dispatch(view, policy)
-
-
-def _recall_in_dispatch(view: Any, policy: Policy) -> None:
-    dispatch = view.dispatch
-
-    def recalled(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        answer = recall(request, policy, Guard)
-        return dispatch(request, *args, **kwargs) if answer is None else answer
-
-    async def arecalled(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        answer = await on_request_thread(recall, request, policy, AsyncGuard)
-        return await dispatch(request, *args, **kwargs) if answer is None else answer
-
-    view.dispatch = arecalled if getattr(view, "view_is_async", False) else recalled
-
-
-def _recall_when_authenticated(view: Any, policy: Policy) -> None:
-    authenticate, handle = view.perform_authentication, view.handle_exception
-
-    def recalled(request: Any) -> None:
-        authenticate(request)
-        answer = recall(request, policy, Guard)
-        if answer is not None:
-            raise Recalled(answer)
-
-    def handled(error: Exception) -> Any:
-        return error.answer if isinstance(error, Recalled) else handle(error)
-
-    view.perform_authentication, view.handle_exception = recalled, handled
-
-
-class Recalled(Exception):
-    """Ends what a view does before its handler: there is an answer already."""
-
-    def __init__(self, answer: HttpResponseBase) -> None:
-        self.answer = answer
-        super().__init__()
-
-
-def _guarded(
-    handler: Any, is_async: bool, policy: Policy, key: str, position: GuardPosition
-) -> Any:
-    """Wrap a handler for one request."""
-
-    def sync_handler(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        call = partial(handler, request, *args, **kwargs)
-        return run(call, request, policy, key, position)
-
-    async def async_handler(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        call = partial(handler, request, *args, **kwargs)
-        return await arun(call, request, policy, key, position)
-
-    wrapper = update_wrapper(async_handler if is_async else sync_handler, handler)
-    setattr(wrapper, _HOOKED, True)
-    return wrapper
+    return said.over(policy) if said else policy
 
 
 @lru_cache(maxsize=MOST)
@@ -245,9 +225,11 @@ def handler_position(view_class: Any, handler: Any) -> GuardPosition:
 
     :param handler: the function of the method
     """
+    handler = unhooked(handler)
     position = position_of(handler)
     name = getattr(handler, "__name__", "")
-    found = [vars(each)[name] for each in view_class.__mro__ if name in vars(each)]
+    defined = (vars(each)[name] for each in view_class.__mro__ if name in vars(each))
+    found = list(dict.fromkeys(map(unhooked, defined)))
     if handler not in found or not _calls_super(position.inner):
         return position
     below = (each for each in found[found.index(handler) + 1 :] if checks_users(each))
@@ -263,7 +245,7 @@ def _calls_super(handler: Any) -> bool:
 @memoize
 def _facts(handler: Any) -> tuple[bool, bool]:
     """Whether a handler is guarded or exempt by itself, and whether it is async."""
-    marks = (mark_of(handler, mark) for mark in (EXEMPT, OPTIONS, _HOOKED))
+    marks = (mark_of(handler, mark) for mark in (EXEMPT, OPTIONS))
     return any(mark is not None for mark in marks), iscoroutinefunction(handler)
 
 
@@ -303,20 +285,3 @@ def works_in_dispatch(view_class: Any) -> bool:
         return False
     found = (vars(each)["dispatch"] for each in view_class.__mro__ if "dispatch" in vars(each))
     return any(not unwrap(each).__module__.startswith("django.") for each in found)
-
-
-def _refuse(view: Any, name: str, problem: Problem, policy: Policy) -> None:
-    """A malformed key is refused before anything is looked up (I7), whatever the view does."""
-
-    def refusal(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return adapter_of(request, policy).refuse(problem)
-
-    async def awaited(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return refusal(request)
-
-    refuse = awaited if getattr(view, "view_is_async", False) else refusal
-    setattr(view, name, refuse)
-    if hasattr(view, "initialize_request"):
-        view.initial = lambda *args, **kwargs: None
-    else:
-        view.dispatch = refuse

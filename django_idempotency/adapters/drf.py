@@ -17,14 +17,14 @@ from rest_framework.views import APIView, exception_handler
 
 from ..conf.memoize import memoize
 from ..conf.policy import Errors, Policy
-from ..guard.answers import Settled, copied
+from ..guard.answers import EarlyAnswer, copied
 from ..guard.guard import Answer, Guard
-from ..guard.request_state import finish
+from ..guard.request_state import STATE, finish
 from ..http.fingerprint import parsed_payload
 from ..http.responses import DATA
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem
-from .base import Adapter
+from .base import Adapter, EarlyEnd, hook_method, unhooked
 
 logger = logging.getLogger("django_idempotency")
 
@@ -114,109 +114,120 @@ def _writes_json(renderer: Any) -> bool:
 
 class RestAdapter(Adapter):
     """A handler of a DRF view: its response is rendered, and its exceptions are turned into
-    responses, by the view, after the handler has ended."""
+    responses, by the view, after the handler has ended. Hooks on its class tell of both."""
 
-    def __init__(self, request: Request, policy: Policy) -> None:
-        super().__init__(request, policy)
-        self._view: Any = request.parser_context.get("view")
-        if self._view is None:
+    _early: EarlyAnswer | None = None
+    _has_begun = False
+    _has_raised = False
+    _is_error = False
+
+    def __init__(self, caller: Request, *args: Any) -> None:
+        super().__init__(caller, *args)
+        self.view: Any = caller.parser_context.get("view")
+        if self.view is None:
             raise ImproperlyConfigured(
                 "An idempotent DRF handler got a request that no view has made. Call the view, "
                 "not its handler."
             )
+        hook_view_class(type(self.view))
+
+    def enter(self, view: Any = None) -> HttpResponseBase | None:
+        answer = super().enter(view)
+        if answer is None and self.guard is not None:
+            self._has_begun = True
+            if not self.state.has_end:
+                self._end_with_request(self.guard)
+        return answer
 
     def answer(self, answer: Answer, view: Any = None) -> HttpResponseBase:
         if isinstance(answer, Problem) and self.policy.errors is Errors.DRF:
-            self._after_finalizing(self.marked_error)
+            self.state.adapter = self
+            self._is_error = True
             raise IdempotencyError(answer)
         return super().answer(answer, view)
 
     def copy_of(self, answer: Any) -> HttpResponse:
         return finished(answer)
 
-    def settle(
+    def pass_by(
         self, answer: Any, is_replay: bool, copy_of: Callable[[Any], HttpResponse]
     ) -> HttpResponse:
         """Let a copy pass the view's ``finalize_response()``, too. It is rendered, so what
         negotiation finds changes nothing."""
-        settled = Settled(copy_of(answer), copy_of(answer), self.policy, is_replay)
-
-        def finalized(response: HttpResponseBase) -> HttpResponseBase:
-            for name in _NEGOTIATED & vars(settled.passing).keys():
-                setattr(settled.final, name, getattr(settled.passing, name))
-            return settled.sent_for(response) if self.state is None else response
-
-        self._after_finalizing(finalized)
-        if self.state is not None:
-            self.state.settled = settled
-        return settled.passing
-
-    def _after_finalizing(self, change: Callable[[HttpResponseBase], HttpResponseBase]) -> None:
-        finalize = self._view.finalize_response
-
-        def finalize_response(*args: Any, **kwargs: Any) -> HttpResponseBase:
-            return change(finalize(*args, **kwargs))
-
-        self._view.finalize_response = finalize_response
+        self._early = EarlyAnswer(copy_of(answer), copy_of(answer), self.policy, is_replay)
+        if self.state.has_end:
+            self.state.early = self._early
+        return self._early.passing
 
     def parsed_payload(self) -> Payload | None:
         """A permission or throttle has read ``request.data`` before us."""
         return parsed_payload(self.request, self.caller.data, self.policy)
 
-    def _enter(self, view: Any) -> HttpResponseBase | None:
-        answer = super()._enter(view)
-        if answer is None and self.guard is not None:
-            self.guard.is_handled = self._is_handled
-            self._note_data(self.guard)
-            if self.state is None:
-                self._finish_later(self.guard)
-        return answer
-
-    def _note_data(self, guard: Guard) -> None:
-        """See what code around the handler finds in ``response.data`` before it changes that."""
-        finalize = self._view.finalize_response
-
-        def finalize_response(request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
-            if isinstance(response, Response):
-                guard.describe = partial(_describe, response, response.data, self.policy)
-            return finalize(request, response, *args, **kwargs)
-
-        self._view.finalize_response = finalize_response
+    def is_handled(self, error: BaseException) -> bool:
+        own = unhooked(type(self.view).handle_exception) is not APIView.handle_exception
+        return own or self.view.get_exception_handler() is not exception_handler
 
     def returned(self, response: Any) -> Any:
         return response
 
     def raised(self, error: BaseException) -> HttpResponseBase | None:
-        response = super().raised(error)
+        """DRF makes a response of it, or raises again."""
         if self.guard is not None and self.guard.is_open:
-            self._tell_what_became(self.guard)
+            self.guard.fail(error)
+            self._has_raised = self.guard.is_open
+        return None
+
+    def handle(self, handle: Callable[[Exception], Response], error: Exception) -> Response:
+        """The view handles what was raised. What it does behind that, an audit for example, is to
+        stay, so the guard is told what has become of the exception."""
+        if self.guard is None or not self._has_raised:
+            return handle(error)
+        response: Response | None = None
+        try:
+            response = handle(error)
+        finally:
+            self.guard.handled(error, response)
         return response
 
-    def _is_handled(self, error: BaseException) -> bool:
-        """Whether the project handles exceptions of the view, and not only DRF itself."""
-        own = type(self._view).handle_exception is not APIView.handle_exception
-        return own or self._view.get_exception_handler() is not exception_handler
+    def finalize(
+        self, finalize: Callable[..., Any], request: Any, response: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        """The view finalizes a response."""
+        if self._has_begun and self.guard is not None:
+            return self._finalize(self.guard, finalize, request, response, *args, **kwargs)
+        final: HttpResponseBase = finalize(request, response, *args, **kwargs)
+        if self._is_error:
+            self.mark_error(final)
+        if self._early is None:
+            return final
+        for name in _NEGOTIATED & vars(self._early.passing).keys():
+            setattr(self._early.final, name, getattr(self._early.passing, name))
+        return final if self.state.has_end else self._early.sent_for(final)
 
-    def _tell_what_became(self, guard: Guard) -> None:
-        """What the view does behind its handling, an audit for example, is to stay."""
-        handle = self._view.handle_exception
+    def _finalize(
+        self,
+        guard: Guard,
+        finalize: Callable[..., Any],
+        request: Any,
+        response: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> HttpResponseBase:
+        self._note_data(guard, response)
+        if self.state.has_end:
+            final: HttpResponseBase = finalize(request, response, *args, **kwargs)
+            return final
+        try:
+            final = finalize(request, response, *args, **kwargs)
+        except BaseException as error:
+            guard.abandon(error)
+            raise
+        return finish(guard, final)
 
-        def handle_exception(error: Exception) -> Response:
-            response: Response | None = None
-            try:
-                response = handle(error)
-            finally:
-                guard.handled(error, response)
-            return response
-
-        self._view.handle_exception = handle_exception
-
-    def _remember(self, guard: Guard, error: BaseException) -> None:
-        """DRF makes a response of it, or raises again."""
-
-    def _finish_later(self, guard: Guard) -> None:
-        self._finish_in(self._view, guard)
-        self._end_with_request(guard)
+    def _note_data(self, guard: Guard, response: Any) -> None:
+        """See what code around the handler finds in ``response.data`` before it changes that."""
+        if isinstance(response, Response):
+            guard.describe = partial(_describe, response, response.data, self.policy)
 
     def _end_with_request(self, guard: Guard) -> None:
         """A view that never finalizes its response must not leave its transaction open."""
@@ -225,74 +236,104 @@ class RestAdapter(Adapter):
         def close_all() -> None:
             if guard.is_open:
                 if not guard.has_failed:
-                    logger.error("%r did not finalize its response: undone", self._view)
+                    logger.error("%r did not finalize its response: undone", self.view)
                 guard.abandon(RuntimeError("the response was not finalized"))
             close()
 
         self.request.close = close_all  # type: ignore[method-assign]
-
-    @staticmethod
-    def _finish_in(view: Any, guard: Guard) -> None:
-        finalize = view.finalize_response
-
-        def finalize_response(*args: Any, **kwargs: Any) -> HttpResponseBase:
-            try:
-                response: HttpResponseBase = finalize(*args, **kwargs)
-            except BaseException as error:
-                guard.abandon(error)
-                raise
-            return finish(guard, response)
-
-        view.finalize_response = finalize_response
 
 
 class AsyncRestAdapter(RestAdapter):
     """A handler of an async DRF view, as adrf makes them. Such a view finalizes its response in
     the event loop, where the guard cannot end: this is done here, and the view finds it done."""
 
+    _is_over = False
+
     def returned(self, response: Any) -> Any:
-        if self.guard is None or self.state is not None:
+        guard, view = self.guard, self.view
+        if guard is None or self.state.has_end:
             return response
-        view, finalize = self._view, self._view.finalize_response
-        view.finalize_response = lambda request, response, *args, **kwargs: response
-        view.handle_exception = _raise
         try:
-            final = finalize(self.caller, response, *view.args, **view.kwargs)
+            final = view.finalize_response(self.caller, response, *view.args, **view.kwargs)
         except BaseException as error:
-            self.guard.abandon(error)
+            guard.abandon(error)
             raise
-        return finish(self.guard, final)
+        finally:
+            self._is_over = True
+        return finish(guard, final)
 
     def raised(self, error: BaseException) -> Any:
         super().raised(error)
-        guard, handle = self.guard, self._view.handle_exception
-        if guard is None or not guard.is_open or self.state is not None:
+        guard = self.guard
+        if guard is None or not guard.is_open or self.state.has_end:
             return None
-        self._view.handle_exception = _raise
         try:
+            handle = self.view.handle_exception
             return self.returned(handle(error)) if isinstance(error, Exception) else None
         finally:
+            self._is_over = True
             guard.abandon(error)
 
-    def _finish_later(self, guard: Guard) -> None:
-        """Not later."""
-
-    def _tell_what_became(self, guard: Guard) -> None:
+    def handle(self, handle: Callable[[Exception], Response], error: Exception) -> Response:
         """The view handles exceptions in the event loop: the guard hears of it at its end."""
+        if self._is_over:
+            raise error
+        return handle(error)
+
+    def _finalize(
+        self,
+        guard: Guard,
+        finalize: Callable[..., Any],
+        request: Any,
+        response: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> HttpResponseBase:
+        if not self._is_over:
+            self._note_data(guard, response)
+            response = finalize(request, response, *args, **kwargs)
+        return response  # type: ignore[no-any-return]
+
+    def _end_with_request(self, guard: Guard) -> None:
+        """It has ended with the handler."""
 
 
-def _raise(error: Exception) -> Any:
-    """The view has handled it once."""
-    raise error
-
-
-def rest_adapter(request: Request, policy: Policy) -> RestAdapter:
+def rest_adapter(caller: Request, *args: Any) -> RestAdapter:
     """Return the adapter for a request of DRF's."""
-    view = request.parser_context.get("view")
-    return (AsyncRestAdapter if _is_async(type(view)) else RestAdapter)(request, policy)
+    view = caller.parser_context.get("view")
+    return (AsyncRestAdapter if _is_async(type(view)) else RestAdapter)(caller, *args)
 
 
 @memoize
 def _is_async(view_class: Any) -> bool:
     """What Django finds out by looking at every handler."""
     return bool(getattr(view_class, "view_is_async", False))
+
+
+def hook_view_class(view_class: Any) -> None:
+    """Have a class tell the adapter of what its views make of responses and exceptions."""
+    hook_method(view_class, "handle_exception", _handle_exception)
+    hook_method(view_class, "finalize_response", _finalize_response)
+
+
+def _handle_exception(view: Any, handle: Any, error: Exception) -> Any:
+    if isinstance(error, EarlyEnd):
+        return error.answer
+    adapter = _adapter_of(view, getattr(view, "request", None))
+    return handle(error) if adapter is None else adapter.handle(handle, error)
+
+
+def _finalize_response(
+    view: Any, finalize: Any, request: Any, response: Any, *args: Any, **kwargs: Any
+) -> Any:
+    adapter = _adapter_of(view, request)
+    if adapter is None:
+        return finalize(request, response, *args, **kwargs)
+    return adapter.finalize(finalize, request, response, *args, **kwargs)
+
+
+def _adapter_of(view: Any, request: Any) -> RestAdapter | None:
+    """Return the adapter of a view's request, unless that is about another view."""
+    state = getattr(getattr(request, "_request", request), STATE, None)
+    adapter = None if state is None else state.adapter
+    return adapter if isinstance(adapter, RestAdapter) and adapter.view is view else None

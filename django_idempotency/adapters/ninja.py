@@ -6,7 +6,7 @@ An operation is found, authenticated, throttled and validated by ``Operation.run
 """
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -23,10 +23,11 @@ from ..compat.frameworks import (
 )
 from ..conf.options import NOTHING, Options
 from ..guard.guard import Guard
-from ..guard.no_operation import LEFT_ALONE, without_operation
-from ..guard.request_state import in_state, run_to_end
+from ..guard.request_state import in_state, state_of
+from ..guard.status import LEFT_ALONE
 from ..threads import on_request_thread
-from .base import EXEMPT, HANDLES, OPTIONS, approach, guarded, options_of, resolve_policy
+from .base import EXEMPT, OPTIONS, Adapter, options_of, resolve_policy
+from .dispatch import approach, guarded
 from .position import position_of
 
 _HOOKED = "_idempotency_hooked"
@@ -91,7 +92,7 @@ def hook_view(view: Any, request: HttpRequest) -> bool:
             # Last: two requests that do this at the same time guard it twice, which is once.
             setattr(operation, _HOOKED, True)
     if operations:
-        _want(request, NOTHING)
+        state_of(request).want_operation(NOTHING)
     return bool(operations)
 
 
@@ -112,14 +113,10 @@ def _guard_view_func(operation: Any) -> None:
 
     @wraps(view_func)
     def chosen(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return (guarded_func if hasattr(request, OPTIONS) else view_func)(request, *args, **kwargs)
+        is_wanted = state_of(request).operation_options is not None
+        return (guarded_func if is_wanted else view_func)(request, *args, **kwargs)
 
     operation.view_func = chosen
-
-
-def _want(request: HttpRequest, options: Options) -> None:
-    """What was said before, further outside, comes later: a router's word before its API's."""
-    setattr(request, OPTIONS, options.around(options_of(request)))
 
 
 def _with_state(run: Any, operation: Any, options: Options | None) -> Any:
@@ -132,15 +129,18 @@ def _with_state(run: Any, operation: Any, options: Options | None) -> Any:
         refuse = _refusal(request, operation, options)
         if refuse is not None:
             return refuse()
-        run_to_end(request)  # from here on in a thread, also where the path has async operations
-        response: HttpResponseBase = in_state(request, lambda: run(request, *args, **kwargs))
+        # From here on in a thread, also where the path has async operations.
+        state_of(request).runs_to_end = True
+        response: HttpResponseBase = in_state(
+            request, lambda request: run(request, *args, **kwargs)
+        )
         return response
 
     async def async_run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         refuse = _refusal(request, operation, options)
         if refuse is not None:
             return await on_request_thread(refuse)
-        awaited: Any = in_state(request, lambda: run(request, *args, **kwargs))
+        awaited: Any = in_state(request, lambda request: run(request, *args, **kwargs))
         response: HttpResponseBase = await awaited
         return response
 
@@ -148,19 +148,25 @@ def _with_state(run: Any, operation: Any, options: Options | None) -> Any:
 
 
 def _refusal(
-    request: HttpRequest, operation: Any, options: Options | None
+    request: Any, operation: Any, options: Options | None
 ) -> Callable[[], HttpResponseBase] | None:
     """A malformed key is refused before anything is looked up (I7)."""
+    state, view_func = state_of(request), operation.view_func
     if options is not None:
-        _want(request, options)
-    view_func = operation.view_func
+        state.want_operation(options)
     if hasattr(view_func, EXEMPT):
-        without_operation(request, LEFT_ALONE)
+        request.idempotency = LEFT_ALONE
         return None
-    if not hasattr(request, OPTIONS):
+    if state.operation_options is None:
         return None
-    setattr(request, HANDLES, partial(has_handler_of_project, operation))
-    adapter = approach(request, resolve_policy(request.path_info, request, view_func), Guard)
-    if adapter is None or adapter.problem is None:
-        return None
-    return partial(adapter.refuse, adapter.problem)
+    state.operation, state.adapter_class = operation, NinjaAdapter
+    policy = resolve_policy(request.path_info, request, view_func)
+    adapter = approach(request, policy, Guard)
+    return None if adapter is None or adapter.problem is None else adapter.refuse
+
+
+class NinjaAdapter(Adapter):
+    """The function of an operation, whose result and exceptions Ninja makes responses of."""
+
+    def is_handled(self, error: BaseException) -> bool:
+        return has_handler_of_project(self.state.operation, error)

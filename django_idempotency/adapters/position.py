@@ -1,8 +1,8 @@
 """Where the guard of a decorated function begins: below the decorators that may check the caller.
 
 What the decorators keep is replaced by a switch, once, the first time that a request needs it. A
-request that is to be guarded arms it; the others pass. So each check runs where it always did, and
-once, and who fails it neither claims a key nor sees what is stored under one (I5).
+request whose state is armed starts the guard there; the others pass. So each check runs where it
+always did, and once, and who fails it neither claims a key nor sees what is stored under one (I5).
 """
 
 from collections.abc import Callable, Iterator
@@ -33,6 +33,7 @@ from ..compat.frameworks import (
     wrapped_by,
 )
 from ..conf.memoize import memoize
+from ..guard.request_state import STATE
 from ..threads import on_request_thread
 
 Enter = Callable[[], Any]
@@ -49,8 +50,6 @@ _HARMLESS = ("django.views.decorators", "django.utils.", "django_idempotency.", 
 
 _TRANSACTIONS = ("reversion.",)
 """Packages whose decorators open a transaction."""
-
-_ARMED = "_idempotency_armed"
 
 
 class Kind(Enum):
@@ -135,14 +134,13 @@ class GuardPosition:
         except PermissionDenied:
             return False
 
-    def arm(self, request: HttpRequest, enter: Enter) -> None:
-        """Have the guard begin when the request comes here."""
-        content = [slot.content for slot in self.slots]
-        if any(POINT not in getattr(each, "__dict__", {}) for each in content):
+    def prepare(self) -> None:
+        """Put a switch where the guard begins, if none stands there yet. It starts the guard of
+        requests whose state says that they are armed."""
+        if any(POINT not in getattr(each.content, "__dict__", {}) for each in self.slots):
             switch = _switch(self.inner)
             for slot in self.slots:
                 slot.put(switch)
-        setattr(request, _ARMED, (self.inner, enter))
 
 
 @memoize
@@ -274,10 +272,10 @@ def _switch(inner: Any) -> Any:
 def _disarmed(inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Enter | None:
     for each in (*args, *kwargs.values()):
         request = getattr(each, "_request", each)
-        armed = request.__dict__.get(_ARMED) if isinstance(request, HttpRequest) else None
-        if armed is not None and armed[0] is inner:
-            delattr(request, _ARMED)
-            enter: Enter = armed[1]
+        state = request.__dict__.get(STATE) if isinstance(request, HttpRequest) else None
+        if state is not None and state.armed is not None and state.armed[0] is inner:
+            enter: Enter = state.armed[1]
+            state.armed = None
             return enter
     return None
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Tags
 from django.db import connections
 
-from ..adapters.class_based import class_of
+from ..adapters.dispatch import class_of
 from ..compat.frameworks import has_request_block
 from ..conf.policy import Recheck, Store
 from ..conf.settings import Configuration

@@ -14,7 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLResolver, get_resolver
 
 from ..adapters.base import EXEMPT, OPTIONS, options_of, resolve_policy
-from ..adapters.class_based import class_of, class_policy, handler_name, handler_position, mark_of
+from ..adapters.class_based import class_policy, handler_name, handler_position, mark_of
+from ..adapters.dispatch import class_of
 from ..adapters.position import GuardPosition, named, position_of
 from ..compat.frameworks import belongs_to_admin
 from ..conf.policy import Anonymous, Policy, Scope, Store

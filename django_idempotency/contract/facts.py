@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from ..conf.policy import POLICY_OPTIONS, Anonymous, Errors, OnInFlight, OnOutage, Policy
-from ..guard.guard import UNPROTECTED, Status
+from ..guard.status import UNPROTECTED, Status
 from ..http.problem_json import problem_of
 from ..protocol.problems import Code, Problem
 from . import words

@@ -10,7 +10,8 @@ from django.urls import URLResolver
 from django.utils.module_loading import import_string
 from django.utils.regex_helper import normalize
 
-from ..adapters.class_based import class_of, works_in_dispatch
+from ..adapters.class_based import works_in_dispatch
+from ..adapters.dispatch import class_of
 from ..adapters.ninja import operations_behind
 from ..adapters.position import layers
 from ..compat.frameworks import required_methods

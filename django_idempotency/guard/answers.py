@@ -53,7 +53,7 @@ def as_returned(response: HttpResponse) -> HttpResponse:
     return copied(response, TemplateResponse(nothing, nothing, {}))
 
 
-class Settled:
+class EarlyAnswer:
     """What is sent in the end, and what passes by those who watch meanwhile.
 
     :param final: what the client gets, rendered; nobody else may have it

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from enum import StrEnum
+from functools import partial
 from typing import Any, assert_never, cast
 
 from django.http import HttpRequest, HttpResponse
@@ -11,11 +11,10 @@ from django.http.response import HttpResponseBase
 from ..conf.policy import Anonymous, OnOutage, Policy
 from ..conf.settings import configuration
 from ..http.fingerprint import BodyTooLarge
-from ..http.principal import ANONYMOUS, scope_of
+from ..http.principal import ANONYMOUS, Parts, scope_of
 from ..http.problem_json import problem_of
 from ..http.responses import (
     NOTHING_SAID,
-    Memory,
     deserialize,
     keeps_writes,
     memory_of,
@@ -26,6 +25,7 @@ from ..http.responses import (
 from ..http.statuses import SERVER_ERROR, status_raised
 from ..operations.base import (
     Answered,
+    Begun,
     Ending,
     InFlight,
     Operation,
@@ -37,48 +37,23 @@ from ..protocol.codecs import Owner, Unreadable
 from ..protocol.fingerprint import Payload
 from ..protocol.keys import InvalidKey, parse_key, short_digest
 from ..protocol.problems import Code, Problem
-from ..protocol.record import Claim, Mismatch, Omitted, Replay, StoredResponse, Tombstone
+from ..protocol.record import Mismatch, Omitted, Replay, StoredResponse, Tombstone
 from ..signals import Outcome, Reporter
 from ..stores.base import Outage
 from .claim import claim_of, count, is_exhausted, next_hour
 from .factory import operation_of, record_of, replay_of
-from .no_operation import ANONYMOUS_CALLER, NO_STORE, without_operation
+from .status import ANONYMOUS_CALLER, NO_STORE, UNPROTECTED, Status, tell
 
 logger = logging.getLogger("django_idempotency")
 
 Answer = HttpResponse | Problem
 """What the guard says instead of the view: a replay, or an error."""
 
-UNPROTECTED = "Idempotency-Unprotected"
-"""Header field of a response whose view ran without a record although a key was sent: a retry may
-run again. The store was out of reach (``outage="open"``), the caller is anonymous, or the view is
-not guarded."""
-
 _REASONS = {Omitted.CSRF_TOKEN: "its page holds a CSRF token, which is a credential"}
 """Why a response cannot be replayed, where the name of the reason does not say enough."""
 
 _OUTCOMES = {Code.IN_FLIGHT: Outcome.CONFLICT, Code.KEY_REUSED: Outcome.MISMATCH}
 """Error answers with an outcome of their own; the others are refusals."""
-
-
-_RUNNING = "_idempotency_running"
-
-
-def is_running(request: HttpRequest) -> bool:
-    """Whether the view of a guard is running: what it calls in turn is guarded already."""
-    return getattr(request, _RUNNING, False)
-
-
-class Status(StrEnum):
-    """What the status header says."""
-
-    STORED = "stored"
-    WITHOUT_RESPONSE = "stored-without-response"
-    NOT_STORED = "not-stored"
-    REPLAYED = "replayed"
-    REFUSED = "refused"
-    UNPROTECTED = "unprotected"
-    IGNORED = "ignored"
 
 
 def read_key(request: HttpRequest, policy: Policy) -> str | Problem | None:
@@ -92,39 +67,36 @@ def read_key(request: HttpRequest, policy: Policy) -> str | Problem | None:
         return problem_of(Code.KEY_INVALID, policy, reason=str(error))
 
 
-def tell(response: HttpResponseBase, policy: Policy, status: Status) -> None:
-    """Set the status header, if policy wants one and nobody has set it."""
-    if policy.status_header is not None and policy.status_header not in response:
-        response[policy.status_header] = str(status)
-
-
 class Guard:
     """Guards one request. An adapter starts it, and says how the view ended.
 
     :param request: Django's request
     :param policy: the view's policy
     :param key: what :func:`read_key` found
+    :ivar is_running: the view runs: what it calls in turn is guarded already
     :ivar has_failed: the view raised
-    :ivar is_handled: whether code of the project makes an answer of an exception, which this guard
-        will see; the exception's class alone does not say which then
-    :ivar describe: leaves notes on the final response, for its replays
     :ivar will_store: it did, and the answer that will be made of the exception is to be stored
+    :ivar is_handled: set by the adapter: whether code of the project makes an answer of an
+        exception, which this guard will see; the exception's class alone does not say which then
+    :ivar describe: leaves notes on the final response, for its replays
     """
 
+    is_running = False
+    has_failed = False
+    will_store = False
+    is_handled: Callable[[BaseException], bool]
+    describe: Callable[[HttpResponseBase], None] | None = None
+    _operation: Operation | None = None
+    _memory = NOTHING_SAID
+    _unrecorded: Status | None = None
+    _is_rest = False
+    _is_reported = False
+
     def __init__(self, request: HttpRequest, policy: Policy, key: str) -> None:
-        self._request = request
+        self._request: Any = request
         self._policy = policy
         self._key = key
-        self._operation: Operation | None = None
-        self._memory = NOTHING_SAID
-        self.has_failed = False
-        self.is_handled: Callable[[BaseException], bool] = _by_nobody
-        self.describe: Callable[[HttpResponseBase], None] = _nothing_to_say
-        self.will_store = False
-        self._is_rest = False
-        self._is_reported = False
         self._reporter = Reporter(request, policy, key)
-        self._unrecorded: Status | None = None
 
     def start(
         self,
@@ -138,72 +110,91 @@ class Guard:
         :param parsed: digests what a framework has parsed, if it consumed the body
         :param view: the function view that Django calls next, if it has not yet
         """
+        policy = self._policy
         self._is_rest = hasattr(caller, "_request")
-        answer = self._start(caller, parsed, view)
-        return None if answer is None else self._told(answer)
-
-    def _told(self, answer: Answer) -> Answer:
+        shares = policy.anonymous is Anonymous.SHARE
+        scope = scope_of(caller, policy, ANONYMOUS if shares else None)
+        if scope is None:
+            answer = self._anonymous()
+        else:
+            answer = self._claim(caller, scope, parsed, view)
         if isinstance(answer, Problem):
             outcome = _OUTCOMES.get(answer.code, Outcome.REFUSED)
             self._reporter.send(outcome, answer.status, reason=str(answer.code))
         return answer
 
-    def recall(self, caller: Any, parsed: Callable[[], Payload | None]) -> Answer | None:
+    def look_up(self, caller: Any, parsed: Callable[[], Payload | None]) -> Answer | None:
         """Return the answer that is stored under the key, and claim nothing.
 
-        :return: ``None`` if nobody has authenticated the caller yet, or nothing is completed
+        :return: ``None`` if the caller is not authenticated yet, or nothing is completed
         """
-        scope = scope_of(caller, self._policy)
+        policy = self._policy
+        scope = scope_of(caller, policy)
         if scope is None:
             return None
         try:
-            claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
-            found = replay_of(self._policy, claim)
+            claim = claim_of(self._request, policy, self._key, scope, caller, parsed)
+            found = replay_of(policy, claim)
         except (Outage, BodyTooLarge):
-            return None  # whoever claims will find out
+            return None  # start() will find out
         if found is None:
             return None
-        return self._told(self._replay(found.response, Owner(claim.scope, claim.key)))
+        answer = self._replay(found.response, Owner(claim.scope, claim.key))
+        if isinstance(answer, Problem):
+            self._reporter.send(Outcome.REFUSED, answer.status, reason=str(answer.code))
+        return answer
 
-    def _start(self, caller: Any, parsed: Callable[[], Payload | None], view: Any) -> Answer | None:
-        shares = self._policy.anonymous is Anonymous.SHARE
-        scope = scope_of(caller, self._policy, ANONYMOUS if shares else None)
-        if scope is None:
-            return self._anonymous()
-        if self._policy.codec.encrypts:
+    def _claim(
+        self, caller: Any, scope: Parts, parsed: Callable[[], Payload | None], view: Any
+    ) -> Answer | None:
+        policy = self._policy
+        if policy.codec.encrypts:
             configuration().keyring.check()  # or nothing runs: its response could not be stored
         try:
-            claim = claim_of(self._request, self._policy, self._key, scope, caller, parsed)
+            claim = claim_of(self._request, policy, self._key, scope, caller, parsed)
         except BodyTooLarge:
-            return problem_of(Code.REQUEST_TOO_LARGE, self._policy)
-        return self._claim(claim, operation_of(self._policy, claim, view, caller))
-
-    def _claim(self, claim: Claim, operation: Operation) -> Answer | None:
+            return problem_of(Code.REQUEST_TOO_LARGE, policy)
+        operation = operation_of(policy, claim, view, caller)
+        is_limited = policy.new_keys_per_hour is not None
         try:
-            if is_exhausted(self._policy, claim.scope) and not record_of(self._policy, claim):
-                return problem_of(Code.TOO_MANY_KEYS, self._policy, retry_after=next_hour())
-            answer = self._begin(operation)
+            if is_limited and is_exhausted(policy, claim.scope) and not record_of(policy, claim):
+                return problem_of(Code.TOO_MANY_KEYS, policy, retry_after=next_hour())
+            answer = self._instead(operation.begin(), operation.owner)
         except Outage:
             return self._without_store()
         except Exception as error:
             # A resolver, for example. Django logs the exception; this says which key it was.
             self._reporter.send(Outcome.INTERRUPTED, reason=type(error).__qualname__)
             raise
-        if answer is None:
-            if operation.attempt == 1:
-                count(self._policy, claim.scope)
-            self._operation = operation
-            self._request.idempotency = operation  # type: ignore[attr-defined]
-            setattr(self._request, _RUNNING, True)
-        return answer
+        if answer is not None:
+            return answer
+        if is_limited and operation.attempt == 1:
+            count(policy, claim.scope)
+        self._operation = self._request.idempotency = operation
+        self.is_running = True
+        return None
+
+    def _instead(self, begun: Begun, owner: Owner) -> Answer | None:
+        """Return the answer where the view does not run."""
+        match begun:
+            case Started():
+                return None
+            case Replay(response):
+                return self._replay(response, owner)
+            case Answered(response):
+                tell(response, self._policy, Status.NOT_STORED)
+                self._reporter.send(Outcome.INTERRUPTED, response.status_code)
+                return cast(HttpResponse, response)
+            case obstacle:
+                return problem_of(_code_of(obstacle), self._policy)
 
     def fail(self, error: BaseException) -> None:
         """The view raised, and nobody has handled that yet."""
         if self._operation is None or self.has_failed:
             return
         self.has_failed = True
+        self.is_running = False
         self._memory = memory_of(error) or NOTHING_SAID
-        setattr(self._request, _RUNNING, False)
         ending = self._ending_of(status_raised(error, self._is_rest))
         if ending is Ending.UNDO and self._memory.stored is None and self.is_handled(error):
             ending = Ending.OPEN
@@ -234,20 +225,25 @@ class Guard:
             operation.abandon(error)
             self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
 
+    def forget(self) -> None:
+        """The attempt's transaction has ended without us."""
+        operation, self._operation = self._operation, None
+        if operation is not None:
+            self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
+
     def finish(self, response: HttpResponseBase) -> None:
         """The response is rendered: store it and commit, or undo the view's writes."""
         operation, self._operation = self._operation, None
-        if self._unrecorded is not None:
-            response[UNPROTECTED] = "true"
-            self.marked(response)
-            tell(response, self._policy, self._unrecorded)
+        self.is_running = False
         if operation is None:
+            if self._unrecorded is not None:
+                response[UNPROTECTED] = "true"
+                self.echo_key(response)
+                tell(response, self._policy, self._unrecorded)
             return
-        setattr(self._request, _RUNNING, False)
-        memory = memory_of(response) or self._memory
-        self.marked(response)
+        self.echo_key(response)
         try:
-            status = self._store(operation, response, memory)
+            status = self._store(operation, response)
         except BaseException as error:
             operation.fail(error)
             operation.abandon(error)
@@ -257,77 +253,15 @@ class Guard:
             self._reporter.send(_ended(operation, stored), code, operation.attempt)
             raise
         tell(response, self._policy, status)
-        self._report(operation, status is not Status.NOT_STORED, response.status_code)
-
-    def _report(self, operation: Operation, stored: bool, code: int) -> None:
-        """Tell how the attempt has ended, now or when Django's block, which holds the stored
-        response, has committed. If that never happens, nothing is stored."""
-
-        def committed() -> None:
-            self._is_reported = True
-            self._reporter.send(_ended(operation, stored), code, operation.attempt)
-
-        def closed() -> None:
-            if not self._is_reported:
-                self._is_reported = True
-                self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
-            close()
-
-        if not operation.on_end(committed):
+        outcome = _ended(operation, status is not Status.NOT_STORED)
+        committed = partial(self._report, outcome, response.status_code, operation.attempt)
+        if operation.on_end(committed):
+            self._report_when_closed(operation.attempt)
+        else:
             committed()
-            return
-        close = self._request.close
-        self._request.close = closed  # type: ignore[method-assign]
 
-    def _without_store(self) -> Answer | None:
-        """Refuse the request, or let it run without a record, as policy says."""
-        if self._policy.outage is OnOutage.CLOSED:
-            return problem_of(Code.STORE_UNAVAILABLE, self._policy)
-        self._unrecorded = Status.UNPROTECTED
-        without_operation(self._request, NO_STORE)
-        self._reporter.send(Outcome.FAILED_OPEN, reason=str(Code.STORE_UNAVAILABLE))
-        return None
-
-    def _anonymous(self) -> Answer | None:
-        """Nobody owns the key: refuse it, or let the view run without a record. Where a key is
-        required, running would pretend that the key protects something."""
-        if self._policy.anonymous is Anonymous.REFUSE:
-            return problem_of(Code.ANONYMOUS, self._policy)
-        if self._policy.required:
-            return problem_of(Code.CALLER_REQUIRED, self._policy)
-        logger.warning("Key %s of an anonymous caller ignored", self._name)
-        self._unrecorded = Status.IGNORED
-        without_operation(self._request, ANONYMOUS_CALLER)
-        return None
-
-    def marked(self, response: HttpResponseBase) -> HttpResponseBase:
-        """Echo the key, if policy wants that."""
-        if self._policy.key_header is not None:
-            response[self._policy.key_header] = self._key
-        return response
-
-    @property
-    def _name(self) -> str:
-        return short_digest(self._key)
-
-    def forget(self) -> None:
-        """The attempt's transaction has ended without us."""
-        operation, self._operation = self._operation, None
-        if operation is not None:
-            self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
-
-    @property
-    def is_open(self) -> bool:
-        """Started, and neither failed for good nor finished."""
-        return self._operation is not None
-
-    @property
-    def transaction_on(self) -> str | None:
-        """Alias of the database whose transaction the attempt holds, if it holds one."""
-        return None if self._operation is None else self._operation.transaction_on
-
-    def _store(self, operation: Operation, response: HttpResponseBase, memory: Memory) -> Status:
-        policy = self._policy
+    def _store(self, operation: Operation, response: HttpResponseBase) -> Status:
+        policy, memory = self._policy, memory_of(response) or self._memory
         if not stores_status(response.status_code, policy, memory):
             operation.finish(
                 None,
@@ -343,70 +277,101 @@ class Guard:
             del response[policy.expires_header]
         return Status.NOT_STORED
 
-    def _begin(self, operation: Operation) -> Answer | None:
-        match operation.begin():
-            case Started():
-                return None
-            case Replay(response):
-                return self._replay(response, operation.owner)
-            case Answered(response):
-                tell(response, self._policy, Status.NOT_STORED)
-                self._reporter.send(Outcome.INTERRUPTED, response.status_code)
-                return cast(HttpResponse, response)
-            case obstacle:
-                return _problem_of(obstacle, self._policy)
+    def _report(self, outcome: Outcome, code: int | None, attempt: int) -> None:
+        """Tell how the attempt has ended, once."""
+        if not self._is_reported:
+            self._is_reported = True
+            self._reporter.send(outcome, code, attempt)
+
+    def _report_when_closed(self, attempt: int) -> None:
+        """Django's block, which holds the stored response, commits after us. If it never does,
+        nothing is stored."""
+        close = self._request.close
+
+        def report_and_close() -> None:
+            self._report(Outcome.INTERRUPTED, None, attempt)
+            close()
+
+        self._request.close = report_and_close
+
+    def _without_store(self) -> Answer | None:
+        """Refuse the request, or let it run without a record, as policy says."""
+        if self._policy.outage is OnOutage.CLOSED:
+            return problem_of(Code.STORE_UNAVAILABLE, self._policy)
+        self._unrecorded = Status.UNPROTECTED
+        self._request.idempotency = NO_STORE
+        self._reporter.send(Outcome.FAILED_OPEN, reason=str(Code.STORE_UNAVAILABLE))
+        return None
+
+    def _anonymous(self) -> Answer | None:
+        """Nobody owns the key: refuse it, or let the view run without a record. Where a key is
+        required, running would pretend that the key protects something."""
+        if self._policy.anonymous is Anonymous.REFUSE:
+            return problem_of(Code.ANONYMOUS, self._policy)
+        if self._policy.required:
+            return problem_of(Code.CALLER_REQUIRED, self._policy)
+        logger.warning(
+            "Ignoring the idempotency key %s: the caller is not authenticated (see ANONYMOUS)",
+            short_digest(self._key),
+        )
+        self._unrecorded = Status.IGNORED
+        self._request.idempotency = ANONYMOUS_CALLER
+        return None
+
+    def echo_key(self, response: HttpResponseBase) -> None:
+        """Send the key back, if policy wants that."""
+        if self._policy.key_header is not None:
+            response[self._policy.key_header] = self._key
+
+    @property
+    def is_open(self) -> bool:
+        """Started, and neither failed for good nor finished."""
+        return self._operation is not None
+
+    @property
+    def transaction_on(self) -> str | None:
+        """Alias of the database whose transaction the attempt holds, if it holds one."""
+        return None if self._operation is None else self._operation.transaction_on
 
     def _replay(self, stored: StoredResponse, owner: Owner) -> Answer:
         if stored.omitted is Omitted.REFUSED:
             return problem_of(Code.OPERATION_REFUSED, self._policy)
         if stored.omitted:
             reason = _REASONS.get(stored.omitted, stored.omitted.replace("_", " "))
-            return problem_of(
-                Code.RESPONSE_UNAVAILABLE,
-                self._policy,
-                reason=reason,
-                original_status=stored.status,
-            )
+            return self._unavailable(stored, reason)
         try:
             response = deserialize(stored, self._policy, owner)
         except Unreadable as error:
             logger.error(
-                "Key %s: a response (%s) cannot be replayed: %s", self._name, error.codec, error
+                "Key %s: a response (%s) cannot be replayed: %s",
+                short_digest(self._key),
+                error.codec,
+                error,
             )
-            return problem_of(
-                Code.RESPONSE_UNAVAILABLE,
-                self._policy,
-                reason=str(error),
-                original_status=stored.status,
-            )
+            return self._unavailable(stored, str(error))
         tell(response, self._policy, Status.REPLAYED)
         self._reporter.send(Outcome.REPLAYED, response.status_code)
         return response
 
+    def _unavailable(self, stored: StoredResponse, reason: str) -> Problem:
+        return problem_of(
+            Code.RESPONSE_UNAVAILABLE, self._policy, reason=reason, original_status=stored.status
+        )
 
-def _problem_of(
-    obstacle: Mismatch | Tombstone | InFlight | OutcomeUnknown | Unavailable, policy: Policy
-) -> Problem:
+
+def _code_of(obstacle: Mismatch | Tombstone | InFlight | OutcomeUnknown | Unavailable) -> Code:
     match obstacle:
         case Mismatch():
-            return problem_of(Code.KEY_REUSED, policy)
+            return Code.KEY_REUSED
         case Tombstone():
-            return problem_of(Code.KEY_EXPIRED, policy)
+            return Code.KEY_EXPIRED
         case InFlight():
-            return problem_of(Code.IN_FLIGHT, policy)
+            return Code.IN_FLIGHT
         case OutcomeUnknown():
-            return problem_of(Code.OUTCOME_UNKNOWN, policy)
+            return Code.OUTCOME_UNKNOWN
         case Unavailable():
-            return problem_of(Code.STORE_BUSY, policy)
+            return Code.STORE_BUSY
     assert_never(obstacle)
-
-
-def _by_nobody(error: BaseException) -> bool:
-    return False
-
-
-def _nothing_to_say(response: HttpResponseBase) -> None:
-    pass
 
 
 def _ended(operation: Operation, stored: bool) -> Outcome:

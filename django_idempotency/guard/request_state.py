@@ -1,72 +1,130 @@
-"""Where a guard ends: with what comes out behind a handler, as far outside as it can be seen.
+"""Everything the guard knows about one request, in one object, and where a guard ends.
 
-A bracket is put around what leads to a handler: by the middleware around everything, by a decorator
-around what it decorates. A guard that starts on the way in ends with it, and what was done to the
-response in between is stored.
+A guard ends with what comes out behind a handler, as far outside as it can be seen: in the
+middleware, or in the outermost decorator. The further outside, the more of what the project does to
+a response is stored with it.
 """
 
 from asyncio import iscoroutine
 from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Any
 
+from django.conf import settings
+from django.core.handlers.exception import get_exception_response
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import get_resolver, get_urlconf
+from django.utils.module_loading import import_string
 
+from ..compat.frameworks import answer_for_exceptions
+from ..conf.options import NOTHING, Options
+from ..conf.policy import Policy
 from ..conf.settings import configuration
 from ..http.responses import rendered
+from ..http.statuses import SERVER_ERROR, status_raised
+from ..protocol.problems import Problem
 from ..threads import on_request_thread, to_its_end
-from .answers import Settled
-from .guard import Guard, is_running
-from .raised import remember_raised
+from .answers import EarlyAnswer
+from .guard import Guard
 
-_STATE = "_idempotency_bracket"
+STATE = "_idempotency_state"
+"""Attribute of Django's requests: their :class:`RequestState`."""
+
+_ANSWER = "_idempotency_answer"
+"""Attribute of an exception: the response that Django's handler has made of it."""
 
 
 class RequestState:
-    """The middleware's hold on a request: it sees the rendered response, whatever the view is.
+    """What the guard knows about one request.
 
+    The middleware makes it, or else the first adapter that the request comes to. Hooks on classes
+    and operations are there for all requests; they read here what to do about this one. Defaults
+    are attributes of the class, so a request without a key pays for none of them.
+
+    :ivar is_known: the middleware has looked whether the request has anything to do with it
+    :ivar keyed: the policy of the path by the settings, if the request has that policy's key
+    :ivar has_end: the middleware or a decorator sees the final response, and ends the guard
+    :ivar is_innermost: it is a decorator: what is raised through it goes on to Django
     :ivar runs_to_end: under ASGI, a cancellation would not stop the view any more: it runs in a
         thread, or has returned. So its end is awaited, and what it did is stored.
-    :ivar settled: the answer, if it is known before the handler runs
+    :ivar view: the class-based view that was dispatched last
+    :ivar view_options: what was said further outside of the class-based view that gets this
+        request; ``None`` if nobody has asked for a guard
+    :ivar adapter_class: of requests that are not DRF's, if not the one for plain views
+    :ivar operation: Django Ninja's operation that runs
+    :ivar operation_options: what was said of that operation; ``None`` as above
+    :ivar refusal: what is wrong with the key, and the policy that says how it is answered
+    :ivar looks_up: the policy by which :attr:`view` looks for a replay before its checks
+    :ivar has_looked_up: that was done
+    :ivar armed: a function below decorators, and what to call when the request comes to it
+    :ivar guard: begun; the adapter beside it knows the framework
+    :ivar early: the answer, if it is known before the handler runs
     """
 
-    def __init__(self) -> None:
-        self.guard: Guard | None = None
-        self.settled: Settled | None = None
-        self.runs_to_end = False
+    is_known = False
+    keyed: Policy | None = None
+    has_end = False
+    is_innermost = False
+    runs_to_end = False
+    view: Any = None
+    view_options: Options | None = None
+    adapter_class: Any = None
+    operation: Any = None
+    operation_options: Options | None = None
+    refusal: tuple[Policy, Problem] | None = None
+    looks_up: Policy | None = None
+    has_looked_up = False
+    armed: tuple[Any, Callable[[], Any]] | None = None
+    guard: Guard | None = None
+    adapter: Any = None
+    early: EarlyAnswer | None = None
 
-    def fail(self, error: BaseException) -> None:
-        if self.guard is not None:
-            self.guard.fail(error)
+    def want_view(self, options: Options) -> None:
+        """Have the class-based view that gets this request guard its handler. What was said before,
+        further outside, comes first."""
+        self.view_options = options.around(self.view_options or NOTHING)
 
-    def abandon(self, error: BaseException) -> None:
-        if self.guard is not None:
+    def want_operation(self, options: Options) -> None:
+        """The same for an operation: a router's word comes before its API's."""
+        self.operation_options = options.around(self.operation_options or NOTHING)
+
+    def abandon(self, request: HttpRequest, error: BaseException) -> None:
+        """An exception has come as far outside as the guard can see."""
+        if self.guard is None:
+            return
+        if self.is_innermost:
+            remember_raised(self.guard, request, error)
+        else:
             self.guard.abandon(error)
 
-    def finish(self, response: HttpResponseBase) -> HttpResponseBase:
-        if self.settled is not None:
-            return self.settled.sent_for(response)
+    def end(self, response: HttpResponseBase) -> HttpResponseBase:
+        """A response has come as far outside: return what is sent."""
+        if self.early is not None:
+            return self.early.sent_for(response)
         return response if self.guard is None else finish(self.guard, response)
 
 
-class InnerRequestState(RequestState):
-    """A decorator's, without the middleware: what is raised through it goes on to Django."""
+def state_of(request: Any) -> RequestState:
+    """Return what the guard knows about a request.
 
-    def __init__(self, request: HttpRequest) -> None:
-        super().__init__()
-        self._request = request
+    :param request: Django's, or DRF's around it
+    """
+    known = getattr(request, "_request", request).__dict__
+    state: RequestState | None = known.get(STATE)
+    if state is None:
+        state = known[STATE] = RequestState()
+    return state
 
-    def abandon(self, error: BaseException) -> None:
-        if self.guard is not None:
-            self.guard.fail(error)
-            remember_raised(self.guard, self._request, error)
 
-
-def finish(guard: Guard, response: HttpResponseBase) -> HttpResponseBase:
+def finish(guard: Guard, response: Any) -> HttpResponseBase:
     """Nobody changes the response after this: render it, store it, commit."""
     try:
-        final: HttpResponseBase = rendered(_checked(response))
-        guard.describe(final)
+        if not isinstance(response, HttpResponseBase):
+            _refuse_other(response)
+        final: HttpResponseBase = rendered(response)
+        if guard.describe is not None:
+            guard.describe(final)
     except BaseException as error:
         guard.abandon(error)
         raise
@@ -74,9 +132,7 @@ def finish(guard: Guard, response: HttpResponseBase) -> HttpResponseBase:
     return final
 
 
-def _checked(response: Any) -> HttpResponseBase:
-    if isinstance(response, HttpResponseBase):
-        return response
+def _refuse_other(response: Any) -> None:
     if iscoroutine(response):
         response.close()
     raise TypeError(
@@ -84,24 +140,6 @@ def _checked(response: Any) -> HttpResponseBase:
         "async view must be a coroutine function, or be marked as one; an operation of Django "
         "Ninja is decorated below @api.post, or with its whole API: idempotent(api)."
     )
-
-
-def open_state(request: HttpRequest) -> RequestState:
-    """Let the middleware, not the adapter, finish what is guarded in this request."""
-    state = RequestState()
-    setattr(request, _STATE, state)
-    return state
-
-
-def state_of(request: HttpRequest) -> RequestState | None:
-    return getattr(request, _STATE, None)
-
-
-def run_to_end(request: HttpRequest) -> None:
-    """Let nothing cancel the view any more, if the middleware guards the request."""
-    state = state_of(request)
-    if state is not None:
-        state.runs_to_end = True
 
 
 def may_carry_key(request: HttpRequest) -> bool:
@@ -119,63 +157,106 @@ def expect_key_in(meta_key: str) -> None:
 _own_meta_keys: set[str] = set()
 
 
-def finish_around(call: Callable[[], HttpResponseBase], state: RequestState) -> HttpResponseBase:
+def end_around(
+    request: HttpRequest, state: RequestState, call: Callable[[HttpRequest], HttpResponseBase]
+) -> HttpResponseBase:
     """Call what leads to the handler, and end the guard that was started on the way."""
     try:
-        response = call()
+        response = call(request)
     except BaseException as error:
-        if state.guard is not None:
-            state.abandon(error)
+        state.abandon(request, error)
         raise
-    return state.finish(response)
+    return state.end(response)
 
 
-async def afinish_around(
-    call: Callable[[], Coroutine[Any, Any, HttpResponseBase]], state: RequestState
+async def aend_around(
+    request: HttpRequest,
+    state: RequestState,
+    call: Coroutine[Any, Any, HttpResponseBase],
 ) -> HttpResponseBase:
-    """As :func:`bracketed`, but for the awaiting; without a guard nothing leaves the loop.
+    """As :func:`end_around`, but for the awaiting; without a guard nothing leaves the loop.
 
     :raises asyncio.CancelledError: if cancelled; a response that there is by then is stored
     """
-    work, cancelled = await to_its_end(call(), lambda: not state.runs_to_end)
+    work, cancelled = await to_its_end(call, lambda: not state.runs_to_end)
     try:
         response = work.result()
     except BaseException as error:
         # A thread that was left may start a guard yet: this comes after it.
         if state.guard is not None or work.cancelled():
-            await on_request_thread(state.abandon, error)
+            await on_request_thread(state.abandon, request, error)
         raise
     if state.guard is None:
-        response = state.finish(response)
+        response = state.end(response)
     else:
-        response = await on_request_thread(state.finish, response)
+        response = await on_request_thread(state.end, response)
     if cancelled is not None:
         raise cancelled
     return response
 
 
-def in_state(request: HttpRequest, call: Callable[[], Any]) -> Any:
+def in_state(request: Any, call: Callable[[Any], Any]) -> Any:
     """Call what leads to a handler. A guard that starts on the way ends here, or further outside.
 
-    The further outside, the more of what the project does to a response is stored with it.
-
-    :param call: returns a response, or a coroutine that does
+    :param call: given the request, returns a response, or a coroutine that does
     """
-    if state_of(request) is not None or is_running(request) or not may_carry_key(request):
-        return call()
-    state = InnerRequestState(request)
-    setattr(request, _STATE, state)
+    if not may_carry_key(request):
+        return call(request)
+    state = state_of(request)
+    guard = state.guard
+    if state.has_end or (guard is not None and guard.is_running):
+        return call(request)
+    state.has_end = state.is_innermost = True
+    state.runs_to_end = False
+    state.guard = state.early = None  # of a handler that has ended
     response = None
     try:
-        response = finish_around(call, state)
+        response = end_around(request, state, call)
     finally:
         if not iscoroutine(response):
-            delattr(request, _STATE)
-    return _awaited(request, response, state) if iscoroutine(response) else response
+            vars(state).clear()
+    return _awaited(request, state, response) if iscoroutine(response) else response
 
 
-async def _awaited(request: HttpRequest, response: Any, state: RequestState) -> HttpResponseBase:
+async def _awaited(request: HttpRequest, state: RequestState, response: Any) -> HttpResponseBase:
     try:
-        return await afinish_around(lambda: response, state)
+        return await aend_around(request, state, response)
     finally:
-        delattr(request, _STATE)
+        vars(state).clear()
+
+
+def remember_raised(guard: Guard, request: HttpRequest, error: BaseException) -> None:
+    """Remember what Django will make of an exception, which is raised all the same, for the other
+    middlewares' sake. What Django calls an error of the server is not asked for: its handling is
+    logged and reported, and that must happen once."""
+    try:
+        guard.fail(error)
+        status = status_raised(error)
+        if not isinstance(error, Exception) or not _becomes_a_page():
+            return
+        if not guard.will_store or status >= SERVER_ERROR:
+            return
+        resolver = get_resolver(get_urlconf())
+        response = rendered(get_exception_response(request, resolver, status, error))
+        guard.finish(response)
+        # If the project's handler were asked again, what it does would be done twice, and its pages
+        # may differ.
+        setattr(error, _ANSWER, response)
+        answer_for_exceptions(resolver, lambda raised: getattr(raised, _ANSWER, None))
+    finally:
+        guard.abandon(error)
+
+
+def _becomes_a_page() -> bool:
+    """Whether Django will ask the project's handler, such as ``handler404``.
+
+    What a middleware makes of the exception, only the middleware could tell; and with ``DEBUG``
+    Django shows a page for developers.
+    """
+    return not settings.DEBUG and not _exceptions_are_handled(tuple(settings.MIDDLEWARE))
+
+
+@cache
+def _exceptions_are_handled(middlewares: tuple[str, ...]) -> bool:
+    """Whether a middleware may turn an exception of a view into another response."""
+    return any(hasattr(import_string(name), "process_exception") for name in middlewares)

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from ..adapters.base import Adapter
+from ..adapters.base import error_response
 from ..adapters.drf import IdempotencyError
 from ..conf.policy import Errors, Policy, Store, build
 from ..conf.settings import configuration
@@ -117,7 +117,7 @@ class OperationStatusView(APIView):
     def _refuse(self, problem: Problem, policy: Policy) -> HttpResponseBase:
         if policy.errors is Errors.DRF:
             raise IdempotencyError(problem)
-        return Adapter(self.request, policy).error(problem)
+        return error_response(problem, policy, self.request)
 
 
 def _scope(request: Request, policy: Policy) -> str:

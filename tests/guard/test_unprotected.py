@@ -21,7 +21,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from django_idempotency.decorators import idempotency_exempt, idempotent
-from django_idempotency.guard.no_operation import NoOperation, NotGuarded
+from django_idempotency.guard.status import NoOperation, NotGuarded
 from tests.conftest import Caller
 from tests.shop import views
 from tests.shop.models import Order

@@ -1,6 +1,34 @@
-"""What ``request.idempotency`` is where no key protects the request."""
+"""What became of a key, as clients and views are told."""
 
+from enum import StrEnum
 from typing import Any, NoReturn
+
+from django.http.response import HttpResponseBase
+
+from ..conf.policy import Policy
+
+UNPROTECTED = "Idempotency-Unprotected"
+"""Header field of a response whose view ran without a record although a key was sent: a retry may
+run again. The store was out of reach (``outage="open"``), the caller is anonymous, or the view is
+not guarded."""
+
+
+class Status(StrEnum):
+    """What the status header says."""
+
+    STORED = "stored"
+    WITHOUT_RESPONSE = "stored-without-response"
+    NOT_STORED = "not-stored"
+    REPLAYED = "replayed"
+    REFUSED = "refused"
+    UNPROTECTED = "unprotected"
+    IGNORED = "ignored"
+
+
+def tell(response: HttpResponseBase, policy: Policy, status: Status) -> None:
+    """Set the status header, if policy wants one and it is not set yet."""
+    if policy.status_header is not None and policy.status_header not in response:
+        response[policy.status_header] = str(status)
 
 
 class NotGuarded(AttributeError):
@@ -8,7 +36,7 @@ class NotGuarded(AttributeError):
 
 
 class NoOperation:
-    """Stands in for the operation of a request that has none, and says why. It is false.
+    """``request.idempotency`` of a request that no key protects; it says why, and is false.
 
     :param reason: ends a sentence that begins with "it has no operation, because"
     :param is_unprotected: the view runs although a key was sent, so the client is told
@@ -40,14 +68,6 @@ LEFT_ALONE = NoOperation("its view is exempt, or not guarded for this method or 
 ANONYMOUS_CALLER = NoOperation("its caller is anonymous, so the key is ignored", True)
 NO_STORE = NoOperation("the store of keys is out of reach, so the view runs without a record", True)
 NOT_BEGUN = NoOperation("the guard has not begun, or has answered instead of the view")
-
-
-def without_operation(request: Any, why: NoOperation) -> None:
-    """Say why a request has no operation, until it has one.
-
-    :param request: Django's
-    """
-    request.idempotency = why
 
 
 def runs_unprotected(request: Any) -> bool:

@@ -1,0 +1,178 @@
+"""Which adapter a request enters by, and running a handler under its guard.
+
+The middleware and the decorators differ in where they come from. All end in :func:`run`. Async
+handlers end in :func:`arun`, which takes the same steps, each on the request's thread.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cache, partial, wraps
+from typing import Any, cast
+
+from asgiref.sync import iscoroutinefunction
+from django.http.response import HttpResponseBase
+
+from ..compat.frameworks import belongs_to_admin, operations_in
+from ..conf.memoize import memoize
+from ..conf.policy import Policy
+from ..guard.guard import Guard, read_key
+from ..guard.request_state import state_of
+from ..guard.status import LEFT_ALONE, NO_KEY, NOT_BEGUN
+from ..protocol.problems import Problem
+from ..threads import on_request_thread
+from .affinity import AsyncGuard
+from .base import Adapter
+from .position import GuardPosition, position_of
+
+Handler = Callable[..., Any]
+
+
+def approach(
+    caller: Any,
+    policy: Policy,
+    guard_type: type[Guard],
+    key: str | Problem | None = None,
+    position: GuardPosition | None = None,
+) -> Adapter | None:
+    """Return the adapter to enter by, or ``None`` if the guard has no business with the request.
+
+    :param caller: the handler's request: Django's, or DRF's around it
+    :param key: what :func:`~.guard.guard.read_key` found, if it was asked
+    :param position: where the guard begins; ``None``: before the handler
+    """
+    request = getattr(caller, "_request", caller)
+    state = state_of(request)
+    if state.guard is not None and state.guard.is_running:
+        return None
+    if request.method not in policy.methods:
+        request.idempotency = LEFT_ALONE if policy.meta_key in request.META else NO_KEY
+        return None
+    found = read_key(request, policy) if key is None else key
+    if found is None:
+        request.idempotency = NO_KEY
+        return None
+    request.idempotency = NOT_BEGUN
+    entered = found if isinstance(found, Problem) else guard_type(request, policy, found)
+    if caller is not request:
+        return cast(Adapter, rest().rest_adapter(caller, policy, state, entered, position))
+    adapter_class: type[Adapter] = state.adapter_class or Adapter
+    return adapter_class(caller, policy, state, entered, position)
+
+
+@cache
+def rest() -> Any:
+    """Return the adapter's module of Django REST framework, which may be absent."""
+    from . import drf
+
+    return drf
+
+
+def look_up(caller: Any, policy: Policy, guard_type: type[Guard]) -> HttpResponseBase | None:
+    """Return what is stored for a request whose caller is known; ``None`` if nothing is."""
+    adapter = approach(caller, policy, guard_type)
+    return None if adapter is None else adapter.look_up()
+
+
+def refusal_of(caller: Any, policy: Policy, problem: Problem) -> HttpResponseBase:
+    """Answer a key that is missing or malformed."""
+    adapter = approach(caller, policy, Guard, problem)
+    if adapter is None:
+        raise TypeError("What is not guarded is not refused.")
+    return adapter.refuse()
+
+
+def run(
+    call: Callable[[], HttpResponseBase],
+    caller: Any,
+    policy: Policy,
+    key: str | None = None,
+    position: GuardPosition | None = None,
+) -> HttpResponseBase:
+    """Call the handler under the guard, or answer instead of it. Parameters as :func:`approach`."""
+    adapter = approach(caller, policy, Guard, key, position)
+    if adapter is None:
+        return call()
+    adapter.state.runs_to_end = True
+    try:
+        adapter.begin()
+        response = call() if adapter.answered is None else None
+    except BaseException as error:
+        if not adapter.answers(error):
+            raise
+    return adapter.returned(response) if adapter.answered is None else adapter.answered
+
+
+async def arun(
+    call: Callable[[], Awaitable[HttpResponseBase]],
+    caller: Any,
+    policy: Policy,
+    key: str | None = None,
+    position: GuardPosition | None = None,
+) -> HttpResponseBase:
+    """Await the handler under the guard: as :func:`run`, but for the awaiting."""
+    adapter = approach(caller, policy, AsyncGuard, key, position)
+    if adapter is None:
+        return await call()
+    try:
+        await on_request_thread(adapter.begin)
+        response = await call() if adapter.answered is None else None
+        adapter.state.runs_to_end = True
+    except BaseException as error:
+        if not await on_request_thread(adapter.answers, error):
+            raise
+    if adapter.answered is not None:
+        return adapter.answered
+    return await on_request_thread(adapter.returned, response)
+
+
+def guarded(
+    handler: Handler,
+    policy_of: Callable[[str, Any], Policy],
+    position: GuardPosition | None = None,
+) -> Handler:
+    """Wrap a function, a method or a bound method, async or not.
+
+    :param policy_of: gives the policy for a path and the first argument (a view instance or a
+        request)
+    :param position: where the guard begins; ``None``: before the handler
+    """
+
+    def sync_handler(*args: Any, **kwargs: Any) -> Any:
+        caller = args[0] if hasattr(args[0], "META") else args[1]
+        policy = policy_of(caller.path_info, args[0])
+        return run(partial(handler, *args, **kwargs), caller, policy, position=position)
+
+    async def async_handler(*args: Any, **kwargs: Any) -> Any:
+        caller = args[0] if hasattr(args[0], "META") else args[1]
+        policy = policy_of(caller.path_info, args[0])
+        return await arun(partial(handler, *args, **kwargs), caller, policy, position=position)
+
+    return wraps(handler)(async_handler if iscoroutinefunction(handler) else sync_handler)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewFacts:
+    """What the middleware has to know of a view, whatever the request.
+
+    :ivar belongs_to_admin: Django's admin checks permissions inside its views: they are left alone
+    :ivar view_class: a URL's view was made from this class, Django's or DRF's
+    :ivar is_operation: it is one of Django Ninja's
+    :ivar position: where the guard of a function begins
+    """
+
+    belongs_to_admin: bool
+    view_class: Any
+    is_operation: bool
+    position: GuardPosition
+
+
+@memoize
+def facts_of(view: Any) -> ViewFacts:
+    """Return what does not change about a view while the process lives."""
+    is_operation = operations_in(view) is not None
+    return ViewFacts(belongs_to_admin(view), class_of(view), is_operation, position_of(view))
+
+
+def class_of(view: Any) -> type | None:
+    """Return the class that a URL's view was made from, Django's or DRF's."""
+    return getattr(view, "cls", None) or getattr(view, "view_class", None)
