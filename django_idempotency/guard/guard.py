@@ -114,10 +114,7 @@ class Guard:
         self._is_rest = hasattr(caller, "_request")
         shares = policy.anonymous is Anonymous.SHARE
         scope = scope_of(caller, policy, ANONYMOUS if shares else None)
-        if scope is None:
-            answer = self._anonymous()
-        else:
-            answer = self._claim(caller, scope, parsed, view)
+        answer = self._anonymous() if scope is None else self._claim(caller, scope, parsed, view)
         if isinstance(answer, Problem):
             outcome = _OUTCOMES.get(answer.code, Outcome.REFUSED)
             self._reporter.send(outcome, answer.status, reason=str(answer.code))

@@ -35,18 +35,10 @@ ROOMS = [
 PURE = ROOMS[: ROOMS.index("threads")]
 
 LAZY = {
-<<<<<<< HEAD
-    ("adapters.base", "adapters.drf"): "Django REST framework may be absent",
     (
         "fields",
         "stores.database.dialects",
     ): "a column's type is the database's; dialects name the columns of the models",
-=======
-    (
-        "protocol.codecs",
-        "protocol.encryption",
-    ): "cryptography may be absent: asked for when a response is encrypted",
->>>>>>> 97c2f9f (Guard: one state per request, which hooks read; adapters of one shape with a dispatch above them; hooks stand on classes once, and no method of a live view is replaced but its handler)
 }
 """The only imports that go the other way. They are made inside functions."""
 
