@@ -1,19 +1,17 @@
 """Checks of the cache that stores use."""
 
 import math
-from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.base import InvalidCacheBackendError
 from django.core.cache.backends.locmem import LocMemCache
-from django.core.checks import CheckMessage
 
 from ..conf.policy import Store
 from ..conf.settings import Configuration
 from ..contract.endpoints import policies_of_endpoints
-from .configuration import check
+from .configuration import Databases, Messages, check
 from .messages import message
 
 _LONGEST = 5
@@ -21,13 +19,13 @@ _LONGEST = 5
 
 
 @check()
-def check_cache(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_cache(valid: Configuration, databases: Databases) -> Messages:
     """What needs no connection."""
     return _faults(valid)
 
 
 @check(deploy=True)
-def check_eviction(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_eviction(valid: Configuration, databases: Databases) -> Messages:
     """What Redis has to be asked, if it alone has the records."""
     if Store.CACHE not in stores_in_use(valid) or any(_faults(valid)):
         return
@@ -43,7 +41,7 @@ def check_eviction(valid: Configuration, databases: Collection[str]) -> Iterator
             yield message("E014", alias=alias, policy=policy)
 
 
-def _faults(valid: Configuration) -> Iterator[CheckMessage]:
+def _faults(valid: Configuration) -> Messages:
     alias = valid.cache
     if alias is not None and alias not in settings.CACHES:
         problem = f'IDEMPOTENCY["CACHE"] is "{alias}", which is not in CACHES'
@@ -71,7 +69,7 @@ def _faults(valid: Configuration) -> Iterator[CheckMessage]:
         yield message("E011", alias=alias, reason=f"it is {type(backend).__name__}")
 
 
-def _redis_faults(alias: str) -> Iterator[CheckMessage]:
+def _redis_faults(alias: str) -> Messages:
     options = settings.CACHES[alias].get("OPTIONS", {})
     everywhere = getattr(settings, "DJANGO_REDIS_IGNORE_EXCEPTIONS", False)
     if options.get("IGNORE_EXCEPTIONS", everywhere):

@@ -18,16 +18,15 @@ from .messages import message
 TAG = "idempotency"
 """Tag of every check of this package."""
 
-Find = Callable[[Configuration, Collection[str]], Iterator[CheckMessage]]
+Databases = Collection[str]
+"""Aliases of the databases that may be asked."""
+Messages = Iterator[CheckMessage]
 
 
-def check(*tags: str, deploy: bool = False) -> Callable[[Find], Callable[..., Any]]:
-    """Register what finds something wrong, given the settings and the databases that may be asked.
+def check(*tags: str, deploy: bool = False) -> Callable[..., Any]:
+    """Register a function that yields messages, given valid settings."""
 
-    While the settings are wrong it is not asked.
-    """
-
-    def registered(find: Find) -> Callable[..., Any]:
+    def registered(find: Callable[[Configuration, Databases], Messages]) -> Callable[..., Any]:
         @register(TAG, *tags, deploy=deploy)
         def run(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
             try:
@@ -56,13 +55,13 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 
 @check(deploy=True)
-def check_secret(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_secret(valid: Configuration, databases: Databases) -> Messages:
     if "SECRET" not in getattr(settings, "IDEMPOTENCY", {}):
         yield message("I001")
 
 
 @check()
-def check_encryption(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_encryption(valid: Configuration, databases: Databases) -> Messages:
     encrypts = ""
     if valid.policy.codec.encrypts:
         encrypts = f'IDEMPOTENCY["CODEC"] is "{valid.policy.codec}"'
@@ -76,7 +75,7 @@ def check_encryption(valid: Configuration, databases: Collection[str]) -> Iterat
 
 
 @check(Tags.urls)
-def check_policies(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_policies(valid: Configuration, databases: Databases) -> Messages:
     if not valid.policies or not getattr(settings, "ROOT_URLCONF", None):
         return
     paths = [each.example for each in endpoints() if each.protection.guards]
@@ -87,7 +86,7 @@ def check_policies(valid: Configuration, databases: Collection[str]) -> Iterator
 
 
 @check(Tags.urls)
-def check_pages(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_pages(valid: Configuration, databases: Databases) -> Messages:
     """The project does not say which paths are meant, and some are for browsers."""
     if "PATHS" in getattr(settings, "IDEMPOTENCY", {}):
         return
@@ -102,7 +101,7 @@ def check_pages(valid: Configuration, databases: Collection[str]) -> Iterator[Ch
 
 
 @check()
-def check_tenants(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_tenants(valid: Configuration, databases: Databases) -> Messages:
     """With a schema per tenant, users may be numbered in each, and records in one table."""
     policy = valid.policy
     names_tenant = policy.tenant is not None or not isinstance(policy.scope, Scope)

@@ -1,12 +1,12 @@
 """Checks of the databases: of the records' settings, server and table, and of the others."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 from django.apps import apps
-from django.core.checks import CheckMessage, Tags
+from django.core.checks import Tags
 from django.db import DatabaseError, connections, router
 
 from ..compat.commands import is_migrate
@@ -15,7 +15,7 @@ from ..conf.settings import Configuration
 from ..contract.endpoints import longest_tombstone, policies_of_endpoints
 from ..models import IdempotencyRecord
 from ..stores.database.dialects import ServerFault, StoreTime, dialect_of
-from .configuration import check
+from .configuration import Databases, Messages, check
 from .messages import message
 
 _APP = IdempotencyRecord._meta.app_label
@@ -45,7 +45,7 @@ def _connection_of_records(valid: Configuration) -> Any:
     return connections[alias]
 
 
-def _asked(valid: Configuration, databases: Collection[str]) -> Any:
+def _asked(valid: Configuration, databases: Databases) -> Any:
     """Return the connection of the records' database if it may be asked, and is supported."""
     connection = _connection_of_records(valid)
     if connection is None or connection.alias not in databases:
@@ -54,9 +54,7 @@ def _asked(valid: Configuration, databases: Collection[str]) -> Any:
 
 
 @check()
-def check_database_settings(
-    valid: Configuration, databases: Collection[str]
-) -> Iterator[CheckMessage]:
+def check_database_settings(valid: Configuration, databases: Databases) -> Messages:
     """What needs no connection."""
     alias, connection = _alias_of_records(valid), _connection_of_records(valid)
     if connection is None:
@@ -68,7 +66,7 @@ def check_database_settings(
 
 
 @check(Tags.database)
-def check_server(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_server(valid: Configuration, databases: Databases) -> Messages:
     """What the server has to be asked.
 
     The migrations see to columns that compare exactly; a table that was made by hand, or copied
@@ -87,9 +85,7 @@ def check_server(valid: Configuration, databases: Collection[str]) -> Iterator[C
 
 
 @check(deploy=True)
-def check_kept_connections(
-    valid: Configuration, databases: Collection[str]
-) -> Iterator[CheckMessage]:
+def check_kept_connections(valid: Configuration, databases: Databases) -> Messages:
     connection = _connection_of_records(valid)
     if connection is None:
         return
@@ -102,7 +98,7 @@ def check_kept_connections(
 
 
 @check(Tags.database, deploy=True)
-def check_keepalive(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_keepalive(valid: Configuration, databases: Databases) -> Messages:
     """By the settings, or with ``--database`` by what is in force on the server.
 
     A process that dies closes its connection, which frees its lock at once. A host that loses power
@@ -133,7 +129,7 @@ def check_keepalive(valid: Configuration, databases: Collection[str]) -> Iterato
 
 
 @check(Tags.database, deploy=True)
-def check_purge(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_purge(valid: Configuration, databases: Databases) -> Messages:
     """A record has been expired for longer than any purge would leave it."""
     connection = _asked(valid, databases)
     if connection is None:
@@ -149,7 +145,7 @@ def check_purge(valid: Configuration, databases: Collection[str]) -> Iterator[Ch
 
 
 @check(Tags.database)
-def check_tables(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_tables(valid: Configuration, databases: Databases) -> Messages:
     """In each database where guarded views keep records; not while ``migrate`` makes the tables."""
     if is_migrate():
         return
@@ -186,9 +182,7 @@ def _incomplete_tables(connection: Any) -> Iterator[str]:
 
 
 @check()
-def check_several_databases(
-    valid: Configuration, databases: Collection[str]
-) -> Iterator[CheckMessage]:
+def check_several_databases(valid: Configuration, databases: Databases) -> Messages:
     """In atomic mode: one commit holds in one of them."""
     connection = _connection_of_records(valid)
     if connection is None:

@@ -1,9 +1,8 @@
 """Checks of the views in the URLconf."""
 
-from collections.abc import Collection, Iterator
 from typing import Any
 
-from django.core.checks import CheckMessage, Tags
+from django.core.checks import Tags
 from django.db import connections
 
 from ..adapters.dispatch import class_of
@@ -19,14 +18,12 @@ from ..contract.endpoints import (
     policies_of_endpoints,
 )
 from ..contract.routes import is_installed
-from .configuration import check
+from .configuration import Databases, Messages, check
 from .messages import message
 
 
 @check(Tags.urls)
-def check_something_is_guarded(
-    valid: Configuration, databases: Collection[str]
-) -> Iterator[CheckMessage]:
+def check_something_is_guarded(valid: Configuration, databases: Databases) -> Messages:
     if not endpoints() or policies_of_endpoints():
         return
     if is_installed():
@@ -41,7 +38,7 @@ def check_something_is_guarded(
 
 
 @check(Tags.urls)
-def check_views(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_views(valid: Configuration, databases: Databases) -> Messages:
     """Once per view that fails with a key, or that may be a decorator of another one."""
     hidden, failing, opaque = {}, {}, {}
     for each in endpoints():
@@ -61,7 +58,7 @@ def check_views(valid: Configuration, databases: Collection[str]) -> Iterator[Ch
 
 
 @check(Tags.urls)
-def check_recheck(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_recheck(valid: Configuration, databases: Databases) -> Messages:
     """Once per view: functions and methods that are decorated themselves begin their guard where
     the decorator stands; only the middleware comes before their checks."""
     if is_installed():
@@ -77,9 +74,7 @@ def check_recheck(valid: Configuration, databases: Collection[str]) -> Iterator[
 
 
 @check(Tags.urls)
-def check_request_blocks(
-    valid: Configuration, databases: Collection[str]
-) -> Iterator[CheckMessage]:
+def check_request_blocks(valid: Configuration, databases: Databases) -> Messages:
     """Once per view that owns its transactions, and that Django would run in one."""
     aliases = {each for each in connections if connections[each].settings_dict["ATOMIC_REQUESTS"]}
     if not aliases:
@@ -100,9 +95,7 @@ def _name(view: Any) -> str:
 
 
 @check(Tags.urls)
-def check_resumable_handlers(
-    valid: Configuration, databases: Collection[str]
-) -> Iterator[CheckMessage]:
+def check_resumable_handlers(valid: Configuration, databases: Databases) -> Messages:
     for name, policies in declared_handlers().items():
         if not policies:
             yield message("W020", name=name)

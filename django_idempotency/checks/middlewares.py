@@ -1,7 +1,7 @@
 """Checks of ``MIDDLEWARE``: where ours stands, and what the others do around it."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from inspect import unwrap
 from types import CodeType, FunctionType
 from typing import Any
@@ -14,7 +14,7 @@ from ..conf.policy import POLICY_OPTIONS
 from ..conf.settings import Configuration
 from ..contract.endpoints import policies_of_endpoints
 from ..contract.routes import is_ours, listed_middlewares
-from .configuration import TAG, check
+from .configuration import TAG, Databases, Messages, check
 from .messages import message
 
 # By name: a project may do without these apps, and then they cannot be imported.
@@ -40,7 +40,7 @@ def check_middleware(**kwargs: Any) -> list[CheckMessage]:
     return [*twice, *_misplaced(others)]
 
 
-def _misplaced(below: list[tuple[str, type]]) -> Iterator[CheckMessage]:
+def _misplaced(below: list[tuple[str, type]]) -> Messages:
     """What is wrong with middlewares below ours."""
     unchecked, stored = [], []
     for path, middleware in below:
@@ -59,9 +59,7 @@ def _misplaced(below: list[tuple[str, type]]) -> Iterator[CheckMessage]:
 
 
 @check()
-def check_enclosing_transactions(
-    valid: Configuration, databases: Collection[str]
-) -> Iterator[CheckMessage]:
+def check_enclosing_transactions(valid: Configuration, databases: Databases) -> Messages:
     """Once per middleware."""
     listed = list(listed_middlewares())
     if any(is_ours(each) for _, each in listed) or policies_of_endpoints():
@@ -105,7 +103,7 @@ def _names(code: CodeType) -> Iterator[set[str]]:
 
 
 @check()
-def check_cors(valid: Configuration, databases: Collection[str]) -> Iterator[CheckMessage]:
+def check_cors(valid: Configuration, databases: Databases) -> Messages:
     """Of django-cors-headers, for the guarded endpoints that its middleware serves.
 
     A page of another origin may send only header fields that the server allows, and reads only

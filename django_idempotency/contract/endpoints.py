@@ -19,7 +19,7 @@ from ..adapters.dispatch import class_of
 from ..adapters.position import GuardPosition, named, position_of
 from ..compat.frameworks import belongs_to_admin
 from ..conf.policy import Anonymous, Policy, Scope, Store
-from ..conf.settings import Configuration, configuration
+from ..conf.settings import configuration
 from ..conf.values import dotted_path
 from ..models import IdempotencyRecord
 from .routes import (
@@ -129,12 +129,16 @@ def endpoints(resolver: URLResolver | None = None) -> list[Endpoint]:
     global _latest
     if resolver is None and not getattr(settings, "ROOT_URLCONF", None):
         return []
-    wanted = _Source(resolver or get_resolver(), configuration(), tuple(settings.MIDDLEWARE))
+    wanted = (resolver or get_resolver(), configuration(), tuple(settings.MIDDLEWARE))
     source, found = _latest
-    if source is None or not source.is_same(wanted):
-        found = tuple(_endpoints(routes(wanted.resolver)))
+    if source != wanted:
+        found = tuple(_endpoints(routes(wanted[0])))
         _latest = wanted, found
     return list(found)
+
+
+_latest: tuple[object, tuple[Endpoint, ...]] = (None, ())
+"""The list that was made last, and of what. One assignment replaces it: threads need no lock."""
 
 
 def policies_of_endpoints() -> list[tuple[Endpoint, Policy]]:
@@ -183,26 +187,6 @@ def declared_handlers(using: str | None = None) -> dict[str, list[Policy]]:
         if is_used and policy not in policies:
             policies.append(policy)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What a list of endpoints is made from. The objects are kept, so identity is safe to ask."""
-
-    resolver: URLResolver
-    configuration: Configuration
-    middlewares: tuple[str, ...]
-
-    def is_same(self, other: "_Source") -> bool:
-        return (
-            self.resolver is other.resolver
-            and self.configuration is other.configuration
-            and self.middlewares == other.middlewares
-        )
-
-
-_latest: tuple[_Source | None, tuple[Endpoint, ...]] = (None, ())
-"""The list that was made last. One assignment replaces it, so threads need no lock."""
 
 
 def _endpoints(found: Iterable[Route]) -> Iterator[Endpoint]:

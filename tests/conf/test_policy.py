@@ -1,6 +1,7 @@
 """Policies and settings: every bad value is named, nothing bad is accepted."""
 
 import re
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -160,6 +161,25 @@ def test_settings_are_read_live(settings: Any) -> None:
     settings.IDEMPOTENCY = {}
     assert configuration().policy.required is False
     assert configuration().covers("/anything")
+
+
+@pytest.mark.parametrize("policies", [{}, {"^/a/": {}, "^/b/": {}, "^/c/": {}}], ids=len)
+def test_questions_of_every_request_are_one_call_each(policies: Any, settings: Any) -> None:
+    """However many policies and paths there are."""
+    settings.IDEMPOTENCY = {"PATHS": ["^/x/", ""], "POLICIES": policies}
+    known, calls = configuration(), []
+
+    def count(frame: Any, event: str, arg: Any) -> None:
+        if event == "call":
+            calls.append(frame.f_code.co_name)
+
+    sys.setprofile(count)
+    known.may_concern({"HTTP_HOST": "shop.example"})
+    known.may_carry_key({"HTTP_HOST": "shop.example"})
+    known.policy_for("/c/")
+    known.covers("/c/")
+    sys.setprofile(None)
+    assert calls == ["may_concern", "may_carry_key", "policy_for", "covers"]
 
 
 def test_the_secret_is_the_projects_unless_given(settings: Any) -> None:
