@@ -1,4 +1,4 @@
-"""What a view can say about one response, or one exception, that policy cannot know.
+"""Wishes of a view about storing one response, or one exception, where policy cannot know.
 
 Each function marks its argument and returns it::
 

@@ -57,7 +57,7 @@ executed = Signal()
 recovered = Signal()
 """The same, under a record that an earlier attempt had left interrupted."""
 interrupted = Signal()
-"""The view ran, or its resolver did, and nothing is stored: a retry runs, or asks, again."""
+"""The view or its resolver ran, and nothing is stored: a retry runs or asks again."""
 replayed = Signal()
 """The stored response is the answer."""
 conflict = Signal()

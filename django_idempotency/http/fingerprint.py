@@ -1,7 +1,7 @@
-"""The fingerprint of a request: where it goes, and what its body says.
+"""Compute the fingerprint of a request from its target and its body.
 
 JSON documents and forms are compared by value, other bodies byte by byte. The view still reads the
-body from its start: what the guard has read of it is kept, in memory or in a temporary file.
+body from its start: the guard keeps the bytes that it has read, in memory or in a temporary file.
 """
 
 import codecs
@@ -68,7 +68,7 @@ def fingerprint_of(
     """Return the fingerprint of a request, as policy compares requests.
 
     :param caller: the request that policy's own function gets; in a DRF view, DRF's
-    :param parsed: digests what a framework has parsed, if it consumed the body
+    :param parsed: digests the data that a framework has parsed, if it consumed the body
     :raises BodyTooLarge: if policy does not want such a body kept
     :raises ImproperlyConfigured: if the body was consumed, or the function returns no text
     """
@@ -78,7 +78,7 @@ def fingerprint_of(
             # An object's default text would be another one for each retry.
             raise ImproperlyConfigured(
                 f"FINGERPRINT returned an instance of {type(text).__qualname__}. It must return "
-                "text: what is equal in two requests that are the same one."
+                "text that is equal in two requests if they are the same operation."
             )
         return custom_fingerprint(text)
     target = target_of(request, policy, caller)
@@ -95,7 +95,7 @@ def fingerprint_of(
 
 
 def target_of(request: HttpRequest, policy: Policy, caller: Any) -> Target:
-    """Return where a request goes, as far as policy compares it.
+    """Return the target of a request: the parts that policy compares.
 
     :param caller: the request that knows the version of the API: in a DRF view, DRF's
     """
@@ -184,7 +184,7 @@ def payload(request: HttpRequest, policy: Policy = _DEFAULT) -> Payload | None:
 
 
 def parsed_payload(request: HttpRequest, data: Any, policy: Policy) -> Payload | None:
-    """Digest what a framework has parsed; ``None`` if that is not all of the body.
+    """Digest data that a framework has parsed; ``None`` if that is not all of the body.
 
     :param data: a form, or a JSON document
     """
@@ -206,11 +206,11 @@ def media_type_of(request: HttpRequest) -> str:
 
 
 def _charset(request: HttpRequest) -> str:
-    """Return the charset that a body is said to have; empty for UTF-8."""
+    """Return the charset that the request declares; empty for UTF-8."""
     given = (request.content_params or {}).get("charset", "")
     try:
         name = codecs.lookup(given).name if given else "utf-8"
-    except (LookupError, ValueError):  # unknown, or not even a name
+    except (LookupError, ValueError):  # unknown, or not a name
         name = given.lower()
     return "" if name == "utf-8" else name
 
@@ -244,7 +244,7 @@ def _form_in(
 
 
 Upload = tuple[str, tuple[str, ...]]
-"""The field of an uploaded file, and what makes up its value."""
+"""The field of an uploaded file, and the parts of its value."""
 
 
 class _DigestHandler(FileUploadHandler):
@@ -299,10 +299,10 @@ def _form(
 class RereadableStream:
     """A request's input stream that the guard reads, and then the view, from the start.
 
-    What is read is kept in memory up to ``FILE_UPLOAD_MAX_MEMORY_SIZE`` bytes, and in a
-    temporary file beyond. Nothing is read before the guard or the view asks.
+    The bytes read are kept in memory up to ``FILE_UPLOAD_MAX_MEMORY_SIZE``, and in a temporary
+    file beyond. Nothing is read before the guard or the view asks.
 
-    :param begun: what has been read of the source already
+    :param begun: bytes that have been read from the source already
     """
 
     def __init__(self, source: IO[bytes], begun: bytes = b"") -> None:
@@ -310,7 +310,7 @@ class RereadableStream:
         self._position = 0
         self._filled = len(begun)
         self._has_ended = False
-        self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when nobody can read it)
+        self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when no reader is left)
             max_size=max(1, settings.FILE_UPLOAD_MAX_MEMORY_SIZE),
             dir=settings.FILE_UPLOAD_TEMP_DIR,
         )
@@ -340,9 +340,9 @@ class RereadableStream:
         self._copy.close()
 
     def load(self, largest: int | None = None) -> int:
-        """Read what has not been read yet; return the body's length in bytes.
+        """Read the rest of the body; return its length in bytes.
 
-        :param largest: stop when there are more bytes; what is returned is more, too
+        :param largest: stop reading after one byte more; the returned length is greater then
         """
         self._fill(None if largest is None else largest + 1)
         return self._filled
@@ -370,8 +370,8 @@ class _InMemory(BytesIO):
 
 
 def keep_body(request: Any) -> RereadableStream | _InMemory | None:
-    """Let the body be read twice, and return the stream that allows it; ``None`` if the view or a
-    middleware has begun to read the body."""
+    """Replace the request's stream by one that can be read twice, and return it; ``None`` if the
+    view or a middleware has begun to read the body."""
     stream = _chunked(request) or getattr(request, "_stream", None)
     if isinstance(stream, RereadableStream | _InMemory):
         return stream
@@ -399,7 +399,7 @@ def _read(request: Any, announced: int, largest: int | None) -> tuple[IO[bytes],
     ):
         stream = keep_body(request)
     else:
-        # The common case. A length that is not true leads to a stream that tells.
+        # The common case. One byte more than announced shows whether the length is right.
         data = unread.read(announced + 1)
         is_whole = len(data) == announced
         request._stream = stream = _InMemory(data) if is_whole else RereadableStream(unread, data)

@@ -1,4 +1,4 @@
-"""Who sends a request: the parts of a scope."""
+"""Identify the caller of a request: the parts of a scope."""
 
 from functools import lru_cache
 from types import NoneType
@@ -13,10 +13,10 @@ from ..conf.policy import Policy, Scope
 Parts = tuple[str, ...]
 
 ANONYMOUS: Parts = ("anonymous",)
-"""What callers without credentials share where policy says so."""
+"""The scope that callers without credentials share where policy says so."""
 
 STABLE = "non-empty text, an integer, a UUID, or an object with a primary key (pk)"
-"""What may name a caller, for messages."""
+"""Values that can name a caller, for messages."""
 
 SET_SCOPE = (
     'Set SCOPE (IDEMPOTENCY["SCOPE"], or @idempotent(scope=...)) to a function of the request that '
@@ -52,9 +52,9 @@ def scope_of(request: Any, policy: Policy, anonymous: Parts | None = None) -> Pa
 
 
 def _principal(request: Any) -> Parts | None:
-    """Ask first who has authenticated this request. In DRF one authenticator has set both
-    attributes, and a token is its user's; in Django Ninja the operation has set ``auth``, and the
-    session's user may be somebody else."""
+    """Return the user or the token, whichever has authenticated this request. In DRF one
+    authenticator sets both attributes, and a token belongs to its user; in Django Ninja the
+    operation sets ``auth``, and the session may belong to another user."""
     found = {"user": None, "auth": None}
     for name in found:
         thing = getattr(request, name, None)
@@ -67,7 +67,7 @@ def _principal(request: Any) -> Parts | None:
     elif hasattr(request, "_request"):
         counts = user is not None and bool(name_of(user) or not name_of(auth))
     else:
-        counts = user is not None and auth is True  # a bare "yes" names no caller
+        counts = user is not None and auth is True  # a bare True names no caller
     if counts:
         return ("user", name_of(user) or _refuse(user, "request.user", SET_SCOPE))
     if auth is None:
@@ -77,7 +77,7 @@ def _principal(request: Any) -> Parts | None:
 
 
 def _token(request: Any) -> Parts | None:
-    """The credential itself: its row, its text, or what an authenticated caller has sent."""
+    """Return the credential: its row, its text, or the header that an authenticated caller sent."""
     auth = getattr(request, "auth", None)
     if auth is not None and not hasattr(auth, "is_authenticated"):
         # A token of Simple JWT keeps its text; str() would sign it again, with another signature.
@@ -92,7 +92,7 @@ def _token(request: Any) -> Parts | None:
 
 
 def _custom(said: Any) -> Parts | None:
-    """What a function of the project says. ``None`` is its word for an anonymous caller."""
+    """Return the caller that a function of the project names: ``None`` is an anonymous one."""
     if said is None:
         return None
     remedy = "Return None for an anonymous caller."
@@ -102,10 +102,10 @@ def _custom(said: Any) -> Parts | None:
 
 
 def name_of(thing: Any) -> str | None:
-    """Return the text that names a thing, today and in every other process.
+    """Return the text that names a thing, the same one in every process.
 
-    A primary key comes with what it is a key of: user 7 is not token 7. Numbers and texts of equal
-    spelling are one name, because a token's claims spell as text what the database has as a number.
+    A primary key comes with its model or class: user 7 is not token 7. Numbers and texts of equal
+    spelling are one name, because a token's claims have as text what the database has as a number.
 
     :return: ``None`` if nothing stable names it
     """
@@ -138,8 +138,8 @@ def _has_made_up_key(thing: Any) -> bool:
 
 @lru_cache(maxsize=64)
 def _kind_of(kind: Any) -> str:
-    """What a primary key is a key of. One row has one name, whichever model it was read through:
-    proxies share their table, and children in tables of their own share their parent's key."""
+    """Return the model or class of a primary key. One row has one name, whichever model it was
+    read through: a proxy shares its table, and a child with its own table its parent's key."""
     if not issubclass(kind, Model):
         return f"{kind.__module__}.{kind.__qualname__}"
     model: Any = kind._meta.concrete_model
@@ -149,7 +149,7 @@ def _kind_of(kind: Any) -> str:
 
 
 def _refuse(thing: Any, source: str, remedy: str) -> NoReturn:
-    """Say that nothing stable names a thing: its type, never its value, which may be a credential.
+    """Raise an error that names a thing's type, never its value, which may be a credential.
 
     :param source: where it comes from, for people: ``"TENANT"``
     :param remedy: what to do instead

@@ -51,7 +51,7 @@ def problem_of(
 
 
 def document_of(problem: Problem, policy: Policy, name: uuid.UUID) -> dict[str, object]:
-    """Return what the answer says.
+    """Return the members of the answer's body.
 
     :param name: of this one answer
     """

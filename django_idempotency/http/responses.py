@@ -1,4 +1,4 @@
-"""Responses as plain data, and back: what is stored of an answer, and what never is."""
+"""Serialize responses for the record, without credentials, and deserialize them for a replay."""
 
 import json
 import re
@@ -23,14 +23,14 @@ from ..protocol.record import Omitted, StoredResponse, plain_text
 
 NEVER_STORED = frozenset(
     {
-        # RFC 9110, section 7.6.1, and what else is about one connection.
+        # About one connection: RFC 9110, section 7.6.1, among others.
         *("connection", "keep-alive", "proxy-connection", "te", "trailer"),
         *("transfer-encoding", "upgrade", "proxy-authenticate", "proxy-authorization"),
         # About one answer, not about the result.
         *("date", "server"),
-        # Credentials, and what proves them: RFC 6265, RFC 9110 (sections 11.6.2 and 11.6.3), and
-        # names without a registration that APIs hand tokens out in. Not WWW-Authenticate: it asks
-        # for a credential, and a 401 must have it.
+        # Credentials and their proofs: RFC 6265, RFC 9110 (sections 11.6.2 and 11.6.3), and
+        # unregistered names in which APIs hand out tokens. Not WWW-Authenticate: it asks for a
+        # credential, and a 401 must have it.
         *("set-cookie", "set-cookie2", "authorization", "authentication-info"),
         *("proxy-authentication-info", "x-auth-token", "x-access-token", "x-refresh-token"),
         *("x-api-key", "x-csrftoken", "x-csrf-token", "x-xsrf-token"),
@@ -49,7 +49,7 @@ REASON = "reason_phrase"
 """The attribute under which a reason phrase is stored that is not the status's usual one."""
 
 DATA = "idempotency_data"
-"""What a response of Django REST framework was rendered from, where its body does not say so."""
+"""The data that a response of Django REST framework was rendered from, if its body differs."""
 
 _STRUCTURED = {
     f"{name}{suffix}"
@@ -65,12 +65,12 @@ _OWN = {"closed", "exception", "_is_rendered", "_has_been_logged"}
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII).fullmatch
 
 REDACTED = "[redacted]"
-"""What stands in place of a value."""
+"""Replaces the value of a redacted field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What the view says about storing one response (:mod:`django_idempotency.remember`).
+    """The view's wishes about storing one response (:mod:`django_idempotency.remember`).
 
     :ivar stored: whether it is stored; ``None`` leaves that to policy
     :ivar body: whether its body may be stored
@@ -89,25 +89,25 @@ MEMORY = "_idempotency_memory"
 
 
 def memory_of(thing: object) -> Memory | None:
-    """Return what a view said about a response or an exception."""
+    """Return the view's wishes about a response or an exception."""
     return getattr(thing, MEMORY, None)
 
 
 def stores_status(status: int, policy: Policy, memory: Memory) -> bool:
-    """Whether a response with this status is stored: the view's word comes before policy's."""
+    """Whether a response with this status is stored: the view's wish overrides policy."""
     return status not in policy.not_stored if memory.stored is None else memory.stored
 
 
 def keeps_writes(status: int, memory: Memory) -> bool:
-    """Whether a response that is not stored keeps what the view has written: a refusal does, unless
-    the view said otherwise, because a lockout, a quota or an audit row that could be undone by
-    sending a key would be none (I2)."""
+    """Whether the view's writes are kept although its response is not stored: those of a refusal
+    are, unless the view wishes otherwise. Else a caller could undo a lockout, a quota or an audit
+    row by sending a key (I2)."""
     return 400 <= status < 500 and memory.stored is None
 
 
 def says_not_now(status: int, memory: Memory) -> bool:
     """Whether a response that is not stored says that nothing was done, rather than that
-    something broke: the view's word, a refusal, or 503 (RFC 9110, section 15.6.4)."""
+    something broke: by the view's wish, as a refusal, or as 503 (RFC 9110, section 15.6.4)."""
     return memory.stored is False or status < 500 or status == 503
 
 
@@ -126,7 +126,7 @@ def serialize(
     retention: timedelta | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> StoredResponse:
-    """Return what to store; a response that cannot be stored is remembered without body.
+    """Return a response as stored data; one that cannot be stored is remembered without body.
 
     :param owner: of the record
     :param retention: how long it replays, which is written on the response where policy wants that
@@ -150,8 +150,8 @@ def serialize(
         if name.lower() not in dropped and not (secret and _shows(value.encode(), secret)):
             headers.append((name, value))
     if LOCALE_MIDDLEWARE in settings.MIDDLEWARE and "Content-Language" not in response:
-        # What the middleware, above the guard, would say of the first answer. On a replay the
-        # language of the request may be another one.
+        # The middleware, above the guard, sets this on the first response only after it is stored.
+        # The request of a replay may have another language.
         language = get_language()
         if language is not None:
             headers.append(("Content-Language", language))
@@ -171,7 +171,7 @@ def _dropped(excluded: frozenset[str], is_changed: bool) -> frozenset[str]:
 def _body(
     response: HttpResponseBase, policy: Policy, memory: Memory, csrf_secret: bytes
 ) -> bytes | Omitted:
-    """Return the body, without what is redacted; or why it is not stored."""
+    """Return the body, redacted; or the reason why it is not stored."""
     if not (memory.body and policy.store_body):
         return Omitted.SECRET
     if response.streaming:
@@ -215,7 +215,7 @@ def deserialize(stored: StoredResponse, policy: Policy, owner: Owner) -> HttpRes
 
 
 def attributes_of(response: HttpResponseBase) -> dict[str, Any]:
-    """Return what is noted on a response: its reason phrase, flags, and its CSP.
+    """Return the attributes that a replay needs, too: reason phrase, flags, and notes for CSP.
 
     Flags are true or false, so none can be a credential. Other values are stored under known names
     only, and only if they are plain data.
@@ -232,7 +232,7 @@ def attributes_of(response: HttpResponseBase) -> dict[str, Any]:
 
 
 def restore(response: HttpResponseBase, attributes: Mapping[str, Any]) -> None:
-    """Set attributes of a replay. What :func:`attributes_of` cannot have stored is left out."""
+    """Set attributes of a replay, except those that :func:`attributes_of` does not store."""
     for name, value in attributes.items():
         if name == REASON:
             if isinstance(value, str) and not re.search(r"[\r\n\0]", value):
@@ -279,7 +279,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _redact(value: Any, path: tuple[str, ...], anywhere: bool) -> bool:
-    """Replace what the path leads to, in place; return whether there was anything."""
+    """Replace the values at a path, in place; return whether there are any."""
     if isinstance(value, list):
         return sum(_redact(item, path, anywhere) for item in value) > 0
     if not isinstance(value, dict):

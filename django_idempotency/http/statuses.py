@@ -1,4 +1,4 @@
-"""What will become of an exception that a view has raised."""
+"""Predict the status of the response to an exception that a view has raised."""
 
 import sys
 
@@ -10,8 +10,8 @@ SERVER_ERROR = 500
 
 
 def status_raised(error: BaseException, is_rest: bool = False) -> int:
-    """Return the status of the answer that will be made of an exception, if its class says so, and
-    otherwise 500.
+    """Return the status of the response that Django or a framework will make of an exception: 500
+    unless its class says otherwise.
 
     :param is_rest: the view is one of Django REST framework's
     """

@@ -1,1 +1,1 @@
-"""The rules, without Django: keys, scopes, fingerprints, records and what to do with them."""
+"""The protocol, without Django: keys, fingerprints, records and the decisions about them."""

@@ -4,8 +4,8 @@ An encoded response has a body only, which holds its headers and attributes, too
 beside it (``zlib``, ``fernet:1a2b3c4d``, ``zlib+fernet:1a2b3c4d``), so reading needs no policy. The
 digits name the encryption key: they tell which records still need it.
 
-What is encrypted is bound to its place: inside of the token is a digest of where it belongs, so it
-opens nowhere else, even if it is copied (decision 0081).
+Encrypted data is bound to its place: the token holds a digest of the record, or the step, that it
+belongs to, so a copy opens nowhere else (decision 0081).
 """
 
 import hmac
@@ -24,7 +24,7 @@ the table must not be able to exhaust the memory of its readers."""
 
 
 class Codec(StrEnum):
-    """What is done to a response before it is stored."""
+    """How a response is stored."""
 
     PLAIN = "plain"
     ZLIB = "zlib"
@@ -38,13 +38,13 @@ class Codec(StrEnum):
 
 
 LOCKED = f"{Codec.FERNET}:"
-"""What the encrypted result of a step begins with."""
+"""Prefix of the encrypted result of a step."""
 
 
 class Unreadable(ValueError):
     """An encoded response cannot be opened. The text is for clients, and names no key.
 
-    :ivar codec: what stands beside the response
+    :ivar codec: of the response, as stored
     """
 
     def __init__(self, reason: str, codec: str) -> None:
@@ -132,7 +132,7 @@ def name_of(key: str) -> str:
 
 
 def _seal(kind: str, *parts: str) -> bytes:
-    """Return the digest that stands in front of what is encrypted: where it belongs."""
+    """Return the digest of a place, which is encrypted in front of the data that belongs there."""
     digest = sha256(b"django_idempotency.place:")
     for part in (kind, *parts):
         raw = part.encode()
@@ -159,7 +159,7 @@ class Owner:
     key: str
 
     def seal(self, status: int) -> bytes:
-        """Return what stands in front of a response with this status, before it is encrypted."""
+        """Return the digest that is encrypted in front of a response with this status."""
         return _seal("response", self.scope, self.key, str(status))
 
 
@@ -228,7 +228,7 @@ def reencrypt(response: StoredResponse, keyring: Keyring, owner: Owner) -> Store
 
 
 def up_to_date(keyring: Keyring) -> frozenset[str]:
-    """Return what stands beside responses that are encrypted under the newest key."""
+    """Return the stored codecs of responses that are encrypted under the newest key."""
     return frozenset(f"{codec}:{keyring.newest}" for codec in (Codec.FERNET, Codec.ZLIB_FERNET))
 
 
@@ -243,7 +243,7 @@ class Cipher:
     keyring: Keyring = field(default=Keyring(), repr=False)
 
     def lock(self, text: str, record_id: int, position: int) -> str:
-        """Return what is to be stored.
+        """Return a result as it is stored.
 
         :param record_id: of the operation
         :param position: of the step in it
@@ -255,7 +255,7 @@ class Cipher:
         return f"{LOCKED}{self.keyring.newest}:{self.keyring.encrypt(payload).decode()}"
 
     def open(self, stored: str, record_id: int, position: int) -> str:
-        """Return what was locked.
+        """Return a result as the step gave it.
 
         :param record_id: of the operation in which it was found
         :param position: of the step in it

@@ -1,7 +1,7 @@
-"""Completed records in a cache: plain data, sealed.
+"""Seal completed records for a cache, as plain data.
 
-Whoever can write to the cache cannot make up a response, nor move one to another caller's key or
-another tenant's: the seal needs the secret and covers the name. Nothing is ever unpickled.
+A writer of the cache can neither make up a response, nor move one to the key of another caller or
+tenant: the seal needs the secret and covers the name. Nothing is ever unpickled.
 """
 
 import hmac
@@ -14,39 +14,39 @@ from .record import RESPONSE_VERSION, Omitted, StoredResponse
 
 _SEAL = sha256().digest_size
 _LENGTH = 4
-"""Bytes that say how long the head is."""
+"""Bytes that hold the length of the head."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What a completed record says."""
+    """A completed record, as far as a cache keeps it."""
 
     fingerprint: str
     response: StoredResponse
 
 
 RESPONSE = f"response.{RESPONSE_VERSION}"
-"""Kind of the things that are sealed here; another layout has other names."""
+"""Kind of the sealed entries; another layout has other names."""
 
 
 def record_name(
     secret: bytes, place: tuple[str, ...], scope: str, key: str, kind: str = RESPONSE
 ) -> str:
-    """Return the name of a record in a cache: no key appears there in clear.
+    """Return the name of a record's entry in a cache, which does not show the key.
 
-    :param secret: without it nobody can test a guess against the names
-    :param place: what tells the database, and the tenant in it, from others: each of them may have
-        a record of this scope and key
+    :param secret: a guess cannot be tested against the names without it
+    :param place: the alias of the database, and the tenant in it: each of them may have a record of
+        this scope and key
     :param scope: the digest of the caller
     :param key: the caller's key
-    :param kind: what lies there
+    :param kind: of the entry
     """
     digest = keyed_digest(b"django_idempotency.name:" + secret, (*place, scope, key))
     return f"{prefix_of(kind)}{digest.hex()}"
 
 
 def prefix_of(kind: str) -> str:
-    """Return what the names of a kind begin with."""
+    """Return the prefix of the names of a kind."""
     return f"idempotency:{kind}:"
 
 
@@ -68,7 +68,7 @@ def seal(secret: bytes, name: str, remembered: Remembered) -> bytes:
 
 
 def unseal(secret: bytes, name: str, sealed: bytes) -> Remembered | None:
-    """Return what was sealed; ``None`` for anything that this version did not seal for the name."""
+    """Return the sealed record; ``None`` if this version did not seal the bytes for the name."""
     mac, content = sealed[:_SEAL], sealed[_SEAL:]
     if not hmac.compare_digest(mac, _mac(secret, name, content)):
         return None

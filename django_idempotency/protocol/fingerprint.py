@@ -12,7 +12,7 @@ VERSION = "1"
 
 
 class Target(NamedTuple):
-    """Where a request goes: what must be equal whatever its body says.
+    """The target of a request, which must be equal besides the body.
 
     :param query: as :func:`query_values` says, or as it was sent
     :param host: empty if it does not count
@@ -27,7 +27,7 @@ class Target(NamedTuple):
 
 
 class Payload(NamedTuple):
-    """A request body, reduced to what it is (``json``, ``form``, ``raw``) and a digest."""
+    """A request body, reduced to its kind (``json``, ``form``, ``raw``) and a digest."""
 
     kind: str
     digest: bytes
@@ -47,7 +47,7 @@ def fingerprint(target: Target, payload: Payload) -> str:
 
 
 def custom_fingerprint(text: str) -> str:
-    """Return the fingerprint of what a policy's own function says about a request."""
+    """Return the fingerprint of a text that a policy's own function returns for a request."""
     return f"{VERSION}c:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
@@ -55,7 +55,7 @@ def custom_fingerprint(text: str) -> str:
 class Selection:
     """Which parts of a body make up its payload.
 
-    :param by_bytes: compare bytes, whatever they mean
+    :param by_bytes: compare bytes, not values
     :param fields: only these fields of a form, or of a JSON document, if given: names, or paths
         from the top (``card.number``), on which lists are looked through
     :param ignored: and none of these
@@ -86,7 +86,7 @@ def _members(value: Any, paths: list[list[str]], wanted: bool) -> Any:
     if isinstance(value, list):
         return [_members(item, paths, wanted) for item in value]
     if not isinstance(value, dict):
-        return value  # no path leads on, and what is no object counts
+        return value  # no path leads into it, so it counts
     kept = {}
     for name, content in value.items():
         rests = [path[1:] for path in paths if path[0] == name]
@@ -103,11 +103,11 @@ def raw_payload(media_type: str, content: bytes) -> Payload:
 
 
 Fields = Iterable[tuple[str, tuple[str, ...]]]
-"""Pairs of a name and what makes up the value."""
+"""Pairs of a name and the parts of its value."""
 
 
 def query_values(fields: Fields) -> str:
-    """Return a query string by its values, as text that no query string sent is taken for."""
+    """Return the values of a query string as text that differs from every query string sent."""
     return f"values {form_payload(fields).digest.hex()}"
 
 
@@ -148,8 +148,8 @@ def json_payload(
         document = _DECODER.decode(raw.decode())
         if selection.fields is not None or selection.ignored:
             document = selection.part_of(document)
-        # What can be loaded again confuses nothing. Version 2 is the newest in which equal objects
-        # are equal bytes: later ones say which objects are the same one.
+        # marshal can load what it dumps, so it confuses no two values. Version 2 is the newest in
+        # which equal objects are equal bytes: later ones note which objects are identical.
         canonical = marshal.dumps(document, 2)
     except (ValueError, TypeError, RecursionError):
         return None
@@ -173,9 +173,8 @@ _FAR = 400
 
 
 def _real(token: str) -> bytes:
-    """Return a real number as bytes, which nothing else in a document is: its digits without what
-    does not matter. "1.50" and "15e-1" are b"1.5", "100.0" is b"100."; a float would lose digits.
-    """
+    """Return a real number as bytes, a type that nothing else in a document has: "1.50" and "15e-1"
+    are b"1.5", "100.0" is b"100.". A float would lose digits."""
     if "e" not in token and "E" not in token:
         return token.rstrip("0").encode()
     if len(token) <= _EXACT:

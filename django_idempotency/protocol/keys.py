@@ -14,7 +14,7 @@ MAX_KEY_LENGTH = 255
 
 # RFC 9651, section 3.3.3: printable ASCII; the quote and the backslash are escaped.
 _QUOTED = r'(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])'
-# What clients send without quotes: visible ASCII. A comma would be a list (or two field
+# Clients send visible ASCII without quotes. A comma would be a list (or two field
 # lines joined by the server), a semicolon a parameter, brackets an inner list, a leading
 # colon a byte sequence, "?", "@" and "%" other structured types.
 _BARE_FIRST = r"[A-Za-z0-9_.~+\/=|!#$&'*^`-]"
@@ -40,7 +40,7 @@ class KeyFormat(StrEnum):
 
 
 class InvalidKey(ValueError):
-    """The header's value is not a key. The message says what is wrong with it."""
+    """The header's value is not a key. The message says why."""
 
 
 def parse_key(
@@ -130,13 +130,13 @@ def value_pattern(key_format: KeyFormat, max_length: int) -> str:
 
 
 SCOPE = b"django_idempotency.scope:"
-"""Stands in front of the secret with which the scope of a caller's keys is digested."""
+"""Prefix of the secret for the digest that is the scope of a caller's keys."""
 
 
 def keyed_digest(secret: bytes, parts: tuple[str, ...]) -> bytes:
     """Return the HMAC-SHA256 of text parts; every part is length-delimited.
 
-    :param secret: nobody can test a guess against the digest without it
+    :param secret: a guess cannot be tested against the digest without it
     :param parts: for a scope, what identifies the caller: ``("user", "auth.user:7")``
     """
     delimited = b""

@@ -1,4 +1,4 @@
-"""The errors that a client can meet (RFC 9457): one table of what each of them says."""
+"""The errors that a client can meet (RFC 9457), each declared once."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,11 +25,12 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """What is the same in all answers with one code.
+    """The error of one code: what all its answers have in common.
 
     :ivar status: HTTP status code, unless policy chooses another one
     :ivar title: of the answer; ``{header}`` is the name of the header field
-    :ivar detail: of the answer; ``{reason}``, ``{largest}`` and ``{known}`` say what is special
+    :ivar detail: of the answer, with ``{header}``, ``{reason}``, ``{largest}`` (in bytes) and
+        ``{known}``, which names the status of the first answer
     :ivar meaning: what has happened, for documentation
     :ivar advice: what a client does about it, for documentation
     :ivar retryable: whether sending the same request again can help

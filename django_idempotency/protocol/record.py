@@ -1,4 +1,4 @@
-"""The record of one key: what is claimed, what is stored, and what it allows."""
+"""The record of one key: its claim, its stored response, and the decision about a request."""
 
 import json
 import re
@@ -59,14 +59,14 @@ class StoredResponse:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-# What django.http.ResponseHeaders accepts, which is more than RFC 9110, section 5.1, allows: a
+# As django.http.ResponseHeaders accepts them, which is more than RFC 9110, section 5.1, allows: a
 # replay must not fail where the first answer did not.
 _NAME = re.compile(r"[^\r\n\x80-\U0010ffff]*").fullmatch
 _VALUE = re.compile(r"[^\r\n]*").fullmatch
 
 
 def head_of(response: StoredResponse) -> str:
-    """Return what :func:`parse_head` reads: headers and attributes as JSON, without line breaks."""
+    """Return headers and attributes as JSON without line breaks, for :func:`parse_head`."""
     if not response.attributes:
         return json.dumps(response.headers)
     return json.dumps({"headers": response.headers, "attributes": response.attributes})
@@ -95,7 +95,7 @@ def parse_head(text: str | bytes) -> tuple[tuple[tuple[str, str], ...], dict[str
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a request wants to remember before it runs."""
+    """What a request records before its view runs."""
 
     scope: str
     key: str
@@ -164,7 +164,7 @@ Decision = Replay | Mismatch | Expired | Tombstone | Claimed
 
 
 def decide(record: Snapshot, fingerprint: str) -> Decision:
-    """Return what the record allows; expiry comes first, then the fingerprint (I7)."""
+    """Decide about a request by its record: expiry comes first, then the fingerprint (I7)."""
     if record.expired:
         return Tombstone() if record.is_tombstone and record.response is not None else Expired()
     if record.fingerprint != fingerprint:
