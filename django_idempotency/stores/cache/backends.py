@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from secrets import token_hex
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ...protocol.record import Claim, State
 
@@ -38,12 +38,17 @@ class CacheRecord:
     is_expired: bool
 
 
-class RecordBackend(Protocol):
-    """Keeps records. Each call is atomic, and may raise :class:`~..base.Outage`.
+class Held(NamedTuple):
+    """The record that an attempt holds, or wants to: its name, its id, and two fencing tokens."""
 
-    All calls take the ``name`` of the record in the cache and, if the record is known by then, its
-    ``record_id`` and the number of the ``attempt``.
-    """
+    name: str
+    record_id: int
+    attempt: int
+    holder: int
+
+
+class RecordBackend(Protocol):
+    """Keeps records. Each call is atomic, and may raise :class:`~..base.Outage`."""
 
     def claim(self, name: str, record_id: int, claim: Claim, lease: timedelta) -> CacheRecord:
         """Return the record. Create it if there is none, or one that is past its tombstone.
@@ -53,8 +58,7 @@ class RecordBackend(Protocol):
         :param record_id: of a new record, which starts with attempt 1 and this lease
         """
 
-    def look(self, name: str) -> CacheRecord | None:
-        """Return the record, and change nothing."""
+    def look(self, name: str) -> CacheRecord | None: ...
 
     def take(self, name: str, record_id: int, lease: timedelta) -> CacheRecord | None:
         """Take over a lease that has lapsed; ``None`` if an attempt holds it.
@@ -62,25 +66,16 @@ class RecordBackend(Protocol):
         A completed record is returned as it is.
         """
 
-    def start(
-        self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
-    ) -> int | None:
-        """Start the next attempt and return its number; ``None`` if the lease is lost.
+    def start(self, held: Held, lease: timedelta) -> int | None:
+        """Start the next attempt and return its number; ``None`` if the lease is lost."""
 
-        :param attempt: number of the attempt before
-        """
-
-    def renew(self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta) -> bool:
+    def renew(self, held: Held, lease: timedelta) -> bool:
         """Prolong the lease of its holder, or return a lapsed one to the last attempt."""
 
-    def complete(
-        self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
-    ) -> bool:
+    def complete(self, held: Held, response: bytes, retention: timedelta) -> bool:
         """Store the response, if the record is claimed and this is its last attempt."""
 
-    def release(
-        self, name: str, record_id: int, attempt: int, holder: int, is_open: bool | None
-    ) -> bool:
+    def release(self, held: Held, is_open: bool | None) -> bool:
         """Let go of the lease, if the record is claimed and this is its last attempt.
 
         :param is_open: ``None`` leaves it as it is
@@ -112,9 +107,15 @@ class Lookup:
     :ivar epoch: the current epoch
     """
 
+    name: str
     value: bytes | None
     now: int
     epoch: str
+
+    @property
+    def sealed_to(self) -> str:
+        """A copy is good for one name and one epoch."""
+        return f"{self.name}@{self.epoch}"
 
 
 class ReplayCache(Protocol):

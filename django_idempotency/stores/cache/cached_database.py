@@ -6,7 +6,6 @@ database that was restored, or failed over to a replica that lacked the last com
 records whose copies are still in the cache: :func:`forget_all` invalidates them, too (I17).
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db import transaction
@@ -18,30 +17,11 @@ from ..base import Outage
 from ..database.dialects import StoreTime
 from ..database.location import location_of_records
 from ..database.store import DatabaseStore
-from .backends import DELETED
+from .backends import DELETED, Lookup
 from .replay_cache import replay_cache_of, writer_of
 
 MARGIN = 1000
 """An entry expires earlier than its record, by one part in so many: clocks do not run alike."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """Where a copy belongs.
-
-    :ivar name: in the cache
-    :ivar now: the cache's time at the lookup, in milliseconds
-    :ivar epoch: of the cache at the lookup
-    """
-
-    name: str
-    now: int
-    epoch: str
-
-    @property
-    def sealed_to(self) -> str:
-        """A copy is good for one name and one epoch."""
-        return f"{self.name}@{self.epoch}"
 
 
 class CachedDatabaseStore(DatabaseStore):
@@ -57,7 +37,8 @@ class CachedDatabaseStore(DatabaseStore):
         super().__init__(using, is_durable)
         self._cache = cache
         self._secret = secret
-        self._slot: _Slot | None = None
+        # Where the copy belongs, once the cache has answered.
+        self._place: Lookup | None = None
 
     def cached(self, claim: Claim) -> Snapshot | None:
         """Return the record if the cache knows that it is completed."""
@@ -67,43 +48,38 @@ class CachedDatabaseStore(DatabaseStore):
             found = replay_cache_of(self._cache).get(name)
         except Outage:
             return None
-        slot = _Slot(name, found.now, found.epoch)
         if found.value != DELETED:
-            self._slot = slot
-        remembered = found.value and unseal(self._secret, slot.sealed_to, found.value)
-        if not remembered:
+            self._place = found
+        copy = found.value and unseal(self._secret, found.sealed_to, found.value)
+        if not copy:
             return None
-        return Snapshot(0, State.COMPLETED, 0, remembered.fingerprint, False, remembered.response)
+        return Snapshot(0, State.COMPLETED, 0, copy.fingerprint, False, copy.response)
 
     def claim(self, claim: Claim) -> Snapshot | None:
         """Return the record, created if absent. A completed one is put back into the cache."""
         record = super().claim(claim)
-        if record is not None and record.response is not None and self._slot is not None:
-            self._remember(record, record.response, self._remaining(record))
+        if record is not None and record.response is not None and self._place is not None:
+            left = ExpressionWrapper(F("expires_at") - StoreTime(), DurationField())
+            lifetime = self._records().filter(pk=record.id).values_list(left, flat=True).first()
+            self._copy(record, record.response, lifetime or timedelta(0))
         return record
 
     def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response; when that is committed, in the cache, too."""
         completed = super().complete(record, response, retention)
         if completed:
-            self._remember(record, response, retention)
+            self._copy(record, response, retention)
         return completed
 
-    def _remember(self, record: Snapshot, response: StoredResponse, lifetime: timedelta) -> None:
-        slot = self._slot
-        if slot is None:
+    def _copy(self, record: Snapshot, response: StoredResponse, lifetime: timedelta) -> None:
+        place = self._place
+        if place is None:
             return  # the cache did not answer, or holds a deletion marker
-        value = seal(self._secret, slot.sealed_to, Remembered(record.fingerprint, response))
-        expires = slot.now + lifetime // timedelta(milliseconds=1) * (MARGIN - 1) // MARGIN
-        entry = (slot.name, value, expires)
-        writer = writer_of(self._cache)
+        value = seal(self._secret, place.sealed_to, Remembered(record.fingerprint, response))
+        expires = place.now + lifetime // timedelta(milliseconds=1) * (MARGIN - 1) // MARGIN
+        entry, writer = (place.name, value, expires), writer_of(self._cache)
         # No partial(): if it raised, Django would look for its name, and raise for not finding it.
         transaction.on_commit(lambda: writer.add(entry), using=self.using, robust=True)
-
-    def _remaining(self, record: Snapshot) -> timedelta:
-        remaining = ExpressionWrapper(F("expires_at") - StoreTime(), DurationField())
-        found = self._records().filter(pk=record.id).values_list(remaining, flat=True).first()
-        return found or timedelta(0)
 
 
 def forget(cache: str, secret: bytes, using: str, scope: str, key: str) -> None:

@@ -14,7 +14,17 @@ from django.core.cache.backends.locmem import LocMemCache
 from ...protocol.envelope import prefix_of
 from ...protocol.record import Claim, State
 from ...threads import after_fork
-from .backends import DELETED, DELETED_FOR, EPOCH, RECORD, CacheRecord, Entry, Lookup, new_epoch
+from .backends import (
+    DELETED,
+    DELETED_FOR,
+    EPOCH,
+    RECORD,
+    CacheRecord,
+    Entry,
+    Held,
+    Lookup,
+    new_epoch,
+)
 
 
 def is_local(alias: str) -> bool:
@@ -95,50 +105,45 @@ class LocalBackend:
                 self._keep(name, known)
             return _record(known)
 
-    def start(
-        self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
-    ) -> int | None:
+    def start(self, held: Held, lease: timedelta) -> int | None:
         with _lock:
-            known = self._claimed(name, record_id, attempt)
-            if known is None or known["holder"] != holder:
+            known = self._claimed(held)
+            if known is None or (known["attempt"], known["holder"]) != (held.attempt, held.holder):
                 return None
-            number = attempt + 1
-            self._keep(name, known | {"attempt": number, "is_open": True, "lease": _in(lease)})
-            return number
+            started = {"attempt": held.attempt + 1, "is_open": True, "lease": _in(lease)}
+            self._keep(held.name, known | started)
+            return held.attempt + 1
 
-    def renew(self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta) -> bool:
+    def renew(self, held: Held, lease: timedelta) -> bool:
         with _lock:
-            known = self._claimed(name, record_id)
+            known = self._claimed(held)
             if known is None:
                 return False
-            is_free = known["attempt"] == attempt and known["lease"] <= time()
-            if known["holder"] != holder and not is_free:
+            is_free = known["attempt"] == held.attempt and known["lease"] <= time()
+            if known["holder"] != held.holder and not is_free:
                 return False
-            self._keep(name, known | {"holder": holder, "lease": _in(lease)})
+            self._keep(held.name, known | {"holder": held.holder, "lease": _in(lease)})
             return True
 
-    def complete(
-        self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
-    ) -> bool:
+    def complete(self, held: Held, response: bytes, retention: timedelta) -> bool:
         done = {"state": State.COMPLETED, "response": response, "is_open": False, "lease": 0.0}
         with _lock:
-            known = self._claimed(name, record_id, attempt)
-            if known is not None:
-                self._keep(name, known | done | {"expires": _in(retention)})
-            return known is not None
+            known = self._claimed(held)
+            if known is None or known["attempt"] != held.attempt:
+                return False
+            self._keep(held.name, known | done | {"expires": _in(retention)})
+            return True
 
-    def release(
-        self, name: str, record_id: int, attempt: int, holder: int, is_open: bool | None
-    ) -> bool:
+    def release(self, held: Held, is_open: bool | None) -> bool:
         with _lock:
-            known = self._claimed(name, record_id, attempt)
-            if known is None:
+            known = self._claimed(held)
+            if known is None or known["attempt"] != held.attempt:
                 return False
             if is_open is not None:
                 known |= {"is_open": is_open}
-            if known["holder"] == holder:
+            if known["holder"] == held.holder:
                 known |= {"lease": 0.0}
-            self._keep(name, known)
+            self._keep(held.name, known)
             return True
 
     def let_time_pass(self, by: timedelta) -> None:
@@ -150,12 +155,10 @@ class LocalBackend:
             if known is not None:
                 self._keep(name, known | {"expires": known["expires"] - by.total_seconds()})
 
-    def _claimed(self, name: str, record_id: int, attempt: int | None = None) -> Fields | None:
-        """Return a record that is claimed, and by its last attempt if that is given."""
-        known: Fields | None = self._cache.get(name)
-        if known is None or (known["id"], known["state"]) != (record_id, State.CLAIMED):
-            return None
-        return known if attempt in {None, known["attempt"]} else None
+    def _claimed(self, held: Held) -> Fields | None:
+        known: Fields | None = self._cache.get(held.name)
+        is_it = known and (known["id"], known["state"]) == (held.record_id, State.CLAIMED)
+        return known if is_it else None
 
     def _keep(self, name: str, known: Fields) -> None:
         end = max(known["lease"], known["expires"]) + known["tombstone"]
@@ -193,7 +196,7 @@ class LocalReplayCache:
 
     def get(self, name: str) -> Lookup:
         epoch = self._cache.get_or_set(EPOCH, new_epoch, None)
-        return Lookup(self._cache.get(name), int(time() * 1000), epoch.decode())
+        return Lookup(name, self._cache.get(name), int(time() * 1000), epoch.decode())
 
     def add(self, entries: Iterable[Entry]) -> None:
         for name, value, expires in entries:

@@ -17,7 +17,17 @@ from ...protocol.record import Claim, State
 from ..base import Outage, Unusable
 from ..breaker import breaker_of
 from . import scripts
-from .backends import DELETED, DELETED_FOR, EPOCH, RECORD, CacheRecord, Entry, Lookup, new_epoch
+from .backends import (
+    DELETED,
+    DELETED_FOR,
+    EPOCH,
+    RECORD,
+    CacheRecord,
+    Entry,
+    Held,
+    Lookup,
+    new_epoch,
+)
 
 logger = logging.getLogger("django_idempotency")
 
@@ -138,27 +148,19 @@ class RedisBackend:
         found = self._redis.run(scripts.TAKE, name, record_id, _milliseconds(lease))
         return _record(found) if found else None
 
-    def start(
-        self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta
-    ) -> int | None:
-        ours = (record_id, attempt, holder, _milliseconds(lease))
-        return int(self._redis.run(scripts.START, name, *ours)) or None
+    def start(self, held: Held, lease: timedelta) -> int | None:
+        return int(self._redis.run(scripts.START, *held, _milliseconds(lease))) or None
 
-    def renew(self, name: str, record_id: int, attempt: int, holder: int, lease: timedelta) -> bool:
-        ours = (record_id, attempt, holder, _milliseconds(lease))
-        return bool(self._redis.run(scripts.RENEW, name, *ours))
+    def renew(self, held: Held, lease: timedelta) -> bool:
+        return bool(self._redis.run(scripts.RENEW, *held, _milliseconds(lease)))
 
-    def complete(
-        self, name: str, record_id: int, attempt: int, response: bytes, retention: timedelta
-    ) -> bool:
-        ours = (record_id, attempt, response, _milliseconds(retention))
-        return bool(self._redis.run(scripts.COMPLETE, name, *ours, at_once=True))
+    def complete(self, held: Held, response: bytes, retention: timedelta) -> bool:
+        done = (response, _milliseconds(retention))
+        return bool(self._redis.run(scripts.COMPLETE, *held, *done, at_once=True))
 
-    def release(
-        self, name: str, record_id: int, attempt: int, holder: int, is_open: bool | None
-    ) -> bool:
-        ours = (record_id, attempt, holder, "" if is_open is None else int(is_open))
-        return bool(self._redis.run(scripts.RELEASE, name, *ours, at_once=True))
+    def release(self, held: Held, is_open: bool | None) -> bool:
+        end = "" if is_open is None else int(is_open)
+        return bool(self._redis.run(scripts.RELEASE, *held, end, at_once=True))
 
     def let_time_pass(self, by: timedelta) -> None:
         client = self._redis.client()
@@ -205,7 +207,7 @@ class RedisReplayCache:
         )
         if epoch is None:
             epoch = self._set_epoch(if_absent=True)
-        return Lookup(value, now, epoch.decode("ascii", "replace"))
+        return Lookup(name, value, now, epoch.decode("ascii", "replace"))
 
     def add(self, entries: Iterable[Entry]) -> None:
         def fill(pipeline: Any) -> None:

@@ -109,17 +109,17 @@ return 1
 )
 """Prolong the lease of its holder, or give it back to the attempt that had it, if it is free."""
 
-# id, attempt, response, retention
+# id, attempt, holder, response, retention
 COMPLETE = (
     _RECORD
     + """
 if id ~= ARGV[1] or attempt ~= ARGV[2] then return 0 end
-if response == ARGV[3] then return 1 end
+if response == ARGV[4] then return 1 end
 if not is_claimed then return 0 end
-expires = now + tonumber(ARGV[4])
+expires = now + tonumber(ARGV[5])
 keep(0, expires, tonumber(tombstone))
 redis.call(
-    'HSET', KEYS[1], 'state', 'completed', 'lease', '0', 'open', '0', 'response', ARGV[3],
+    'HSET', KEYS[1], 'state', 'completed', 'lease', '0', 'open', '0', 'response', ARGV[4],
     'expires', number(expires))
 return 1
 """

@@ -15,7 +15,7 @@ from ...extras import require
 from ...protocol.envelope import Remembered, record_name, seal, unseal
 from ...protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
 from ...protocol.status import OperationStatus, operation_state
-from .backends import RECORD, CacheRecord, RecordBackend
+from .backends import RECORD, CacheRecord, Held, RecordBackend
 from .local import LocalBackend, is_local
 
 
@@ -102,7 +102,7 @@ class CacheStore:
 
         From now on the attempt before can store nothing (I12).
         """
-        attempt = self._backend.start(*self._ours(record), holder, self.lease)
+        attempt = self._backend.start(self._held(record, holder), self.lease)
         return None if attempt is None else replace(record, attempt=attempt)
 
     def renew(self, record: Snapshot, holder: int) -> bool:
@@ -110,13 +110,13 @@ class CacheStore:
 
         :return: whether this holder has it
         """
-        return self._backend.renew(*self._ours(record), holder, self.lease)
+        return self._backend.renew(self._held(record, holder), self.lease)
 
     def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
         remembered = Remembered(record.fingerprint, response)
         value = seal(self._secret, self._sealed_to(record.id), remembered)
-        return self._backend.complete(*self._ours(record), value, retention)
+        return self._backend.complete(self._held(record), value, retention)
 
     def release(self, record: Snapshot, holder: int, is_open: bool | None) -> bool:
         """Let go of the lease; ``False`` if another attempt has started.
@@ -124,7 +124,7 @@ class CacheStore:
         :param is_open: the outcome of the attempt is unknown; ``None`` if it has not started, and
             leaves what is known of the one before
         """
-        return self._backend.release(*self._ours(record), holder, is_open)
+        return self._backend.release(self._held(record, holder), is_open)
 
     def evict(self, record_id: int) -> bool:
         """Return ``True``: the claim that finds an expired record replaces it."""
@@ -150,8 +150,8 @@ class CacheStore:
             found.id, found.state, found.attempt, found.fingerprint, found.is_expired, response
         )
 
-    def _ours(self, record: Snapshot) -> tuple[str, int, int]:
-        return self._name, record.id, record.attempt
+    def _held(self, record: Snapshot, holder: int = 0) -> Held:
+        return Held(self._name, record.id, record.attempt, holder)
 
     def _name_of(self, scope: str, key: str) -> str:
         return record_name(self._secret, self._place, scope, key, RECORD)
