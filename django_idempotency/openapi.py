@@ -33,6 +33,7 @@ EXAMPLE_KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 _INSTANCE = uuid.UUID("0f3e0c2e-9a55-4b1c-8d57-6f6ad1a8b0a4")
 # What regular expressions of ECMA-262 say otherwise, or cannot say.
 _PYTHON_ONLY = re.compile(r"\(\?(?![:=!])|\\[AZ]|[*+?}]\+")
+_CLAUSES = {"After that", "While the first runs", "If keys cannot be kept"}
 _PARAMETER = re.compile(r"\{[^}]*\}")
 
 logger = logging.getLogger("django_idempotency")
@@ -99,20 +100,15 @@ def describe(operation: Json, policy: Policy, document: Json) -> None:
 
 def paragraph(policy: Policy) -> str:
     """Return what a reader of an operation's description needs to know."""
+    _, *terms = words.terms(policy)
     again, unknown = words.not_stored(policy)
     sentences = [
-        f"**Safe to retry** with the header `{policy.header}`: a request with a key is executed "
-        f"once, and its retries get {words.replay(policy)}.",
-        f"Keys belong to {words.scope(policy)}. {words.anonymous(policy)}",
-        f"Responses are kept for {words.duration(policy.retention)}; {_afterwards(policy)}.",
-        f"A retry has {words.same_request(policy)}; another request with the same key "
-        f"gets {policy.mismatch_status}.",
-        f"While the first request runs, a retry {words.in_flight(policy)}.",
+        f"**Safe to retry** with the header `{policy.header}`: a request with a key runs once.",
+        *(f"{begin}{',' if begin in _CLAUSES else ''} {rest}" for begin, rest in terms),
         f"Not kept, so that a retry runs again: {again}." if again else "",
         f"After {unknown} or a crash, a retry is refused until its outcome is known."
         if unknown
         else "",
-        f"While keys cannot be kept, a request with a key {words.outage(policy)}.",
         f"[More]({policy.docs_url})",
     ]
     return " ".join(filter(None, sentences))
@@ -181,13 +177,6 @@ def _route_of(path: str, known: Iterable[str]) -> tuple[str, str]:
             return found[0], _PARAMETER.sub("0", request_path)
     logger.warning("No single route is known for %s of the OpenAPI document", path)
     return "", ""
-
-
-def _afterwards(policy: Policy) -> str:
-    if not policy.tombstone:
-        return "after that the same request is a new operation"
-    refused = words.duration(policy.tombstone)
-    return f"for {refused} after that the key gets {policy.expired_status}"
 
 
 def _add_parameter(parameters: list[Json], policy: Policy) -> None:

@@ -94,7 +94,7 @@ def _distinct(policies: Iterable[Policy]) -> list[Policy]:
 
 
 def _promise(policy: Policy, operations: tuple[str, ...]) -> Promise:
-    return Promise(operations, tuple(_terms(policy)), tuple(_outcomes(policy)), facts(policy))
+    return Promise(operations, tuple(words.terms(policy)), tuple(_outcomes(policy)), facts(policy))
 
 
 def _errors(policies: list[Policy], others: list[Policy]) -> tuple[ErrorAdvice, ...]:
@@ -118,23 +118,6 @@ def _by_code(policies: list[Policy]) -> dict[Code, list[Problem]]:
     for problem in (each for policy in policies for each in problems_of(policy)):
         found.setdefault(problem.code, []).append(problem)
     return found
-
-
-def _terms(policy: Policy) -> Iterator[tuple[str, str]]:
-    needed = "required" if policy.required else "optional"
-    yield "Header", f"`{policy.header}`, {needed}. {words.key(policy)}"
-    yield "Keys belong to", f"{words.scope(policy)}. {words.anonymous(policy)}"
-    yield "Kept for", f"{words.duration(policy.retention)} from the original response."
-    if policy.tombstone:
-        refused = words.duration(policy.tombstone)
-        yield "After that", f"the key is refused for {refused} ({policy.expired_status})."
-    else:
-        yield "After that", "the key is free; the same request is a new operation."
-    yield "A retry has", f"{words.same_request(policy)}."
-    yield "It gets", f"{words.replay(policy)}."
-    yield "Another request", f"with the same key gets {policy.mismatch_status}."
-    yield "While the first runs", f"a retry {words.in_flight(policy)}."
-    yield "If keys cannot be kept", f"a request with a key {words.outage(policy)}."
 
 
 def _outcomes(policy: Policy) -> Iterator[Advice]:

@@ -1,5 +1,6 @@
 """What a policy says, in words for people."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from inspect import getdoc
 
@@ -118,6 +119,24 @@ def outage(policy: Policy) -> str:
     if policy.outage is OnOutage.CLOSED:
         return "is refused with 503, and nothing runs"
     return "is executed all the same, and a retry may be executed again"
+
+
+def terms(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Yield sentences about a policy: how each begins, and the rest of it."""
+    needed = "required" if policy.required else "optional"
+    yield "Header", f"`{policy.header}`, {needed}. {key(policy)}"
+    yield "Keys belong to", f"{scope(policy)}. {anonymous(policy)}"
+    yield "Responses are kept for", f"{duration(policy.retention)} from the original response."
+    if policy.tombstone:
+        refused = duration(policy.tombstone)
+        yield "After that", f"the key is refused for {refused} ({policy.expired_status})."
+    else:
+        yield "After that", "the key is free; the same request is a new operation."
+    yield "A retry has", f"{same_request(policy)}."
+    yield "It gets", f"{replay(policy)}."
+    yield "Another request", f"with the same key gets {policy.mismatch_status}."
+    yield "While the first runs", f"a retry {in_flight(policy)}."
+    yield "If keys cannot be kept", f"a request with a key {outage(policy)}."
 
 
 def duration(time: timedelta) -> str:

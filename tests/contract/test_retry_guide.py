@@ -176,13 +176,13 @@ class TestPage:
             "<code>POST /api/buy/</code>",
             "Errors",
         ]
-        assert "<dt>Kept for<dd>3 days from the original response." in page
+        assert "<dt>Responses are kept for<dd>3 days from the original response." in page
         assert "<title>How to &lt;retry&gt;</title>" in page
 
     def test_it_names_no_endpoint_unless_told_to(self, client: Client, settings: Any) -> None:
         settings.IDEMPOTENCY = {"RETENTION": timedelta(days=9)}
         page = client.get("/retries/").text
-        assert "Kept for<dd>9 days" in page
+        assert "Responses are kept for<dd>9 days" in page
         for secret in ("/internal/", "/api/pay/", "/open/", __name__, "secret_scope"):
             assert secret not in page
 

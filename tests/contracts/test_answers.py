@@ -165,7 +165,7 @@ def test_the_rules_are_published(case):
     published = dict(re.findall("<dt>(.*)<dd>(.*)", page))
     assert published["Header"].startswith("<code>Idempotency-Key</code>")
     assert published["Keys belong to"].startswith("the authenticated caller")
-    assert int(published["Kept for"].split()[0]) * 60 == case.shop.kept(case.key)
+    assert int(published["Responses are kept for"].split()[0]) * 60 == case.shop.kept(case.key)
     assert published["While the first runs"] == "a retry gets 409."
     assert f"gets {refused.status}." in published["Another request"]
 
