@@ -21,7 +21,7 @@ class IdempotencyConfig(AppConfig):
 
         invalidation.connect()
         connection_created.connect(watch_changes, dispatch_uid="idempotency_changes")
-        # A command runs the system checks, which list what is wrong, each with a hint, and stop it.
+        # A command runs the system checks, which list all mistakes with hints, and stop it.
         if not is_command():
             stop_if_wrong()
 
@@ -29,7 +29,7 @@ class IdempotencyConfig(AppConfig):
 def stop_if_wrong() -> None:
     """Let a wrong setting stop the start of a server or a worker, not each of its requests.
 
-    :raises SettingError: names everything that is wrong in ``IDEMPOTENCY``
+    :raises SettingError: names all mistakes in ``IDEMPOTENCY``
     """
     from .conf.settings import SettingError, configuration
 
@@ -38,4 +38,4 @@ def stop_if_wrong() -> None:
     except SettingError:
         raise
     except ImproperlyConfigured:
-        pass  # SECRET_KEY is empty: Django's to report, where somebody needs it.
+        pass  # SECRET_KEY is empty: Django reports that to code that needs it.

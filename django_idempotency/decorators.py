@@ -52,10 +52,10 @@ def idempotent(**options: Any) -> Callable[[Target], Target]: ...
 def idempotent(target: Any = None, /, **options: Any) -> Any:
     """Make a view safe to retry: one execution and one response per key.
 
-    Goes on function views, class-based views, DRF ``APIView`` and ``ViewSet`` classes, single
-    handler methods, ``@action`` methods, and ``@api_view`` functions; on Django Ninja's operations,
-    routers and APIs; all of them sync or async. Bare or with policy arguments, which override the
-    settings. It belongs below decorators that check permissions.
+    Decorate function views, class-based views, DRF ``APIView`` and ``ViewSet`` classes, single
+    handler methods, ``@action`` methods and ``@api_view`` functions, and Django Ninja's operations,
+    routers and APIs, all of them sync or async. Use it bare or with policy options, which override
+    the settings. Put it below decorators that check permissions.
 
     :param options: fields of :class:`~django_idempotency.conf.policy.Policy`
     :raises PolicyError: at import, if an argument is unknown or has a bad value
@@ -73,9 +73,9 @@ def idempotency_exempt(target: Target, /) -> Target: ...
 @overload
 def idempotency_exempt(*, reason: str) -> Callable[[Target], Target]: ...
 def idempotency_exempt(target: Any = None, /, *, reason: str = "") -> Any:
-    """Keep the middleware away from a view, a view class or a handler method.
+    """Exempt a view, a view class or a handler method from the middleware.
 
-    :param reason: why the view needs no guard, for whoever reads the code
+    :param reason: why the view needs no guard; ``idempotency_contract --check`` requires one
     """
     if target is None:
         return lambda view: _exempt(view, reason)
@@ -133,7 +133,7 @@ def _guard_class(view_class: type, options: Options) -> type:
 
 
 def _guard_class_view(target: Any, view_class: type, options: Options) -> Any:
-    """What ``as_view()`` or ``@api_view`` returned: only requests through it are guarded."""
+    """Guard only requests through the result of ``as_view()`` or ``@api_view``."""
     hook_class(view_class)
 
     @wraps(target)

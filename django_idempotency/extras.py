@@ -1,15 +1,15 @@
-"""What is optional, and how to get it."""
+"""Optional dependencies."""
 
 from importlib.util import find_spec
 
 
 def require(package: str, extra: str, who: str) -> None:
-    """Make sure that a package is there which a part of this one is made for.
+    """Check that an optional dependency is installed.
 
     :param package: its name for ``import``
-    :param extra: the extra of django-idempotency that brings it
-    :param who: what needs it, for people
-    :raises ModuleNotFoundError: says what to install
+    :param extra: the extra of django-idempotency that installs it
+    :param who: the part that needs it, for the message
+    :raises ModuleNotFoundError: with the command that installs it
     """
     if find_spec(package) is None:
         raise ModuleNotFoundError(

@@ -1,4 +1,4 @@
-"""Remove the cached copies of records that are deleted or encrypted anew."""
+"""Remove the cached copies of deleted and re-encrypted records."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ def forget_copies(using: str, scope: str, key: str) -> None:
     """Remove the copies of a record, if the settings name a cache.
 
     :param using: alias of the database of the record
-    :raises Outage: if the cache does not answer; leave the record as it is, or the cache would go
-        on replaying it
+    :raises Outage: if the cache does not answer; do not change the record then, or the cache would
+        still replay it
     """
     settings = configuration()
     if settings.cache is not None:
@@ -26,7 +26,7 @@ def _forget_deleted(instance: IdempotencyRecord, using: str, **kwargs: Any) -> N
 
 
 def connect() -> None:
-    """Listen for deletions made with the ORM. The purge sends none: what it removes is expired."""
+    """Listen for deletions by the ORM. The purge sends no signals: copies expire with records."""
     pre_delete.connect(
         _forget_deleted, sender=IdempotencyRecord, dispatch_uid="django_idempotency.invalidation"
     )

@@ -1,6 +1,6 @@
-"""Policies in the answers of Django REST framework to ``OPTIONS``.
+"""Policies in Django REST framework's responses to ``OPTIONS``.
 
-DRF imports this module while it defines ``APIView``, so ``rest_framework.views`` is out of reach.
+DRF imports this module while it defines ``APIView``, so it cannot import ``rest_framework.views``.
 """
 
 from typing import Any

@@ -80,13 +80,13 @@ class IdempotencyRecord(models.Model):
     def alias(cls, using: str | None = None) -> str:
         """Return the alias of the database that holds the records.
 
-        :param using: what a policy says; by default the router decides. A replica would be late
+        :param using: of a policy; by default the router decides, for writes: a replica may lag
         """
         return using or router.db_for_write(cls)
 
     @classmethod
     def rows(cls, using: str) -> "models.QuerySet[IdempotencyRecord]":
-        """Return all records of one database, whatever managers a project has added."""
+        """Return all records of one database, also if a project has added other managers."""
         return cls._base_manager.using(using)
 
 

@@ -31,7 +31,7 @@ COMPONENT = "IdempotencyProblem"
 
 EXAMPLE_KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 _INSTANCE = uuid.UUID("0f3e0c2e-9a55-4b1c-8d57-6f6ad1a8b0a4")
-# What regular expressions of ECMA-262 say otherwise, or cannot say.
+# Syntax that ECMA-262 lacks, or reads differently.
 _PYTHON_ONLY = re.compile(r"\(\?(?![:=!])|\\[AZ]|[*+?}]\+")
 _CLAUSES = {"After that", "While the first runs", "If keys cannot be kept"}
 _PARAMETER = re.compile(r"\{[^}]*\}")
@@ -40,9 +40,9 @@ logger = logging.getLogger("django_idempotency")
 
 
 def spectacular_hook(result: Json, generator: Any, **kwargs: Any) -> Json:
-    """Describe every guarded operation of a document that drf-spectacular has made.
+    """Describe every guarded operation of a document of drf-spectacular.
 
-    It goes into ``SPECTACULAR_SETTINGS["POSTPROCESSING_HOOKS"]``.
+    Add it to ``SPECTACULAR_SETTINGS["POSTPROCESSING_HOOKS"]``.
     """
     known: dict[str, dict[str, Any]] = {}
     for path, _, method, view in generator.endpoints:
@@ -77,12 +77,10 @@ class DescribedOperations:
 
 
 def describe(operation: Json, policy: Policy, document: Json) -> None:
-    """Write into an operation what its policy promises.
-
-    What the operation says already is kept.
+    """Add the policy to an operation, without changing its own descriptions.
 
     :param operation: changed in place
-    :param document: the OpenAPI document that it is part of; gets the schema of errors
+    :param document: the OpenAPI document of the operation; gets the schema of errors
     """
     paragraphs = [str(operation.get("description", "")), paragraph(policy)]
     operation["description"] = "\n\n".join(filter(None, paragraphs))
@@ -99,7 +97,7 @@ def describe(operation: Json, policy: Policy, document: Json) -> None:
 
 
 def paragraph(policy: Policy) -> str:
-    """Return what a reader of an operation's description needs to know."""
+    """Return the paragraph about keys for the description of an operation."""
     _, *terms = words.terms(policy)
     again, unknown = words.not_stored(policy)
     sentences = [
@@ -132,7 +130,7 @@ def parameter(policy: Policy) -> Json:
 
 
 def key_schema(policy: Policy) -> Json:
-    """Return a schema of the field values that are accepted, quotes and all."""
+    """Return a schema of the accepted field values, including quotes."""
     schema: Json = {
         "type": "string",
         "minLength": 1,

@@ -19,21 +19,21 @@ Thing = TypeVar("Thing")
 
 
 def do_not_remember(thing: Thing) -> Thing:
-    """Do not store this response: its writes are undone and a retry runs again."""
+    """Do not store this response: undo its writes, and let a retry run again."""
     return _marked(thing, stored=False)
 
 
 def remember(thing: Thing) -> Thing:
-    """Store this response, although policy would not store its status."""
+    """Store this response, even if the policy does not store its status."""
     return _marked(thing, stored=True)
 
 
 def remember_for(thing: Thing, retention: timedelta) -> Thing:
-    """Let this response replay for another time than policy says.
+    """Let this response replay for another time than the policy's.
 
     :param retention: counted from completion; from one second to ten years, as ``RETENTION``
-    :raises TypeError: if it is no ``timedelta``
-    :raises ValueError: if it is less or more
+    :raises TypeError: if it is not a ``timedelta``
+    :raises ValueError: if it is out of bounds
     """
     try:
         values.RETENTION(retention)
@@ -43,9 +43,9 @@ def remember_for(thing: Thing, retention: timedelta) -> Thing:
 
 
 def never_replay_body(thing: Thing) -> Thing:
-    """Remember that this was answered, but not its body: a secret that is shown once.
+    """Complete the record without the body of this response: for a secret that is shown once.
 
-    A retry gets an error that says so, and is not executed.
+    A retry gets ``idempotency_response_unavailable``, and does not run.
     """
     return _marked(thing, body=False)
 

@@ -1,4 +1,4 @@
-"""What the resolver of a view returns, unless it returns a response::
+"""Answers of a view's resolver other than a response::
 
 def resolver(operation):
     charge = gateway.find_charge(operation.derive_key("charge"))
@@ -10,9 +10,9 @@ def resolver(operation):
 from .protocol.status import ResolverAnswer
 
 RUN_AGAIN = ResolverAnswer.RUN_AGAIN
-"""The interrupted attempt had no effect, or one that running again does not double."""
+"""The interrupted attempt had no effect, or running again does not repeat it."""
 
 STILL_UNKNOWN = ResolverAnswer.STILL_UNKNOWN
-"""Nobody can say yet: the caller is refused with ``outcome_unknown``."""
+"""The outcome is still unknown: refuse the retry with ``outcome_unknown``."""
 
 __all__ = ["RUN_AGAIN", "STILL_UNKNOWN"]

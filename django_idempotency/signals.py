@@ -1,6 +1,6 @@
 """One signal per outcome of a guarded request, and the log line that goes with it.
 
-A request with a key ends in exactly one of them::
+A request with a key has exactly one outcome::
 
     @receiver(mismatch)
     def count(sender, event, request, **kwargs): ...
@@ -55,7 +55,7 @@ class Outcome(StrEnum):
 executed = Signal()
 """The view ran, and its response is committed."""
 recovered = Signal()
-"""The same, under a record that an earlier attempt had left interrupted."""
+"""The same, for a record that an earlier attempt had left interrupted."""
 interrupted = Signal()
 """The view or its resolver ran, and nothing is stored: a retry runs or asks again."""
 replayed = Signal()
@@ -67,7 +67,7 @@ mismatch = Signal()
 refused = Signal()
 """Any other error answer; ``event.reason`` is its code."""
 failed_open = Signal()
-"""The store is out of reach, and policy lets the view run without it. Sent before it runs."""
+"""The store does not answer, and the policy lets the view run. Sent before it runs."""
 
 SIGNALS: dict[Outcome, Signal] = {outcome: globals()[outcome] for outcome in Outcome}
 """The signal of each outcome has the outcome's name."""
@@ -89,15 +89,15 @@ LEVELS = dict.fromkeys(Outcome, logging.INFO) | {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened. Neither the key, nor the caller, nor a body.
+    """An outcome and its facts, without the key, the caller, or any part of a body.
 
     :ivar method: of the request
     :ivar view: the view's name in the URLconf, with namespaces; otherwise its dotted path
     :ivar route: the URL pattern, never the path; both are empty without a URLconf
     :ivar status: HTTP status of the answer; ``None`` if the view raised or has not run yet
     :ivar attempt: number of the execution under the record; 0 if the view did not run
-    :ivar duration: seconds since the guard saw the request
-    :ivar reason: code of the error answer, if it is one; name of the exception, if the guard itself
+    :ivar duration: seconds since the guard first saw the request
+    :ivar reason: code of the error response, if any; name of the exception, if the guard itself
         (a resolver, for example) raised one
     :ivar key_digest: first digits of the key's SHA-256, as in the logs; empty without a valid key
     :ivar policy: of the view
@@ -116,13 +116,13 @@ class Event:
 
 
 FACTS = tuple(name for name in Event.__slots__ if name != "policy")
-"""Fields of an event that the log line carries, too."""
+"""Fields of an event that are also attributes of the log record."""
 
 
 class Reporter:
-    """Tells receivers and the log how one request ended.
+    """Sends the signal and the log line of one request.
 
-    :param key: empty if the request has no valid one
+    :param key: empty if the request has no valid key
     """
 
     __slots__ = ("_key", "_policy", "_request", "_started")
@@ -136,7 +136,7 @@ class Reporter:
     def send(
         self, outcome: Outcome, status: int | None = None, attempt: int = 0, reason: str = ""
     ) -> None:
-        """Send the signal and log the line. Costs next to nothing if nothing listens to them.
+        """Send the signal and log the line. Without receivers and log it costs almost nothing.
 
         A receiver that raises changes nothing; Django logs it (logger ``django.dispatch``).
         """
@@ -161,7 +161,7 @@ class Reporter:
             facts = {name: getattr(event, name) for name in FACTS} | {"outcome": str(outcome)}
             line = "Key %s: %s (status %s)"
             logger.log(level, line, event.key_digest or "-", outcome, status, extra=facts)
-        # A class is what people can name; Django resolves a path to a function.
+        # Receivers name a view by its class; Django resolves a path to a function.
         view: Any = None if match is None else match.func
         sender = getattr(view, "cls", None) or getattr(view, "view_class", None) or view
         signal.send_robust(sender=sender, event=event, request=self._request)

@@ -1,6 +1,6 @@
 """Helpers for the tests of guarded views, in ``TestCase``, ``TransactionTestCase`` and pytest.
 
-Only tests import this module. What does not hold is an ``AssertionError`` that says why.
+Only tests import this module. A failed assertion is an ``AssertionError`` with an explanation.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -48,22 +48,22 @@ def assert_idempotent(
 ) -> Any:
     """Send a request, its retry, and another body under the same key.
 
-    The first must succeed and be remembered. The retry must get the same status and bytes, marked
+    The first must succeed and be stored. The retry must get the same status and bytes, marked
     as a replay (with ``redacted_fields`` other bytes; with ``store_body=False`` the error
     ``idempotency_response_unavailable``). The other body must be refused as
-    ``idempotency_key_reused``. What happened is taken from the guard's own signals, so no response
-    that only looks like it passes.
+    ``idempotency_key_reused``. The assertions use the guard's own signals, so a response that only
+    looks like a replay does not pass.
 
-    :param client: Django's test client, or DRF's; what it asks must run in this process
+    :param client: Django's test client, or DRF's; its requests must run in this process
     :param data: the body, as the client's methods take it
     :param method: ``post``, ``put``, ``patch`` or ``delete``
-    :param other: another body, which must be refused; left out: ``data`` with a field more
-    :param creates: the query set that one execution makes longer by one
-    :param status: what the first request must get, if not any status below 400
-    :param policy: what ``@idempotent`` of this view changes, if that is a header, the
-        fingerprint, or what is stored
-    :param key: the key to send, if not a new one
-    :param extra: what else the client's method takes: ``content_type``, ``format``, ``headers``
+    :param other: another body, which must be refused; by default ``data`` with one more field
+    :param creates: the query set to which one execution adds one object
+    :param status: the status of the first request; by default any status below 400
+    :param policy: options of this view's ``@idempotent`` about headers, the fingerprint, or the
+        stored response
+    :param key: the key to send; by default a new one
+    :param extra: further arguments of the client's method, such as ``content_type``, ``headers``
     :return: the response to the first request
     """
     promised = configuration().policy_for(path.partition("?")[0]).override(**(policy or {}))
@@ -74,7 +74,7 @@ def assert_idempotent(
     def check_creates(when: str) -> None:
         if creates is not None and before is not None:
             grown = creates.all().count() - before
-            _check(grown == 1, f"One execution makes one object more. {when} there are {grown}.")
+            _check(grown == 1, f"One execution must add one object. {when} there are {grown} more.")
 
     first = send(data)
     _check_first(first, status, key)
@@ -91,9 +91,9 @@ def assert_idempotent(
 def crash() -> Iterator[None]:
     """Let the worker die in the next guarded requests: the view has run, nothing is stored.
 
-    The record stays claimed, and the client gets no answer. In atomic mode what the view wrote is
-    rolled back. With ``atomic=False`` it had committed that itself, so it stays, and the outcome
-    of the operation is unknown: its retry gets what the policy's ``on_interrupted`` says::
+    The record stays claimed, and the client gets no answer. In atomic mode the view's writes are
+    rolled back. With ``atomic=False`` the view had committed them itself, so they remain, and the
+    outcome of the operation is unknown: the policy's ``on_interrupted`` decides about its retry::
 
         with crash():
             self.client.post("/orders/", order, headers={"idempotency-key": "k"})
@@ -111,7 +111,7 @@ def crash() -> Iterator[None]:
 
 @contextmanager
 def lost_response() -> Iterator[None]:
-    """Let the answers to guarded requests get lost: all is committed, the client knows nothing::
+    """Lose the answers to guarded requests: they commit, but the client gets no response::
 
     with lost_response():
         self.client.post("/orders/", order, headers={"idempotency-key": "k"})
@@ -127,18 +127,18 @@ def lost_response() -> Iterator[None]:
 
         with patch.object(Guard, "_store", note), _no_response_after(seen):
             yield
-    _check(all(seen), "The response was not stored: its status is one that is not remembered.")
+    _check(all(seen), "The response was not stored: its status is in NOT_STORED.")
 
 
 def expire(key: str, *, ago: timedelta = _MOMENT, using: str | None = None) -> None:
-    """Let the retention of a key be over, for each caller who sent it.
+    """End the retention of a key, for each caller who sent it.
 
-    Only for records in a database: those in a cache alone (``store="cache"``) cannot be found by
-    their key. :func:`advance` reaches them.
+    It works for records in a database: those in a cache alone (``store="cache"``) cannot be found
+    by their key. Use :func:`advance` for them.
 
-    :param key: as it was sent, without quotes
-    :param ago: for how long, for policies with a ``tombstone``
-    :param using: alias of the database, if not the one that guarded views use by default
+    :param key: as the client sent it, without quotes
+    :param ago: how long ago the retention ended, for policies with a ``tombstone``
+    :param using: alias of the database; by default the one of the settings
     """
     changed = _change(_records(using).filter(key=key), expires_at=StoreTime(-ago))
     _check(
@@ -149,12 +149,11 @@ def expire(key: str, *, ago: timedelta = _MOMENT, using: str | None = None) -> N
 
 
 def advance(by: timedelta, *, using: str | None = None) -> None:
-    """Let time pass for every record, as if all had been made and answered earlier.
+    """Let time pass for every record, including those in ``IDEMPOTENCY["CACHE"]``.
 
-    Libraries that freeze Python's clock do not move the one that decides about expiry, which is
-    the store's. Records in the cache of ``IDEMPOTENCY["CACHE"]`` grow older, too.
+    The store's clock decides expiry; libraries that freeze Python's clock do not change it.
 
-    :param using: alias of the database, if not the one that guarded views use by default
+    :param using: alias of the database; by default the one of the settings
     """
     if by < timedelta(0):
         raise ValueError(f"Time passes forward: by must not be negative, it is {by!r}")
@@ -168,19 +167,19 @@ def advance(by: timedelta, *, using: str | None = None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A response, and what guards said about the key while it was made."""
+    """A response, and the events of its request."""
 
     response: Any
     events: list[Event]
 
     def ended(self, outcome: Outcome, reason: str = "") -> bool:
-        """Whether one guard, once, said just this."""
+        """Whether there was exactly one event, with this outcome."""
         seen = [event.outcome for event in self.events]
         return seen == [outcome] and (not reason or self.events[0].reason == reason)
 
     @property
     def what(self) -> str:
-        """The status, and what happened, in words."""
+        """The status and the outcomes, for messages."""
         said = ", ".join(
             f"{event.outcome} ({event.reason})" if event.reason else str(event.outcome)
             for event in self.events
@@ -190,7 +189,7 @@ class _Answer:
 
 @contextmanager
 def _events(key: str) -> Iterator[list[Event]]:
-    """Collect what the guards of this process say about a key."""
+    """Collect the events of a key in this process."""
     seen: list[Event] = []
     digest = short_digest(key)
 
@@ -208,7 +207,7 @@ def _events(key: str) -> Iterator[list[Event]]:
 
 
 class _Interrupted(BaseException):
-    """Passes through what catches exceptions, as the end of a process does."""
+    """Passes through handlers of ``Exception``, as the end of a process does."""
 
 
 @contextmanager
@@ -220,14 +219,14 @@ def _interrupted() -> Iterator[list[bool]]:
         return
     _check(
         bool(seen),
-        "No guarded request ran to its end: is the view guarded, the caller known to it, and the "
-        "key a new one?",
+        "No guarded request completed: is the view guarded, the caller authenticated, and the "
+        "key new?",
     )
 
 
 @contextmanager
 def _no_response_after(seen: list[bool]) -> Iterator[None]:
-    """Interrupt a request when Django has handled it: by then ``ATOMIC_REQUESTS`` has committed."""
+    """Interrupt a request after Django has handled it, and ``ATOMIC_REQUESTS`` has committed."""
     whole, whole_async = BaseHandler.get_response, BaseHandler.get_response_async
 
     def handle(handler: Any, request: Any) -> Any:
@@ -279,15 +278,15 @@ def _check_first(first: _Answer, status: int | None, key: str) -> None:
     )
     _check(
         not first.ended(Outcome.INTERRUPTED),
-        f"{got} It was not stored: its status is one that is not remembered.",
+        f"{got} It was not stored: its status is in NOT_STORED.",
     )
-    _check(first.ended(Outcome.EXECUTED), f"{got} One execution must be remembered.")
+    _check(first.ended(Outcome.EXECUTED), f"{got} The request must run once and be stored.")
     code = first.response.status_code
     if status is None:
         _check(code < 400, f"{got} It must succeed (or say which error is meant: status={code}).")
     else:
         _check(code == status, f"{got} It must get {status}.")
-    _check(_is_recorded(first.events[0].policy, key), f"{got} Its record is not there any more.")
+    _check(_is_recorded(first.events[0].policy, key), f"{got} Its record no longer exists.")
 
 
 def _is_recorded(policy: Policy, key: str) -> bool:
@@ -309,7 +308,7 @@ def _check_retry(first: Any, retry: _Answer, policy: Policy) -> None:
         return
     why = f"The retry was not answered with a replay. {got}"
     if retry.ended(Outcome.REFUSED, Code.RESPONSE_UNAVAILABLE):
-        why = f"{why} The first response is remembered, but not its body."
+        why = f"{why} The body of the first response was not stored."
     _check(retry.ended(Outcome.REPLAYED), why)
     marked = policy.replay_header is None or policy.replay_header in response
     _check(marked, f"The replay is not marked with {policy.replay_header}. {got}")

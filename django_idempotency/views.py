@@ -1,4 +1,4 @@
-"""The retry guide as a page of the project: what the ``type`` of an error links to."""
+"""The retry guide as a page of the project, to which the ``type`` of an error links."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ class RetryGuideView(View):
 
     @classonlymethod
     def as_view(cls, **initkwargs: Any) -> Any:  # noqa: N805
-        """Make the view.
+        """Return the view function.
 
         :raises re.error: at import, if a path is not a regular expression
         """

@@ -1,4 +1,4 @@
-"""What became of an operation: an endpoint for clients, with Django REST framework."""
+"""The status of an operation: an endpoint for clients, with Django REST framework."""
 
 from ..extras import require
 

@@ -1,4 +1,4 @@
-"""The endpoint that tells a client what became of its operation."""
+"""The endpoint that tells a client the status of its operation."""
 
 import base64
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ UNKNOWN = "There is no operation of yours under this key."
 
 
 class OperationStatusSerializer(serializers.Serializer):  # type: ignore[type-arg]
-    """What an answer looks like, for API documents."""
+    """The fields of an answer, for API documents."""
 
     key = serializers.CharField()
     state = serializers.ChoiceField([str(each) for each in OperationState])
@@ -66,7 +66,7 @@ class OperationStatusView(APIView):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
-        """Make the view.
+        """Return the view function.
 
         :raises PolicyError: at import, if an option is wrong
         """
@@ -100,7 +100,7 @@ class OperationStatusView(APIView):
             "created": found.created_at,
             "completed": found.completed_at,
             "expires": found.expires_at,
-            # A refusal is an operator's word, not the operation's.
+            # An operator refused the operation; the status is not that of the view.
             "status": None if found.state is OperationState.REFUSED else status or None,
         }
         if self.shows_response:
@@ -135,13 +135,13 @@ def _find(policy: Policy, scope: str, key: str) -> OperationStatus | None:
     if policy.store is Store.CACHE:
         found = cache_store_of(policy).look_up(scope, key)
     else:
-        # The database decides, and the primary: a replica may not know yet.
+        # The primary decides: a replica may lag.
         found = look_up(IdempotencyRecord.alias(policy.using), scope, key)
     return found and replace(found, scope=scope)
 
 
 def _shown(stored: StoredResponse, policy: Policy, owner: Owner) -> Json:
-    """Return a response as its replay would be, or why there is none."""
+    """Return the response of a replay, or the reason why there is none."""
     if stored.omitted:
         return {"unavailable": stored.omitted.replace("_", " ")}
     try:

@@ -57,7 +57,6 @@ LEFT = {
     "django_idempotency/adapters/affinity.py": {"confinement"},
     "django_idempotency/adapters/base.py": {"bracket", "recall", "recalled"},
     "django_idempotency/adapters/class_based.py": {"recall", "recalled"},
-    "django_idempotency/contrib/replays/counting.py": {"patience"},
     "django_idempotency/guard/factory.py": {"impatient", "patience"},
     "django_idempotency/guard/guard.py": {"recall"},
     "django_idempotency/guard/request_state.py": {"bracket", "bracketed"},

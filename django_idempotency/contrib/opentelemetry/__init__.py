@@ -1,4 +1,4 @@
-"""Puts outcomes onto the current OpenTelemetry span."""
+"""Adds outcomes to the current OpenTelemetry span."""
 
 from ...extras import require
 

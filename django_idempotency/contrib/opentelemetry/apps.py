@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class OpenTelemetryConfig(AppConfig):
-    """Speaks from the moment it is installed."""
+    """Connects the receiver."""
 
     name = "django_idempotency.contrib.opentelemetry"
     label = "django_idempotency_opentelemetry"

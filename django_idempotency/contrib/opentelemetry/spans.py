@@ -1,4 +1,4 @@
-"""What the span of a request says about its key. Without an SDK there is no span, and no cost."""
+"""Attributes and events of a request's span. Without an SDK there is no span, and no cost."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ...signals import Event
 
 
 def describe(event: Event, **kwargs: Any) -> None:
-    """A receiver of all signals: attributes of the current span, and an event at this moment."""
+    """Receive any signal: set attributes of the current span, and add an event."""
     span = trace.get_current_span()
     if not span.is_recording():
         return

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class PrometheusConfig(AppConfig):
-    """Counts from the moment it is installed."""
+    """Connects the receiver."""
 
     name = "django_idempotency.contrib.prometheus"
     label = "django_idempotency_prometheus"

@@ -12,18 +12,18 @@ from ...signals import Event
 
 REQUESTS = Counter(
     "django_idempotency_requests",
-    "Requests with an idempotency key, by how they ended.",
+    "Requests with an idempotency key, by outcome.",
     ["outcome", "method", "view", "reason"],
 )
 DURATION = Histogram(
     "django_idempotency_request_duration_seconds",
-    "Time from the first look at a key to the outcome, with the view if it ran.",
+    "Time from reading a key to the outcome, including the view if it ran.",
     ["outcome", "method", "view"],
 )
 
 
 def observe(event: Event, **kwargs: Any) -> None:
-    """A receiver of all signals."""
+    """Receive any signal."""
     outcome = str(event.outcome)
     REQUESTS.labels(outcome, event.method, event.view, event.reason).inc()
     DURATION.labels(outcome, event.method, event.view).observe(event.duration)

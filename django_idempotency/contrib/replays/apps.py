@@ -6,7 +6,7 @@ from django.apps import AppConfig
 
 
 class ReplaysConfig(AppConfig):
-    """Counts from the moment it is installed."""
+    """Connects the receiver, and writes the last counts at exit."""
 
     name = "django_idempotency.contrib.replays"
     label = "django_idempotency_replays"

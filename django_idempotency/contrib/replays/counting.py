@@ -1,4 +1,4 @@
-"""Counting in the memory of each process; a thread adds the sums to the table."""
+"""Counts replays in the memory of each process; a thread adds the sums to the table."""
 
 import logging
 from collections import Counter as Counts
@@ -17,15 +17,14 @@ logger = logging.getLogger("django_idempotency")
 INTERVAL = 5
 """Seconds from a replay to the statement that counts it, with all others since."""
 
-PATIENCE = 3
-"""Seconds that the end of a process waits for that statement."""
+EXIT_TIMEOUT = 3
+"""Seconds that the exit of a process waits for that statement."""
 
 
 class Counter(Background):
-    """Numbers that wait to be written, one for each location. A request adds to its own, and does
-    not wait.
+    """Numbers that wait to be written, one for each location. A request never waits for them.
 
-    Its thread lives for as long as something waits.
+    The thread lives for as long as a number waits.
     """
 
     def __init__(self) -> None:
@@ -42,21 +41,21 @@ class Counter(Background):
         return self._waiting.total()
 
     def add(self) -> None:
-        """Count one replay, where this thread is: the one that writes knows no tenant."""
+        """Count one replay at the location of this thread: the writing thread has no tenant."""
         location = location_of(ReplayCount.alias())
         with self._changed:
             self._waiting[location] += 1
             self._start()
 
-    def flush(self, patience: float | None = None) -> None:
-        """Have it written now, and wait until it is, or cannot be.
+    def flush(self, timeout: float | None = None) -> None:
+        """Write the numbers now, and wait until they are written or an error occurs.
 
-        :param patience: wait so many seconds at most
+        :param timeout: in seconds
         """
         with self._changed:
             self._is_hurried = bool(self._waiting) and self._start()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._is_running, patience)
+            self._changed.wait_for(lambda: not self._is_running, timeout)
 
     def _run(self) -> None:
         while self._is_running_on(self._write(self._collected())):
@@ -76,7 +75,7 @@ class Counter(Background):
                 connections.close_all()  # those of this thread
 
     def _added(self, location: Location, number: int) -> bool:
-        """No error is worth more than a line in the log."""
+        """Add a number to the table, and log an error."""
         try:
             location.enter(connections[location.using])
             ReplayCount.add(number, location.using)
@@ -90,7 +89,7 @@ class Counter(Background):
 
     def _is_running_on(self, written: "Counts[Location]") -> bool:
         with self._changed:
-            self._waiting -= written  # which leaves out what is nothing
+            self._waiting -= written  # drops zeros
             if not self._waiting or (self._is_hurried and not written):
                 self._is_hurried = False
                 self._end()
@@ -102,15 +101,15 @@ counter = Counter()
 
 
 def count(**kwargs: Any) -> None:
-    """A receiver of ``replayed``.
+    """Receive ``replayed``.
 
-    Django's tests have an outbox, and no project expects a thread to write into their database:
-    there, nothing is counted.
+    Count nothing under Django's test runner, which has an outbox: no project expects a thread to
+    write into its test database.
     """
     if not hasattr(mail, "outbox"):
         counter.add()
 
 
 def flush_at_exit() -> None:
-    """Write what waits before the process ends."""
-    counter.flush(PATIENCE)
+    """Write the waiting numbers before the process exits."""
+    counter.flush(EXIT_TIMEOUT)

@@ -1,4 +1,4 @@
-"""How many replays were served, one row a day."""
+"""The number of replays, one row per day."""
 
 from datetime import UTC, date, datetime
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Served(NamedTuple):
-    """Replays of the whole project, whatever store their records are in."""
+    """Replays of the whole project, from all stores."""
 
     today: int
     total: int
@@ -33,17 +33,17 @@ class ReplayCount(models.Model):
     def add(cls, number: int, using: str | None = None) -> None:
         """Count replays for today: one statement, and two more for the first of a day.
 
-        :param using: alias of the table's database, if the present thread need not know it
+        :param using: alias of the table's database; by default the router decides
         """
         day, rows = _today(), cls._base_manager.using(using or cls.alias())
         if not rows.filter(day=day).update(count=F("count") + number):
-            # Another process may be faster: whoever inserts, everybody adds.
+            # Another process may insert the row first; both then add their number.
             rows.bulk_create([cls(day=day)], ignore_conflicts=True)
             rows.filter(day=day).update(count=F("count") + number)
 
     @classmethod
     def served(cls) -> Served:
-        """Return what is in the table, asked for in one statement."""
+        """Return the sums of the table, in one statement."""
         is_today = Q(day=_today())
         rows = cls._base_manager.using(cls.alias())
         sums = rows.aggregate(today=Sum("count", filter=is_today), total=Sum("count"))
@@ -51,7 +51,7 @@ class ReplayCount(models.Model):
 
     @classmethod
     def alias(cls) -> str:
-        """Return the database of the table: a replica would be late."""
+        """Return the alias for writes: a replica may lag."""
         return router.db_for_write(cls)
 
 
