@@ -16,7 +16,7 @@ from django.template.response import TemplateResponse
 
 from ..compat.frameworks import copy_headers
 from ..conf.policy import Policy
-from ..http.responses import BODY_HEADERS, attributes_of, restore
+from ..http.responses import BODY_HEADERS, attributes_of
 
 Response = TypeVar("Response", bound=HttpResponse)
 
@@ -39,7 +39,8 @@ def copied(response: HttpResponse, copy_to: Response) -> Response:
     copy_headers(response, copy_to)
     if response.cookies:
         copy_to.cookies = copy(response.cookies)
-    restore(copy_to, attributes_of(response))
+    for name, value in attributes_of(response).items():
+        setattr(copy_to, name, value)
     if hasattr(response, "url"):
         copy_to.url = response.url  # type: ignore[attr-defined]  # as on a redirect
     return copy_to

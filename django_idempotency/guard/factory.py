@@ -12,7 +12,7 @@ from ..conf.policy import OnInFlight, OnInterrupted, Policy, Store
 from ..conf.policy import Store as Stores
 from ..conf.settings import configuration
 from ..conf.values import dotted_path
-from ..http.responses import NOTHING_SAID, memory_of, rendered, serialize, stores_status
+from ..http.responses import memory_of, rendered, serialize, stores_status
 from ..models import IdempotencyRecord
 from ..operations.atomic import AtomicOperation
 from ..operations.base import IMPATIENT, Answered, Operation, Patience
@@ -91,7 +91,7 @@ def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
         answer = resolver(operation)
         if isinstance(answer, HttpResponseBase):
             response = rendered(answer)
-            memory = memory_of(response) or NOTHING_SAID
+            memory = memory_of(response)
             if not stores_status(response.status_code, policy, memory):
                 return Answered(response)
             retention = memory.retention or policy.retention

@@ -191,7 +191,7 @@ class Guard:
             return
         self.has_failed = True
         self.is_running = False
-        self._memory = memory_of(error) or NOTHING_SAID
+        self._memory = memory_of(error)
         ending = self._ending_of(status_raised(error, self._is_rest))
         if ending is Ending.UNDO and self._memory.stored is None and self.is_handled(error):
             ending = Ending.OPEN
@@ -258,7 +258,7 @@ class Guard:
             committed()
 
     def _store(self, operation: Operation, response: HttpResponseBase) -> Status:
-        policy, memory = self._policy, memory_of(response) or self._memory
+        policy, memory = self._policy, memory_of(response, self._memory)
         if not stores_status(response.status_code, policy, memory):
             operation.finish(
                 None,

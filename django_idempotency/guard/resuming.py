@@ -12,7 +12,7 @@ from django.urls import Resolver404, resolve
 
 from ..conf.policy import Policy
 from ..conf.settings import configuration
-from ..http.responses import Memory, memory_of, rendered, serialize, stores_status
+from ..http.responses import memory_of, rendered, serialize, stores_status
 from ..operations.base import Started
 from ..operations.errors import NotResumable
 from ..operations.resumed import ResumedOperation
@@ -86,7 +86,7 @@ def _response(handler: Any, operation: ResumedOperation) -> HttpResponseBase:
 
 
 def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Policy) -> bool:
-    memory = memory_of(response) or Memory()
+    memory = memory_of(response)
     if not stores_status(response.status_code, policy, memory):
         # Even "not now" leaves it interrupted: the next run tries again.
         logger.error(

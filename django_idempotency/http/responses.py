@@ -88,9 +88,9 @@ MEMORY = "_idempotency_memory"
 """Attribute of a response or an exception that has a :class:`Memory`."""
 
 
-def memory_of(thing: object) -> Memory | None:
+def memory_of(thing: object, default: Memory = NOTHING_SAID) -> Memory:
     """Return the view's wishes about a response or an exception."""
-    return getattr(thing, MEMORY, None)
+    return getattr(thing, MEMORY, default)
 
 
 def stores_status(status: int, policy: Policy, memory: Memory) -> bool:
@@ -208,7 +208,7 @@ def deserialize(stored: StoredResponse, policy: Policy, owner: Owner) -> HttpRes
     if "Location" in response:
         response.url = response["Location"]  # type: ignore[attr-defined]  # as on a redirect
     if stored.attributes:
-        restore(response, stored.attributes)
+        _restore(response, stored.attributes)
     if policy.replay_header is not None:
         response[policy.replay_header] = policy.replay_value
     return response
@@ -231,7 +231,7 @@ def attributes_of(response: HttpResponseBase) -> dict[str, Any]:
     return found
 
 
-def restore(response: HttpResponseBase, attributes: Mapping[str, Any]) -> None:
+def _restore(response: HttpResponseBase, attributes: Mapping[str, Any]) -> None:
     """Set attributes of a replay, except those that :func:`attributes_of` does not store."""
     for name, value in attributes.items():
         if name == REASON:
