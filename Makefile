@@ -33,7 +33,7 @@ test: $(VENV)/installed
 # Redis fails in one way after another for 30 seconds, under duplicates; prints what was seen.
 outages: $(VENV)/installed
 	IDEMPOTENCY_TEST_OUTAGES=30 $(VENV)/bin/python -m pytest --create-db -rP \
-		tests/stores/test_redis_processes.py -k in_every_way
+		tests/processes/test_redis_processes.py -k in_every_way
 
 # The documentation as a site, in docs/_build/html. Warnings are errors.
 docs: $(VENV)/writers

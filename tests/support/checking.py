@@ -2,10 +2,17 @@
 
 from functools import wraps
 
+from django.contrib.auth.decorators import login_required
 from django.core.checks import CheckMessage, run_checks
 from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views import View
 
 from django_idempotency.checks import CHECKS
+
+HERE = f"{__name__}."
+"""Before the names of the views below."""
 
 
 def check(*databases: str, deploy: bool = False) -> list[CheckMessage]:
@@ -41,3 +48,25 @@ def closed(view):
 
     checked.login_url = "/login/"
     return checked
+
+
+def ordinary(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("done")
+
+
+class URLconf:
+    """What a URLconf module is to Django."""
+
+    def __init__(self, *views: object) -> None:
+        self.urlpatterns = [path(f"{number}/", view) for number, view in enumerate(views)]
+
+
+class CheckedMethod(View):
+    @method_decorator(login_required)
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse("done")
+
+
+class ClassView(View):
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse("done")

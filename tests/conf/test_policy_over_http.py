@@ -236,7 +236,7 @@ def plain(problem: Any, request: Any) -> HttpResponse:
 
 @views
 def test_errors_by_a_function(view: str, caller: Caller, settings: Any) -> None:
-    use(settings, errors="tests.conf.test_policies.plain", mismatch_status=409)
+    use(settings, errors="tests.conf.test_policy_over_http.plain", mismatch_status=409)
     caller.post(view)
     refused = caller.post(view, {"item": "other"})
     assert (refused.status_code, refused.json()) == (409, {"error": "idempotency_key_reused"})
