@@ -67,8 +67,8 @@ DISCARD = Removal(
     _(
         "An interrupted record keeps its key for the request that was interrupted: a retry of that "
         "request runs at once, and another request with the same key is refused. Discard the "
-        "record, and any request can use the key. Completed records, records in flight, and "
-        "records in non-atomic mode whose outcome is unknown are kept."
+        "record, and any request can use the key. Completed records, records in flight and records "
+        "with an unknown outcome (non-atomic mode) are kept."
     ),
     _("Discarded: key %(key)s, scope %(scope)s."),
     only_claimed=True,
@@ -78,8 +78,8 @@ EVICT = Removal(
     _("Evict records"),
     _(
         "The stored responses are lost: a retry with one of these keys runs again, also if the "
-        "operation succeeded. Records in flight, and records in non-atomic mode whose outcome is "
-        "unknown are kept."
+        "operation succeeded. Records in flight and records with an unknown outcome (non-atomic "
+        "mode) are kept."
     ),
     _("Evicted: key %(key)s, scope %(scope)s."),
     only_claimed=False,

@@ -149,7 +149,7 @@ class TestEvict:
 class TestDiscard:
     def test_interrupted_records_go_and_completed_ones_stay(self, client):
         page = choose(client, "discard", interrupted("one"), remember("two"))
-        going, staying = page.split("These stay")
+        going, staying = page.split("Records to keep")
         assert ("one" in going, "two" in staying) == (True, True)
         assert confirm(client, page) == ["1 record removed."]
         assert keys() == {"two"}
@@ -178,7 +178,7 @@ class TestUnknownOutcomes:
     def test_they_stay(self, client, action):
         record = interrupted("one")
         StepLog("default").start(record.pk, 1)
-        going, staying = choose(client, action, record, interrupted("two")).split("These stay")
+        going, staying = choose(client, action, record, interrupted("two")).split("Records to keep")
         assert (">one<" in going, ">one<" in staying) == (False, True)
 
     def test_also_if_the_attempt_began_since(self, client, action):
@@ -218,7 +218,7 @@ class TestLocks:
         record = interrupted("one")
         with in_flight(record):
             page = choose(client, "evict", record, interrupted("two"))
-        going, staying = page.split("These stay")
+        going, staying = page.split("Records to keep")
         assert ("in flight" in staying, "interrupted" in going) == (True, True)
 
 

@@ -100,7 +100,7 @@ def test_somebody_evicts_a_record_by_keyboard(live_server):
         page.locator("select[name=action]").select_option("evict")
         page.get_by_role("button", name="Go").focus()
         page.keyboard.press("Enter")
-        page.get_by_role("heading", name="These go").wait_for()
+        page.get_by_role("heading", name="Records to remove").wait_for()
         assert page.get_by_text("runs again, also if the operation succeeded").is_visible()
         page.get_by_role("button", name="Yes").focus()
         page.keyboard.press("Enter")
@@ -177,7 +177,7 @@ def luminance(colour: list[float]) -> float:
 @schemes
 def test_pictures_for_the_documentation(live_server, scheme):
     running = story()
-    folder, size = Path(str(IMAGES)), {"width": 1440, "height": 760}
+    folder, size = Path(str(IMAGES)), {"width": 1640, "height": 760}
     with ExitStack() as stack:
         if connection.features.has_select_for_update_skip_locked:
             stack.enter_context(in_flight(running))
@@ -194,7 +194,7 @@ def test_pictures_for_the_documentation(live_server, scheme):
                 page.get_by_role("checkbox").nth(box).check()
             page.locator("select[name=action]").select_option("evict")
             page.get_by_role("button", name="Go").click()
-            page.get_by_role("heading", name="These go").wait_for()
+            page.get_by_role("heading", name="Records to remove").wait_for()
             page.screenshot(path=folder / f"admin-evict-{scheme}.png")
 
 
