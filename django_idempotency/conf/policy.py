@@ -122,7 +122,10 @@ class Setting:
     sent: str = ""
 
 
-def option(default: object, value: Value, meaning: str, **told: str) -> Any:
+def option(default: object, meaning: str, value: Value | None = None, **told: str) -> Any:
+    """Declare a policy option. By default it may be what its default is: a flag, or a choice."""
+    if value is None:
+        value = values.choice(type(default)) if isinstance(default, StrEnum) else values.flag
     setting = Setting(value, meaning, default, **told)
     return field(default=default, metadata={"setting": setting})
 
@@ -137,233 +140,218 @@ class Policy:
 
     header: str = option(
         "Idempotency-Key",
-        values.header,
         "The request header that carries the key.",
+        values.header,
         published="header",
     )
     methods: frozenset[str] = option(
         frozenset({"POST", "PUT", "PATCH", "DELETE"}),
-        values.methods,
         "The methods that are guarded.",
+        values.methods,
     )
-    required: bool = option(
-        False, values.flag, "Refuse a request without a key.", published="required"
-    )
-    key_format: KeyFormat = option(
-        KeyFormat.LENIENT, values.choice(KeyFormat), "How a key may be spelled."
-    )
+    required: bool = option(False, "Refuse a request without a key.", published="required")
+    key_format: KeyFormat = option(KeyFormat.LENIENT, "How a key may be spelled.")
     key_max_length: int = option(
         MAX_KEY_LENGTH,
-        values.number(1, MAX_KEY_LENGTH, "number of characters"),
         "The length of the longest key.",
+        values.number(1, MAX_KEY_LENGTH, "number of characters"),
     )
     key_pattern: re.Pattern[str] | None = option(
-        None, values.pattern, "The expression that the whole key must match."
+        None, "The expression that the whole key must match.", values.pattern
     )
     scope: Scope | Callable[[Any], str | tuple[str, ...] | None] = option(
         Scope.PRINCIPAL,
-        values.choice_or_function(Scope),
         "Whose keys are kept apart.",
+        values.choice_or_function(Scope),
         published="scope",
     )
     tenant: Callable[[Any], str] | None = option(
-        None, values.function, "Names the tenant of a request; tenants share no keys."
+        None, "Names the tenant of a request; tenants share no keys.", values.function
     )
     anonymous: Anonymous = option(
         Anonymous.IGNORE,
-        values.choice(Anonymous),
         "What happens to a key of a caller who is not authenticated.",
         published="anonymous",
     )
     recheck: Recheck = option(
-        Recheck.ALL,
-        values.choice(Recheck),
-        "Which checks the retry of a completed request must pass.",
+        Recheck.ALL, "Which checks the retry of a completed request must pass."
     )
     fingerprint: Fingerprint | Callable[[Any], str] = option(
         Fingerprint.REQUEST,
-        values.choice_or_function(Fingerprint),
         "What must be equal for two requests with one key to be the same request.",
+        values.choice_or_function(Fingerprint),
         published="same_request",
     )
     fingerprint_fields: frozenset[str] | None = option(
         None,
-        values.optional(values.paths),
         "Compare only these fields of the body.",
+        values.optional(values.paths),
         published="compared_fields",
     )
     fingerprint_ignored_fields: frozenset[str] = option(
         frozenset(),
-        values.paths,
         "Fields of the body that may change between retries.",
+        values.paths,
         published="ignored_fields",
     )
     fingerprint_ignored_parameters: frozenset[str] = option(
-        frozenset(), values.names, "Parameters of the query string that may change between retries."
+        frozenset(), "Parameters of the query string that may change between retries.", values.names
     )
     fingerprint_host: CountHost = option(
-        CountHost.AUTO,
-        values.choice(CountHost),
-        "Whether the same request to another host is another request.",
+        CountHost.AUTO, "Whether the same request to another host is another request."
     )
     retention: timedelta = option(
         timedelta(hours=24),
-        values.RETENTION,
         "How long a completed record replays.",
+        values.RETENTION,
         published="retention",
     )
     tombstone: timedelta = option(
         timedelta(0),
-        values.duration(timedelta(0), values.TEN_YEARS, "up to ten years"),
         "How long after its retention a key is refused instead of run as new.",
+        values.duration(timedelta(0), values.TEN_YEARS, "up to ten years"),
         published="refused_after_retention",
     )
     expired_status: int = option(
-        410, values.ERROR_STATUS, "The status of a refusal within the tombstone period."
+        410, "The status of a refusal within the tombstone period.", values.ERROR_STATUS
     )
     not_stored: frozenset[int] = option(
         NOT_STORED,
-        values.statuses,
         "Statuses of responses that are sent but not stored: a retry runs.",
+        values.statuses,
         published="not_stored",
     )
     new_keys_per_hour: int | None = option(
         None,
-        values.optional(values.number(1, 10**9, "number of keys")),
         "How many new keys a caller may use within an hour.",
+        values.optional(values.number(1, 10**9, "number of keys")),
     )
     max_request_size: int | None = option(
         None,
-        values.optional(values.number(0, 2**40, "number of bytes")),
         "The largest body of a request with a key.",
+        values.optional(values.number(0, 2**40, "number of bytes")),
     )
     max_response_size: int = option(
         1024 * 1024,
-        values.number(0, 2**30, "number of bytes"),
         "The largest body that is stored.",
+        values.number(0, 2**30, "number of bytes"),
         published="max_response_size",
     )
     excluded_headers: frozenset[str] = option(
-        frozenset(), values.headers, "Response headers that are not stored."
+        frozenset(), "Response headers that are not stored.", values.headers
     )
     store_body: bool = option(
         True,
-        values.flag,
         "Store the body and the headers of a response, not only its status.",
         published="replayed",
     )
     redacted_fields: frozenset[str] = option(
         frozenset(),
-        values.paths,
         "Fields of a JSON response whose values are not stored.",
+        values.paths,
         published="redacted_fields",
     )
-    codec: Codec = option(
-        Codec.PLAIN, values.choice(Codec), "Compress or encrypt stored responses."
-    )
+    codec: Codec = option(Codec.PLAIN, "Compress or encrypt stored responses.")
     replay_header: str | None = option(
         "Idempotency-Replayed",
-        values.optional(values.header),
         "The response header that marks a replay.",
+        values.optional(values.header),
         sent="`{policy.replay_value}` on a replay, and only there.",
     )
-    replay_value: str = option("true", values.header_value, "The value of the replay marker.")
+    replay_value: str = option("true", "The value of the replay marker.", values.header_value)
     key_header: str | None = option(
         None,
-        values.optional(values.header),
         "A response header that echoes the key.",
+        values.optional(values.header),
         sent="The key of the request.",
     )
     completed_header: str | None = option(
         None,
-        values.optional(values.header),
         "A response header with the time of the original response.",
+        values.optional(values.header),
         sent="When the original response was made (an HTTP date).",
     )
     expires_header: str | None = option(
         None,
-        values.optional(values.header),
         "A response header with the time until which the response replays.",
+        values.optional(values.header),
         sent="Until when the response is replayed (an HTTP date).",
     )
     status_header: str | None = option(
         None,
-        values.optional(values.header),
         "A response header that says what became of the key.",
+        values.optional(values.header),
         sent="What became of the key: {statuses}.",
     )
     mismatch_status: int = option(
-        422, values.ERROR_STATUS, "The status if the key came with another request."
+        422, "The status if the key came with another request.", values.ERROR_STATUS
     )
     in_flight: OnInFlight = option(
         OnInFlight.CONFLICT,
-        values.choice(OnInFlight),
         "What a duplicate gets while the first request runs.",
         published="in_flight",
     )
     in_flight_status: int = option(
-        409, values.ERROR_STATUS, "The status while the first request runs."
+        409, "The status while the first request runs.", values.ERROR_STATUS
     )
     wait_timeout: timedelta = option(
         timedelta(seconds=5),
+        "How long a duplicate waits.",
         values.duration(
             timedelta(milliseconds=1), timedelta(minutes=1), "a millisecond to a minute"
         ),
-        "How long a duplicate waits.",
     )
     wait_limit: int = option(
         2,
-        values.number(1, 10_000, "number of requests per process"),
         "How many duplicates may wait at once.",
+        values.number(1, 10_000, "number of requests per process"),
     )
     retry_after: int = option(
-        1, values.number(1, 86400, "number of seconds"), "The value of `Retry-After`."
+        1, "The value of `Retry-After`.", values.number(1, 86400, "number of seconds")
     )
     errors: Errors | Callable[[Any, Any], Any] = option(
-        Errors.PROBLEM, values.choice_or_function(Errors), "Who writes the error responses."
+        Errors.PROBLEM, "Who writes the error responses.", values.choice_or_function(Errors)
     )
     docs_url: str = option(
         "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07",
-        values.url,
         "The page of your documentation to which errors link.",
+        values.url,
         published="documentation",
     )
     using: str | None = option(
-        None, values.alias("DATABASES"), "The database of the records; `None`: ask the router."
+        None, "The database of the records; `None`: ask the router.", values.alias("DATABASES")
     )
     atomic: bool = option(
-        True, values.flag, "Run the view in one transaction with its record.", published="atomic"
+        True, "Run the view in one transaction with its record.", published="atomic"
     )
     on_interrupted: OnInterrupted = option(
         OnInterrupted.REFUSE,
-        values.choice(OnInterrupted),
         "What the retry of an interrupted attempt gets if `ATOMIC` is `False`.",
     )
     resolver: Callable[[Any], Any] | None = option(
-        None, values.function, "Finds out what an interrupted attempt did."
+        None, "Finds out what an interrupted attempt did.", values.function
     )
     resumable: Callable[[Any, Any], Any] | None = option(
-        None, values.handler, "Finishes interrupted operations of clients that never come back."
+        None, "Finishes interrupted operations of clients that never come back.", values.handler
     )
     resume_data: Callable[[Any], Any] | None = option(
-        None, values.function, "Returns what `RESUMABLE` needs to know of a request."
+        None, "Returns what `RESUMABLE` needs to know of a request.", values.function
     )
     lock_connections: int = option(
         20,
-        values.number(1, 10_000, "number of connections per process"),
         "How many connections may lock the records of running views if `ATOMIC` is `False`.",
+        values.number(1, 10_000, "number of connections per process"),
     )
-    store: Store = option(Store.DB, values.choice(Store), "Where the records live.")
+    store: Store = option(Store.DB, "Where the records live.")
     outage: OnOutage = option(
         OnOutage.CLOSED,
-        values.choice(OnOutage),
         "What a request with a key gets while its store is out of reach.",
         published="outage",
     )
     lease: timedelta = option(
         timedelta(seconds=30),
-        values.duration(timedelta(seconds=1), timedelta(hours=1), "one second to one hour"),
         'How long a claim in the store `"cache"` holds without being renewed.',
+        values.duration(timedelta(seconds=1), timedelta(hours=1), "one second to one hour"),
     )
     meta_key: str = field(init=False, repr=False, compare=False)
     selection: Selection = field(init=False, repr=False, compare=False)
