@@ -5,12 +5,12 @@ stored response took nearly half of the processor time (decision 0060).
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import Enum, auto
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from django.db import Error, OperationalError, transaction
@@ -28,6 +28,17 @@ _CONSTANT = ("state", "attempt", "response_version", "response_headers", "respon
 _INSERTED = (*_GIVEN, *_CONSTANT, "created_at", "expires_at")
 _SNAPSHOT = len(COLUMNS) + 3
 """Columns of a snapshot; in a locked row its scope, key and transaction follow."""
+
+# By primary key: InnoDB then leaves the unique index free for the claims of rivals.
+READ = (
+    "SELECT {columns}, {expires_at} <= {clock}, 0, 0, {scope}, {key} FROM {table} WHERE {id} = %s"
+)
+# A view may have left another schema's table in the place of ours: so scope and key are named.
+COMPLETE = (
+    "UPDATE {table} SET {state} = %s, {completed_at} = {clock}, {expires_at} = {clock}, "
+    + ", ".join(f"{{{name}}} = %s" for name in RESPONSE_COLUMNS)
+    + " WHERE {id} = %s AND {attempt} = %s AND {state} = %s AND {match}"
+)
 
 COMPARED = ("key", "scope", "fingerprint")
 """Columns that must compare exactly."""
@@ -122,16 +133,14 @@ class Dialect:
         """Whether the database can keep records."""
         return bool(self.name)
 
-    def sql(self, text: str, **more: str) -> str:
-        """Put quoted names of tables and columns into a statement.
-
-        :param more: further replacements
-        """
-        return text.format(**self.names, **more)
+    @cached_property
+    def sql(self) -> Callable[[str], str]:
+        """Puts :attr:`names` into a statement. Each statement is made once per process."""
+        return cache(lambda text: text.format(**self.names))
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """Quoted names, and parts that several statements share."""
+        """Quoted names of tables and columns, and parts that several statements share."""
         names = {
             field.name: self.quoted(str(field.column))
             for field in IdempotencyRecord._meta.concrete_fields
@@ -174,14 +183,15 @@ class Dialect:
         """Return a cursor for the statements of every request."""
         return connection.cursor()
 
+    read_sql = "SELECT {seen}, 0 AS fresh FROM {table} WHERE {match}"
     insert_sql = ""
+    """A claim's insert, which gives way to that of a rival."""
 
     def claim(self, connection: Any, claim: Claim, waits_for_disk: bool) -> Snapshot | None:
         """Read the record or create it, in one commit of its own.
 
         Looking first and inserting later would let two requests through; inserting first would
-        make every replay write. So a read finds known keys, and for a new key an insert decides,
-        which gives way to a rival's.
+        make every replay write. So a read finds known keys, and for a new key an insert decides.
 
         :param waits_for_disk: the commit must be durable, where that is a choice
         :return: ``None`` while a rival is creating it, and its commit is not visible yet
@@ -193,7 +203,7 @@ class Dialect:
         """Return the record if there is one."""
         parameters = (self.time(), self.time(-claim.tombstone), claim.key, claim.scope)
         with connection.cursor() as cursor:
-            cursor.execute(self._read_sql, parameters)
+            cursor.execute(self.sql(self.read_sql), parameters)
             row = cursor.fetchone()
         return None if row is None else snapshot(row, claim.scope, claim.key)
 
@@ -205,54 +215,26 @@ class Dialect:
                 return None
             return created(int(cursor.lastrowid or 0), claim)
 
-    @cached_property
-    def _read_sql(self) -> str:
-        return self.sql("SELECT {seen}, 0 AS fresh FROM {table} WHERE {match}")
-
     def claim_values(self, claim: Claim) -> tuple[Any, ...]:
         """Return the parameters of ``{values}``."""
         identity = (claim.scope, claim.key, claim.fingerprint, claim.method, claim.path)
         return (*identity, claim.codec, self.time(), self.time(claim.retention))
 
     # SKIP LOCKED rather than NOWAIT: an error would end the transaction and fill the log.
-    # By primary key: InnoDB then leaves the unique index free for the claims of rivals.
-    for_update = ("FOR UPDATE SKIP LOCKED", "FOR UPDATE")
-    lock_template = (
-        "SELECT {columns}, {expires_at} <= {clock}, 0, 0, {scope}, {key} "
-        "FROM {table} WHERE {id} = %s"
-    )
-
-    @cached_property
-    def lock_sql(self) -> Sequence[str]:
-        """Statements that lock a record: without waiting, and waiting."""
-        return [f"{self.sql(self.lock_template)} {clause}".strip() for clause in self.for_update]
+    lock_sql: Sequence[str] = (f"{READ} FOR UPDATE SKIP LOCKED", f"{READ} FOR UPDATE")
+    """Without waiting, and waiting."""
 
     def lock(self, connection: Any, record_id: int, waits: bool) -> Snapshot | None:
         """Lock a record until the transaction ends; ``None`` if it is locked or gone."""
         with self.cursor(connection) as cursor:
-            cursor.execute(self.lock_sql[waits], (self.time(), record_id))
+            cursor.execute(self.sql(self.lock_sql[waits]), (self.time(), record_id))
             row = cursor.fetchone()
         return None if row is None else snapshot(row[:_SNAPSHOT], *row[_SNAPSHOT:])
 
-    # A view may have left another schema's table in the place of ours: so scope and key are named.
-    complete_template = (
-        "UPDATE {table} SET {state} = %s, {completed_at} = {clock}, {expires_at} = {clock}, "
-        "{response} WHERE {id} = %s AND {attempt} = %s AND {state} = %s AND {match}"
-    )
-    body_parameter = "%s"
-
-    @cached_property
-    def complete_sql(self) -> Sequence[str]:
-        """Statements that store a response: with a body, and without one."""
-
-        def assigned(body: str) -> str:
-            return ", ".join(
-                f"{self.names[name]} = {body if name == 'response_body' else '%s'}"
-                for name in RESPONSE_COLUMNS
-            )
-
-        bodies = (self.body_parameter, "%s")
-        return [self.sql(self.complete_template, response=assigned(body)) for body in bodies]
+    complete_sql: Sequence[str] = (COMPLETE, COMPLETE)
+    """With a body, and without one."""
+    names_transaction = False
+    """Its last parameter is the transaction that locked the record."""
 
     def complete(
         self, connection: Any, record: Snapshot, response: StoredResponse, retention: timedelta
@@ -268,11 +250,8 @@ class Dialect:
         if self.names_transaction:
             parameters += (record.transaction,)
         with self.cursor(connection) as cursor:
-            cursor.execute(self.complete_sql[bool(response.omitted)], parameters)
+            cursor.execute(self.sql(self.complete_sql[bool(response.omitted)]), parameters)
             return bool(cursor.rowcount == 1)
-
-    names_transaction = False
-    """The last parameter of ``complete`` is the transaction that locked the record."""
 
     # Transactions
 
@@ -342,32 +321,29 @@ class Dialect:
     lock_timeout_sql: tuple[str, str] | None = None
     """Statements that read and set the session's lock timeout."""
     errors_end_transactions = False
-
-    def lock_timeout(self, connection: Any, wait: timedelta) -> AbstractContextManager[None]:
-        """Let statements wait so long for a lock, and no longer."""
-        if self.lock_timeout_sql is None:
-            return nullcontext()
-        return self._lock_timeout(connection, self.lock_timeout_sql, self.timeout_value(wait))
+    """After an error the server refuses all statements until a rollback, which undoes settings."""
 
     def timeout_value(self, wait: timedelta) -> Any:
         """Return the parameter of the statement that sets a lock timeout."""
-        raise NotImplementedError
 
     @contextmanager
-    def _lock_timeout(self, connection: Any, sql: tuple[str, str], value: Any) -> Iterator[None]:
-        read, write = sql
+    def lock_timeout(self, connection: Any, wait: timedelta) -> Iterator[None]:
+        """Let statements wait so long for a lock, and no longer."""
+        if self.lock_timeout_sql is None:
+            yield
+            return
+        read, write = self.lock_timeout_sql
         with connection.cursor() as cursor:
             cursor.execute(read)
-            (usual,) = cursor.fetchone()
-            cursor.execute(write, [value])
+            usual = cursor.fetchone()
+            cursor.execute(write, [self.timeout_value(wait)])
             try:
                 yield
             except BaseException:
-                # Where the error has ended the transaction, the setting has ended with it.
                 if not self.errors_end_transactions:
-                    cursor.execute(write, [usual])
+                    cursor.execute(write, usual)
                 raise
-            cursor.execute(write, [usual])
+            cursor.execute(write, usual)
 
     def lift_server_timeouts(self, connection: Any) -> None:
         """Let the present transaction stay idle for as long as it takes."""

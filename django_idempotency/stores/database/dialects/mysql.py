@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Collection, Iterator
 from datetime import timedelta
-from functools import cached_property
 from typing import Any
 
 from django.db import transaction
@@ -15,6 +14,7 @@ from ....protocol.record import Claim, Snapshot
 from ..rows import snapshot
 from .base import (
     COMPARED,
+    COMPLETE,
     DIALECTS,
     NOW,
     Dialect,
@@ -51,15 +51,13 @@ class Mysql(Dialect):
 
     insert_sql = "INSERT IGNORE INTO {table} ({inserted}) VALUES ({values})"
 
-    @cached_property
-    def _compound_sql(self) -> str:
-        return self.sql(
-            "BEGIN NOT ATOMIC DECLARE known, created INT DEFAULT 0; "
-            "SELECT COUNT(*) INTO known FROM {table} WHERE {match}; IF known = 0 THEN "
-            "INSERT IGNORE INTO {table} ({inserted}) VALUES ({values}); "
-            "SET created = ROW_COUNT(); END IF; "
-            "SELECT {seen}, created AS fresh FROM {table} WHERE {match}; END"
-        )
+    compound_sql = (
+        "BEGIN NOT ATOMIC DECLARE known, created INT DEFAULT 0; "
+        "SELECT COUNT(*) INTO known FROM {table} WHERE {match}; IF known = 0 THEN "
+        "INSERT IGNORE INTO {table} ({inserted}) VALUES ({values}); "
+        "SET created = ROW_COUNT(); END IF; "
+        "SELECT {seen}, created AS fresh FROM {table} WHERE {match}; END"
+    )
 
     def claim(self, connection: Any, claim: Claim, waits_for_disk: bool) -> Snapshot | None:
         """On MariaDB in one compound statement. The insert waits for nobody: attempts lock the row
@@ -70,7 +68,8 @@ class Mysql(Dialect):
         match = (claim.key, claim.scope)
         seen = (self.time(), self.time(-claim.tombstone))
         with connection.cursor() as cursor:
-            cursor.execute(self._compound_sql, (*match, *self.claim_values(claim), *seen, *match))
+            parameters = (*match, *self.claim_values(claim), *seen, *match)
+            cursor.execute(self.sql(self.compound_sql), parameters)
             row = cursor.fetchone()
             # A compound statement ends with a second, empty result that must be read.
             while cursor.nextset():
@@ -78,7 +77,10 @@ class Mysql(Dialect):
         return None if row is None else snapshot(row, claim.scope, claim.key)
 
     # The server would take the bytes for text of the connection's character set.
-    body_parameter = "_binary %s"
+    complete_sql = (
+        COMPLETE.replace("{response_body} = %s", "{response_body} = _binary %s"),
+        COMPLETE,
+    )
 
     # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
     endings = Endings(

@@ -2,9 +2,9 @@
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import timedelta, tzinfo
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,7 @@ from ....protocol.record import Claim, Snapshot
 from ..rows import created, snapshot
 from .base import (
     COMPARED,
+    COMPLETE,
     DIALECTS,
     NOW,
     Batch,
@@ -75,35 +76,27 @@ class Postgresql(Dialect):
         finally:
             native.cursor_factory = usual
 
-    @cached_property
-    def claim_sql(self) -> Sequence[str]:
-        """Claims whose commit does not wait for the disk, and ones whose commit does.
-
-        The log is written in order, so if the commit that stores the response is durable, so is the
-        claim before it; and if a crash of the server loses the claim, nothing else was committed
-        under it. The setting ends with the transaction, so it is left alone inside a longer one (a
-        test case's). Effects on other systems would not be undone by that crash, so there the claim
-        waits.
-        """
-        return [
-            self.sql(
-                "WITH known AS (SELECT {seen} FROM {table} WHERE {match}), claimed AS ("
-                "INSERT INTO {table} ({inserted}) SELECT {values} "
-                "WHERE NOT EXISTS (SELECT 1 FROM known) "
-                "ON CONFLICT ({key}, {scope}) DO NOTHING RETURNING {id}{commit}) "
-                "SELECT claimed.{id}, known.* FROM (SELECT 1) AS one "
-                "LEFT JOIN known ON TRUE LEFT JOIN claimed ON TRUE",
-                commit=commit,
-            )
-            for commit in (", set_config('synchronous_commit', 'off', TRUE)", "")
-        ]
+    # The commit of a claim need not wait for the disk: the log is written in order, so if the
+    # commit that stores the response is durable, so is the claim before it; and if a crash of the
+    # server loses the claim, nothing else was committed under it. The setting ends with the
+    # transaction, so it is left alone inside a longer one (a test case's). Effects on other systems
+    # would not be undone by that crash, so there the claim waits.
+    claim_sql = tuple(
+        "WITH known AS (SELECT {seen} FROM {table} WHERE {match}), claimed AS ("
+        "INSERT INTO {table} ({inserted}) SELECT {values} WHERE NOT EXISTS (SELECT 1 FROM known) "
+        f"ON CONFLICT ({{key}}, {{scope}}) DO NOTHING RETURNING {{id}}{commit}) "
+        "SELECT claimed.{id}, known.* FROM (SELECT 1) AS one "
+        "LEFT JOIN known ON TRUE LEFT JOIN claimed ON TRUE"
+        for commit in (", set_config('synchronous_commit', 'off', TRUE)", "")
+    )
+    """Not waiting for the disk, and waiting."""
 
     def claim(self, connection: Any, claim: Claim, waits_for_disk: bool) -> Snapshot | None:
         """In one statement; a replay inserts nothing and takes no transaction id."""
         time, key, scope = self.time, claim.key, claim.scope
         with self.cursor(connection) as cursor:
             cursor.execute(
-                self.claim_sql[waits_for_disk],
+                self.sql(self.claim_sql[waits_for_disk]),
                 (
                     *(time(), time(-claim.tombstone), key, scope),
                     *(scope, key, claim.fingerprint, claim.method, claim.path, claim.codec),
@@ -115,18 +108,16 @@ class Postgresql(Dialect):
             return created(record_id, claim)
         return None if known[0] is None else snapshot((*known, False), scope, key)
 
-    @cached_property
-    def lock_sql(self) -> Sequence[str]:
-        # Around the lock, so that a request that does not get it takes no transaction id.
-        around = "SELECT locked.*, pg_current_xact_id()::text FROM ({}) AS locked"
-        return [*map(around.format, super().lock_sql)]
-
+    # Around the lock, so that a request that does not get it takes no transaction id.
+    lock_sql = tuple(
+        f"SELECT locked.*, pg_current_xact_id()::text FROM ({lock}) AS locked"
+        for lock in Dialect.lock_sql
+    )
     # A view may have left another transaction than the one that locked the record.
     names_transaction = True
-    complete_template = (
-        f"{Dialect.complete_template} "
-        "AND pg_current_xact_id() = COALESCE(%s::xid8, pg_current_xact_id())"
-    )
+    complete_sql = (
+        f"{COMPLETE} AND pg_current_xact_id() = COALESCE(%s::xid8, pg_current_xact_id())",
+    ) * 2
 
     # https://www.postgresql.org/docs/current/sql-commands.html
     endings = Endings(

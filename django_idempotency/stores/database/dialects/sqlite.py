@@ -18,6 +18,7 @@ from ..file_locks import file_locks
 from .base import (
     DIALECTS,
     NOW,
+    READ,
     Dialect,
     ServerFault,
     TransactionStatus,
@@ -41,7 +42,7 @@ class Sqlite(Dialect):
         return str(datetime.now(UTC).replace(tzinfo=None) + offset)
 
     insert_sql = "INSERT INTO {table} ({inserted}) VALUES ({values}) ON CONFLICT DO NOTHING"
-    for_update = ("", "")
+    lock_sql = (READ, READ)
 
     def enter(self, block: transaction.Atomic, connection: Any) -> None:
         """Enter as ``BEGIN IMMEDIATE``. A deferred transaction would read first and fail when it
