@@ -368,6 +368,9 @@ class RereadableStream:
 class _InMemory(BytesIO):
     """A request's input stream whose body was short enough to be read at once."""
 
+    def close(self) -> None:
+        """Stay open: Django closes its stream after reading the body, but not the server's."""
+
 
 def keep_body(request: Any) -> RereadableStream | _InMemory | None:
     """Replace the request's stream by one that can be read twice, and return it; ``None`` if the

@@ -313,6 +313,7 @@ class TestShort:
         "read",
         [
             lambda request: request.body,
+            lambda request: request.body + request.META["wsgi.input"].read(),
             lambda request: request.read(),
             lambda request: request.read(4) + request.read(),
             lambda request: request.readline(),

@@ -61,7 +61,7 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"retain": 1}, "retain: there is no such option; the options are anonymous, "),
+            ({"retain": 1}, "retain: there is no such option; choose from anonymous, "),
             ({"retention": 5}, "retention: must be a datetime.timedelta, not 5"),
             ({"methods": ["GET"]}, r"methods: must be a list of DELETE, PATCH, POST, PUT, not"),
         ],
