@@ -157,7 +157,12 @@ def _through(usual: list[Adapter], whole: list[Adapter]) -> pytest.MarkDecorator
     return pytest.mark.parametrize("adapter", parameters, ids=str, indirect=True)
 
 
-EACH_ADAPTER = each_once(ADAPTERS, lambda adapter: adapter.path)
+EACH_ADAPTER = [
+    *each_once(ADAPTERS, lambda adapter: adapter.path),
+    # Sync views under ASGI with ATOMIC_REQUESTS are few, so none of them has its turn.
+    Adapter("/function/", True, True, True),
+    Adapter("/decorated-function/", False, True, True),
+]
 EACH_EFFECT = each_once(EFFECTS, lambda adapter: adapter.path)
 
 # A database does not know the adapter that a request came through. So every adapter is tried on one
