@@ -31,7 +31,7 @@ from tests.support.redis_server import RedisServer, running_redis
 
 ROOT = Path(__file__).parent.parent
 WORKERS, CLIENTS, DUPLICATES = 4, 12, 2
-PATIENCE = 90.0
+ANSWER_TIMEOUT = 90.0
 """Seconds after which a key without an answer counts as stuck."""
 
 
@@ -71,7 +71,7 @@ class Client:
         self._port, self._ledger = port, ledger
 
     def buy(self, key: str) -> None:
-        ends = monotonic() + PATIENCE
+        ends = monotonic() + ANSWER_TIMEOUT
         while monotonic() < ends:
             answer = self._send(key)
             if answer is not None and answer[0] not in {409, 500, 503}:
@@ -272,7 +272,7 @@ def compare(ledger: Ledger, outcome: Outcome) -> None:
         if len(orders) != 1:
             outcome.violation(f"duplicate: {key} was executed {len(orders)} times")
     for key in ledger.lost_keys:
-        outcome.violation(f"stuck: {key} has no answer after {PATIENCE} s")
+        outcome.violation(f"stuck: {key} has no answer after {ANSWER_TIMEOUT} s")
     for key, answers in ledger.answers.items():
         _compare_answers(key, answers, bought.get(key, []), outcome)
 

@@ -81,9 +81,9 @@ def run(clients: int = 3) -> list[Outcome]:
         outcome, started = Outcome(f"model, {variant}", "states"), monotonic()
         with Checker([f"CLIENTS={clients}", *flags]) as checker:
             for name in properties:
-                verdict = checker.check(name)
-                outcome.count += verdict.states
-                if not verdict.holds:
+                result = checker.check(name)
+                outcome.count += result.states
+                if not result.holds:
                     outcome.violation(f"{name} does not hold")
         outcome.note("properties", len(properties))
         outcome.seconds = monotonic() - started

@@ -150,9 +150,9 @@ def scenarios() -> Iterator[Scenario]:
     killed = {**two, "killer": killer("anna")}
     yield Scenario("two duplicates, a lost session", killed, rows=True, statuses=_with(500))
     yield Scenario("takeover, a lost session", killed, interrupted, rows=True, statuses=_with(500))
-    waiting = {"anna": Request(view=world.patient), "bert": Request(view=world.patient)}
+    waiting = {"anna": Request(view=world.waiting), "bert": Request(view=world.waiting)}
     yield Scenario("two duplicates that wait", waiting, blocks=True, rows=True)
-    crowd = {name: Request(view=world.patient) for name in DUPLICATES}
+    crowd = {name: Request(view=world.waiting) for name in DUPLICATES}
     yield Scenario(
         "three that wait find an interrupted record",
         crowd,

@@ -40,7 +40,7 @@ def _buy(request: Any) -> HttpResponse:
 
 
 buy = csrf_exempt(idempotent(scope=everybody, retention=RETENTION)(_buy))
-patient = csrf_exempt(
+waiting = csrf_exempt(
     idempotent(
         scope=everybody,
         retention=RETENTION,

@@ -37,7 +37,7 @@ def main() -> int:
 
 def _perform(example: Example) -> int:
     report = _tell(example)
-    print(f"\n{report.table()}\n\n{report.verdict()}", flush=True)
+    print(f"\n{report.table()}\n\n{report.summary()}", flush=True)
     if not report.ok:
         log = example.log.read_text(errors="replace").splitlines()
         print("\nThe server's last words:", *log[-LOG_LINES:], sep="\n    ")

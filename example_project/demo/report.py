@@ -55,7 +55,7 @@ class Report:
             lines += [*_lines((row.promise, row.action, row.expected, row.seen, row.mark)), rule]
         return "\n".join(lines)
 
-    def verdict(self) -> str:
+    def summary(self) -> str:
         failed = sum(not row.ok for row in self.rows)
         if self.ok:
             return f"{TICK} All {len(self.rows)} statements hold."

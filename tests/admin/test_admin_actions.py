@@ -38,7 +38,7 @@ class Tombstone:
 
     urlpatterns = [
         *shop,
-        path("buried/", idempotent(tombstone=timedelta(hours=12))(lambda request: None)),
+        path("tombstone/", idempotent(tombstone=timedelta(hours=12))(lambda request: None)),
     ]
 
 

@@ -348,7 +348,7 @@ class TestWaiting:
         assert waiting[0].result().status_code == 201
         assert refused[0].status_code == 409
 
-    def test_the_usual_patience_comes_back(
+    def test_the_usual_lock_timeout_is_restored(
         self, view: str, caller: Caller, settings: Any, after_write: Any
     ) -> None:
         """The view of a waiter that takes over waits for its own locks as it always did."""

@@ -183,7 +183,7 @@ class TestEncryption:
 
 
 @pytest.mark.django_db(transaction=True)
-class TestDesk:
+class TestOperator:
     def test_an_operation_in_flight_is_left_alone(self) -> None:
         operation, _ = an_operation()
         operation.begin()
@@ -229,9 +229,10 @@ class TestDesk:
         operation.begin()
         interrupt(operation)
         pk = IdempotencyRecord.objects.get().pk
-        desk = ManualResolution("default")
-        assert desk.answer(pk, StoredResponse(200), timedelta(hours=1)) is ResolutionOutcome.DONE
-        assert desk.refuse(pk, timedelta(hours=1)) is ResolutionOutcome.NOT_INTERRUPTED
+        resolution = ManualResolution("default")
+        done = resolution.answer(pk, StoredResponse(200), timedelta(hours=1))
+        assert done is ResolutionOutcome.DONE
+        assert resolution.refuse(pk, timedelta(hours=1)) is ResolutionOutcome.NOT_INTERRUPTED
 
     def test_an_operation_to_be_rerun_goes_on_after_its_last_step(self) -> None:
         world = World()

@@ -139,7 +139,7 @@ class TestBombs:
         assert len(decode(self.BOMB, Keyring(), OWNER, codecs.LARGEST).body) == codecs.LARGEST
 
 
-class TestRecoding:
+class TestReencryption:
     @pytest.mark.parametrize(
         ("before", "after"),
         [

@@ -56,7 +56,7 @@ def remember(key: str, *, expired: timedelta | None, state: State = State.COMPLE
 class Tombstone:
     """What a URLconf module is to Django."""
 
-    urlpatterns = [path("buried/", idempotent(tombstone=timedelta(days=7))(lambda request: None))]
+    urlpatterns = [path("kept/", idempotent(tombstone=timedelta(days=7))(lambda request: None))]
 
 
 def purge(*arguments: str, stderr: io.StringIO | None = None, **options: object) -> str:
