@@ -16,9 +16,9 @@ from .adapters.ninja import hook_view
 from .conf.options import NOTHING
 from .conf.policy import Policy, Recheck
 from .conf.settings import configuration
-from .guard.guard import Guard
+from .guard.guard import Guard, tell
 from .guard.request_state import STATE, RequestState, aend_around, may_carry_key
-from .guard.status import LEFT_ALONE, NO_KEY, NOT_BEGUN, UNPROTECTED, Status, runs_unprotected, tell
+from .guard.status import LEFT_ALONE, NO_KEY, NOT_BEGUN, UNPROTECTED, Status, runs_unprotected
 from .http.fingerprint import keep_body
 from .threads import on_request_thread
 
@@ -57,7 +57,9 @@ class IdempotencyMiddleware:
             return self._acall(request)
         if request.method in SAFE:
             return self._get_response(request)
-        state = _new_state(request)
+        # The middleware, not the adapter, finishes what is guarded in this request.
+        state = request.__dict__[STATE] = RequestState()
+        state.has_end = True
         try:
             response = self._get_response(request)
         except BaseException as error:
@@ -69,7 +71,8 @@ class IdempotencyMiddleware:
         if request.method in SAFE:
             safe: HttpResponse = await self._get_response(request)
             return safe
-        state = _new_state(request)
+        state = request.__dict__[STATE] = RequestState()
+        state.has_end = True
         call = self._get_response(request)
         response = await (aend_around(request, state, call) if may_carry_key(request) else call)
         return _told(request, state, response)
@@ -101,13 +104,6 @@ class IdempotencyMiddleware:
             state.guard.fail(error)
 
 
-def _new_state(request: HttpRequest) -> RequestState:
-    """Let the middleware, not the adapter, finish what is guarded in this request."""
-    state = request.__dict__[STATE] = RequestState()
-    state.has_end = True
-    return state
-
-
 def _run_to_end(request: HttpRequest) -> None:
     state: RequestState | None = request.__dict__.get(STATE)
     if state is not None:
@@ -127,7 +123,10 @@ def _before(
     if policy is None:
         request.idempotency = NO_KEY
         return None if options is None else _looking_up(request, view, guard_type)
-    facts = facts_of(view)
+    try:
+        facts = facts_of(view)
+    except TypeError:  # an object that cannot be hashed
+        facts = facts_of.__wrapped__(view)
     is_left_alone = options is not None or hasattr(view, EXEMPT) or facts.belongs_to_admin
     if is_left_alone or not configuration().covers(request.path_info):
         request.idempotency = NO_KEY if state.keyed is None else LEFT_ALONE
@@ -178,7 +177,8 @@ def _told(
     if not state.is_known:
         _looked_at(request, state)
     if state.keyed is not None:
-        tell(response, state.keyed, Status.IGNORED)
-        if runs_unprotected(request):
+        if state.keyed.status_header is not None:
+            tell(response, state.keyed, Status.IGNORED)
+        if state.guard is None and runs_unprotected(request):
             response[UNPROTECTED] = "true"
     return response

@@ -15,10 +15,18 @@ from django.template.response import SimpleTemplateResponse
 from ..conf.options import NOTHING, Options
 from ..conf.policy import Errors, Policy, Recheck
 from ..conf.settings import configuration
-from ..guard.answers import TEMPLATE, EarlyAnswer, as_returned, copied
-from ..guard.guard import Answer, Guard
-from ..guard.request_state import RequestState, finish, remember_raised, state_of
-from ..guard.status import Status, tell
+from ..guard.guard import Answer, Guard, tell
+from ..guard.request_state import (
+    TEMPLATE,
+    EarlyAnswer,
+    RequestState,
+    as_returned,
+    copied,
+    finish,
+    remember_raised,
+    state_of,
+)
+from ..guard.status import Status
 from ..http.problem_json import problem_response
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem
@@ -222,7 +230,10 @@ class Adapter:
         """Let a copy of the answer pass by those who stand before the end of the guard."""
         if not self.state.has_end:
             return copy_of(answer)
-        self.state.early = EarlyAnswer(copy_of(answer), copy_of(answer), self.policy, is_replay)
+        # A stored response has been made for this request alone.
+        is_ours = is_replay and copy_of is _plain and type(answer) is HttpResponse
+        final = answer if is_ours else copy_of(answer)
+        self.state.early = EarlyAnswer(final, copy_of(answer), self.policy, is_replay)
         return self.state.early.passing
 
     def copy_of(self, answer: Any) -> HttpResponse:

@@ -6,14 +6,14 @@ handlers end in :func:`arun`, which takes the same steps, each on the request's 
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache, partial, wraps
+from functools import cache, lru_cache, partial, wraps
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.http.response import HttpResponseBase
 
 from ..compat.frameworks import belongs_to_admin, operations_in
-from ..conf.memoize import memoize
+from ..conf.memoize import MOST
 from ..conf.policy import Policy
 from ..guard.guard import Guard, read_key
 from ..guard.request_state import state_of
@@ -166,9 +166,12 @@ class ViewFacts:
     position: GuardPosition
 
 
-@memoize
+@lru_cache(maxsize=MOST)
 def facts_of(view: Any) -> ViewFacts:
-    """Return what does not change about a view while the process lives."""
+    """Return what does not change about a view while the process lives.
+
+    :raises TypeError: for an object that cannot be hashed: ask ``facts_of.__wrapped__``
+    """
     is_operation = operations_in(view) is not None
     return ViewFacts(belongs_to_admin(view), class_of(view), is_operation, position_of(view))
 

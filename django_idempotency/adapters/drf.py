@@ -17,9 +17,8 @@ from rest_framework.views import APIView, exception_handler
 
 from ..conf.memoize import memoize
 from ..conf.policy import Errors, Policy
-from ..guard.answers import EarlyAnswer, copied
 from ..guard.guard import Answer, Guard
-from ..guard.request_state import STATE, finish
+from ..guard.request_state import STATE, EarlyAnswer, copied, finish
 from ..http.fingerprint import parsed_payload
 from ..http.responses import DATA
 from ..protocol.fingerprint import Payload

@@ -25,7 +25,6 @@ from ..http.responses import (
 from ..http.statuses import SERVER_ERROR, status_raised
 from ..operations.base import (
     Answered,
-    Begun,
     Ending,
     InFlight,
     Operation,
@@ -42,12 +41,15 @@ from ..signals import Outcome, Reporter
 from ..stores.base import Outage
 from .claim import claim_of, count, is_exhausted, next_hour
 from .factory import operation_of, record_of, replay_of
-from .status import ANONYMOUS_CALLER, NO_STORE, UNPROTECTED, Status, tell
+from .status import ANONYMOUS_CALLER, NO_STORE, UNPROTECTED, Status
 
 logger = logging.getLogger("django_idempotency")
 
 Answer = HttpResponse | Problem
 """What the guard says instead of the view: a replay, or an error."""
+
+Obstacle = Mismatch | Tombstone | InFlight | OutcomeUnknown | Unavailable
+"""Why the view does not run, and nothing replays."""
 
 _REASONS = {Omitted.CSRF_TOKEN: "its page holds a CSRF token, which is a credential"}
 """Why a response cannot be replayed, where the name of the reason does not say enough."""
@@ -65,6 +67,12 @@ def read_key(request: HttpRequest, policy: Policy) -> str | Problem | None:
         return parse_key(value, policy.key_format, policy.key_max_length, policy.key_pattern)
     except InvalidKey as error:
         return problem_of(Code.KEY_INVALID, policy, reason=str(error))
+
+
+def tell(response: HttpResponseBase, policy: Policy, status: Status) -> None:
+    """Set the status header, if policy wants one and it is not set yet."""
+    if policy.status_header is not None and policy.status_header not in response:
+        response[policy.status_header] = str(status)
 
 
 class Guard:
@@ -156,7 +164,8 @@ class Guard:
         try:
             if is_limited and is_exhausted(policy, claim.scope) and not record_of(policy, claim):
                 return problem_of(Code.TOO_MANY_KEYS, policy, retry_after=next_hour())
-            answer = self._instead(operation.begin(), operation.owner)
+            begun = operation.begin()
+            answer = None if isinstance(begun, Started) else self._instead(begun, operation.owner)
         except Outage:
             return self._without_store()
         except Exception as error:
@@ -171,11 +180,9 @@ class Guard:
         self.is_running = True
         return None
 
-    def _instead(self, begun: Begun, owner: Owner) -> Answer | None:
+    def _instead(self, begun: Obstacle | Replay | Answered, owner: Owner) -> Answer:
         """Return the answer where the view does not run."""
         match begun:
-            case Started():
-                return None
             case Replay(response):
                 return self._replay(response, owner)
             case Answered(response):
@@ -356,7 +363,7 @@ class Guard:
         )
 
 
-def _code_of(obstacle: Mismatch | Tombstone | InFlight | OutcomeUnknown | Unavailable) -> Code:
+def _code_of(obstacle: Obstacle) -> Code:
     match obstacle:
         case Mismatch():
             return Code.KEY_REUSED

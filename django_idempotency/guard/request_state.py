@@ -7,32 +7,112 @@ a response is stored with it.
 
 from asyncio import iscoroutine
 from collections.abc import Callable, Coroutine
+from copy import copy
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.handlers.exception import get_exception_response
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
 from django.urls import get_resolver, get_urlconf
 from django.utils.module_loading import import_string
 
-from ..compat.frameworks import answer_for_exceptions
+from ..compat.frameworks import answer_for_exceptions, copy_headers
 from ..conf.options import NOTHING, Options
 from ..conf.policy import Policy
 from ..conf.settings import configuration
-from ..http.responses import rendered
+from ..http.responses import BODY_HEADERS, attributes_of, rendered
 from ..http.statuses import SERVER_ERROR, status_raised
 from ..protocol.problems import Problem
 from ..threads import on_request_thread, to_its_end
-from .answers import EarlyAnswer
 from .guard import Guard
+
+Response = TypeVar("Response", bound=HttpResponse)
 
 STATE = "_idempotency_state"
 """Attribute of Django's requests: their :class:`RequestState`."""
 
 _ANSWER = "_idempotency_answer"
 """Attribute of an exception: the response that Django's handler has made of it."""
+
+
+TEMPLATE = "idempotency_template"
+"""Flag on a response, stored with it: the handler returned a template response."""
+
+REDIRECTION = 300
+"""The first status that is no success."""
+
+_ABOUT_THE_BODY = BODY_HEADERS | {"content-type", "content-encoding"}
+
+
+def copied(response: HttpResponse, copy_to: Response) -> Response:
+    """Make one response say what another says, and return it.
+
+    :param response: rendered
+    """
+    copy_to.content = response.content
+    copy_to.status_code = response.status_code
+    copy_headers(response, copy_to)
+    if response.cookies:
+        copy_to.cookies = copy(response.cookies)
+    for name, value in attributes_of(response).items():
+        setattr(copy_to, name, value)
+    if hasattr(response, "url"):
+        copy_to.url = response.url  # type: ignore[attr-defined]  # as on a redirect
+    return copy_to
+
+
+def as_returned(response: HttpResponse) -> HttpResponse:
+    """Return a copy of a stored answer of the kind that the handler returned."""
+    if not getattr(response, TEMPLATE, False):
+        return copied(response, HttpResponse())
+    nothing: Any = None  # it is rendered already
+    return copied(response, TemplateResponse(nothing, nothing, {}))
+
+
+@dataclass(slots=True)
+class EarlyAnswer:
+    """An answer that is decided before the view has run: a replay, or an error of the guard.
+
+    Code of the project stands between the guard and the client: ``finalize_response()``,
+    ``dispatch()``, a decorator around ``as_view()``. It writes audit rows, counts, puts bodies into
+    envelopes. At the first request the guard stores what comes out of it. So a copy of a replay
+    passes by it, for code that watches, and at the end the stored answer is sent, not what has
+    become of the copy (I6).
+
+    :param final: what the client gets, rendered; nothing else refers to it
+    :param passing: a copy of it
+    :param is_replay: of a stored response; else it is an error
+    """
+
+    final: HttpResponse
+    passing: HttpResponse
+    policy: Policy
+    is_replay: bool
+
+    def sent_for(self, passed: Any) -> HttpResponseBase:
+        """Return what is sent, given what came out behind the code that watches.
+
+        Who refuses the caller now is obeyed: a permission that is checked around the view must not
+        be outdone by a replay (I5), whether it says 403, hides what there is (404) or sends the
+        caller to a login page, and an error of the server is no success. An error of the guard
+        keeps header fields and cookies that the project has added to it.
+        """
+        if not isinstance(passed, HttpResponseBase):
+            return passed  # type: ignore[no-any-return]
+        status = passed.status_code
+        refuses = status >= REDIRECTION if self.is_replay else status in self.policy.not_stored
+        if refuses and status != self.final.status_code:
+            return passed
+        if not self.is_replay:
+            for name, value in passed.items():
+                if name.lower() not in _ABOUT_THE_BODY:
+                    self.final.headers.setdefault(name, value)
+            self.final.cookies.update(passed.cookies)
+        return self.final
 
 
 class RequestState:

@@ -3,10 +3,6 @@
 from enum import StrEnum
 from typing import Any, NoReturn
 
-from django.http.response import HttpResponseBase
-
-from ..conf.policy import Policy
-
 UNPROTECTED = "Idempotency-Unprotected"
 """Header field of a response whose view ran without a record although a key was sent: a retry may
 run again. The store was out of reach (``outage="open"``), the caller is anonymous, or the view is
@@ -23,12 +19,6 @@ class Status(StrEnum):
     REFUSED = "refused"
     UNPROTECTED = "unprotected"
     IGNORED = "ignored"
-
-
-def tell(response: HttpResponseBase, policy: Policy, status: Status) -> None:
-    """Set the status header, if policy wants one and it is not set yet."""
-    if policy.status_header is not None and policy.status_header not in response:
-        response[policy.status_header] = str(status)
 
 
 class NotGuarded(AttributeError):
