@@ -6,7 +6,7 @@ each other. What it wrote there would not be undone, or be undone, against the p
 writes are refused before they reach the database.
 
 Tasks, and threads entered with ``sync_to_async`` or ``asyncio.to_thread``, inherit the context
-they were started from, and with it the confinement. What is started without a context is not seen.
+they were started from, and with it the affinity. What is started without a context is not seen.
 """
 
 import re
@@ -162,14 +162,12 @@ class ConnectionAffinity:
         self._connection.close()
 
 
-_affinity: ContextVar[ConnectionAffinity | None] = ContextVar(
-    "idempotency_confinement", default=None
-)
+_affinity: ContextVar[ConnectionAffinity | None] = ContextVar("idempotency_affinity", default=None)
 _opened: ContextVar[frozenset[str]] = ContextVar("idempotency_savepoints", default=frozenset())
 
 
 def _statement(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-    """An execute wrapper; without a confinement it costs next to nothing."""
+    """An execute wrapper; without an affinity it costs next to nothing."""
     affinity = _affinity.get()
     if affinity is None:
         return execute(sql, params, many, context)
@@ -185,7 +183,7 @@ def _watch_statements(connection: Any, **kwargs: Any) -> None:
 
 def watch_new_connections() -> None:
     """See the statements of every connection that this process opens from now on."""
-    connection_created.connect(_watch_statements, dispatch_uid="idempotency_confinement")
+    connection_created.connect(_watch_statements, dispatch_uid="idempotency_affinity")
 
 
 class AsyncGuard(Guard):

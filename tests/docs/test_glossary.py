@@ -54,7 +54,6 @@ ALLOWED = {
 LEFT = {
     "CONTRIBUTING.md": {"brackets", "doors"},
     "docs/how-it-works.md": {"brackets", "confinement", "doors", "freezing", "thawing"},
-    "django_idempotency/adapters/affinity.py": {"confinement"},
     "django_idempotency/guard/factory.py": {"impatient", "patience"},
     "django_idempotency/operations/atomic.py": {"impatient", "patience"},
     "django_idempotency/operations/base.py": {"impatient", "patience"},
