@@ -303,12 +303,13 @@ class RereadableStream:
     file beyond. Nothing is read before the guard or the view asks.
 
     :param begun: bytes that have been read from the source already
+    :ivar filled: the number of bytes that have been read from it
     """
 
     def __init__(self, source: IO[bytes], begun: bytes = b"") -> None:
-        self._source = source
+        self.source = source
         self._position = 0
-        self._filled = len(begun)
+        self.filled = len(begun)
         self._has_ended = False
         self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when no reader is left)
             max_size=max(1, settings.FILE_UPLOAD_MAX_MEMORY_SIZE),
@@ -345,7 +346,7 @@ class RereadableStream:
         :param largest: stop reading after one byte more; the returned length is greater then
         """
         self._fill(None if largest is None else largest + 1)
-        return self._filled
+        return self.filled
 
     def whole(self) -> IO[bytes]:
         """Return the body from its start. The view's position does not move."""
@@ -354,15 +355,15 @@ class RereadableStream:
         return cast(IO[bytes], self._copy)
 
     def _fill(self, end: int | None) -> None:
-        while not self._has_ended and (end is None or self._filled < end):
-            wanted = CHUNK if end is None else min(CHUNK, end - self._filled)
-            chunk = self._source.read(wanted)
+        while not self._has_ended and (end is None or self.filled < end):
+            wanted = CHUNK if end is None else min(CHUNK, end - self.filled)
+            chunk = self.source.read(wanted)
             if not chunk:
                 self._has_ended = True
                 return
-            self._copy.seek(self._filled)
+            self._copy.seek(self.filled)
             self._copy.write(chunk)
-            self._filled += len(chunk)
+            self.filled += len(chunk)
 
 
 class _InMemory(BytesIO):
@@ -392,6 +393,8 @@ def _read(request: Any, announced: int, largest: int | None) -> tuple[IO[bytes],
     :raises BodyTooLarge: for more bytes than ``largest``
     """
     unread = getattr(request, "_stream", None)
+    if isinstance(unread, RereadableStream) and not unread.filled:
+        unread = unread.source
     stream: RereadableStream | _InMemory | None
     if hasattr(request, "_body") and not _chunked(request):
         stream = _InMemory(request.body)

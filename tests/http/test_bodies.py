@@ -320,9 +320,12 @@ class TestShort:
             lambda request: request.META["wsgi.input"].read(),
         ],
     )
-    def test_the_view_reads_it_and_it_is_digested_again(self, read: Any) -> None:
+    @pytest.mark.parametrize("is_kept", [False, True])
+    def test_the_view_reads_it_and_it_is_digested_again(self, read: Any, is_kept: bool) -> None:
         """A replay is looked up before checks that may read the body, and claimed after them."""
         request = self.request(io.BytesIO(self.BODY))
+        if is_kept:
+            keep_body(request)
         before = payload(request)
         assert read(request) == self.BODY
         assert payload(request) == before == json_payload(self.BODY)
