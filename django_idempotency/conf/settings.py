@@ -19,7 +19,9 @@ PROJECT_SETTINGS = {
     "POLICIES": Setting(
         values.policies, "Policies by path, for views that you cannot decorate.", {}
     ),
-    "PATHS": Setting(values.patterns, "The paths that the middleware guards.", [""]),
+    "PATHS": Setting(
+        values.patterns, "The paths that the middleware guards: by default all.", [""]
+    ),
     "EXEMPT_PATHS": Setting(values.reasons, "Paths that the middleware leaves alone.", []),
     "SECRET": Setting(values.secret, "The key of the digests of scopes; else `SECRET_KEY`."),
     "CACHE": Setting(
