@@ -3,6 +3,7 @@
 from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.signals import connection_created
+from django.db.models.signals import pre_delete
 from django.utils.translation import gettext_lazy as _
 
 from .compat.commands import is_command
@@ -16,10 +17,15 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks, invalidation  # noqa: F401  (registers the system checks)
+        from . import checks  # noqa: F401  (registers the system checks)
         from .compat.django import watch_changes
+        from .invalidation import forget_deleted
 
-        invalidation.connect()
+        pre_delete.connect(
+            forget_deleted,
+            sender=self.get_model("IdempotencyRecord"),
+            dispatch_uid="idempotency_deletions",
+        )
         connection_created.connect(watch_changes, dispatch_uid="idempotency_changes")
         # A command runs the system checks, which list all mistakes with hints, and stop it.
         if not is_command():

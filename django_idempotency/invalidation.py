@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from django.db.models.signals import pre_delete
-
 from .conf.settings import configuration
 from .models import IdempotencyRecord
 from .stores.cache.cached_database import forget
@@ -21,12 +19,6 @@ def forget_copies(using: str, scope: str, key: str) -> None:
         forget(settings.cache, settings.secret, using, scope, key)
 
 
-def _forget_deleted(instance: IdempotencyRecord, using: str, **kwargs: Any) -> None:
+def forget_deleted(instance: IdempotencyRecord, using: str, **kwargs: Any) -> None:
+    """Receive deletions made with the ORM. The purge sends none: it removes expired records."""
     forget_copies(using, instance.scope, instance.key)
-
-
-def connect() -> None:
-    """Listen for deletions by the ORM. The purge sends no signals: copies expire with records."""
-    pre_delete.connect(
-        _forget_deleted, sender=IdempotencyRecord, dispatch_uid="django_idempotency.invalidation"
-    )

@@ -1,8 +1,8 @@
-"""From the event loop to the thread that a request's database work belongs to, and back.
+"""Background threads that survive forks, and the thread of an async request.
 
 Django gives each request one thread for its thread-sensitive work, the ORM's async methods
-included (https://docs.djangoproject.com/en/stable/topics/async/#async-adapter-functions). So what
-the guard does there happens on the connection that the view will use, and in its order.
+included (https://docs.djangoproject.com/en/stable/topics/async/#async-adapter-functions). The guard
+works there, too: on the connection that the view will use, and in its order.
 """
 
 import asyncio
@@ -20,24 +20,24 @@ logger = logging.getLogger("django_idempotency")
 
 
 def after_fork(function: Callable[[], object]) -> None:
-    """Call a function in every process that is forked from this one, before anything else there.
+    """Call a function first in every process that is forked from this one.
 
     A forked process has none of its parent's threads, and its copies of locks may be held by
-    threads that it does not have. Where there are no forks (Windows), nothing is called.
+    threads that it does not have. Does nothing where there are no forks (Windows).
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=function)
 
 
 class Background(ABC):
-    """Work that one daemon thread of this process does, for as long as there is any.
+    """One daemon thread of this process, for work that no request waits for.
 
     The thread starts when there is work, ends when there is none, and starts again in a forked
-    process. If it cannot be started, the work waits, and the next work tries again: no request
-    fails for it.
+    process. If it cannot be started, the work waits until the next work tries again: no request
+    fails.
 
-    A subclass keeps its work in attributes that :meth:`_forget` sets, and touches them only while
-    it holds :attr:`_changed`. It exists for as long as its process.
+    A subclass keeps its work in attributes that :meth:`_forget` sets, and uses them only while it
+    holds :attr:`_changed`. Its instances live as long as the process.
 
     :param name: of the thread
     """
@@ -49,7 +49,7 @@ class Background(ABC):
 
     @abstractmethod
     def _forget(self) -> None:
-        """Have no work: at first, and in a forked process, whose parent does what it had."""
+        """Have no work: at first, and in a forked process, whose parent does the work."""
 
     @abstractmethod
     def _run(self) -> None:
@@ -57,10 +57,10 @@ class Background(ABC):
 
     @property
     def _changed(self) -> threading.Condition:
-        """Guards the attributes, and wakes who waits for a change of them.
+        """Guards the attributes, and wakes threads that wait for a change of them.
 
-        Made when it is first asked for. gevent's worker of gunicorn replaces locks by its own after
-        it was forked; an older one would stop the whole process whenever one greenlet waits for it.
+        Made at its first use: gunicorn's gevent worker replaces locks after the fork, and a lock
+        from before would stop the whole process whenever one greenlet waits for it.
         """
         found: threading.Condition | None = vars(self).get("_condition")
         return found or vars(self).setdefault("_condition", threading.Condition())
@@ -72,9 +72,9 @@ class Background(ABC):
         self._forget()
 
     def _start(self) -> bool:
-        """See to it that the thread runs; the caller holds :attr:`_changed`.
+        """Start the thread unless it runs; the caller holds :attr:`_changed`.
 
-        :return: whether it does
+        :return: whether it runs
         """
         if self._is_running:
             return True
@@ -89,7 +89,7 @@ class Background(ABC):
         return True
 
     def _end(self) -> None:
-        """The thread ends; it holds :attr:`_changed`, and does nothing more."""
+        """End the thread, which holds :attr:`_changed` and returns at once."""
         self._is_running = False
         self._changed.notify_all()
 
@@ -103,8 +103,8 @@ async def on_request_thread(
 ) -> Result:
     """Run a function to its end on the request's thread, as if it were called here.
 
-    The thread goes on when whoever awaits it is cancelled. A claim or a commit must not be left
-    to itself, so its end is awaited all the same, and only then the cancellation goes on.
+    A cancellation does not stop a thread. A claim or a commit must not go on unattended, so the
+    cancellation is delivered only after the function has ended.
 
     :raises asyncio.CancelledError: if cancelled meanwhile; the function has ended
     """
@@ -120,10 +120,10 @@ async def on_request_thread(
 async def to_its_end(
     call: Coroutine[Any, Any, Result], may_be_cancelled: Callable[[], bool]
 ) -> tuple[asyncio.Task[Result], asyncio.CancelledError | None]:
-    """Await a call in a task of its own, so that a cancellation need not reach it.
+    """Await a call in a separate task, so that a cancellation need not reach it.
 
-    A cancellation ends the innermost ``await``, and a thread that is awaited there goes on
-    unseen: its result is lost. So it is held back for as long as that would be so.
+    A cancellation ends the innermost ``await``. If that awaits a thread, the thread goes on and its
+    result is lost. So the cancellation is held back until it does no harm.
 
     :param may_be_cancelled: asked at each cancellation; if so, the call gets it, as without us
     :return: the task, which is done, and a cancellation that was held back: raise it at last

@@ -1,1 +1,1 @@
-"""Parts for other tools. Each is an app of its own: list it in ``INSTALLED_APPS``."""
+"""Optional apps for other tools. List each in ``INSTALLED_APPS``."""

@@ -58,21 +58,21 @@ class Counter(Background):
             self._changed.wait_for(lambda: not self._is_running, timeout)
 
     def _run(self) -> None:
-        while self._is_running_on(self._write(self._collected())):
-            pass
-
-    def _collected(self) -> "Counts[Location]":
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_hurried, INTERVAL)
-            return self._waiting.copy()
-
-    def _write(self, waiting: "Counts[Location]") -> "Counts[Location]":
-        """Return what was written."""
-        try:
-            return Counts({at: number for at, number in waiting.items() if self._added(at, number)})
-        finally:
-            with suppress(Exception):  # its server may be gone, and the thread goes on
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_hurried, INTERVAL)
+                waiting = self._waiting.copy()
+            written = Counts(
+                {at: number for at, number in waiting.items() if self._added(at, number)}
+            )
+            with suppress(Exception):  # the server may be gone, and the thread goes on
                 connections.close_all()  # those of this thread
+            with self._changed:
+                self._waiting -= written  # drops zeros
+                if not self._waiting or (self._is_hurried and not written):
+                    self._is_hurried = False
+                    self._end()
+                    return
 
     def _added(self, location: Location, number: int) -> bool:
         """Add a number to the table, and log an error."""
@@ -86,14 +86,6 @@ class Counter(Background):
             return False
         self._failing.discard(location)
         return True
-
-    def _is_running_on(self, written: "Counts[Location]") -> bool:
-        with self._changed:
-            self._waiting -= written  # drops zeros
-            if not self._waiting or (self._is_hurried and not written):
-                self._is_hurried = False
-                self._end()
-            return self._is_running
 
 
 counter = Counter()
