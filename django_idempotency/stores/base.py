@@ -68,7 +68,7 @@ class Store(Claims, Protocol):
         """
 
     def exists(self, record_id: int) -> bool:
-        """Whether there is such a record, whoever has locked it."""
+        """Whether there is such a record, locked or not."""
 
     def bump_fencing_token(self, record: Snapshot) -> None:
         """Count an attempt that takes a locked record over."""

@@ -1,5 +1,5 @@
-"""Connections of our own: for claims of requests that are in a transaction already, and for locks
-beside views that own their transactions."""
+"""Connections beside the view's: for claims of requests that are in a transaction already, and for
+locks of views that own their transactions."""
 
 import logging
 import sys
@@ -113,7 +113,7 @@ class OwnConnections:
         settings = {**connection.settings_dict, "OPTIONS": options}
         if options.pop("pool", None):
             settings["CONN_MAX_AGE"] = POOLED_AGE.total_seconds()
-        # Nobody retries a request because an idle connection had died.
+        # An idle connection that has died must not fail a request.
         settings["CONN_HEALTH_CHECKS"] = True
         connection.settings_dict = cast(Any, settings)
         share_between_threads(connection)

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from django.db import IntegrityError
 from django.db.models import Exists, OuterRef, QuerySet
@@ -73,14 +74,22 @@ class StepLog:
         :param payload: committed with that; ``None`` leaves the payload of the attempt before
         :raises NoKeys: if it is to be encrypted and cannot be
         """
-        given = {} if payload is None else self._written(record_id, payload)
+        values: dict[str, Any] = {"attempt": attempt, "started_at": StoreTime()}
+        if payload is not None:
+            text = payload.handler and self._cipher.lock(payload.text, record_id, BEGINNING)
+            values |= {"name": payload.handler, "result": text}
         try:
             with contention_is_busy(self.using), write_transaction(self.using):
                 known = self._beginning(record_id).values_list("pk", flat=True).first()
-                if known is not None:
-                    return self._restart(known, attempt, given)
-                place = {"record_id": record_id, "position": BEGINNING, "attempt": attempt}
-                self._rows().create(**place, started_at=StoreTime(), **given)
+                if known is None:
+                    self._rows().create(record_id=record_id, position=BEGINNING, **values)
+                    return True
+                # By primary key, and without waiting, as records are locked.
+                row = self._rows().filter(pk=known)
+                earlier = row.filter(attempt__lt=attempt).select_for_update(skip_locked=True)
+                if not list(earlier.values_list("pk", flat=True)):
+                    return False
+                row.update(**values, finished_at=None)
                 return True
         except IntegrityError:
             return False
@@ -111,7 +120,7 @@ class StepLog:
     ) -> None:
         """Store a step that is done, in the transaction of its writes.
 
-        :param place: record, position and attempt
+        :param place: its record's id, position and attempt
         """
         record_id, position, attempt = place
         self._rows().create(
@@ -144,21 +153,6 @@ class StepLog:
         # One by one, as records are removed; usually there are none.
         for pk in list(orphans.values_list("pk", flat=True)):
             self._rows().filter(pk=pk).delete()
-
-    def _restart(self, pk: int, attempt: int, given: dict[str, str]) -> bool:
-        # By primary key, and without waiting, as records are locked.
-        row = self._rows().filter(pk=pk)
-        earlier = row.filter(attempt__lt=attempt).select_for_update(skip_locked=True)
-        if not list(earlier.values_list("pk", flat=True)):
-            return False
-        row.update(attempt=attempt, started_at=StoreTime(), finished_at=None, **given)
-        return True
-
-    def _written(self, record_id: int, payload: ResumePayload) -> dict[str, str]:
-        if not payload.handler:
-            return {"name": "", "result": ""}
-        text = self._cipher.lock(payload.text, record_id, BEGINNING)
-        return {"name": payload.handler, "result": text}
 
     def _done(self, record_id: int) -> QuerySet[IdempotencyStep]:
         done = self._rows().filter(record_id=record_id, position__gt=BEGINNING)

@@ -104,7 +104,9 @@ class DatabaseStore:
         """
         if self.dialect.is_contention(error) or connection.is_usable():
             return False
-        logger.info('Database "%s": an idle connection was cut (%s)', connection.alias, error)
+        logger.info(
+            'Database "%s": reconnecting, an idle connection was cut (%s)', connection.alias, error
+        )
         connection.close()
         check_pool(connection)  # or the next one that it gives may be as dead
         return True
@@ -144,7 +146,7 @@ class DatabaseStore:
         return self.dialect.complete(connections[self.using], record, response, retention)
 
     def exists(self, record_id: int) -> bool:
-        """Whether there is such a record, whoever has locked it."""
+        """Whether there is such a record, locked or not."""
         return self._records().filter(pk=record_id).exists()
 
     def evict(self, record_id: int) -> bool:
@@ -243,7 +245,7 @@ class DatabaseStore:
 def flush(using: str) -> None:
     """Wait until everything that the server has committed is on disk.
 
-    On a connection of our own: the view's is in the middle of a transaction.
+    On another connection than the view's, which is in the middle of a transaction.
 
     :raises Busy: if there is no connection left
     """

@@ -23,12 +23,21 @@ from .endings import Endings
 
 NOW = timedelta(0)
 
-_GIVEN = ("scope", "key", "fingerprint", "method", "path", "response_codec")
-_CONSTANT = ("state", "attempt", "response_version", "response_headers", "response_omitted")
-_INSERTED = (*_GIVEN, *_CONSTANT, "created_at", "expires_at")
+_INSERTED = {
+    **dict.fromkeys(("scope", "key", "fingerprint", "method", "path", "response_codec"), "%s"),
+    "state": f"'{State.CLAIMED}'",
+    "attempt": "1",
+    "response_version": str(RESPONSE_VERSION),
+    "response_headers": "''",
+    "response_omitted": "''",
+    "created_at": "{clock}",
+    "expires_at": "{clock}",
+}
+"""Columns of a new record, and their values in SQL."""
 _SNAPSHOT = len(COLUMNS) + 3
 """Columns of a snapshot; in a locked row its scope, key and transaction follow."""
 
+_COLUMNS = ", ".join(f"{{{name}}}" for name in COLUMNS)
 # By primary key: InnoDB then leaves the unique index free for the claims of rivals.
 READ = (
     "SELECT {columns}, {expires_at} <= {clock}, 0, 0, {scope}, {key} FROM {table} WHERE {id} = %s"
@@ -59,7 +68,7 @@ class TransactionStatus(Enum):
 
 
 class ServerFault(Enum):
-    """What a system check finds on a database server."""
+    """What keeps a database server from holding records as it should."""
 
     NO_SKIP_LOCKED = auto()
     """Its version is too old for ``SKIP LOCKED``."""
@@ -142,25 +151,22 @@ class Dialect:
     def names(self) -> dict[str, str]:
         """Quoted names of tables and columns, and parts that several statements share."""
         names = {
-            field.name: self.quoted(str(field.column))
-            for field in IdempotencyRecord._meta.concrete_fields
-        }
-        constants = [f"'{State.CLAIMED}'", "1", str(RESPONSE_VERSION), "''", "''"]
-        values = [*(["%s"] * len(_GIVEN)), *constants, self.clock, self.clock]
-        columns = ", ".join(names[name] for name in COLUMNS)
-        return {
-            **names,
+            "clock": self.clock,
             "table": self.quoted(IdempotencyRecord._meta.db_table),
             "steps": self.quoted(IdempotencyStep._meta.db_table),
             "record_id": self.quoted("record_id"),
-            "clock": self.clock,
-            "columns": columns,
-            "inserted": ", ".join(names[name] for name in _INSERTED),
-            "values": ", ".join(values),
-            "seen": f"{columns}, {names['expires_at']} <= {self.clock} AS expired, "
-            f"{names['expires_at']} > {self.clock} AS is_tombstone",
-            "match": f"{names['key']} = %s AND {names['scope']} = %s",
         }
+        for field in IdempotencyRecord._meta.concrete_fields:
+            names[field.name] = self.quoted(str(field.column))
+        parts = {
+            "columns": _COLUMNS,
+            "inserted": ", ".join(f"{{{name}}}" for name in _INSERTED),
+            "values": ", ".join(_INSERTED.values()),
+            "seen": f"{_COLUMNS}, {{expires_at}} <= {{clock}} AS expired, "
+            "{expires_at} > {clock} AS is_tombstone",
+            "match": "{key} = %s AND {scope} = %s",
+        }
+        return names | {name: part.format(**names) for name, part in parts.items()}
 
     def quoted(self, name: str) -> str:
         return f"{self.quote}{name}{self.quote}"
@@ -188,7 +194,7 @@ class Dialect:
     """A claim's insert, which gives way to that of a rival."""
 
     def claim(self, connection: Any, claim: Claim, waits_for_disk: bool) -> Snapshot | None:
-        """Read the record or create it, in one commit of its own.
+        """Read the record or create it, in a separate commit.
 
         Looking first and inserting later would let two requests through; inserting first would
         make every replay write. So a read finds known keys, and for a new key an insert decides.
@@ -284,7 +290,7 @@ class Dialect:
         return self.endings.are_in(connection, sql)
 
     def transaction_status(self, session: Any) -> TransactionStatus:
-        """Return what a driver's connection knows about its transaction. Asks nobody."""
+        """Return what a driver's connection knows about its transaction, without asking."""
         return TransactionStatus.OPEN
 
     # Errors
@@ -362,7 +368,7 @@ class Dialect:
         :param start: :attr:`first`, or ``last`` of the batch before
         :return: ``None`` if there are no more
         """
-        # A page is found without a lock; then those that nobody holds are removed.
+        # Finds a page without a lock, then removes the records that are free.
         last, last_id = start
         sql = self.sql(
             "SELECT {expires_at}, {id} FROM {table} "
@@ -376,11 +382,11 @@ class Dialect:
         return Batch(len(removed), page[-1], removed)
 
     def remove_free(self, connection: Any, older_than: timedelta, ids: list[int]) -> list[int]:
-        """Remove those of these records that nobody holds, and return which they were."""
+        """Remove those of these records that are free, and return their ids."""
         raise NotImplementedError
 
     def locked_ids(self, connection: Any, ids: Collection[int]) -> frozenset[int] | None:
-        """Return which of these records are locked (or were removed just now). Waits for nobody.
+        """Return which of these records are locked (or were removed just now), without waiting.
 
         :return: ``None`` where the database cannot say
         """
@@ -403,10 +409,7 @@ class Dialect:
     """Collation of such a column."""
 
     def server_faults(self, connection: Any) -> Iterator[tuple[ServerFault, str]]:
-        """Ask the server what keeps it from holding records as it should.
-
-        :return: faults, with the value that was found
-        """
+        """Ask the server, and yield each fault with the value that was found."""
         return iter(())
 
     def inexact_columns(self, connection: Any) -> list[str]:

@@ -60,8 +60,8 @@ class Mysql(Dialect):
     )
 
     def claim(self, connection: Any, claim: Claim, waits_for_disk: bool) -> Snapshot | None:
-        """On MariaDB in one compound statement. The insert waits for nobody: attempts lock the row
-        by its primary key, not through the unique index. The look before it is no condition of
+        """On MariaDB in one compound statement. The insert does not wait: attempts lock the row by
+        its primary key, not through the unique index. The look before it is no condition of
         ``IF``: InnoDB reads those with a shared lock, and would wait for a purge to commit."""
         if not connection.mysql_is_mariadb:
             return super().claim(connection, claim, waits_for_disk)
