@@ -17,6 +17,7 @@ from django.test import RequestFactory, override_settings
 
 from benchmarks.statements import Statements
 from django_idempotency.operations.transaction import AttemptTransaction
+from django_idempotency.operations.watch import UNHARMED
 from django_idempotency.protocol.record import Snapshot, State
 from django_idempotency.stores.cache.replay_cache import writer_of
 from django_idempotency.stores.database.store import DatabaseStore
@@ -108,6 +109,7 @@ def _no_statements() -> Iterator[None]:
         (DatabaseStore, "complete", lambda *args: True),
         (AttemptTransaction, "begin", lambda self: setattr(self, "_block", NoBlock())),
         (AttemptTransaction, "watch", lambda self: None),
+        (AttemptTransaction, "inspect", lambda self, asks_server=False: UNHARMED),
     ]
     originals = [(target, name, getattr(target, name)) for target, name, _ in changes]
     for target, name, replacement in changes:

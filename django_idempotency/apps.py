@@ -1,5 +1,7 @@
 """The Django application."""
 
+from typing import Any
+
 from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.signals import connection_created
@@ -18,7 +20,6 @@ class IdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401  (registers the system checks)
-        from .compat.django import watch_changes
         from .invalidation import forget_deleted
 
         pre_delete.connect(
@@ -26,10 +27,17 @@ class IdempotencyConfig(AppConfig):
             sender=self.get_model("IdempotencyRecord"),
             dispatch_uid="idempotency_deletions",
         )
-        connection_created.connect(watch_changes, dispatch_uid="idempotency_changes")
+        connection_created.connect(prepare, dispatch_uid="idempotency_dialect")
         # A command runs the system checks, which list all mistakes with hints, and stop it.
         if not is_command():
             stop_if_wrong()
+
+
+def prepare(connection: Any, **kwargs: Any) -> None:
+    """Receiver of ``connection_created``: prepare a connection as its database needs it."""
+    from .stores.database.dialects import dialect_of
+
+    dialect_of(connection).on_connect(connection)
 
 
 def stop_if_wrong() -> None:

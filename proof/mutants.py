@@ -19,7 +19,7 @@ from django_idempotency.operations import transaction as lifecycle
 from django_idempotency.operations.atomic import AtomicOperation
 from django_idempotency.operations.base import Started
 from django_idempotency.operations.transaction import AttemptTransaction, RequestBlock
-from django_idempotency.operations.watch import Watch
+from django_idempotency.operations.watch import Inspection, Watch
 from django_idempotency.protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
 from django_idempotency.stores.database import rows
 from django_idempotency.stores.database.dialects import (
@@ -36,12 +36,10 @@ from django_idempotency.stores.database.store import DatabaseStore
 
 def lock_released_early() -> list[tuple[Any, str, Any]]:
     """The lock ends before the view runs."""
-    hold = AtomicOperation._hold
+    lock = AtomicOperation._lock
 
-    def released(
-        self: AtomicOperation, claimed: Snapshot, patience: timedelta = timedelta(0)
-    ) -> Any:
-        begun = hold(self, claimed, patience)
+    def released(self: AtomicOperation, claimed: Snapshot, wait: timedelta = timedelta(0)) -> Any:
+        begun = lock(self, claimed, wait)
         if isinstance(begun, Started):
             self._transaction.commit()
             self._transaction.begin()
@@ -51,7 +49,7 @@ def lock_released_early() -> list[tuple[Any, str, Any]]:
             self._transaction.watch()
         return begun
 
-    return [(AtomicOperation, "_hold", released)]
+    return [(AtomicOperation, "_lock", released)]
 
 
 def look_then_insert() -> list[tuple[Any, str, Any]]:
@@ -81,7 +79,7 @@ def unfenced_store() -> list[tuple[Any, str, Any]]:
     """A raised answer lets go of its record, and is stored whoever's attempt it is by then."""
 
     def let_go(self: AtomicOperation) -> None:
-        self._is_held = False
+        self._is_locked = False
         self._transaction.rollback()
 
     def is_still_ours(self: AtomicOperation, record: Snapshot | None) -> bool:
@@ -103,7 +101,7 @@ def unfenced_store() -> list[tuple[Any, str, Any]]:
         return updated == 1
 
     return [
-        (AtomicOperation, "_undo_and_hold", let_go),
+        (AtomicOperation, "_undo_and_lock", let_go),
         (AtomicOperation, "_is_still_ours", is_still_ours),
         (DatabaseStore, "complete", complete),
     ]
@@ -156,18 +154,26 @@ def expiry_forgotten_by_the_claim() -> list[tuple[Any, str, Any]]:
 def rollback_exc_believed() -> list[tuple[Any, str, Any]]:
     """What Django keeps of an error decides whether one has undone the writes."""
 
-    def is_accident(self: Watch) -> bool:
-        return self.is_lost or self._connection.rollback_exc is not None
+    inspect = Watch.inspect
 
-    return [(Watch, "is_accident", property(is_accident))]
+    def inspected(self: Watch, asks_server: bool = False) -> Inspection:
+        found = inspect(self, asks_server)
+        error = self._connection.rollback_exc
+        return replace(found, unintended=found.loss or ("" if error is None else str(error)))
+
+    return [(Watch, "inspect", inspected)]
 
 
 def server_not_asked() -> list[tuple[Any, str, Any]]:
     """Whether the server has ended the transaction by itself is nobody's question."""
+
+    def always_open(self: Dialect, session: Any) -> TransactionStatus:
+        return TransactionStatus.OPEN
+
     return [
-        (Watch, "ask", lambda self: None),
+        (Watch, "_ask", lambda self: None),
         *(
-            (dialect, "transaction_status", lambda self, session: TransactionStatus.OPEN)
+            (dialect, "transaction_status", always_open)
             for dialect in (postgresql.Postgresql, sqlite.Sqlite)
         ),
     ]

@@ -60,14 +60,6 @@ def savepoints(connection: Any) -> list[str | None]:
     return cast(list[str | None], connection.savepoint_ids)
 
 
-def takes_no_statements(connection: Any) -> bool:
-    """Whether Django refuses statements until the end of a block.
-
-    ``needs_rollback``, because ``get_rollback()`` raises outside of blocks.
-    """
-    return bool(connection.needs_rollback)
-
-
 class AttemptBlock(transaction.Atomic):
     """Our block around a view or a step. It notes that a durable block inside it was refused.
 
@@ -76,9 +68,6 @@ class AttemptBlock(transaction.Atomic):
     """
 
     has_refused = False
-
-    def __init__(self, using: str) -> None:
-        super().__init__(using, savepoint=True, durable=False)
 
     def _asked(self) -> bool:
         if sys._getframe(1).f_globals is vars(transaction):
@@ -126,13 +115,13 @@ def set_hooks_aside(connection: Any) -> Callable[[], None]:
     return restore
 
 
-def start_over(connection: Any, mode: str = "") -> None:
+def start_over(connection: Any, begin: Callable[[], None]) -> None:
     """Undo the whole transaction and begin another one, beneath the blocks that stay open.
 
-    ``_rollback``, because ``rollback()`` is refused inside of blocks. The block that Django has
-    marked for a rollback (``needs_rollback``) is rolled back thereby.
+    ``_rollback``, because ``rollback()`` is refused inside of blocks. It also does what a block
+    that Django has marked for a rollback waits for (``needs_rollback``).
 
-    :param mode: of SQLite's ``BEGIN``; other databases begin with the next statement
+    :param begin: begins the other one
     """
     connection.run_on_commit = []
     try:
@@ -142,21 +131,16 @@ def start_over(connection: Any, mode: str = "") -> None:
         connection.close()
         return
     connection.needs_rollback = False
-    _begin(connection, mode)
+    begin()
 
 
-def commit_beneath(connection: Any) -> None:
-    """Commit beneath the blocks that stay open. Hooks wait until those have ended, too.
+def commit_beneath(connection: Any, begin: Callable[[], None]) -> None:
+    """Commit beneath the blocks that stay open, and begin anew. Hooks wait until those have ended.
 
     ``_commit``, because ``commit()`` is refused inside of blocks.
     """
     connection._commit()
-    _begin(connection, "")
-
-
-def _begin(connection: Any, mode: str) -> None:
-    if connection.vendor == "sqlite" and connection.connection is not None:
-        send_directly(connection, f"BEGIN {mode}")
+    begin()
 
 
 def send_directly(connection: Any, sql: str) -> None:
@@ -250,7 +234,7 @@ def watch_statements(
 
     :param on_set_rollback: a method, which gets the argument; its object may be forgotten
     """
-    put_wrapper_first(connection, wrapper)
+    connection.execute_wrappers.insert(0, wrapper)
     listener_of = WeakMethod(on_set_rollback)
 
     def set_rollback(rollback: bool) -> None:
@@ -264,7 +248,8 @@ def watch_statements(
 
 def stop_watching(connection: Any, wrapper: Wrapper) -> None:
     """End :func:`watch_statements`. Harmless if ended."""
-    remove_wrapper(connection, wrapper)
+    if wrapper in connection.execute_wrappers:
+        connection.execute_wrappers.remove(wrapper)
     vars(connection).pop("set_rollback", None)
 
 
@@ -276,28 +261,6 @@ def has_lost(connection: Any, session: Any) -> bool:
     :param session: the driver's connection, as it was
     """
     return bool(connection.closed_in_transaction or connection.connection is not session)
-
-
-_BASELINE = "_idempotency_changes"
-
-
-def watch_changes(connection: Any, **kwargs: Any) -> None:
-    """Receiver of ``connection_created``: remember on SQLite what had been changed when a
-    transaction began. SQLite itself does not say whether one has written."""
-    if connection.vendor == "sqlite":
-        put_wrapper_first(connection, _note_begin)
-
-
-def has_written(connection: Any) -> bool:
-    """Whether the transaction on SQLite has changed rows, and so holds the write lock."""
-    return bool(connection.connection.total_changes != vars(connection).get(_BASELINE))
-
-
-def _note_begin(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-    if isinstance(sql, str) and sql.startswith("BEGIN"):
-        connection = cast(Any, context["connection"])
-        setattr(connection, _BASELINE, connection.connection.total_changes)
-    return execute(sql, params, many, context)
 
 
 # --- Connections of our own ---

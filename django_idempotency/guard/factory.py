@@ -15,7 +15,7 @@ from ..conf.values import dotted_path
 from ..http.responses import memory_of, rendered, serialize, stores_status
 from ..models import IdempotencyRecord
 from ..operations.atomic import AtomicOperation
-from ..operations.base import IMPATIENT, Answered, Operation, Patience
+from ..operations.base import NO_WAIT, Answered, Operation, Wait
 from ..operations.lease import Lease
 from ..operations.non_atomic import (
     NonAtomicOperation,
@@ -24,8 +24,8 @@ from ..operations.non_atomic import (
     run_again,
     still_unknown,
 )
-from ..operations.resumed import ResumedOperation, sealed
-from ..operations.row_lock import NoteOf, RowLock, keep, nobody
+from ..operations.resumed import ResumedOperation, signed_payload
+from ..operations.row_lock import PayloadOf, RowLock, keep_payload, no_payload
 from ..operations.sessions import IN_A_TRANSACTION, refuse_transactions, session_of
 from ..operations.transaction import RequestBlock
 from ..protocol.codecs import Cipher
@@ -124,7 +124,7 @@ def operation_of(policy: Policy, claim: Claim, view: Any, caller: Any = None) ->
         store_of(policy, using),
         claim,
         using,
-        _patience(policy),
+        _wait(policy),
         _request_block(view, getattr(caller, "_request", caller), using),
     )
 
@@ -153,8 +153,8 @@ def replay_of(policy: Policy, claim: Claim) -> Replay | None:
 
 
 def _non_atomic(policy: Policy, claim: Claim, using: str, caller: Any) -> Operation:
-    store, step_log, hold = _held(policy, using, _note_of(policy, claim, caller))
-    return NonAtomicOperation(store, claim, hold, _resolve(policy), _patience(policy), step_log)
+    store, step_log, lock = _locked(policy, using, _payload_of(policy, claim, caller))
+    return NonAtomicOperation(store, claim, lock, _resolve(policy), _wait(policy), step_log)
 
 
 def resumed_operation(policy: Policy, claim: Claim, using: str, attempt: int) -> ResumedOperation:
@@ -165,34 +165,36 @@ def resumed_operation(policy: Policy, claim: Claim, using: str, attempt: int) ->
     :param attempt: the one that was interrupted
     """
     asks = policy.resolver is not None and policy.on_interrupted is OnInterrupted.REFUSE
-    store, step_log, hold = _held(policy, using, keep)
+    store, step_log, lock = _locked(policy, using, keep_payload)
     resolve = _resolve(policy) if asks else run_again
-    return ResumedOperation(store, claim, hold, resolve, step_log, attempt)
+    return ResumedOperation(store, claim, lock, resolve, step_log, attempt)
 
 
-def _held(policy: Policy, using: str, note_of: NoteOf) -> tuple[DatabaseStore, StepLog, RowLock]:
+def _locked(
+    policy: Policy, using: str, payload_of: PayloadOf
+) -> tuple[DatabaseStore, StepLog, RowLock]:
     store = store_of(policy, using, is_durable=True)
     step_log = StepLog(using, Cipher(policy.codec, configuration().keyring))
     session = session_of(using, policy.lock_connections)
-    return store, step_log, RowLock(store, step_log, session, note_of)
+    return store, step_log, RowLock(store, step_log, session, payload_of)
 
 
-def _note_of(policy: Policy, claim: Claim, caller: Any) -> NoteOf:
+def _payload_of(policy: Policy, claim: Claim, caller: Any) -> PayloadOf:
     handler, ask = policy.resumable, policy.resume_data
     if handler is None:
-        return nobody
+        return no_payload
 
-    def note_of(record: Snapshot) -> ResumePayload:
+    def payload_of(record: Snapshot) -> ResumePayload:
         data = None if ask is None else ask(caller)
-        return sealed(claim, record, dotted_path(handler), data)
+        return signed_payload(claim, record, dotted_path(handler), data)
 
-    return note_of
+    return payload_of
 
 
 def _leased(policy: Policy, claim: Claim) -> Operation:
     refuse_transactions()
     store = cache_store_of(policy)
-    return NonAtomicOperation(store, claim, Lease(store), _resolve(policy), _patience(policy))
+    return NonAtomicOperation(store, claim, Lease(store), _resolve(policy), _wait(policy))
 
 
 def _refuse_request_blocks(view: Any) -> None:
@@ -208,9 +210,9 @@ def _resolve(policy: Policy) -> Resolve:
     return still_unknown if policy.resolver is None else resolve_by(policy.resolver, policy)
 
 
-def _patience(policy: Policy) -> Patience:
+def _wait(policy: Policy) -> Wait:
     waits = policy.in_flight is OnInFlight.WAIT
-    return Patience(policy.wait_timeout, policy.wait_limit) if waits else IMPATIENT
+    return Wait(policy.wait_timeout, policy.wait_limit) if waits else NO_WAIT
 
 
 def _request_block(view: Any, request: Any, using: str) -> RequestBlock:

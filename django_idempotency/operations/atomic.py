@@ -2,27 +2,29 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from functools import partial
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error, connections
 
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
+from ..stores.database.connections import claim_connection
 from ..stores.database.dialects import dialect_of
 from .base import (
-    IMPATIENT,
+    AT_ONCE,
+    NO_WAIT,
     TRIES,
     Begun,
     Ending,
     InFlight,
     Operation,
-    Patience,
+    Retry,
     Started,
     Unavailable,
+    Wait,
 )
 from .errors import LostRecord, LostWrites, explain
 from .transaction import AttemptTransaction, RequestBlock
@@ -51,19 +53,24 @@ class AtomicOperation(Operation):
     :param request_block: where Django's block of ``ATOMIC_REQUESTS`` is
     """
 
+    _store: Store
+
     def __init__(
         self,
         store: Store,
         claim: Claim,
         using: str,
-        patience: Patience = IMPATIENT,
+        wait: Wait = NO_WAIT,
         request_block: RequestBlock = RequestBlock.NONE,
     ) -> None:
-        super().__init__(store, claim, patience)
-        self._locks = store
-        self._transaction = AttemptTransaction(using, request_block, self._undo_and_hold)
+        super().__init__(store, claim, wait)
+        self._transaction = AttemptTransaction(using, request_block, self._undo_and_lock)
+        if self._transaction.leaves_request_block:
+            self._outside = self._transaction.outside_request_block
+        if self._transaction.claims_apart:
+            self._apart = partial(claim_connection, using)
         self._ending: Ending | None = None
-        self._is_held = False
+        self._is_locked = False
         self._has_stored = False
 
     @property
@@ -78,7 +85,7 @@ class AtomicOperation(Operation):
         try:
             # A claim that a crash loses is claimed anew, under another number: the retry would
             # bring the other system another key, and be a second operation there (decision 0063).
-            self._locks.make_durable()
+            self._store.make_durable()
         except (Busy, Error) as error:
             raise RuntimeError(
                 f"derive_key({purpose!r}) returns no key, because the key's record would not "
@@ -87,39 +94,107 @@ class AtomicOperation(Operation):
             ) from error
         return key
 
-    @property
-    def is_remembered(self) -> bool:
-        return self._has_stored and self._transaction.is_committed
+    # --- Before the view ---
 
-    def on_end(self, committed: Callable[[], None]) -> bool:
-        return self._has_stored and self._transaction.on_handed_over(committed)
+    def _lock(self, claimed: Snapshot, wait: timedelta = AT_ONCE) -> Begun | Retry:
+        """Lock the record, and run under a fencing token that only this attempt has (I12)."""
+        known = claimed
+        for _ in range(TRIES):
+            if not known.fresh:
+                bumped = self._bump_fencing_token(known, wait)
+                if not isinstance(bumped, Snapshot):
+                    return bumped
+                known = bumped
+                if not known.fresh:
+                    continue
+            begun = self._lock_in(self._transaction, known.id, wait)
+            if not isinstance(begun, Started):
+                return begun
+            if self.attempt == known.attempt:
+                self._is_locked = True
+                self._transaction.watch()
+                return begun
+            # Another attempt has bumped the token, and is about to run: give way, and look again.
+            self._transaction.give_up()
+            known = replace(self._record, fresh=False)
+        return InFlight()
 
-    def _begin(self) -> Begun:
-        with self._transaction.outside_request_block():
-            return super()._begin()
+    def _bump_fencing_token(self, known: Snapshot, wait: timedelta) -> Snapshot | Begun | Retry:
+        """Bump the token before this attempt runs, in a commit of its own, so that the attempt
+        before can store nothing any more, whatever becomes of this one (I12)."""
+        try:
+            with self._transaction.apart(bool(wait)) as apart:
+                begun = self._lock_in(apart, known.id, wait)
+                if not isinstance(begun, Started):
+                    return begun
+                if self.attempt != known.attempt:
+                    apart.give_up()
+                    return replace(self._record, fresh=False)
+                self.recovered = True
+                try:
+                    self._store.bump_fencing_token(self._record)
+                except BaseException:
+                    apart.rollback()
+                    raise
+                apart.commit()
+                return replace(self._record, attempt=self.attempt + 1, fresh=True)
+        except Busy:
+            return Unavailable()
 
-    def _apart(self) -> AbstractContextManager[Any]:
-        return self._transaction.apart()
+    def _lock_in(
+        self, transaction: AttemptTransaction, record_id: int, wait: timedelta
+    ) -> Begun | Retry:
+        try:
+            transaction.begin()
+            if wait:
+                with transaction.savepoint():
+                    record = self._store.lock(record_id, wait)
+            else:
+                record = self._store.lock(record_id)
+            begun = InFlight() if record is None else self._decide_locked(record)
+        except BaseException as error:
+            transaction.give_up()
+            if not isinstance(error, Busy):
+                raise
+            dialect = dialect_of(connections[transaction.using])
+            if transaction.claims_apart and dialect.saw_an_old_snapshot(error.__cause__):
+                raise ImproperlyConfigured(HIDDEN.format(transaction.using)) from error
+            return InFlight()
+        if not isinstance(begun, Started):
+            transaction.give_up()
+            if record is None and transaction.claims_apart:
+                self._refuse_if_hidden(record_id)
+        return begun
+
+    def _refuse_if_hidden(self, record_id: int) -> None:
+        """A record that is not seen would be in flight for ever. InnoDB's locks see the latest
+        version, but its other reads do not, so there the question has no answer."""
+        connection = connections[self._transaction.using]
+        if dialect_of(connection).reads_what_it_locks and not self._store.exists(record_id):
+            raise ImproperlyConfigured(HIDDEN.format(connection.alias))
+
+    # --- After the view ---
 
     def fail(self, error: BaseException, ending: Ending = Ending.UNDO) -> None:
-        """The view raised: undo its writes now, before anybody handles the exception, unless they
-        stay if that makes a refusal of it. Called again when an open end is decided."""
+        """The view raised: undo its writes now, before the exception is handled, unless they stay
+        if it becomes a refusal. Called again when an open end is decided."""
         attempt = self._transaction
         if not attempt.is_open or self._ending not in {None, Ending.OPEN}:
             return
-        if ending is Ending.OPEN and not attempt.is_usable:
-            ending = Ending.UNDO  # whoever handles the exception may want to ask the database
+        found = attempt.inspect()
+        if ending is Ending.OPEN and not found.is_usable:
+            ending = Ending.UNDO  # handlers of the exception may want to ask the database
         if self._ending is None:
-            explain(error, attempt.loss)
+            explain(error, found.loss)
         self._ending = ending
         if ending not in {Ending.KEEP, Ending.OPEN}:
-            with attempt.outside_request_block(error):
-                self._undo_and_hold() if ending is Ending.STORE else attempt.rollback()
+            with self._outside(error):
+                self._undo_and_lock() if ending is Ending.STORE else attempt.rollback()
 
     def abandon(self, error: BaseException) -> None:
-        """Commit what would have stayed without us: a refusal's writes, and what was written by
-        those who handled the exception."""
-        with self._transaction.outside_request_block(error):
+        """Commit what would have stayed without a key: a refusal's writes, and what was written by
+        handlers of the exception."""
+        with self._outside(error):
             self._end(keeps_writes=self._ending is Ending.KEEP)
 
     def finish(
@@ -131,152 +206,43 @@ class AtomicOperation(Operation):
     ) -> bool:
         """Store the response and commit, or end without."""
         self._retention = retention or self._claim.retention
-        attempt = self._transaction
-        with attempt.outside_request_block():
-            if response is None:
-                if keeps_writes and self._ending is None:
-                    self._warn_of_lost_writes()
-                self._end(keeps_writes)
-                return False
-            if attempt.is_open:
-                accident = "" if self._ending else attempt.accident()
-                if accident and response.status < 400:
-                    attempt.rollback()
-                    raise LostWrites(
-                        f"The view answered {response.status}, but what it did cannot be "
-                        f"remembered. Nothing is stored; a retry runs again. {accident}"
-                    )
-                if self._ending in {Ending.KEEP, Ending.OPEN}:
-                    # Somebody made a result of what looked like a refusal.
-                    self._undo_and_hold()
-                if self._is_held and attempt.is_usable and not accident:
-                    return self._complete(response)
-                self._end(keeps_writes=False)
-            return self._complete_late(response)
-
-    def _warn_of_lost_writes(self) -> None:
-        """A refusal is true without its writes, so it is no error of the server. But a lockout that
-        counts nothing must be noticed."""
-        accident = self._transaction.accident() if self._transaction.is_open else ""
-        if accident:
-            logger.error("What the view wrote for a refusal is lost. %s", accident)
-
-    def _end(self, keeps_writes: bool) -> None:
-        """End without storing. What was written after the view's writes were undone stays."""
-        attempt = self._transaction
-        if attempt.is_usable and (keeps_writes or self._ending is Ending.STORE):
-            attempt.commit()
-        else:
-            attempt.rollback()
-
-    def _undo_and_hold(self) -> None:
-        """Undo the view's writes, and hold the record on, so that no rival runs until the answer
-        is stored. There is a moment in which one could take it; then it is his."""
-        attempt = self._transaction
-        try:
-            attempt.undo()
-            self._is_held = self._is_still_ours(self._locks.lock(self._record.id))
-        except Busy:
-            self._is_held = False
-        if attempt.is_open:
-            attempt.watch()
-
-    def _is_still_ours(self, record: Snapshot | None) -> bool:
-        if record is None and self._transaction.claims_inside:
-            # The claim has been undone with the rest; we have the write lock, so it is made again.
-            claimed = self._store.claim(self._claim)
-            is_ours = claimed is not None and claimed.fresh
-            record = self._locks.lock(claimed.id) if claimed is not None and is_ours else None
-        else:
-            is_ours = record is not None and record.attempt == self.attempt
-        if record is None or record.state is not State.CLAIMED or not is_ours:
+        with self._outside():
+            if response is not None:
+                return self._complete(response)
+            if keeps_writes and self._ending is None:
+                # A refusal is true without its writes, so it is no error of the server. But a
+                # lockout that counts nothing must be noticed.
+                unintended = self._transaction.inspect(asks_server=True).unintended
+                if unintended:
+                    logger.error("What the view wrote for a refusal is lost. %s", unintended)
+            self._end(keeps_writes)
             return False
-        self._record = record
-        return True
-
-    def _hold(self, claimed: Snapshot, patience: timedelta = timedelta(0)) -> Begun | None:
-        """Lock the record, and run under a number that only this attempt has (I12)."""
-        known = claimed
-        for _ in range(TRIES):
-            if not known.fresh:
-                numbered = self._take_number(known, patience)
-                if not isinstance(numbered, Snapshot):
-                    return numbered
-                known = numbered
-                if not known.fresh:
-                    continue
-            begun = self._lock(known.id, patience)
-            if not isinstance(begun, Started):
-                return begun
-            if self.attempt == known.attempt:
-                self._is_held = True
-                self._transaction.watch()
-                return begun
-            # Somebody else counts, and is about to run: give way, and look again.
-            self._transaction.give_up()
-            known = replace(self._record, fresh=False)
-        return InFlight()
-
-    def _take_number(self, known: Snapshot, patience: timedelta) -> Snapshot | Begun | None:
-        """Give this attempt a number of its own before it runs, in a commit of its own, so that
-        its predecessor can store nothing any more, whatever becomes of this one (I12)."""
-        try:
-            with self._transaction.apart(bool(patience)) as numbering:
-                begun = self._lock(known.id, patience, numbering)
-                if not isinstance(begun, Started):
-                    return begun
-                if self.attempt != known.attempt:
-                    numbering.give_up()
-                    return replace(self._record, fresh=False)
-                self.recovered = True
-                try:
-                    self._locks.bump_fencing_token(self._record)
-                except BaseException:
-                    numbering.rollback()
-                    raise
-                numbering.commit()
-                return replace(self._record, attempt=self.attempt + 1, fresh=True)
-        except Busy:
-            return Unavailable()
-
-    def _lock(
-        self, record_id: int, patience: timedelta, where: AttemptTransaction | None = None
-    ) -> Begun | None:
-        transaction = where or self._transaction
-        try:
-            transaction.begin()
-            with transaction.locking(bool(patience)):
-                record = self._locks.lock(record_id, patience)
-            begun = InFlight() if record is None else self._look_again(record)
-        except BaseException as error:
-            transaction.give_up()
-            if not isinstance(error, Busy):
-                raise
-            if transaction.shares and dialect_of(
-                connections[transaction.using]
-            ).saw_an_old_snapshot(error.__cause__):
-                raise ImproperlyConfigured(HIDDEN.format(transaction.using)) from error
-            return InFlight()
-        if not isinstance(begun, Started):
-            transaction.give_up()
-        if record is None and transaction.shares:
-            self._refuse_if_hidden(record_id)
-        return begun
-
-    def _refuse_if_hidden(self, record_id: int) -> None:
-        """What is not seen would be in flight for ever. InnoDB's locks see the latest version, but
-        its other reads do not, so there nothing can be said."""
-        connection = connections[self._transaction.using]
-        if dialect_of(connection).reads_what_it_locks and not self._locks.exists(record_id):
-            raise ImproperlyConfigured(HIDDEN.format(connection.alias))
 
     def _complete(self, response: StoredResponse) -> bool:
+        attempt = self._transaction
+        if not attempt.is_open:
+            return self._complete_late(response)
+        found = attempt.inspect(asks_server=self._ending is None)
+        unintended = "" if self._ending else found.unintended
+        if unintended and response.status < 400:
+            attempt.rollback()
+            raise LostWrites(
+                f"The view answered {response.status}, but what it did cannot be remembered. "
+                f"Nothing is stored; a retry runs again. {unintended}"
+            )
+        if self._ending in {Ending.KEEP, Ending.OPEN}:
+            # Somebody made a result of what looked like a refusal.
+            self._undo_and_lock()
+            found = attempt.inspect()
+        if unintended or not self._is_locked or not found.is_usable:
+            self._end(keeps_writes=False)
+            return self._complete_late(response)
         try:
             stored = self._store_response(response)
         except DatabaseError:
             if self._ending is None:
                 raise
-            # Those who handled the exception have met an error of their own.
+            # A handler of the exception has met an error that it did not raise.
             return self._complete_late(response)
         if not stored and self._ending is None:
             raise LostRecord(
@@ -287,31 +253,73 @@ class AtomicOperation(Operation):
 
     def _complete_late(self, response: StoredResponse) -> bool:
         """Store a response whose writes were rolled back: nothing depends on it any more."""
-        if self._transaction.is_closed_to_us:
-            return False
+        connection = connections[self._transaction.using]
+        if connection.in_atomic_block and connection.get_rollback():
+            return False  # a surrounding transaction (a test case's) takes no more statements
         try:
             self._transaction.begin()
-            held = self._is_still_ours(self._locks.lock(self._record.id))
+            is_ours = self._is_still_ours(self._store.lock(self._record.id))
         except BaseException as error:
             self._transaction.rollback()
             if isinstance(error, Busy):
                 return False
             raise
-        if not held:
+        if not is_ours:
             self._transaction.rollback()
             return False
         return self._store_response(response)
 
     def _store_response(self, response: StoredResponse) -> bool:
         try:
-            stored = self._locks.complete(self._record, response, self._retention)
+            self._has_stored = self._store.complete(self._record, response, self._retention)
         except BaseException:
             self._transaction.rollback()
             raise
-        self._has_stored = stored
-        if stored:
+        if self._has_stored:
             # An exception that goes on would undo what Django's block commits.
             self._transaction.commit(at_once=self._ending is not None)
         else:
             self._transaction.rollback()
-        return stored
+        return self._has_stored
+
+    def _end(self, keeps_writes: bool) -> None:
+        """End without storing. What was written after the view's writes were undone stays."""
+        keeps_writes = keeps_writes or self._ending is Ending.STORE
+        if keeps_writes and self._transaction.inspect().is_usable:
+            self._transaction.commit()
+        else:
+            self._transaction.rollback()
+
+    def _undo_and_lock(self) -> None:
+        """Undo the view's writes, and lock the record again, so that no rival runs until the
+        response is stored. In between one could lock it; then it has it."""
+        attempt = self._transaction
+        try:
+            attempt.undo()
+            self._is_locked = self._is_still_ours(self._store.lock(self._record.id))
+        except Busy:
+            self._is_locked = False
+        if attempt.is_open:
+            attempt.watch()
+
+    def _is_still_ours(self, record: Snapshot | None) -> bool:
+        if record is None and self._transaction.claims_inside:
+            # The claim has been undone with the rest; we have the write lock, so it is made again.
+            claimed = self._store.claim(self._claim)
+            is_ours = claimed is not None and claimed.fresh
+            record = self._store.lock(claimed.id) if claimed is not None and is_ours else None
+        else:
+            is_ours = record is not None and record.attempt == self.attempt
+        if record is None or record.state is not State.CLAIMED or not is_ours:
+            return False
+        self._record = record
+        return True
+
+    @property
+    def is_remembered(self) -> bool:
+        return self._has_stored and self._transaction.is_committed
+
+    def on_end(self, committed: Callable[[], None]) -> bool:
+        if not self._has_stored or not self._transaction.is_handed_over:
+            return False
+        return self._transaction.on_commit(committed)

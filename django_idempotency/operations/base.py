@@ -1,4 +1,4 @@
-"""One request under a key: claim, hold, run, store. What all modes share."""
+"""One request under a key: claim its record, lock it, run the view, store the response."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -28,27 +28,32 @@ from ..stores.base import Busy, Claims
 from ..threads import after_fork, on_request_thread
 from .errors import LostRecord, StepError
 
+TRIES = 5
+"""How often a claim starts over after losing a race against rivals or the purge."""
+
+AT_ONCE = timedelta(0)
+
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a duplicate waits for the attempt in flight, and how many may.
+class Wait:
+    """Whether a duplicate waits for the attempt in flight.
 
-    :param timeout: at most so long; nothing means not at all
-    :param limit: at most so many at once in this process
+    :param timeout: how long at most; zero: it does not wait
+    :param limit: how many duplicates of this process wait at the same time, at most
     """
 
-    timeout: timedelta = timedelta(0)
+    timeout: timedelta = AT_ONCE
     limit: int = 0
 
 
-IMPATIENT = Patience()
+NO_WAIT = Wait()
 
 _lock = threading.Lock()
 _waiting = 0
 
 
 @contextmanager
-def place(limit: int) -> Iterator[bool]:
+def waiting_place(limit: int) -> Iterator[bool]:
     """Take a place among the waiting requests of this process, if one is free."""
     global _waiting
     with _lock:
@@ -62,7 +67,7 @@ def place(limit: int) -> Iterator[bool]:
 
 
 def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage does not follow)
-    """Who waits in the parent takes no place in a forked process."""
+    """Requests that wait in the parent take no place in a forked process."""
     global _lock, _waiting
     _lock, _waiting = threading.Lock(), 0
 
@@ -70,33 +75,29 @@ def _forget() -> None:  # pragma: no cover  (runs in a child, which coverage doe
 after_fork(_forget)
 
 
-TRIES = 5
-"""How often a claim starts over after losing a race against rivals or the purge."""
-
-
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The record is ours and held: run the view."""
+    """The record is locked by this attempt: run the view."""
 
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """Another attempt holds the record."""
+    """Another attempt has locked the record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """The store is too busy to say."""
+    """The store is too busy to tell."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeUnknown:
-    """An attempt was interrupted, and nobody knows what it did."""
+    """An attempt was interrupted, and it is not known what it did."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The view's resolver has an answer that is not stored: the record stays as it is.
+    """The view's resolver has a response that is not stored: the record stays as it is.
 
     :ivar response: the resolver's response, for this caller alone
     """
@@ -104,27 +105,32 @@ class Answered:
     response: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The record has changed hands meanwhile: claim again."""
+
+
 Begun = OutcomeUnknown | Answered | Started | Replay | Mismatch | Tombstone | InFlight | Unavailable
 
 
 class Ending(Enum):
-    """What is to become of the writes of a view that has raised, before anybody handles it."""
+    """What becomes of the writes of a view that has raised, before the exception is handled."""
 
     UNDO = auto()
-    """Nothing stays: an error of the server, or nobody knows what will become of the exception."""
+    """They are undone: a server error, or an exception that may not become a response."""
     STORE = auto()
-    """Nothing stays, and the answer will be stored: go on holding the record until then."""
+    """They are undone, and the response will be stored: keep the record locked until then."""
     KEEP = auto()
-    """A refusal that is not stored: what stays is what would have stayed without us."""
+    """A refusal that is not stored: the writes stay that would have stayed without a key."""
     OPEN = auto()
-    """The project makes an answer of it, nobody knows which: nothing is undone until that is seen,
-    and nothing stays if none is."""
+    """The project makes a response of it, whose status is not known yet: nothing is undone until it
+    is, and everything if there is no response."""
 
 
 class Operation(ABC):
     """The current operation; views find it as ``request.idempotency``.
 
-    A subclass per mode says how an attempt holds its record while the view runs, and what becomes
+    A subclass per mode says how an attempt locks its record while the view runs, and what becomes
     of the view's effects when it ends.
 
     :ivar key: the caller's key
@@ -132,25 +138,29 @@ class Operation(ABC):
     :ivar recovered: an earlier attempt had claimed the record and did not complete it
     """
 
-    def __init__(self, store: Claims, claim: Claim, patience: Patience = IMPATIENT) -> None:
+    def __init__(self, store: Claims, claim: Claim, wait: Wait = NO_WAIT) -> None:
         self.key = claim.key
         self.attempt = 0
         self.recovered = False
-        self.owner = Owner(claim.scope, claim.key)  # for us: what is encrypted opens for it only
+        self.owner = Owner(claim.scope, claim.key)  # for us: only it can decrypt what is stored
         self._store = store
         self._claim = claim
-        self._patience = patience
+        self._wait = wait
         self._retention = claim.retention
-        self._record: Snapshot  # from the moment it is started
+        self._record: Snapshot  # set when the attempt starts
+        # What an attempt's statements, and the commit of its claim, must be surrounded with.
+        self._outside: Callable[..., AbstractContextManager[Any]] = nullcontext
+        self._apart: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def derive_key(self, purpose: str) -> str:
         """Return a key for another system: the same in every attempt of this operation.
 
-        A UUID that looks random: without our secret nobody can tell whose key it comes from. Other
-        purposes, and other operations, have others; so has the same key after its retention.
+        A UUID that looks random: without the app's secret it does not tell whose key it comes from.
+        Other purposes and other operations have other keys; so has the same key after its
+        retention.
 
-        The record outlives a crash of the database server from then on. In atomic mode on
-        PostgreSQL that takes a statement of its own, so an async view asks :meth:`aderive_key`.
+        From then on the record outlives a crash of the database server. In atomic mode on
+        PostgreSQL that takes a statement of its own, so an async view calls :meth:`aderive_key`.
 
         :param purpose: what the key is for, such as ``"charge"``
         :raises ValueError: if there is none
@@ -167,8 +177,8 @@ class Operation(ABC):
     def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run a step of the operation once, whatever becomes of this attempt after it.
 
-        What the function writes and what it returns are one commit. A later attempt gets the
-        stored result, and goes on with the first step that is not done.
+        The function's writes and its result are one commit. A later attempt gets the stored
+        result, and goes on with the first step that is not done.
 
         :param name: the same in every attempt, as the order of the steps; at most 100 bytes
         :param function: called with the other arguments; returns plain data (what JSON can say)
@@ -202,7 +212,7 @@ class Operation(ABC):
         return False
 
     def begin(self) -> Begun:
-        """Claim the record and hold it, or say what stands in the way.
+        """Claim the record and lock it, or say what stands in the way.
 
         :raises Outage: if the store is out of reach
         """
@@ -211,31 +221,72 @@ class Operation(ABC):
             match decide(known, self._claim.fingerprint):
                 case Replay() | Mismatch() as answer:
                     return answer
-        return self._begin()
-
-    def _begin(self) -> Begun:
-        for _ in range(TRIES):
-            begun = self._try()
-            if begun is not None:
-                return begun
+        with self._outside():
+            for _ in range(TRIES):
+                try:
+                    with self._apart():
+                        record = self._store.claim(self._claim)
+                except Busy as busy:
+                    if busy.waited:
+                        break
+                    continue
+                begun = Retry() if record is None else self._proceed(record)
+                if not isinstance(begun, Retry):
+                    return begun
         return Unavailable()
+
+    def _proceed(self, record: Snapshot) -> Begun | Retry:
+        """Decide about a record that was found or created, and lock it if it is not completed."""
+        match decide(record, self._claim.fingerprint):
+            case Claimed():
+                begun = self._lock(record)
+                if not isinstance(begun, InFlight) or not self._wait.timeout:
+                    return begun
+                # Wait for the attempt in flight: its response replays, or its death makes us run.
+                with waiting_place(self._wait.limit) as free:
+                    return self._lock(record, self._wait.timeout) if free else begun
+            case Expired():
+                try:
+                    with self._apart():
+                        return Retry() if self._store.evict(record.id) else InFlight()
+                except Busy:
+                    return InFlight()
+            case answer:
+                return answer
+
+    @abstractmethod
+    def _lock(self, claimed: Snapshot, wait: timedelta = AT_ONCE) -> Begun | Retry:
+        """Lock a claimed record.
+
+        :param wait: how long to wait for another attempt's lock
+        """
+
+    def _decide_locked(self, record: Snapshot) -> Begun | Retry:
+        """Decide again, now that no other request can change the record."""
+        if record.key and (record.scope, record.key) != (self._claim.scope, self._claim.key):
+            raise LostRecord(
+                "The number of the claimed record belongs to another one where it was locked. Is "
+                "a router or a search_path another one than a moment before?"
+            )
+        match decide(record, self._claim.fingerprint):
+            case Claimed():
+                self._record = record
+                self.attempt = record.attempt
+                return Started()
+            case Expired():
+                return Retry()
+            case answer:
+                return answer
 
     @abstractmethod
     def fail(self, error: BaseException, ending: Ending = Ending.UNDO) -> None:
-        """The view raised. Its response, if somebody makes one, comes with :meth:`finish`."""
+        """The view raised. Its response, if there will be one, comes with :meth:`finish`."""
 
     def abandon(self, error: BaseException) -> None:  # noqa: B027
         """The view raised, and no response of it will be seen: end what :meth:`fail` left open.
 
-        :param error: it goes on to whoever called the view
+        :param error: it goes on to the caller of the view
         """
-
-    def on_end(self, committed: Callable[[], None]) -> bool:
-        """Call a function when what :meth:`finish` has stored is committed, if it is not yet.
-
-        :return: whether it is still to be
-        """
-        return False
 
     @abstractmethod
     def finish(
@@ -254,61 +305,9 @@ class Operation(ABC):
         :return: whether the response is remembered
         """
 
-    @abstractmethod
-    def _hold(self, claimed: Snapshot, patience: timedelta = timedelta(0)) -> Begun | None:
-        """Get hold of a claimed record; ``None`` to start over.
+    def on_end(self, committed: Callable[[], None]) -> bool:
+        """Call a function when what :meth:`finish` has stored is committed, if it is not yet.
 
-        :param patience: how long to wait for whoever holds it
+        :return: whether it is still to be
         """
-
-    def _try(self) -> Begun | None:
-        try:
-            with self._apart():
-                record = self._store.claim(self._claim)
-        except Busy as busy:
-            return Unavailable() if busy.waited else None
-        if record is None:
-            return None
-        match decide(record, self._claim.fingerprint):
-            case Claimed():
-                begun = self._hold(record)
-                return self._wait(record) if isinstance(begun, InFlight) else begun
-            case Expired():
-                return None if self._evict(record) else InFlight()
-            case Replay() | Mismatch() | Tombstone() as answer:
-                return answer
-
-    def _wait(self, record: Snapshot) -> Begun | None:
-        """Wait for the attempt in flight: its response replays, or its death makes us run."""
-        if not self._patience.timeout:
-            return InFlight()
-        with place(self._patience.limit) as free:
-            return self._hold(record, self._patience.timeout) if free else InFlight()
-
-    def _evict(self, record: Snapshot) -> bool:
-        try:
-            with self._apart():
-                return self._store.evict(record.id)
-        except Busy:
-            return False
-
-    def _apart(self) -> AbstractContextManager[Any]:
-        """Return where records are claimed, in a commit that rivals see at once."""
-        return nullcontext()
-
-    def _look_again(self, record: Snapshot) -> Begun | None:
-        """Decide again, now that nobody else can change the record."""
-        if record.key and (record.scope, record.key) != (self._claim.scope, self._claim.key):
-            raise LostRecord(
-                "The number of the claimed record belongs to another one where it was locked. Is "
-                "a router or a search_path another one than a moment before?"
-            )
-        match decide(record, self._claim.fingerprint):
-            case Claimed():
-                self._record = record
-                self.attempt = record.attempt
-                return Started()
-            case Expired():
-                return None
-            case Replay() | Mismatch() | Tombstone() as answer:
-                return answer
+        return False

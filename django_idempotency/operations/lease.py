@@ -84,9 +84,6 @@ class Renewer(Background):
 
 renewer = Renewer()
 
-
-logger = logging.getLogger("django_idempotency")
-
 RENEWALS = 3
 """How often a lease is renewed within its length, so that it outlives two that fail."""
 
@@ -118,13 +115,13 @@ class Lease:
         self._has_started = False
         self.interrupted = False
 
-    def take(self, record: Snapshot, patience: timedelta) -> Snapshot | None:
+    def take(self, record: Snapshot, wait: timedelta) -> Snapshot | None:
         if record.fresh:
             self._is_first = True
             return self._held(record, 1)
-        if record.held and not patience:
+        if record.held and not wait:
             return None
-        return self._take_over(record, monotonic() + patience.total_seconds())
+        return self._take_over(record, monotonic() + wait.total_seconds())
 
     def start(self) -> Snapshot | None:
         if self._is_first:

@@ -1,4 +1,4 @@
-"""Non-atomic mode: the view has effects that no transaction of ours can hold."""
+"""Non-atomic mode: the view has effects that no transaction of ours can undo."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,16 +13,18 @@ from ..protocol.status import ResolverAnswer
 from ..stores.base import Busy, Claims, Outage
 from ..stores.database.step_log import StepLog
 from .base import (
-    IMPATIENT,
+    AT_ONCE,
+    NO_WAIT,
     Answered,
     Begun,
     Ending,
     InFlight,
     Operation,
     OutcomeUnknown,
-    Patience,
+    Retry,
     Started,
     Unavailable,
+    Wait,
 )
 from .errors import LostRecord, StepError
 from .row_lock import RecordLock
@@ -36,7 +38,7 @@ LOST = (
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The result that a resolver has found for an interrupted attempt.
+    """The response that a resolver has found for an interrupted attempt.
 
     :ivar response: what to store
     :ivar retention: how long it replays
@@ -50,62 +52,104 @@ Resolve = Callable[["NonAtomicOperation"], Resolved | Answered | ResolverAnswer]
 
 
 def still_unknown(operation: "NonAtomicOperation") -> ResolverAnswer:
-    """Refuse, until an operator says what happened."""
+    """Refuse, until an operator resolves the operation."""
     return ResolverAnswer.STILL_UNKNOWN
 
 
 def run_again(operation: "NonAtomicOperation") -> ResolverAnswer:
-    """Run, as if nobody had been interrupted."""
+    """Run, as if no attempt had been interrupted."""
     return ResolverAnswer.RUN_AGAIN
 
 
 class NonAtomicOperation(Operation):
-    """Runs the view outside of any transaction, while the record is held beside it.
+    """Runs the view outside of any transaction, while the record is locked beside it.
 
-    An attempt that ends without saying how has left effects that nobody knows. It is not followed
-    by another one, unless ``resolve`` says so (I11).
+    An attempt that ends without saying how has left effects that are not known. No other attempt
+    follows it, unless ``resolve`` says so (I11).
 
-    :param hold: how the record is held
-    :param journal: where steps are stored, if the record is in a database
-    :param resolve: asked, while the record is held, what became of an interrupted attempt
+    :param lock: locks the record
+    :param resolve: asked, while the record is locked, what became of an interrupted attempt
+    :param step_log: where steps are stored, if the record is in a database
     """
 
     def __init__(
         self,
         store: Claims,
         claim: Claim,
-        hold: RecordLock,
+        lock: RecordLock,
         resolve: Resolve = still_unknown,
-        patience: Patience = IMPATIENT,
+        wait: Wait = NO_WAIT,
         step_log: StepLog | None = None,
     ) -> None:
-        super().__init__(store, claim, patience)
+        super().__init__(store, claim, wait)
         self._step_log = step_log
         self._steps: Steps | None = None
-        self._holding = hold
+        self._record_lock = lock
         self._resolve = resolve
         self._has_failed = False
 
-    def fail(self, error: BaseException, ending: Ending = Ending.UNDO) -> None:
-        """The view raised: what it did until then is unknown, unless :meth:`finish` knows.
+    def _lock(self, claimed: Snapshot, wait: timedelta = AT_ONCE) -> Begun | Retry:
+        is_running = False
+        try:
+            record = self._record_lock.take(claimed, wait)
+            begun = InFlight() if record is None else self._decide_locked(record)
+            if isinstance(begun, Started):
+                begun = self._after_interruption()
+            if isinstance(begun, Started):
+                begun = self._start()
+            is_running = isinstance(begun, Started)
+            return begun
+        except Busy:
+            return Unavailable()
+        finally:
+            if not is_running:
+                self._record_lock.release()
 
-        The record is held until then: a handler of the exception may be slow, and a duplicate that
-        ran meanwhile would have a second effect. What ends the worker has no handler, and may have
-        nobody who abandons the attempt, either.
-        """
-        self._has_failed = True
-        if not isinstance(error, Exception):
-            self._holding.release()
+    def _after_interruption(self) -> Begun | Retry:
+        """Decide whether to run after the attempt before, if there was one."""
+        if not self._record_lock.interrupted:
+            return Started()
+        match self._resolve(self):
+            case ResolverAnswer.RUN_AGAIN:
+                return Started()
+            case ResolverAnswer.STILL_UNKNOWN:
+                return OutcomeUnknown()
+            case Answered() as answered:
+                return answered
+            case Resolved(response, retention):
+                stored = self._record_lock.complete(response, retention)
+                return Replay(response) if stored else InFlight()
 
-    def abandon(self, error: BaseException) -> None:
-        self._holding.release()
+    def _start(self) -> Begun:
+        record = self._record_lock.start()
+        if record is None:
+            return InFlight()
+        self._record, self.attempt = record, record.attempt
+        self.recovered = record.attempt > 1
+        if self._step_log is not None:
+            self._steps = Steps(self._step_log, record.id, self.attempt, not self.recovered)
+        return Started()
 
     def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if self._steps is None:
             raise StepError("step() needs records in a database, and a view that is running.")
-        if self._has_failed or not self._holding.is_held():
+        if self._has_failed or not self._record_lock.is_held():
             raise LostRecord(LOST)
         return self._steps.run(name, partial(function, *args, **kwargs))
+
+    def fail(self, error: BaseException, ending: Ending = Ending.UNDO) -> None:
+        """The view raised: what it did until then is unknown, unless :meth:`finish` tells.
+
+        The record is locked until then: a handler of the exception may be slow, and a duplicate
+        that ran meanwhile would have a second effect. What ends the worker has no handler, and may
+        never be abandoned, either.
+        """
+        self._has_failed = True
+        if not isinstance(error, Exception):
+            self._record_lock.release()
+
+    def abandon(self, error: BaseException) -> None:
+        self._record_lock.release()
 
     def finish(
         self,
@@ -119,58 +163,12 @@ class NonAtomicOperation(Operation):
         :raises LostRecord: if the record was lost while the view ran
         """
         if response is None:
-            self._holding.release(nothing_done)
+            self._record_lock.release(nothing_done)
             return False
         try:
-            stored = self._holding.complete(response, retention or self._claim.retention)
+            stored = self._record_lock.complete(response, retention or self._claim.retention)
         except (Error, Outage) as error:
             raise LostRecord(LOST) from error
         if not stored and not self._has_failed:
             raise LostRecord(LOST)
         return stored
-
-    def _hold(self, claimed: Snapshot, patience: timedelta = timedelta(0)) -> Begun | None:
-        begun: Begun | None = None
-        try:
-            begun = self._take(claimed, patience)
-        except Busy:
-            begun = Unavailable()
-        finally:
-            if not isinstance(begun, Started):
-                self._holding.release()
-        return begun
-
-    def _take(self, claimed: Snapshot, patience: timedelta) -> Begun | None:
-        record = self._holding.take(claimed, patience)
-        if record is None:
-            return InFlight()
-        begun = self._look_again(record)
-        if isinstance(begun, Started):
-            begun = self._consider()
-        return self._start() if isinstance(begun, Started) else begun
-
-    def _consider(self) -> Begun | None:
-        """Decide what to do about the attempt before, if there was one."""
-        return self._after_interruption() if self._holding.interrupted else Started()
-
-    def _after_interruption(self) -> Begun:
-        match self._resolve(self):
-            case ResolverAnswer.RUN_AGAIN:
-                return Started()
-            case ResolverAnswer.STILL_UNKNOWN:
-                return OutcomeUnknown()
-            case Answered() as answered:
-                return answered
-            case Resolved(response, retention):
-                stored = self._holding.complete(response, retention)
-                return Replay(response) if stored else InFlight()
-
-    def _start(self) -> Begun:
-        record = self._holding.start()
-        if record is None:
-            return InFlight()
-        self._record, self.attempt = record, record.attempt
-        self.recovered = record.attempt > 1
-        if self._step_log is not None:
-            self._steps = Steps(self._step_log, record.id, self.attempt, not self.recovered)
-        return Started()

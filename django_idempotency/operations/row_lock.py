@@ -1,4 +1,4 @@
-"""Holding a record by its row lock, in a session of its own."""
+"""Lock a record while its view runs outside of a transaction; here by the row lock of a session."""
 
 import logging
 import threading
@@ -12,72 +12,73 @@ from ..protocol.record import Snapshot, State, StoredResponse
 from ..stores.base import Busy
 from ..stores.database.step_log import NO_PAYLOAD, ResumePayload, StepLog
 from ..stores.database.store import DatabaseStore
-from .base import IMPATIENT
+from .base import AT_ONCE
 from .sessions import Session
+
+logger = logging.getLogger("django_idempotency")
 
 
 class RecordLock(Protocol):
-    """Holds at most one record. Only who holds it may store, and losing it is noticed then (I12).
+    """Locks at most one record, beside its view. Only the attempt that has locked a record may
+    store its response, and a lost lock is noticed then (I12).
 
     The calls come in this order: ``take``, then ``start``, then ``complete`` or ``release``.
     """
 
     @property
     def interrupted(self) -> bool:
-        """Whether an attempt before us had started and never said how it ended.
+        """Whether an attempt before this one had started and never said how it ended.
 
         Valid after :meth:`take`.
         """
 
-    def take(self, record: Snapshot, patience: timedelta) -> Snapshot | None:
-        """Lock a claimed record; ``None`` if another attempt holds it, or it is gone.
+    def take(self, record: Snapshot, wait: timedelta) -> Snapshot | None:
+        """Lock a claimed record; ``None`` if another attempt has locked it, or it is gone.
 
         :param record: what the claim found; ``fresh`` if it was created for this very request
-        :param patience: how long to wait for another's hold
-        :return: the record as it is, now that nobody else can change it
-        :raises Busy: if the store cannot say, or has no means left to hold it with
+        :param wait: how long to wait for another attempt's lock
+        :return: the record as it is, now that no other request can change it
+        :raises Busy: if the store cannot tell, or has no means left to lock it with
         """
 
     def start(self) -> Snapshot | None:
-        """Remember that an attempt starts, under a number of its own, before its view runs.
+        """Remember that an attempt starts, under its fencing token, before its view runs.
 
-        :return: the record with that number; ``None`` if the hold was lost meanwhile
+        :return: the record with that token; ``None`` if the lock was lost meanwhile
         """
 
     def is_held(self) -> bool:
-        """Whether the record is still held. It may be lost the moment after.
+        """Whether the record is still locked. The lock may be lost the moment after.
 
-        What was lost is taken back, if no other attempt has started since.
+        A lost lock is taken back, if no other attempt has started since.
         """
 
     def complete(self, response: StoredResponse, retention: timedelta) -> bool:
-        """Store the response and let go; ``False`` if the record is not this attempt's now.
+        """Store the response and unlock; ``False`` if the record is not this attempt's now.
 
-        After :meth:`release`, or if the record was lost, it is taken again, unless another attempt
+        After :meth:`release`, or if the lock was lost, it is taken again, unless another attempt
         has started.
         """
 
     def release(self, nothing_done: bool = False) -> None:
-        """Let go without a response. Harmless if nothing is held.
+        """Unlock without a response. Harmless if nothing is locked.
 
         :param nothing_done: the attempt says that it has no effect that is not accounted for;
             otherwise it counts as interrupted, if it had started
         """
 
 
-logger = logging.getLogger("django_idempotency")
-
-NoteOf = Callable[[Snapshot], ResumePayload | None]
-"""What to note when an attempt starts under a record; ``None`` leaves what is noted."""
+PayloadOf = Callable[[Snapshot], ResumePayload | None]
+"""What an attempt stores under a record when it starts; ``None`` leaves what is stored."""
 
 
-def nobody(record: Snapshot) -> ResumePayload:
+def no_payload(record: Snapshot) -> ResumePayload:
     """Only a retry can go on."""
     return NO_PAYLOAD
 
 
-def keep(record: Snapshot) -> None:
-    """This attempt was itself started from the note."""
+def keep_payload(record: Snapshot) -> None:
+    """This attempt was itself started from the payload."""
 
 
 class RowLock:
@@ -85,8 +86,9 @@ class RowLock:
     crash is known at once. It is kept beside the view, whose own transactions come and go.
 
     :param store: where the record is
-    :param journal: what attempts say about their start and end
-    :param note_of: asked when an attempt starts
+    :param step_log: what attempts say about their start and end
+    :param session: where the lock is taken
+    :param payload_of: called when an attempt starts
     """
 
     def __init__(
@@ -94,12 +96,12 @@ class RowLock:
         store: DatabaseStore,
         step_log: StepLog,
         session: Session,
-        note_of: NoteOf = nobody,
+        payload_of: PayloadOf = no_payload,
     ) -> None:
         self._store = store
         self._step_log = step_log
         self._session = session
-        self._note_of = note_of
+        self._payload_of = payload_of
         self._record: Snapshot
         self._asking = threading.Lock()
         self._is_fresh = False
@@ -107,11 +109,11 @@ class RowLock:
         self._has_ended = False
         self.interrupted = False
 
-    def take(self, record: Snapshot, patience: timedelta) -> Snapshot | None:
-        locked = self._lock(record.id, patience)
+    def take(self, record: Snapshot, wait: timedelta) -> Snapshot | None:
+        locked = self._lock(record.id, wait)
         if locked is None:
             return None
-        # Another may have come and gone between our claim and our lock.
+        # Another attempt may have come and gone between our claim and our lock.
         self._record = locked
         self._is_fresh = record.fresh and record.attempt == locked.attempt
         self.interrupted = not self._is_fresh and self._step_log.is_open(record.id)
@@ -120,8 +122,8 @@ class RowLock:
     def start(self) -> Snapshot | None:
         if not self._is_fresh and not self._bump_fencing_token():
             return None
-        note = self._note_of(self._record)
-        if not self._step_log.start(self._record.id, self._record.attempt, note):
+        payload = self._payload_of(self._record)
+        if not self._step_log.start(self._record.id, self._record.attempt, payload):
             self.release()
             return None
         self._has_started = True
@@ -167,22 +169,22 @@ class RowLock:
         finally:
             self._session.close()
 
-    def _lock(self, record_id: int, patience: timedelta = IMPATIENT.timeout) -> Snapshot | None:
+    def _lock(self, record_id: int, wait: timedelta = AT_ONCE) -> Snapshot | None:
         locked = None
         try:
-            locked = self._session.lock(self._store, record_id, patience)
+            locked = self._session.lock(self._store, record_id, wait)
         finally:
             if locked is None:
                 self._session.close()
         return locked
 
     def _bump_fencing_token(self) -> bool:
-        """Commit a number of our own, so that a predecessor can store nothing any more (I12)."""
+        """Commit a token of our own, so that the attempt before can store nothing (I12)."""
         with self._session.entered():
             self._store.bump_fencing_token(self._record)
         self._session.commit()
         locked = self._lock(self._record.id)
-        # Others may be faster now. They do the same, so somebody runs.
+        # A rival may be faster now. It does the same, so one of them runs.
         if locked is None or locked.state is not State.CLAIMED:
             self._session.close()
             return False
@@ -192,21 +194,21 @@ class RowLock:
     def _take_back(self) -> State | None:
         """Lock the record again, in a new session, after the old one has ended.
 
-        A number is given to one attempt only. So while the record has ours, no other attempt has
-        started, and what we did is still the only thing that was done.
+        A fencing token is given to one attempt only. So while the record has ours, no other attempt
+        has started, and what we did is still the only thing that was done.
 
         :return: the state of the record; ``None`` if it belongs to another attempt now, is gone, or
-            is locked by somebody. Held only if claimed.
+            is locked. Locked by us only if claimed.
         """
         self._session.close()
         try:
             locked = self._lock(self._record.id)
         except (Busy, Error):
             return None
-        if locked is not None and locked.attempt == self._record.attempt:
-            self._record = locked
-            if locked.state is not State.CLAIMED:
-                self._session.close()
-            return locked.state
-        self._session.close()
-        return None
+        is_ours = locked is not None and locked.attempt == self._record.attempt
+        if locked is None or not is_ours or locked.state is not State.CLAIMED:
+            self._session.close()
+        if locked is None or not is_ours:
+            return None
+        self._record = locked
+        return locked.state

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from django.db import connections
@@ -62,12 +63,12 @@ class Steps:
     def _take(self, name: str, call: Callable[[], Any]) -> str:
         self._is_running = True
         try:
-            block = AttemptBlock(self._step_log.using)
+            block = AttemptBlock(self._step_log.using, savepoint=True, durable=False)
             with write_transaction(self._step_log.using, block):
                 started = self._step_log.fence(self._record_id, self._attempt)
                 if started is None:
                     raise LostRecord(f"Step {name!r} is not taken: a later attempt has started.")
-                with Watch(block, remedy=INSTEAD) as watch:
+                with closing(Watch(block, remedy=INSTEAD)) as watch:
                     text = _plain(name, call())
                     _check_writes(name, watch)
                     place = (self._record_id, self._position + 1, self._attempt)
@@ -94,13 +95,13 @@ def _check_name(name: str) -> None:
 
 
 def _check_writes(name: str, watch: Watch) -> None:
-    watch.ask()
-    if watch.is_accident:
+    found = watch.inspect(asks_server=True)
+    if found.unintended:
         raise LostWrites(
             f"Step {name!r} returned, but what it did cannot be remembered. Nothing of it is "
-            f"stored. {watch.reason}"
+            f"stored. {found.unintended}"
         )
-    if watch.is_undone:
+    if found.is_undone:
         raise StepError(
             f"Step {name!r} asked for the undoing of its writes by set_rollback(True), so there "
             "is nothing to remember. Raise an exception instead."

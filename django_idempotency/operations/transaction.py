@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -13,25 +15,23 @@ from ..compat.django import (
     Foundation,
     commit_beneath,
     first_on_commit,
-    has_written,
     is_in_test_case,
     is_inside,
     own_blocks,
     set_hooks_aside,
     start_over,
-    takes_no_statements,
 )
 from ..stores.base import Busy
 from ..stores.database.connections import claim_connection
 from ..stores.database.dialects import dialect_of
-from .watch import Watch
+from .watch import CLOSED, Inspection, Watch
 
 
 class RequestBlock(Enum):
     """Where Django's block of ``ATOMIC_REQUESTS`` is when the guard begins."""
 
     NONE = auto()
-    """There is none, so whatever is open was opened by somebody else."""
+    """There is none, so any open block is not Django's."""
     AROUND = auto()
     """Django has begun it, and called the view inside."""
     LATER = auto()
@@ -50,7 +50,13 @@ class AttemptTransaction:
     written yet, Django's block is left instead, and entered again inside ours, as a savepoint.
 
     :param undone: called when Django's block undoes the transaction that it shares with us
+    :ivar stays: the attempt runs in the transaction that Django has begun
+    :ivar claims_inside: records are claimed in that transaction: SQLite has one writer, and this is
+        it, so rivals wait for its end, and a crash leaves no record
+    :ivar claims_apart: records are claimed on another connection
+    :ivar leaves_request_block: Django's block is to be left, see :meth:`outside_request_block`
     :ivar is_committed: the last :meth:`commit` has taken place, whatever its hooks did then
+    :ivar is_handed_over: Django's block decides about the last :meth:`commit`
     """
 
     def __init__(
@@ -59,103 +65,70 @@ class AttemptTransaction:
         expected: RequestBlock = RequestBlock.NONE,
         undone: Callable[[], None] = lambda: None,
     ) -> None:
+        connection = connections[using]
+        self._dialect = dialect_of(connection)
         self.using = using
-        self._request_block = _request_block(using, expected)
-        self.stays = self._request_block is not None and _can_stay(using)
-        """Whether the attempt runs in the transaction that Django has begun."""
-        self._has_request_block = expected is RequestBlock.LATER or (
-            self._request_block is not None and not self.stays
-        )
+        self._request_block = None
+        self.stays = False
+        if connection.in_atomic_block:
+            self._request_block = _request_block(using, expected)
+            # Another connection would not see what a test case has written.
+            self.stays = (
+                self._request_block is not None
+                and not is_in_test_case(connection)
+                and (self._dialect.has_row_locks or self._dialect.has_written(connection))
+            )
+        self.claims_apart = self.stays and self._dialect.has_row_locks
+        self.claims_inside = self.stays and not self._dialect.has_row_locks
+        self.leaves_request_block = self._request_block is not None and not self.stays
+        self._has_request_block = expected is RequestBlock.LATER or self.leaves_request_block
         self._undone = undone
         self._foundation: Foundation | None = None
         self._block: AttemptBlock | None = None
         self._watch: Watch | None = None
-        self._accident = ""
-        self._is_handed_over = False
+        self._unintended = ""
+        self.is_handed_over = False
         self.is_committed = False
 
     @property
     def is_open(self) -> bool:
         return self._block is not None
 
-    @property
-    def is_closed_to_us(self) -> bool:
-        """Whether a surrounding transaction (a test case's) takes no more statements."""
-        connection = connections[self.using]
-        return connection.in_atomic_block and takes_no_statements(connection)
+    def inspect(self, asks_server: bool = False) -> Inspection:
+        """Return what has become of the transaction since :meth:`watch`.
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether it is open, is ours, and takes statements, as far as we know."""
-        lost = self._watch is not None and (self._watch.is_lost or self._watch.is_aborted)
-        return self.is_open and not self.is_closed_to_us and not lost
-
-    @property
-    def is_undone(self) -> bool:
-        """Whether the view's writes are gone, or will be."""
-        return self._watch is not None and self._watch.is_undone
-
-    @property
-    def loss(self) -> str:
-        """How the transaction was lost while the view ran; empty if it was not, as far as we know
-        without asking the server."""
-        return self._watch.loss if self._watch is not None and self._watch.is_lost else ""
-
-    def accident(self) -> str:
-        """Return why a success must not be stored; empty if nothing happened that the view did not
-        wish. The view has ended, and Django's block is left."""
-        if self._accident or self._watch is None:
-            return self._accident
-        self._watch.ask()
-        return self._watch.reason if self._watch.is_accident else ""
-
-    @property
-    def is_django_s(self) -> bool:
-        """Whether Django's block, in which we are, decides about the commit."""
-        block = self._request_block
-        return block is not None and is_inside(connections[self.using], block)
-
-    @property
-    def claims_inside(self) -> bool:
-        """Whether records are claimed in the transaction itself: SQLite has one writer, and this is
-        it, so rivals wait for its end, and a crash leaves no record."""
-        return self.stays and not dialect_of(connections[self.using]).has_row_locks
-
-    @property
-    def shares(self) -> bool:
-        """Whether it is Django's, while records are claimed on another connection."""
-        return self.stays and not self.claims_inside
+        :param asks_server: the view has ended, and Django's block is left
+        """
+        if self._watch is None:
+            return CLOSED
+        found = self._watch.inspect(asks_server)
+        return replace(found, unintended=self._unintended) if self._unintended else found
 
     @contextmanager
     def apart(self, waits: bool = False) -> Iterator["AttemptTransaction"]:
-        """Claim and number records here, in commits of their own.
+        """Claim and bump fencing tokens here, in commits of their own.
 
         :param waits: for a rival, as policy allows it
         :raises Busy: if there is no connection to be had
         """
-        if not self.shares:
+        if not self.claims_apart:
             yield self
             return
         with claim_connection(self.using, waits):
             yield AttemptTransaction(self.using)
 
-    def outside_request_block(
-        self, failure: BaseException | None = None
-    ) -> AbstractContextManager[None]:
-        """Leave Django's block, if we are in it and do not stay, and enter it again at the end.
+    @contextmanager
+    def outside_request_block(self, failure: BaseException | None = None) -> Iterator[None]:
+        """Leave Django's block, if we are in it, and enter it again at the end.
 
         :param failure: what it is left with
         """
-        block = self._request_block
-        if block is None or self.stays or not self.is_django_s:
-            return nullcontext()
-        return self._outside(block, failure)
-
-    @contextmanager
-    def _outside(self, block: transaction.Atomic, failure: BaseException | None) -> Iterator[None]:
+        connection, block = connections[self.using], self._request_block
+        if block is None or not is_inside(connection, block):
+            yield
+            return
         # Hooks that wait for the view's end must not run before the view.
-        starts = not self.is_open and self._watch is None
-        restore = set_hooks_aside(connections[self.using]) if starts else None
+        restore = None if self.is_open else set_hooks_aside(connection)
         try:
             self._leave(block, failure)
             yield
@@ -177,52 +150,52 @@ class AttemptTransaction:
 
         :raises Busy: if that takes longer than the busy timeout
         """
-        block = AttemptBlock(self.using)
-        if self.stays and self.is_django_s:
+        connection, block = (
+            connections[self.using],
+            AttemptBlock(self.using, savepoint=True, durable=False),
+        )
+        if self.stays and is_inside(connection, self._request_block):
             assert self._request_block is not None  # noqa: S101
             self._foundation = Foundation(block, self._request_block, self._undone)
         else:
             try:
-                dialect_of(connections[self.using]).enter(block, connections[self.using])
+                self._dialect.enter(block, connection)
             except OperationalError as error:
-                dialect = dialect_of(connections[self.using])
-                if dialect.is_contention(error):
-                    raise Busy(dialect.has_busy_timeout) from error
+                if self._dialect.is_contention(error):
+                    raise Busy(self._dialect.has_busy_timeout) from error
                 raise
         self._block = block
 
-    def locking(self, waits: bool) -> AbstractContextManager[Any]:
-        """A lock that is waited for in vain must not end a transaction that others have begun."""
-        shares = waits and self._foundation is not None
-        return transaction.atomic(using=self.using) if shares else nullcontext()
+    def savepoint(self) -> AbstractContextManager[Any]:
+        """Return a savepoint where a failed statement would end what others have begun."""
+        joins = self._foundation is not None
+        return transaction.atomic(using=self.using) if joins else nullcontext()
 
     def watch(self) -> None:
         """The view runs next: see what becomes of the transaction."""
         assert self._block is not None  # noqa: S101
         self._watch = Watch(self._block, self._has_request_block)
-        self._watch.start()
 
     def undo(self) -> None:
         """Undo everything, and begin again at once, without any lock on a record.
 
         :raises Busy: on SQLite, if others write for longer than the busy timeout
         """
-        if self._watch is not None and self._foundation is not None:
-            self._accident = self._accident or self._watch.undone_from_outside()
         if self._foundation is None:
             self.rollback()
             self.begin()
             return
+        if self._watch is not None:
+            self._unintended = self._unintended or self._watch.note_undone_by_django()
         self._stop_watching()
         connection = connections[self.using]
         try:
-            start_over(connection, "IMMEDIATE")
+            start_over(connection, partial(self._dialect.begin, connection, immediate=True))
         except OperationalError as error:
-            dialect = dialect_of(connection)
-            if not dialect.is_contention(error):
+            if not self._dialect.is_contention(error):
                 raise
-            start_over(connection)
-            raise Busy(dialect.has_busy_timeout) from error
+            start_over(connection, partial(self._dialect.begin, connection))
+            raise Busy(self._dialect.has_busy_timeout) from error
 
     def commit(self, at_once: bool = False) -> None:
         """Commit and run the ``on_commit`` hooks, which may raise when all is committed.
@@ -232,55 +205,63 @@ class AttemptTransaction:
         """
         self.is_committed = False
         connection = connections[self.using]
-        if not self._hand_over(lambda: commit_beneath(connection) if at_once else None):
+        if self._foundation is None or not self._foundation.carries:
             first_on_commit(connection, self._note_commit)
             self._end()
         elif at_once:
-            self._note_commit()
+            begin = partial(self._dialect.begin, connection)
+            self._hand_over(lambda: commit_beneath(connection, begin))
+            self.is_committed = True
         else:
-            self._is_handed_over = True
+            self._hand_over()
+            self.is_handed_over = True
             first_on_commit(connection, self._note_commit)
 
     def _note_commit(self) -> None:
         self.is_committed = True
 
+    def on_commit(self, function: Callable[[], None]) -> bool:
+        """Call a function when Django's block has committed, before the hooks of the view.
+
+        :return: whether that is still to come
+        """
+        if self.is_committed:
+            return False
+        first_on_commit(connections[self.using], function)
+        return True
+
     def rollback(self) -> None:
         """Undo everything since :meth:`begin`, and what Django's block holds if we share it."""
-        if self.is_open and not self._hand_over(lambda: start_over(connections[self.using])):
-            if self._is_entered:
+        connection = connections[self.using]
+        if self._foundation is not None and self._foundation.carries:
+            begin = partial(self._dialect.begin, connection)
+            self._hand_over(lambda: start_over(connection, begin))
+        elif self.is_open:
+            if is_inside(connection, self._block):
                 transaction.set_rollback(True, using=self.using)
             self._end()
 
     def give_up(self) -> None:
         """End before the view has run: what others have done in the transaction stays."""
-        if self.is_open and not self._hand_over(lambda: None):
+        if self._foundation is not None and self._foundation.carries:
+            self._hand_over()
+        else:
             self.rollback()
 
-    def on_handed_over(self, committed: Callable[[], None]) -> bool:
-        """Call a function when Django's block has committed, before the hooks of the view.
-
-        :return: whether that is still to come
-        """
-        if self._is_handed_over and not self.is_committed:
-            first_on_commit(connections[self.using], committed)
-            return True
-        return False
-
-    def _hand_over(self, before: Callable[[], None]) -> bool:
-        """Leave the transaction to Django's block, if that is open on ours."""
-        foundation = self._foundation
-        if foundation is None or not foundation.carries:
-            return False
+    def _hand_over(self, before: Callable[[], None] = lambda: None) -> None:
+        """Leave the transaction to Django's block, which is open on ours."""
+        foundation, self._foundation, self._block = self._foundation, None, None
         self._stop_watching()
-        self._block = self._foundation = None
         try:
             before()
         finally:
+            assert foundation is not None  # noqa: S101
             foundation.withdraw()
-        return True
 
     def _end(self) -> None:
-        block, is_entered, self._block = self._block, self._is_entered, None
+        """Leave our block, if Django still knows it: not if the view has connected anew."""
+        block, self._block = self._block, None
+        is_entered = block is not None and is_inside(connections[self.using], block)
         foundation, self._foundation = self._foundation, None
         self._stop_watching()
         if foundation is not None:
@@ -291,19 +272,7 @@ class AttemptTransaction:
     def _stop_watching(self) -> None:
         watch, self._watch = self._watch, None
         if watch is not None:
-            watch.stop()
-
-    @property
-    def _is_entered(self) -> bool:
-        """Whether Django still knows our block: not if the view has connected anew."""
-        return is_inside(connections[self.using], self._block)
-
-
-def _can_stay(using: str) -> bool:
-    connection: Any = connections[using]
-    if is_in_test_case(connection):
-        return False  # a test case's: another connection would not see what it has written
-    return dialect_of(connection).has_row_locks or has_written(connection)
+            watch.close()
 
 
 def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | None:

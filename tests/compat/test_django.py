@@ -18,6 +18,7 @@ from django.test import TestCase
 
 import django_idempotency
 from django_idempotency.compat import django as compat
+from django_idempotency.stores.database.dialects import dialect_of
 from tests.shop.models import Order
 
 PACKAGE = Path(django_idempotency.__file__).parent
@@ -38,6 +39,11 @@ def _seen() -> Iterator[None]:
     seen.clear()
     yield
     seen.clear()
+
+
+def begin() -> None:
+    """As the dialect does it."""
+    dialect_of(connection).begin(connection)
 
 
 @pytest.fixture
@@ -88,7 +94,7 @@ class TestBlocks:
             TestCase._rollback_atomics(blocks)
 
     def test_from_testcase_is_asked_by_a_durable_block_alone(self) -> None:
-        ours = compat.AttemptBlock("default")
+        ours = compat.AttemptBlock("default", savepoint=True, durable=False)
         with ours:
             with transaction.atomic():
                 pass
@@ -126,11 +132,12 @@ class TestBlocks:
 
     def test_needs_rollback(self) -> None:
         with transaction.atomic():
-            assert not compat.takes_no_statements(connection)
+            assert not connection.needs_rollback
             with suppress(ValueError), transaction.atomic(savepoint=False):
                 raise ValueError
-            assert compat.takes_no_statements(connection)
-        assert not compat.takes_no_statements(connection)
+            assert connection.get_rollback()
+            compat.start_over(connection, begin)
+            assert not connection.needs_rollback
 
     @pytest.mark.once
     def test_transaction_mode(self) -> None:
@@ -180,14 +187,14 @@ class TestCommits:
         with transaction.atomic():
             Order.objects.create(item="undone")
             transaction.set_rollback(True)
-            compat.start_over(connection)
+            compat.start_over(connection, begin)
             Order.objects.create(item="kept")
         assert [order.item for order in Order.objects.all()] == ["kept"]
 
     def test_commit_beneath_open_blocks(self) -> None:
         with transaction.atomic():
             Order.objects.create(item="kept")
-            compat.commit_beneath(connection)
+            compat.commit_beneath(connection, begin)
             Order.objects.create(item="undone")
             transaction.set_rollback(True)
         assert [order.item for order in Order.objects.all()] == ["kept"]
@@ -202,7 +209,7 @@ class TestCommits:
     def test_a_block_of_djangos_stands_on_ours(self) -> None:
         """Its rollback becomes ours; its end ends nothing."""
         undone: list[int] = []
-        ours = compat.AttemptBlock("default")
+        ours = compat.AttemptBlock("default", savepoint=True, durable=False)
         with transaction.atomic():
             upper = connection.atomic_blocks[0]
             foundation = compat.Foundation(ours, upper, lambda: undone.append(1))
@@ -215,7 +222,7 @@ class TestCommits:
 
     def test_a_rollback_of_djangos_block_on_ours_is_answered(self) -> None:
         undone: list[int] = []
-        ours = compat.AttemptBlock("default")
+        ours = compat.AttemptBlock("default", savepoint=True, durable=False)
         with suppress(ValueError), transaction.atomic():
             upper = connection.atomic_blocks[0]
             foundation = compat.Foundation(ours, upper, lambda: undone.append(1))

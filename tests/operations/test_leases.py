@@ -10,7 +10,7 @@ from django_redis import get_redis_connection
 
 from django_idempotency.operations import lease
 from django_idempotency.operations import lease as renewing
-from django_idempotency.operations.base import InFlight, OutcomeUnknown, Patience, Started
+from django_idempotency.operations.base import InFlight, OutcomeUnknown, Started, Wait
 from django_idempotency.operations.errors import LostRecord, StepError
 from django_idempotency.operations.lease import Lease, renewer
 from django_idempotency.operations.non_atomic import (
@@ -145,9 +145,9 @@ class TestLeases:
         interrupted()
 
         def slow(asking: Any) -> ResolverAnswer:
-            renewer.drop(asking._holding)
+            renewer.drop(asking._record_lock)
             get_redis_connection("redis").hset(name(), "lease", "0")
-            asking._holding._until = 0.0
+            asking._record_lock._until = 0.0
             assert in_thread(lambda: operation().begin()).result() == Started()
             return ResolverAnswer.RUN_AGAIN
 
@@ -158,7 +158,7 @@ class TestLeases:
         first = operation()
         first.begin()
         store = CacheStore("redis", SECRET, LEASE)
-        patience = Patience(timedelta(seconds=30), 1)
+        patience = Wait(timedelta(seconds=30), 1)
         waiting = NonAtomicOperation(store, a_claim(), Lease(store), run_again, patience)
         rival = in_thread(waiting.begin)
         assert first.finish(CREATED)
@@ -168,7 +168,7 @@ class TestLeases:
         first = operation()
         first.begin()
         store = CacheStore("redis", SECRET, LEASE)
-        patience = Patience(timedelta(milliseconds=150), 1)
+        patience = Wait(timedelta(milliseconds=150), 1)
         waiting = NonAtomicOperation(store, a_claim(), Lease(store), run_again, patience)
         assert waiting.begin() == InFlight()
 
@@ -215,8 +215,8 @@ class TestInterruptions:
         first.begin()
         first.finish(None, nothing_done=True)
         late = operation(still_unknown)
-        late._holding.take(late._store.claim(a_claim()), timedelta(0))
-        late._holding.release()
+        late._record_lock.take(late._store.claim(a_claim()), timedelta(0))
+        late._record_lock.release()
         assert operation(still_unknown).begin() == Started()
 
 
@@ -388,7 +388,7 @@ class TestOneKeyThatIsNotOurs:
         try:
             with pytest.raises(Outage) as raised:
                 operation().begin()
-            assert running._holding.renew() is not None
+            assert running._record_lock.renew() is not None
             assert running.finish(CREATED)
             failing.finish(None, nothing_done=True)
         finally:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from django_idempotency.operations.base import place
+from django_idempotency.operations.base import waiting_place
 from django_idempotency.operations.lease import Renewer
 from django_idempotency.stores.breaker import breaker_of
 from django_idempotency.stores.cache.replay_cache import Writer
@@ -80,7 +80,7 @@ class TestForks:
         renewer = Renewer()
         lease = Lease()
         renewer.keep(lease, 3600)
-        with renewer._changed, place(1):
+        with renewer._changed, waiting_place(1):
             status = self.in_child(lambda: self.renews(renewer) and self.is_free())
         renewer.drop(lease)
         assert status == 0
@@ -98,7 +98,7 @@ class TestForks:
 
     @staticmethod
     def is_free() -> bool:
-        with place(1) as free:
+        with waiting_place(1) as free:
             return free
 
     @staticmethod

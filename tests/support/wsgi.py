@@ -15,7 +15,7 @@ STAGE = Path(os.environ["IDEMPOTENCY_TEST_STAGE"])
 
 def hang_beside_the_lock(operation: Any) -> None:
     """The same for a view in non-atomic mode: its session is the one that holds the record."""
-    with operation._holding._session.entered():
+    with operation._record_lock._session.entered():
         hang_if_told()
 
 
