@@ -398,7 +398,7 @@ def test_another_tenants_record_is_not_completed(is_left_behind: bool) -> None:
                 operation.finish(CREATED)
         else:
             with pytest.raises(LostRecord, match="search_path"):
-                operation._lock(number, timedelta(0))
+                operation._lock_in(operation._transaction, number, timedelta(0))
     finally:
         losses.run("RESET search_path; DROP SCHEMA other CASCADE")
     assert IdempotencyRecord.objects.get().state == "claimed"
