@@ -99,9 +99,7 @@ class AttemptTransaction:
 
         :param asks_server: the view has ended, and Django's block is left
         """
-        if self._watch is None:
-            return CLOSED
-        found = self._watch.inspect(asks_server)
+        found = CLOSED if self._watch is None else self._watch.inspect(asks_server)
         return replace(found, unintended=self._unintended) if self._unintended else found
 
     @contextmanager
