@@ -16,10 +16,10 @@ from .adapters.class_based import hook_class, hook_subclasses
 from .adapters.dispatch import class_of, guarded
 from .adapters.ninja import guard_api, guard_operations, guard_run, operation_of
 from .conf.options import Options
-from .conf.policy import Policy
+from .conf.policy import Policy, PolicyError
 from .guard.request_state import expect_key_in, in_state, state_of
 
-__all__ = ["idempotency_exempt", "idempotent"]
+__all__ = ["PolicyError", "idempotency_exempt", "idempotent"]
 
 NOT_HANDLERS = frozenset({"dispatch", "setup", "initial", "initialize_request"})
 """Methods of views in which permissions are checked."""

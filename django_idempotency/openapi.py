@@ -22,7 +22,7 @@ from .http.problem_json import MEDIA_TYPE, document_of, link_of
 from .protocol.keys import KeyFormat, value_pattern
 from .protocol.problems import ERRORS, Code, Problem
 
-__all__ = ["DescribedOperations", "describe", "spectacular_hook"]
+__all__ = ["DescribedOperations", "Policy", "describe", "spectacular_hook"]
 
 Json = dict[str, Any]
 
