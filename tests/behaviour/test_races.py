@@ -175,12 +175,12 @@ class TestOperations:
         """I4: rivals that count on and on leave us no number; the client comes again."""
 
         class Overtaken(DatabaseStore):
-            def lock(self, record_id: int, patience: timedelta = timedelta(0)) -> Snapshot | None:
+            def lock(self, record_id: int, wait: timedelta = timedelta(0)) -> Snapshot | None:
                 def rival() -> None:
                     IdempotencyRecord.objects.update(attempt=F("attempt") + 1)
 
                 in_thread(rival).result()
-                return super().lock(record_id, patience)
+                return super().lock(record_id, wait)
 
         assert an_operation(Overtaken("default")).begin() == InFlight()
         operation = an_operation()

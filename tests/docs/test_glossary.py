@@ -63,10 +63,7 @@ LEFT = {
     "django_idempotency/operations/row_lock.py": {"impatient", "journal", "patience"},
     "django_idempotency/operations/sessions.py": {"patience"},
     "proof/mutants.py": {"patience"},
-    "tests/behaviour/test_races.py": {"patience"},
     "tests/operations/test_leases.py": {"patience"},
-    "tests/stores/test_lock_contention.py": {"impatient", "patience"},
-    "tests/stores/test_stale_records.py": {"patience"},
 }
 """Still to be renamed; the list only shrinks."""
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
+def short_timeouts() -> Iterator[None]:
     """Give up on locks as soon as the database allows."""
     sql = {
         "postgresql": "SET lock_timeout = '50ms'",
@@ -41,7 +41,7 @@ def test_losing_a_lock_is_contention_and_nothing_else_is() -> None:
     order = Order.objects.create(item="vm")
 
     def rival() -> bool:
-        with impatient(), pytest.raises(OperationalError) as caught, transaction.atomic():
+        with short_timeouts(), pytest.raises(OperationalError) as caught, transaction.atomic():
             Order.objects.filter(pk=order.pk).update(item="theirs")
         return dialect_of(connection).is_contention(caught.value)
 
@@ -67,7 +67,7 @@ class TestOneWriter:
         _settings_of_a_busy_database(settings)
 
         def post() -> Any:
-            with impatient():
+            with short_timeouts():
                 return caller.post("/rest/")
 
         with write_transaction("default"):
@@ -81,7 +81,7 @@ class TestOneWriter:
         DatabaseStore("default").claim(an_operation()._claim)
 
         def begin() -> Any:
-            with impatient():
+            with short_timeouts():
                 return an_operation().begin()
 
         with write_transaction("default"):
@@ -94,7 +94,7 @@ class TestOneWriter:
         IdempotencyRecord.objects.update(expires_at="2000-01-01T00:00Z")
 
         def begin() -> Any:
-            with impatient():
+            with short_timeouts():
                 return an_operation().begin()
 
         with write_transaction("default"):
@@ -113,12 +113,12 @@ class Nervous(DatabaseStore):
             raise Busy
         return None if "see" in self.losing else super().claim(claim)
 
-    def lock(self, record_id: int, *patience: Any) -> Snapshot | None:
+    def lock(self, record_id: int, *wait: Any) -> Snapshot | None:
         if "lock" in self.losing:
             raise Busy
         if "crash" in self.losing:
             raise OperationalError("the server is gone")
-        return super().lock(record_id, *patience)
+        return super().lock(record_id, *wait)
 
     def complete(self, *arguments: Any) -> bool:
         if "store" in self.losing:

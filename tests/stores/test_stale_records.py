@@ -84,12 +84,12 @@ class TestStore:
 
     def test_a_record_that_expires_between_claim_and_lock_is_claimed_anew(self) -> None:
         class Slow(DatabaseStore):
-            def lock(self, record_id: int, *patience: Any) -> Snapshot | None:
-                found = super().lock(record_id, *patience)
+            def lock(self, record_id: int, *wait: Any) -> Snapshot | None:
+                found = super().lock(record_id, *wait)
                 if found is not None and not Slow.late:
                     Slow.late = True
                     self._records().filter(pk=record_id).update(expires_at="2000-01-01T00:00Z")
-                    return super().lock(record_id, *patience)
+                    return super().lock(record_id, *wait)
                 return found
 
             late = False

@@ -177,7 +177,7 @@ class Dialect:
         Where columns have no time zone it is UTC, whatever ``USE_TZ`` and ``TIME_ZONE`` say: an
         hour that daylight saving repeats or skips must not change a retention.
         """
-        raise NotImplementedError("Use PostgreSQL, MySQL, MariaDB or SQLite")
+        raise NotImplementedError("Keep records in PostgreSQL, MySQL, MariaDB or SQLite")
 
     def time_zone(self, connection: Any) -> tzinfo:
         """Return the zone of times without one, which drivers return without ``USE_TZ``."""
