@@ -112,11 +112,14 @@ def target_of(request: HttpRequest, policy: Policy, caller: Any) -> Target:
         counts is CountHost.AUTO and _are_many(tuple(settings.ALLOWED_HOSTS))
     ):
         try:
-            host = split_domain_port(request.get_host())[0]
+            host = _split(request.get_host())[0]
         except DisallowedHost:
             # Compared as it was sent. The code that asks Django for the host refuses it.
             host = str(request.META.get("HTTP_HOST", ""))
     return Target(request.method or "", request.path, query, host, version)
+
+
+_split = lru_cache(maxsize=64)(split_domain_port)
 
 
 def _query(sent: str, policy: Policy) -> str:
