@@ -46,3 +46,23 @@ def test_the_index_leads_to_every_page() -> None:
 def test_make_targets_exist(page: Path) -> None:
     named = set(re.findall(r"`make (\w+)", text_of(page)))
     assert named <= set(re.findall(r"^(\w+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+
+
+INTERNAL = ["CONTRIBUTING.md", "docs/how-it-works.md", "proof/model/README.md"]
+"""Pages that name files of the package and of its tests, as all decisions do."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / name for name in INTERNAL] + sorted((DOCS / "decisions").glob("*.md")),
+    ids=name_of,
+)
+def test_named_files_exist(page: Path) -> None:
+    named = set(re.findall(r"`([\w/.-]+(?:\.py|/))`", text_of(page)))
+    roots = [ROOT, ROOT / "django_idempotency"]
+    missing = {name for name in named if not any((root / name).exists() for root in roots)}
+    assert missing <= OUTSIDE
+
+
+OUTSIDE = {"src/", "base.py"}
+"""Not a file of ours; a file in the folder that the same row names."""
