@@ -179,6 +179,7 @@ def _told(
     if state.keyed is not None:
         if state.keyed.status_header is not None:
             tell(response, state.keyed, Status.IGNORED)
-        if state.guard is None and runs_unprotected(request):
+        is_guarded = state.guard is not None or state.early is not None
+        if not is_guarded and runs_unprotected(request):
             response[UNPROTECTED] = "true"
     return response

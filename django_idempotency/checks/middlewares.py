@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, register
 from django.db.transaction import Atomic
 
+from ..compat.frameworks import context_of
 from ..conf.policy import POLICY_OPTIONS
 from ..conf.settings import Configuration
 from ..contract.endpoints import policies_of_endpoints
@@ -85,8 +86,7 @@ def encloses(middleware: Any) -> bool:
 
 def _encloses(function: FunctionType) -> bool:
     inner = unwrap(function)
-    closure = [cell.cell_contents for cell in function.__closure__ or ()]
-    decorated = inner is not function and any(isinstance(each, Atomic) for each in closure)
+    decorated = inner is not function and isinstance(context_of(function), Atomic)
     return any(
         any(name.endswith("get_response") for name in names)
         and (decorated or not names.isdisjoint({"atomic", "Atomic"}))

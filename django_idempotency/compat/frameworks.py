@@ -211,12 +211,6 @@ def share_user(request: Any, known: str, asked: str) -> None:
         setattr(request, asked, getattr(request, known))
 
 
-def copy_headers(source: Any, target: Any) -> None:
-    """Give one response the header fields of another, and no others. Each has been checked when it
-    was set, so they are not set one by one."""
-    target.headers._store = dict(source.headers._store)
-
-
 # Django Ninja.
 
 _OPERATION = "_ninja_operation"

@@ -20,7 +20,7 @@ from django.template.response import TemplateResponse
 from django.urls import get_resolver, get_urlconf
 from django.utils.module_loading import import_string
 
-from ..compat.frameworks import answer_for_exceptions, copy_headers
+from ..compat.frameworks import answer_for_exceptions
 from ..conf.options import NOTHING, Options
 from ..conf.policy import Policy
 from ..conf.settings import configuration
@@ -52,10 +52,13 @@ def copied(response: HttpResponse, copy_to: Response) -> Response:
     """Make one response say what another says, and return it.
 
     :param response: rendered
+    :param copy_to: new
     """
     copy_to.content = response.content
     copy_to.status_code = response.status_code
-    copy_headers(response, copy_to)
+    del copy_to["Content-Type"]
+    for name, value in response.items():
+        copy_to[name] = value
     if response.cookies:
         copy_to.cookies = copy(response.cookies)
     for name, value in attributes_of(response).items():
