@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from time import monotonic
 from typing import Any, TypeVar, cast
 
@@ -26,8 +25,8 @@ from .location import Location, location_of
 
 logger = logging.getLogger("django_idempotency")
 
-POOLED_AGE = timedelta(minutes=1)
-"""How long an idle connection is kept where Django itself uses a pool, which forbids an age."""
+POOLED_AGE = 60
+"""Seconds for which to keep an idle connection where Django uses a pool, which forbids an age."""
 
 
 class OwnConnections:
@@ -112,7 +111,7 @@ class OwnConnections:
         options = dict(connection.settings_dict["OPTIONS"])
         settings = {**connection.settings_dict, "OPTIONS": options}
         if options.pop("pool", None):
-            settings["CONN_MAX_AGE"] = POOLED_AGE.total_seconds()
+            settings["CONN_MAX_AGE"] = POOLED_AGE
         # An idle connection that has died must not fail a request.
         settings["CONN_HEALTH_CHECKS"] = True
         connection.settings_dict = cast(Any, settings)
@@ -222,7 +221,7 @@ class ClaimConnections(OwnConnections):
             # The runner drops the database, which needs all connections to be closed.
             settings["CONN_MAX_AGE"] = 0
         elif settings["CONN_MAX_AGE"] == 0:
-            settings["CONN_MAX_AGE"] = int(POOLED_AGE.total_seconds())
+            settings["CONN_MAX_AGE"] = POOLED_AGE
         return connection
 
 

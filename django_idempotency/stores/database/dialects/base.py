@@ -16,41 +16,15 @@ from typing import Any
 from django.db import Error, OperationalError, transaction
 from django.db.models import DateTimeField, Func
 
-from ....models import IdempotencyRecord, IdempotencyStep
-from ....protocol.record import RESPONSE_VERSION, Claim, Snapshot, State, StoredResponse
-from ..rows import COLUMNS, RESPONSE_COLUMNS, created, response_values, snapshot
+from ....protocol.record import Claim, Snapshot, State, StoredResponse
+from ..rows import COLUMNS, created, response_values, snapshot
 from .endings import Endings
+from .sql import COMPLETE, READ, replacements
 
 NOW = timedelta(0)
 
-_INSERTED = {
-    **dict.fromkeys(("scope", "key", "fingerprint", "method", "path", "response_codec"), "%s"),
-    "state": f"'{State.CLAIMED}'",
-    "attempt": "1",
-    "response_version": str(RESPONSE_VERSION),
-    "response_headers": "''",
-    "response_omitted": "''",
-    "created_at": "{clock}",
-    "expires_at": "{clock}",
-}
-"""Columns of a new record, and their values in SQL."""
 _SNAPSHOT = len(COLUMNS) + 3
 """Columns of a snapshot; in a locked row its scope, key and transaction follow."""
-
-_COLUMNS = ", ".join(f"{{{name}}}" for name in COLUMNS)
-# By primary key: InnoDB then leaves the unique index free for the claims of rivals.
-READ = (
-    "SELECT {columns}, {expires_at} <= {clock}, 0, 0, {scope}, {key} FROM {table} WHERE {id} = %s"
-)
-# A view may have left another schema's table in the place of ours: so scope and key are named.
-COMPLETE = (
-    "UPDATE {table} SET {state} = %s, {completed_at} = {clock}, {expires_at} = {clock}, "
-    + ", ".join(f"{{{name}}} = %s" for name in RESPONSE_COLUMNS)
-    + " WHERE {id} = %s AND {attempt} = %s AND {state} = %s AND {match}"
-)
-
-COMPARED = ("key", "scope", "fingerprint")
-"""Columns that must compare exactly."""
 
 _USUAL = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 """How nearly every statement begins, and none that ends a transaction."""
@@ -144,29 +118,9 @@ class Dialect:
 
     @cached_property
     def sql(self) -> Callable[[str], str]:
-        """Puts :attr:`names` into a statement. Each statement is made once per process."""
-        return cache(lambda text: text.format(**self.names))
-
-    @cached_property
-    def names(self) -> dict[str, str]:
-        """Quoted names of tables and columns, and parts that several statements share."""
-        names = {
-            "clock": self.clock,
-            "table": self.quoted(IdempotencyRecord._meta.db_table),
-            "steps": self.quoted(IdempotencyStep._meta.db_table),
-            "record_id": self.quoted("record_id"),
-        }
-        for field in IdempotencyRecord._meta.concrete_fields:
-            names[field.name] = self.quoted(str(field.column))
-        parts = {
-            "columns": _COLUMNS,
-            "inserted": ", ".join(f"{{{name}}}" for name in _INSERTED),
-            "values": ", ".join(_INSERTED.values()),
-            "seen": f"{_COLUMNS}, {{expires_at}} <= {{clock}} AS expired, "
-            "{expires_at} > {clock} AS is_tombstone",
-            "match": "{key} = %s AND {scope} = %s",
-        }
-        return names | {name: part.format(**names) for name, part in parts.items()}
+        """Puts names of tables and columns into a statement, which is made once per process."""
+        names = replacements(self.clock, self.quoted)
+        return cache(lambda text: text.format(**names))
 
     def quoted(self, name: str) -> str:
         return f"{self.quote}{name}{self.quote}"

@@ -13,8 +13,6 @@ from ....models import IdempotencyRecord
 from ....protocol.record import Claim, Snapshot
 from ..rows import snapshot
 from .base import (
-    COMPARED,
-    COMPLETE,
     DIALECTS,
     NOW,
     Dialect,
@@ -23,6 +21,7 @@ from .base import (
     rows_of,
 )
 from .endings import ROLLBACK, Endings
+from .sql import COMPARED, COMPLETE
 
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -12,8 +12,6 @@ from ....models import IdempotencyRecord
 from ....protocol.record import Claim, Snapshot
 from ..rows import created, snapshot
 from .base import (
-    COMPARED,
-    COMPLETE,
     DIALECTS,
     NOW,
     Batch,
@@ -23,6 +21,7 @@ from .base import (
     rows_of,
 )
 from .endings import ROLLBACK, Endings
+from .sql import COMPARED, COMPLETE
 
 _MICROSECOND = timedelta(microseconds=1)
 

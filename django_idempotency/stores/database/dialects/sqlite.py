@@ -18,13 +18,13 @@ from ..file_locks import file_locks
 from .base import (
     DIALECTS,
     NOW,
-    READ,
     Dialect,
     ServerFault,
     TransactionStatus,
     rows_of,
 )
 from .endings import ROLLBACK, Endings
+from .sql import READ
 
 _BASELINE = "_idempotency_changes"
 """Attribute of a connection: how many rows it had changed when its transaction began."""
@@ -71,7 +71,7 @@ class Sqlite(Dialect):
 
     def transaction_status(self, session: Any) -> TransactionStatus:
         try:
-            is_open = session is None or session.in_transaction
+            is_open = getattr(session, "in_transaction", True)
         except sqlite3.ProgrammingError:  # it is closed
             is_open = False
         return TransactionStatus.OPEN if is_open else TransactionStatus.ENDED

@@ -1,0 +1,60 @@
+"""Statements that databases share. Names in braces are replaced, once per process."""
+
+from collections.abc import Callable
+
+from ....models import IdempotencyRecord, IdempotencyStep
+from ....protocol.record import RESPONSE_VERSION, State
+from ..rows import COLUMNS, RESPONSE_COLUMNS
+
+# By primary key: InnoDB then leaves the unique index free for the claims of rivals.
+READ = (
+    "SELECT {columns}, {expires_at} <= {clock}, 0, 0, {scope}, {key} FROM {table} WHERE {id} = %s"
+)
+# A view may have left another schema's table in the place of ours: so scope and key are named.
+COMPLETE = (
+    "UPDATE {table} SET {state} = %s, {completed_at} = {clock}, {expires_at} = {clock}, "
+    + ", ".join(f"{{{name}}} = %s" for name in RESPONSE_COLUMNS)
+    + " WHERE {id} = %s AND {attempt} = %s AND {state} = %s AND {match}"
+)
+
+COMPARED = ("key", "scope", "fingerprint")
+"""Columns that must compare exactly."""
+
+_COLUMNS = ", ".join(f"{{{name}}}" for name in COLUMNS)
+_INSERTED = {
+    **dict.fromkeys(("scope", "key", "fingerprint", "method", "path", "response_codec"), "%s"),
+    "state": f"'{State.CLAIMED}'",
+    "attempt": "1",
+    "response_version": str(RESPONSE_VERSION),
+    "response_headers": "''",
+    "response_omitted": "''",
+    "created_at": "{clock}",
+    "expires_at": "{clock}",
+}
+"""Columns of a new record, and their values."""
+
+_PARTS = {
+    "columns": _COLUMNS,
+    "inserted": ", ".join(f"{{{name}}}" for name in _INSERTED),
+    "values": ", ".join(_INSERTED.values()),
+    "seen": f"{_COLUMNS}, {{expires_at}} <= {{clock}} AS expired, "
+    "{expires_at} > {clock} AS is_tombstone",
+    "match": "{key} = %s AND {scope} = %s",
+}
+
+
+def replacements(clock: str, quoted: Callable[[str], str]) -> dict[str, str]:
+    """Return what to put in place of names in braces: names of tables and columns, and parts.
+
+    :param clock: SQL of the store's clock
+    :param quoted: quotes a name
+    """
+    names = {
+        "clock": clock,
+        "table": quoted(IdempotencyRecord._meta.db_table),
+        "steps": quoted(IdempotencyStep._meta.db_table),
+        "record_id": quoted("record_id"),
+    }
+    for field in IdempotencyRecord._meta.concrete_fields:
+        names[field.name] = quoted(str(field.column))
+    return names | {name: part.format(**names) for name, part in _PARTS.items()}
