@@ -51,10 +51,6 @@ ALLOWED = {
 }
 """Where a retired word has its everyday meaning."""
 
-LEFT = {
-    "tests/operations/test_leases.py": {"patience"},
-}
-"""Still to be renamed; the list only shrinks."""
 
 SOURCES = sorted(
     path
@@ -79,10 +75,7 @@ def retired(path: Path) -> set[str]:
 
 def test_retired_words_are_not_used() -> None:
     found = {path.relative_to(ROOT).as_posix(): retired(path) for path in EVERYTHING}
-    unexpected = {
-        path: left - ALLOWED.get(path, set()) - LEFT.get(path, set())
-        for path, left in found.items()
-    }
+    unexpected = {path: left - ALLOWED.get(path, set()) for path, left in found.items()}
     assert {path: left for path, left in unexpected.items() if left} == {}
 
 

@@ -158,8 +158,8 @@ class TestLeases:
         first = operation()
         first.begin()
         store = CacheStore("redis", SECRET, LEASE)
-        patience = Wait(timedelta(seconds=30), 1)
-        waiting = NonAtomicOperation(store, a_claim(), Lease(store), run_again, patience)
+        wait = Wait(timedelta(seconds=30), 1)
+        waiting = NonAtomicOperation(store, a_claim(), Lease(store), run_again, wait)
         rival = in_thread(waiting.begin)
         assert first.finish(CREATED)
         assert rival.result() == Replay(CREATED)
@@ -168,8 +168,8 @@ class TestLeases:
         first = operation()
         first.begin()
         store = CacheStore("redis", SECRET, LEASE)
-        patience = Wait(timedelta(milliseconds=150), 1)
-        waiting = NonAtomicOperation(store, a_claim(), Lease(store), run_again, patience)
+        wait = Wait(timedelta(milliseconds=150), 1)
+        waiting = NonAtomicOperation(store, a_claim(), Lease(store), run_again, wait)
         assert waiting.begin() == InFlight()
 
     def test_there_are_no_steps(self) -> None:
