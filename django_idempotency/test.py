@@ -15,7 +15,7 @@ from uuid import uuid4
 from django.core.handlers.base import BaseHandler
 from django.db.models import F, QuerySet
 
-from .conf.policy import Fingerprint, Policy, Store
+from .conf.policy import Fingerprint, Policy, StoreKind
 from .conf.settings import configuration
 from .guard.guard import Guard
 from .guard.status import Status
@@ -160,7 +160,7 @@ def advance(by: timedelta, *, using: str | None = None) -> None:
     settings = configuration()
     if settings.cache is not None:
         backend_of(settings.cache).let_time_pass(by)
-    if settings.policy.store is not Store.CACHE or using is not None:
+    if settings.policy.store is not StoreKind.CACHE or using is not None:
         times = ("created_at", "completed_at", "expires_at")
         _change(_records(using), **{name: F(name) - by for name in times})
 
@@ -291,7 +291,7 @@ def _check_first(first: _Answer, status: int | None, key: str) -> None:
 
 def _is_recorded(policy: Policy, key: str) -> bool:
     """Whether there is a completed record. In a cache it can only be found by its caller."""
-    if policy.store is Store.CACHE:
+    if policy.store is StoreKind.CACHE:
         return True
     return _records(policy.using).filter(key=key, state=State.COMPLETED).exists()
 

@@ -8,7 +8,7 @@ from django.core.cache import caches
 from django.core.cache.backends.base import InvalidCacheBackendError
 from django.core.cache.backends.locmem import LocMemCache
 
-from ..conf.policy import Store
+from ..conf.policy import StoreKind
 from ..conf.settings import Configuration
 from ..contract.endpoints import policies_of_endpoints
 from .configuration import Databases, Messages, check
@@ -27,7 +27,7 @@ def check_cache(valid: Configuration, databases: Databases) -> Messages:
 @check(deploy=True)
 def check_eviction(valid: Configuration, databases: Databases) -> Messages:
     """What Redis has to be asked, if it alone has the records."""
-    if Store.CACHE not in stores_in_use(valid) or any(_faults(valid)):
+    if StoreKind.CACHE not in stores_in_use(valid) or any(_faults(valid)):
         return
     alias = str(valid.cache)
     if not is_redis(caches[alias]):
@@ -47,7 +47,7 @@ def _faults(valid: Configuration) -> Messages:
         problem = f'IDEMPOTENCY["CACHE"] is "{alias}", which is not in CACHES'
         yield message("E010", problem=problem, known=_aliases())
         return
-    if stores_in_use(valid) <= {Store.DB}:
+    if stores_in_use(valid) <= {StoreKind.DB}:
         return
     if alias is None:
         problem = (
@@ -95,7 +95,7 @@ def eviction_policy(alias: str) -> str:
     return str(get_redis_connection(alias).info("memory").get("maxmemory_policy", ""))
 
 
-def stores_in_use(valid: Configuration) -> set[Store]:
+def stores_in_use(valid: Configuration) -> set[StoreKind]:
     """Return the stores of all policies: the setting's, those by path, those of endpoints."""
     of_endpoints = {policy.store for _, policy in policies_of_endpoints()}
     return {valid.policy.store, *(each.store for each in valid.policies.values()), *of_endpoints}

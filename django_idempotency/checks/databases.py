@@ -10,7 +10,7 @@ from django.core.checks import Tags
 from django.db import DatabaseError, connections, router
 
 from ..compat.commands import is_migrate
-from ..conf.policy import Store
+from ..conf.policy import StoreKind
 from ..conf.settings import Configuration
 from ..contract.endpoints import longest_tombstone, policies_of_endpoints
 from ..models import IdempotencyRecord
@@ -153,7 +153,7 @@ def check_tables(valid: Configuration, databases: Databases) -> Messages:
     aliases = dict.fromkeys(
         IdempotencyRecord.alias(policy.using)
         for policy in policies
-        if policy.store is not Store.CACHE
+        if policy.store is not StoreKind.CACHE
     )
     for alias in aliases:
         if alias in databases and alias in connections:
@@ -188,7 +188,7 @@ def check_several_databases(valid: Configuration, databases: Databases) -> Messa
     if connection is None:
         return
     policies = [policy for _, policy in policies_of_endpoints()] or [valid.policy]
-    if not any(policy.atomic and policy.store is not Store.CACHE for policy in policies):
+    if not any(policy.atomic and policy.store is not StoreKind.CACHE for policy in policies):
         return
     models = [each for each in apps.get_models() if each._meta.app_label != _APP]
     written = {router.db_for_write(model) for model in models}

@@ -7,7 +7,7 @@ from django.db import connections
 
 from ..adapters.dispatch import class_of
 from ..compat.frameworks import has_request_block
-from ..conf.policy import Recheck, Store
+from ..conf.policy import Recheck, StoreKind
 from ..conf.settings import Configuration
 from ..contract.endpoints import (
     HIDDEN,
@@ -82,7 +82,7 @@ def check_request_blocks(valid: Configuration, databases: Databases) -> Messages
     enclosed: dict[str, str] = {}
     for endpoint, policy in policies_of_endpoints():
         blocks = {each for each in aliases if has_request_block(endpoint.callback, each)}
-        is_alone = not policy.atomic or policy.store is Store.CACHE
+        is_alone = not policy.atomic or policy.store is StoreKind.CACHE
         if blocks and is_alone and endpoint.protection.guards:
             enclosed[_name(endpoint.callback)] = min(blocks)
     for view, alias in enclosed.items():

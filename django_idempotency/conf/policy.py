@@ -74,7 +74,7 @@ class OnInterrupted(StrEnum):
     RUN = "run"
 
 
-class Store(StrEnum):
+class StoreKind(StrEnum):
     """Where records live."""
 
     DB = "db"
@@ -342,7 +342,7 @@ class Policy:
         "How many connections may lock the records of running views if `ATOMIC` is `False`.",
         values.number(1, 10_000, "number of connections per process"),
     )
-    store: Store = option(Store.DB, "Where the records live.")
+    store: StoreKind = option(StoreKind.DB, "Where the records live.")
     outage: OnOutage = option(
         OnOutage.CLOSED,
         "What a request with a key gets while its store is out of reach.",

@@ -18,7 +18,7 @@ from ..adapters.class_based import class_policy, handler_name, handler_position,
 from ..adapters.dispatch import class_of
 from ..adapters.position import GuardPosition, named, position_of
 from ..compat.frameworks import belongs_to_admin
-from ..conf.policy import Anonymous, Policy, Scope, Store
+from ..conf.policy import Anonymous, Policy, Scope, StoreKind
 from ..conf.settings import configuration
 from ..conf.values import dotted_path
 from ..models import IdempotencyRecord
@@ -181,7 +181,7 @@ def declared_handlers(using: str | None = None) -> dict[str, list[Policy]]:
         if policy.resumable is None:
             continue
         policies = found.setdefault(dotted_path(policy.resumable), [])
-        is_used = not policy.atomic and policy.store is not Store.CACHE
+        is_used = not policy.atomic and policy.store is not StoreKind.CACHE
         if is_used and using not in {None, IdempotencyRecord.alias(policy.using)}:
             is_used = False
         if is_used and policy not in policies:

@@ -8,8 +8,7 @@ from django.db import connections
 from django.http.response import HttpResponseBase
 
 from ..compat.frameworks import has_request_block
-from ..conf.policy import OnInFlight, OnInterrupted, Policy, Store
-from ..conf.policy import Store as Stores
+from ..conf.policy import OnInFlight, OnInterrupted, Policy, StoreKind
 from ..conf.settings import configuration
 from ..conf.values import dotted_path
 from ..http.responses import memory_of, rendered, serialize, stores_status
@@ -45,7 +44,7 @@ def store_of(policy: Policy, using: str, is_durable: bool = False) -> DatabaseSt
     :param using: alias of the database
     :param is_durable: claims wait for the disk
     """
-    if policy.store is Store.CACHED_DB:
+    if policy.store is StoreKind.CACHED_DB:
         return CachedDatabaseStore(
             using, is_durable, cache=cache_alias(policy), secret=configuration().secret
         )
@@ -114,7 +113,7 @@ def operation_of(policy: Policy, claim: Claim, view: Any, caller: Any = None) ->
     :param view: the function view that Django calls next, if it has not yet
     """
     using = IdempotencyRecord.alias(policy.using)
-    if policy.store is Stores.CACHE:
+    if policy.store is StoreKind.CACHE:
         _refuse_request_blocks(view)
         return _leased(policy, claim)
     if not policy.atomic:
@@ -135,7 +134,7 @@ def record_of(policy: Policy, claim: Claim) -> Snapshot | None:
     :raises Outage: if the store is out of reach
     """
     store: Claims
-    if policy.store is Stores.CACHE:
+    if policy.store is StoreKind.CACHE:
         store = cache_store_of(policy)
     else:
         store = store_of(policy, IdempotencyRecord.alias(policy.using))

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from ..adapters.base import error_response
 from ..adapters.drf import IdempotencyError
-from ..conf.policy import Errors, Policy, Store, build
+from ..conf.policy import Errors, Policy, StoreKind, build
 from ..conf.settings import configuration
 from ..guard.factory import cache_store_of
 from ..http.principal import scope_of
@@ -132,7 +132,7 @@ def _scope(request: Request, policy: Policy) -> str:
 
 
 def _find(policy: Policy, scope: str, key: str) -> OperationStatus | None:
-    if policy.store is Store.CACHE:
+    if policy.store is StoreKind.CACHE:
         found = cache_store_of(policy).look_up(scope, key)
     else:
         # The primary decides: a replica may lag.

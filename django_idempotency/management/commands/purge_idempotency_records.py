@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from ...conf.policy import Store
+from ...conf.policy import StoreKind
 from ...conf.settings import configuration
 from ...contract.endpoints import longest_tombstone
 from ...stores.database.store import DatabaseStore
@@ -44,7 +44,7 @@ class Command(BatchCommand):
         given = options["older_than"]
         # A key whose record is removed before its tombstone is over runs as new.
         older_than = longest_tombstone() if given is None else duration("--older-than", given)
-        if options["verbosity"] and configuration().policy.store is Store.CACHE:
+        if options["verbosity"] and configuration().policy.store is StoreKind.CACHE:
             self.stdout.write(_NOTHING_TO_DO.format(configuration().cache))
         store = DatabaseStore(self.using)
         if options["dry_run"]:
