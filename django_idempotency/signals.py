@@ -119,49 +119,48 @@ FACTS = tuple(name for name in Event.__slots__ if name != "policy")
 """Fields of an event that are also attributes of the log record."""
 
 
-class Reporter:
-    """Sends the signal and the log line of one request.
+def report(
+    request: HttpRequest,
+    policy: Policy,
+    key: str,
+    started: float,
+    outcome: Outcome,
+    status: int | None = None,
+    attempt: int = 0,
+    reason: str = "",
+) -> None:
+    """Tell receivers and the log how a request ended. Costs next to nothing if nothing listens.
 
-    :param key: empty if the request has no valid key
+    A receiver that raises changes nothing; Django logs it (logger ``django.dispatch``).
+
+    :param key: empty if the request has no valid one
+    :param started: when the guard saw the request, by ``perf_counter()``
+    :param status: HTTP status of the answer, if there is one
+    :param attempt: number of the execution under the record; 0 if the view did not run
+    :param reason: code of an error answer, or name of an exception
     """
-
-    __slots__ = ("_key", "_policy", "_request", "_started")
-
-    def __init__(self, request: HttpRequest, policy: Policy, key: str = "") -> None:
-        self._request = request
-        self._policy = policy
-        self._key = key
-        self._started = perf_counter()
-
-    def send(
-        self, outcome: Outcome, status: int | None = None, attempt: int = 0, reason: str = ""
-    ) -> None:
-        """Send the signal and log the line. Without receivers and log it costs almost nothing.
-
-        A receiver that raises changes nothing; Django logs it (logger ``django.dispatch``).
-        """
-        signal, level = SIGNALS[outcome], LEVELS[outcome]
-        is_logged = logger.isEnabledFor(level)
-        if not is_logged and not signal.receivers:
-            return
-        match = self._request.resolver_match
-        event = Event(
-            outcome=outcome,
-            method=self._request.method or "",
-            view="" if match is None else match.view_name,
-            route="" if match is None else match.route,
-            status=status,
-            attempt=attempt,
-            duration=perf_counter() - self._started,
-            reason=reason,
-            key_digest=short_digest(self._key) if self._key else "",
-            policy=self._policy,
-        )
-        if is_logged:
-            facts = {name: getattr(event, name) for name in FACTS} | {"outcome": str(outcome)}
-            line = "Key %s: %s (status %s)"
-            logger.log(level, line, event.key_digest or "-", outcome, status, extra=facts)
-        # Receivers name a view by its class; Django resolves a path to a function.
-        view: Any = None if match is None else match.func
-        sender = getattr(view, "cls", None) or getattr(view, "view_class", None) or view
-        signal.send_robust(sender=sender, event=event, request=self._request)
+    signal, level = SIGNALS[outcome], LEVELS[outcome]
+    is_logged = logger.isEnabledFor(level)
+    if not is_logged and not signal.receivers:
+        return
+    match = request.resolver_match
+    event = Event(
+        outcome=outcome,
+        method=request.method or "",
+        view="" if match is None else match.view_name,
+        route="" if match is None else match.route,
+        status=status,
+        attempt=attempt,
+        duration=perf_counter() - started,
+        reason=reason,
+        key_digest=short_digest(key) if key else "",
+        policy=policy,
+    )
+    if is_logged:
+        facts = {name: getattr(event, name) for name in FACTS} | {"outcome": str(outcome)}
+        line = "Key %s: %s (status %s)"
+        logger.log(level, line, event.key_digest or "-", outcome, status, extra=facts)
+    # Receivers name a view by its class; Django resolves a path to a function.
+    view: Any = None if match is None else match.func
+    sender = getattr(view, "cls", None) or getattr(view, "view_class", None) or view
+    signal.send_robust(sender=sender, event=event, request=request)

@@ -6,6 +6,7 @@ throttles.
 
 from collections.abc import Callable
 from functools import partial, wraps
+from time import perf_counter
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -30,7 +31,7 @@ from ..guard.status import Status
 from ..http.problem_json import problem_response
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem
-from ..signals import Outcome, Reporter
+from ..signals import Outcome, report
 from .position import GuardPosition
 
 OPTIONS = "_idempotency_options"
@@ -197,8 +198,8 @@ class Adapter:
         """Answer a key that is missing or malformed: nothing was looked up."""
         if self.problem is None:
             raise TypeError("There is nothing to refuse.")
-        reporter = Reporter(self.request, self.policy)
-        reporter.send(Outcome.REFUSED, self.problem.status, reason=str(self.problem.code))
+        status, reason = self.problem.status, str(self.problem.code)
+        report(self.request, self.policy, "", perf_counter(), Outcome.REFUSED, status, 0, reason)
         return self.answer(self.problem)
 
     def answer(self, answer: Answer, view: Any = None) -> HttpResponseBase:

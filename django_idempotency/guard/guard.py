@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Any, assert_never, cast
 
 from django.http import HttpRequest, HttpResponse
@@ -37,7 +38,7 @@ from ..protocol.fingerprint import Payload
 from ..protocol.keys import InvalidKey, parse_key, short_digest
 from ..protocol.problems import Code, Problem
 from ..protocol.record import Mismatch, Omitted, Replay, StoredResponse, Tombstone
-from ..signals import Outcome, Reporter
+from ..signals import Outcome, report
 from ..stores.base import Outage
 from .claim import claim_of, count, is_exhausted, next_hour
 from .factory import operation_of, record_of, replay_of
@@ -104,7 +105,7 @@ class Guard:
         self._request: Any = request
         self._policy = policy
         self._key = key
-        self._reporter = Reporter(request, policy, key)
+        self._tell = partial(report, request, policy, key, perf_counter())
 
     def start(
         self,
@@ -125,7 +126,7 @@ class Guard:
         answer = self._anonymous() if scope is None else self._claim(caller, scope, parsed, view)
         if isinstance(answer, Problem):
             outcome = _OUTCOMES.get(answer.code, Outcome.REFUSED)
-            self._reporter.send(outcome, answer.status, reason=str(answer.code))
+            self._tell(outcome, answer.status, reason=str(answer.code))
         return answer
 
     def look_up(self, caller: Any, parsed: Callable[[], Payload | None]) -> Answer | None:
@@ -146,7 +147,7 @@ class Guard:
             return None
         answer = self._replay(found.response, Owner(claim.scope, claim.key))
         if isinstance(answer, Problem):
-            self._reporter.send(Outcome.REFUSED, answer.status, reason=str(answer.code))
+            self._tell(Outcome.REFUSED, answer.status, reason=str(answer.code))
         return answer
 
     def _claim(
@@ -170,7 +171,7 @@ class Guard:
             return self._without_store()
         except Exception as error:
             # A resolver, for example. Django logs the exception; this says which key it was.
-            self._reporter.send(Outcome.INTERRUPTED, reason=type(error).__qualname__)
+            self._tell(Outcome.INTERRUPTED, reason=type(error).__qualname__)
             raise
         if answer is not None:
             return answer
@@ -187,7 +188,7 @@ class Guard:
                 return self._replay(response, owner)
             case Answered(response):
                 tell(response, self._policy, Status.NOT_STORED)
-                self._reporter.send(Outcome.INTERRUPTED, response.status_code)
+                self._tell(Outcome.INTERRUPTED, response.status_code)
                 return cast(HttpResponse, response)
             case obstacle:
                 return problem_of(_code_of(obstacle), self._policy)
@@ -227,13 +228,13 @@ class Guard:
         operation, self._operation = self._operation, None
         if operation is not None:
             operation.abandon(error)
-            self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
+            self._tell(Outcome.INTERRUPTED, attempt=operation.attempt)
 
     def forget(self) -> None:
         """The attempt's transaction has ended without us."""
         operation, self._operation = self._operation, None
         if operation is not None:
-            self._reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
+            self._tell(Outcome.INTERRUPTED, attempt=operation.attempt)
 
     def finish(self, response: HttpResponseBase) -> None:
         """The response is rendered: store it and commit, or undo the view's writes."""
@@ -254,7 +255,7 @@ class Guard:
             # A hook that fails after the commit changes the answer, but not what is stored.
             stored = operation.is_remembered
             code = response.status_code if stored else None
-            self._reporter.send(_ended(operation, stored), code, operation.attempt)
+            self._tell(_ended(operation, stored), code, operation.attempt)
             raise
         tell(response, self._policy, status)
         outcome = _ended(operation, status is not Status.NOT_STORED)
@@ -285,7 +286,7 @@ class Guard:
         """Tell how the attempt has ended, once."""
         if not self._is_reported:
             self._is_reported = True
-            self._reporter.send(outcome, code, attempt)
+            self._tell(outcome, code, attempt)
 
     def _report_when_closed(self, attempt: int) -> None:
         """Django's block, which holds the stored response, commits after us. If it never does,
@@ -304,7 +305,7 @@ class Guard:
             return problem_of(Code.STORE_UNAVAILABLE, self._policy)
         self._unrecorded = Status.UNPROTECTED
         self._request.idempotency = NO_STORE
-        self._reporter.send(Outcome.FAILED_OPEN, reason=str(Code.STORE_UNAVAILABLE))
+        self._tell(Outcome.FAILED_OPEN, reason=str(Code.STORE_UNAVAILABLE))
         return None
 
     def _anonymous(self) -> Answer | None:
@@ -354,7 +355,7 @@ class Guard:
             )
             return self._unavailable(stored, str(error))
         tell(response, self._policy, Status.REPLAYED)
-        self._reporter.send(Outcome.REPLAYED, response.status_code)
+        self._tell(Outcome.REPLAYED, response.status_code)
         return response
 
     def _unavailable(self, stored: StoredResponse, reason: str) -> Problem:

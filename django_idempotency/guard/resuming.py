@@ -3,6 +3,8 @@
 import logging
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
+from time import perf_counter
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,7 +20,7 @@ from ..operations.errors import NotResumable
 from ..operations.resumed import ResumedOperation
 from ..protocol.keys import short_digest
 from ..protocol.record import Claim, Replay
-from ..signals import Outcome, Reporter
+from ..signals import Outcome, report
 from ..stores.database.interrupted import Abandoned
 from .factory import resumed_operation
 
@@ -64,17 +66,17 @@ def resume(found: Abandoned, policy: Policy, using: str) -> Resumed:
 
 
 def _run(operation: ResumedOperation, found: Abandoned, policy: Policy) -> Resumed:
-    reporter = Reporter(_request(found), policy, found.key)
+    tell = partial(report, _request(found), policy, found.key, perf_counter())
     try:
         response = _response(policy.resumable, operation)
         stored = _store(operation, response, policy)
     except BaseException as error:
         operation.fail(error)
         operation.abandon(error)
-        reporter.send(Outcome.INTERRUPTED, attempt=operation.attempt)
+        tell(Outcome.INTERRUPTED, attempt=operation.attempt)
         raise
     outcome = Outcome.RECOVERED if stored else Outcome.INTERRUPTED
-    reporter.send(outcome, response.status_code, operation.attempt)
+    tell(outcome, response.status_code, operation.attempt)
     return Resumed.DONE if stored else Resumed.FAILED
 
 

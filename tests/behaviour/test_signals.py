@@ -233,7 +233,7 @@ class TestEvents:
             heard.events[0].status = 500  # type: ignore[misc]
 
     def test_without_a_urlconf_the_view_has_no_name(self, rf: Any, heard: Heard) -> None:
-        signals.Reporter(rf.post("/"), heard).send(Outcome.REFUSED)  # type: ignore[arg-type]
+        signals.report(rf.post("/"), heard, "", 0.0, Outcome.REFUSED)  # type: ignore[arg-type]
         assert (heard.events[0].view, heard.events[0].route, heard.senders) == ("", "", [None])
 
 
