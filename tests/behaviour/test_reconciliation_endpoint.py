@@ -142,14 +142,14 @@ class TestStates:
     def test_it_asks_the_same_attempt_twice(self, caller: Caller, monkeypatch: Any) -> None:
         """One that completes between the look and the question is not called interrupted."""
         caller.post(EFFECT, {"outcome": "raise 500"})
-        asked = lookup._is_held
+        asked = lookup._is_locked
 
         def completed_meanwhile(*arguments: Any) -> Any:
             held = asked(*arguments)
             command("answer", IdempotencyRecord.objects.get().pk, "--status", 201)
             return held
 
-        monkeypatch.setattr(lookup, "_is_held", completed_meanwhile)
+        monkeypatch.setattr(lookup, "_is_locked", completed_meanwhile)
         assert told(caller)["state"] == "completed"
 
     def test_one_that_changes_all_the_time_is_claimed(
@@ -162,14 +162,14 @@ class TestStates:
             IdempotencyRecord.objects.update(attempt=record.attempt + 1)
             return False
 
-        monkeypatch.setattr(lookup, "_is_held", overtaken)
+        monkeypatch.setattr(lookup, "_is_locked", overtaken)
         found = told(caller)
         assert (found["state"], found["outcome_unknown"]) == ("claimed", False)
 
     def test_one_that_is_purged_meanwhile_is_gone(self, caller: Caller, monkeypatch: Any) -> None:
         caller.post(EFFECT, {"outcome": "raise 500"})
         monkeypatch.setattr(
-            lookup, "_is_held", lambda *arguments: IdempotencyRecord.objects.all().delete()
+            lookup, "_is_locked", lambda *arguments: IdempotencyRecord.objects.all().delete()
         )
         assert ask(caller).status_code == 404
 

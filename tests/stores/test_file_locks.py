@@ -19,7 +19,7 @@ HOLD = """
 import sys
 from django_idempotency.stores.database.file_locks import FileLocks
 locks = FileLocks(sys.argv[1])
-print(locks.acquire(7), locks.is_held(8), flush=True)
+print(locks.acquire(7), locks.is_locked(8), flush=True)
 sys.stdin.read()
 """
 
@@ -40,13 +40,13 @@ def path(tmp_path: Path) -> str:
 def test_one_of_two_gets_it(path: str) -> None:
     one, two = FileLocks(path), FileLocks(None)
     for locks in (one, two):
-        assert not locks.is_held(7)
+        assert not locks.is_locked(7)
         assert locks.acquire(7)
         assert not locks.acquire(7)
         assert locks.acquire(8)
-        assert locks.is_held(7)
+        assert locks.is_locked(7)
         locks.release(7)
-        assert not locks.is_held(7)
+        assert not locks.is_locked(7)
         assert locks.acquire(7)
     assert os.path.getsize(path) == 0
 
@@ -59,12 +59,12 @@ def test_other_processes_see_it_until_its_holder_is_killed(path: str) -> None:
     assert holder.stdout is not None
     assert holder.stdout.readline() == "True False\n"
     locks = FileLocks(path)
-    assert locks.is_held(7)
+    assert locks.is_locked(7)
     assert not locks.acquire(7)
     assert locks.acquire(8)
     holder.kill()
     holder.communicate()
-    assert not locks.is_held(7)
+    assert not locks.is_locked(7)
     assert locks.acquire(7)
 
 
@@ -73,11 +73,11 @@ def test_a_forked_process_holds_nothing(path: str) -> None:
     assert file_locks(ours).acquire(7)
     child = os.fork()
     if child == 0:  # pragma: no cover  (coverage does not follow)
-        os._exit(0 if file_locks(ours).is_held(7) and not file_locks(ours)._ours else 1)
+        os._exit(0 if file_locks(ours).is_locked(7) and not file_locks(ours)._ours else 1)
     assert os.waitpid(child, 0)[1] == 0
-    assert file_locks(ours).is_held(7)
+    assert file_locks(ours).is_locked(7)
     file_locks(ours).release(7)
-    assert not file_locks(ours).is_held(7)
+    assert not file_locks(ours).is_locked(7)
 
 
 FORK = """
@@ -103,7 +103,7 @@ def test_a_child_does_not_keep_the_locks_of_its_dead_parent(path: str) -> None:
         child = parent.stdout.readline()
         assert parent.wait() == -9
         os.kill(int(child), 0)
-        assert not FileLocks(path).is_held(7)
+        assert not FileLocks(path).is_locked(7)
         parent.stdin.close()
 
 
@@ -113,7 +113,7 @@ def test_it_outlives_whoever_reads_the_file(path: str, tmp_path: Path) -> None:
     locks = FileLocks(path)
     assert locks.acquire(7)
     shutil.copy(path, tmp_path / "backup")
-    assert FileLocks(path).is_held(7)
+    assert FileLocks(path).is_locked(7)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_all_paths_of_a_database_lead_to_one_lock(
     monkeypatch.chdir(tmp_path)
     first, second = database(tmp_path / "real/db"), database(name.format(tmp_path))
     assert file_locks(first).acquire(7)
-    assert file_locks(second).is_held(7)
+    assert file_locks(second).is_locked(7)
     file_locks(first).release(7)
     assert (tmp_path / "real/db-idempotency").exists()
 
@@ -157,4 +157,4 @@ def test_a_file_that_cannot_be_opened_is_an_error_and_no_attempt_in_flight(tmp_p
     with pytest.raises(ImproperlyConfigured, match=r"db-idempotency.*owner, group and mode"):
         locks.acquire(7)
     with pytest.raises(ImproperlyConfigured):
-        locks.is_held(7)
+        locks.is_locked(7)

@@ -45,7 +45,9 @@ class FileLocks:
 
     def __init__(self, path: str | None, database: str | None = None) -> None:
         if path is not None and fcntl is None:  # pragma: no cover  (Windows)
-            raise ImproperlyConfigured("On this system SQLite cannot hold records: no fcntl.")
+            raise ImproperlyConfigured(
+                "SQLite cannot lock the records of views with atomic=False: this system has no fcntl."
+            )
         self._path = path
         self._database = database
         self._file: int | None = None
@@ -70,7 +72,7 @@ class FileLocks:
             self._ours.discard(record_id)
             self._unlock(record_id)
 
-    def is_held(self, record_id: int) -> bool:
+    def is_locked(self, record_id: int) -> bool:
         """Whether this process or another one has the lock of a record.
 
         :raises ImproperlyConfigured: if the file cannot be opened

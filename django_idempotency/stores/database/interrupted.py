@@ -91,7 +91,7 @@ def interrupted(using: str, limit: int, key: str | None = None) -> Iterator[Inte
     """
     store = DatabaseStore(using)
     for attempt in open_attempts(using, key=key)[:limit]:
-        if _is_held(store, attempt.record_id):
+        if _is_locked(store, attempt.record_id):
             continue
         record_id, started_at = attempt.record_id, attempt.started_at
         record = IdempotencyRecord.rows(using).filter(pk=record_id)
@@ -100,8 +100,8 @@ def interrupted(using: str, limit: int, key: str | None = None) -> Iterator[Inte
             yield Interrupted(record_id, attempt.attempt, method, path, started_at, steps)
 
 
-def _is_held(store: DatabaseStore, record_id: int) -> bool:
-    """Whether an attempt holds the record. Asking takes the lock, for a moment."""
+def _is_locked(store: DatabaseStore, record_id: int) -> bool:
+    """Whether an attempt has locked the record. Takes the lock for a moment to find out."""
     if store.dialect.has_file_lock(connections[store.using], record_id):
         return True
     try:

@@ -51,11 +51,11 @@ def look_up(using: str, scope: str, key: str) -> OperationStatus | None:
         for _ in range(LOOKS):
             if look is None or not look.is_claimed:
                 break
-            held = _is_held(using, look)
+            locked = _is_locked(using, look)
             # Only if the same attempt is seen before and after is it the one that was asked about.
             before, look = look, _look(using, scope, key)
             if look is not None and look.version == before.version:
-                return _status(look, held)
+                return _status(look, locked)
         return None if look is None else _status(look, None)
     except Error as error:
         raise Outage(str(error)) from error
@@ -91,22 +91,22 @@ def _look(using: str, scope: str, key: str) -> _Look | None:
     return _Look(snapshot(columns), bool(is_open), *moments)
 
 
-def _is_held(using: str, look: _Look) -> bool | None:
-    """Whether an attempt holds the record; ``None`` if the database cannot say."""
+def _is_locked(using: str, look: _Look) -> bool | None:
+    """Whether an attempt has locked the record; ``None`` if the database cannot say."""
     pk, connection = look.record.id, connections[using]
     dialect = dialect_of(connection)
     if not dialect.has_row_locks:
-        # Outside of a transaction a file lock holds it; inside, the database's only write lock.
+        # Outside of a transaction it has a file lock; inside, the database's only write lock.
         return dialect.has_file_lock(connection, pk) or (False if look.is_open else None)
     locked = dialect.locked_ids(connection, [pk])
     return None if locked is None else pk in locked
 
 
-def _status(look: _Look, held: bool | None) -> OperationStatus:
+def _status(look: _Look, locked: bool | None) -> OperationStatus:
     record = look.record
     return OperationStatus(
-        operation_state(record.state, record.response, held, record.expired),
-        look.is_claimed and held is False and look.is_open,
+        operation_state(record.state, record.response, locked, record.expired),
+        look.is_claimed and locked is False and look.is_open,
         look.expires_at,
         look.created_at,
         look.completed_at,

@@ -221,7 +221,7 @@ class DatabaseStore:
         return found.values_list("response_codec", flat=True).first() or ""
 
     def _remove(self, record: Records, quietly: bool) -> bool:
-        """Lock one record and remove it, unless others hold it."""
+        """Lock one record and remove it, unless it is locked or its outcome is unknown."""
         step_log = StepLog(self.using)
         with write_transaction(self.using):
             found = record.select_for_update(skip_locked=True).values_list("pk", flat=True)

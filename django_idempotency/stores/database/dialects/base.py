@@ -82,17 +82,17 @@ class Batch:
 
 
 class Dialect:
-    """A database that no subclass knows: not supported, and never asked to keep a record.
+    """What differs between databases. This class itself stands for those that are not supported.
 
-    :cvar name: as ``connection.vendor`` says it
-    :cvar has_server: it may be restarted, or lose a client's host
-    :cvar has_row_locks: otherwise one connection writes at a time, and its transaction is the lock
+    :cvar name: Django's ``connection.vendor``
+    :cvar has_server: the database runs in a server process, which may be restarted
+    :cvar has_row_locks: if not, one connection writes at a time, and its transaction is the lock
     :cvar has_asynchronous_commit: a claim's commit need not wait for the disk
     :cvar knows_transaction_status: :meth:`transaction_status` notices when a transaction has ended
     :cvar reads_what_it_locks: plain reads in a transaction see the rows that its locks see
     :cvar locks_ranges: a locking read by a list of keys locks other rows, too
-    :cvar has_partial_index: an index can hold claimed records alone
-    :cvar exact_type: what columns that compare exactly are called in a hint
+    :cvar has_partial_index: an index can be limited to claimed records
+    :cvar exact_type: the type of columns that compare exactly, for hints
     """
 
     name = ""
@@ -347,7 +347,7 @@ class Dialect:
         return None
 
     def has_file_lock(self, connection: Any, record_id: int) -> bool:
-        """Whether a lock beside the database holds a record."""
+        """Whether a file lock beside the database locks a record."""
         return False
 
     estimate = "NULL"

@@ -150,7 +150,7 @@ class Postgresql(Dialect):
 
     def lift_server_timeouts(self, connection: Any) -> None:
         """``idle_in_transaction_session_timeout`` and (PostgreSQL 17) ``transaction_timeout`` would
-        end a session that holds a record while a view calls another system:
+        end a session that has locked a record while a view calls another system:
         https://www.postgresql.org/docs/current/runtime-config-client.html
         """
         with connection.cursor() as cursor:

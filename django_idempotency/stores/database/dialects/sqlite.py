@@ -91,14 +91,14 @@ class Sqlite(Dialect):
     first: Any = ("", 0)
 
     def remove_free(self, connection: Any, older_than: timedelta, ids: list[int]) -> list[int]:
-        """The transaction is the lock; only what is held beside the database stays."""
+        """The transaction is the lock; only records with a file lock stay."""
         using = connection.alias
         free = [pk for pk in ids if not self.has_file_lock(connection, pk)]
         delete_without_signals(IdempotencyRecord.rows(using).filter(pk__in=free), using)
         return free
 
     def has_file_lock(self, connection: Any, record_id: int) -> bool:
-        return file_locks(connection).is_held(record_id)
+        return file_locks(connection).is_locked(record_id)
 
     def server_faults(self, connection: Any) -> Iterator[tuple[ServerFault, str]]:
         if connection.is_in_memory_db():
