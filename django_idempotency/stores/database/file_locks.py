@@ -45,9 +45,7 @@ class FileLocks:
 
     def __init__(self, path: str | None, database: str | None = None) -> None:
         if path is not None and fcntl is None:  # pragma: no cover  (Windows)
-            raise ImproperlyConfigured(
-                "SQLite cannot lock the records of views with atomic=False: this system has no fcntl."
-            )
+            raise ImproperlyConfigured("SQLite cannot lock records of atomic=False: no fcntl here.")
         self._path = path
         self._database = database
         self._file: int | None = None
