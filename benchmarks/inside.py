@@ -107,7 +107,7 @@ def _no_statements() -> Iterator[None]:
         (DatabaseStore, "claim", claim),
         (DatabaseStore, "lock", lock),
         (DatabaseStore, "complete", lambda *args: True),
-        (AttemptTransaction, "begin", lambda self: setattr(self, "_block", NoBlock())),
+        (AttemptTransaction, "begin", lambda self: setattr(self, "block", NoBlock())),
         (AttemptTransaction, "watch", lambda self: None),
         (AttemptTransaction, "inspect", lambda self, asks_server=False: UNHARMED),
     ]

@@ -76,7 +76,7 @@ class AtomicOperation(Operation):
     @property
     def transaction_on(self) -> str | None:
         """Alias of the database whose transaction is open for the view, if one is."""
-        return self._transaction.using if self._transaction.is_open else None
+        return self._transaction.using if self._transaction.block is not None else None
 
     def derive_key(self, purpose: str) -> str:
         if self._transaction.claims_inside:
@@ -179,7 +179,7 @@ class AtomicOperation(Operation):
         """The view raised: undo its writes now, before the exception is handled, unless they stay
         if it becomes a refusal. Called again when an open end is decided."""
         attempt = self._transaction
-        if not attempt.is_open or self._ending not in {None, Ending.OPEN}:
+        if attempt.block is None or self._ending not in {None, Ending.OPEN}:
             return
         found = attempt.inspect()
         if ending is Ending.OPEN and not found.is_usable:
@@ -220,7 +220,7 @@ class AtomicOperation(Operation):
 
     def _complete(self, response: StoredResponse) -> bool:
         attempt = self._transaction
-        if not attempt.is_open:
+        if attempt.block is None:
             return self._complete_late(response)
         found = attempt.inspect(asks_server=self._ending is None)
         unintended = "" if self._ending else found.unintended
@@ -299,7 +299,7 @@ class AtomicOperation(Operation):
             self._is_locked = self._is_still_ours(self._store.lock(self._record.id))
         except Busy:
             self._is_locked = False
-        if attempt.is_open:
+        if attempt.block is not None:
             attempt.watch()
 
     def _is_still_ours(self, record: Snapshot | None) -> bool:

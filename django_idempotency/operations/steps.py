@@ -9,6 +9,7 @@ from django.db import connections
 
 from ..compat.django import AttemptBlock, own_blocks
 from ..protocol.record import MAX_STEP_NAME_LENGTH, plain_text
+from ..stores.database.dialects import dialect_of
 from ..stores.database.step_log import StepLog
 from ..stores.database.transactions import write_transaction
 from .errors import ChangedRecipe, LostRecord, LostWrites, StepError
@@ -68,7 +69,8 @@ class Steps:
                 started = self._step_log.fence(self._record_id, self._attempt)
                 if started is None:
                     raise LostRecord(f"Step {name!r} is not taken: a later attempt has started.")
-                with closing(Watch(block, remedy=INSTEAD)) as watch:
+                dialect = dialect_of(connections[self._step_log.using])
+                with closing(Watch(block, dialect, remedy=INSTEAD)) as watch:
                     text = _plain(name, call())
                     _check_writes(name, watch)
                     place = (self._record_id, self._position + 1, self._attempt)

@@ -55,6 +55,7 @@ class AttemptTransaction:
         it, so rivals wait for its end, and a crash leaves no record
     :ivar claims_apart: records are claimed on another connection
     :ivar leaves_request_block: Django's block is to be left, see :meth:`outside_request_block`
+    :ivar block: ours, while the transaction is open
     :ivar is_committed: the last :meth:`commit` has taken place, whatever its hooks did then
     :ivar is_handed_over: Django's block decides about the last :meth:`commit`
     """
@@ -84,15 +85,11 @@ class AttemptTransaction:
         self._has_request_block = expected is RequestBlock.LATER or self.leaves_request_block
         self._undone = undone
         self._foundation: Foundation | None = None
-        self._block: AttemptBlock | None = None
+        self.block: AttemptBlock | None = None
         self._watch: Watch | None = None
         self._unintended = ""
         self.is_handed_over = False
         self.is_committed = False
-
-    @property
-    def is_open(self) -> bool:
-        return self._block is not None
 
     def inspect(self, asks_server: bool = False) -> Inspection:
         """Return what has become of the transaction since :meth:`watch`.
@@ -126,7 +123,7 @@ class AttemptTransaction:
             yield
             return
         # Hooks that wait for the view's end must not run before the view.
-        restore = None if self.is_open else set_hooks_aside(connection)
+        restore = None if self.block is not None else set_hooks_aside(connection)
         try:
             self._leave(block, failure)
             yield
@@ -162,7 +159,7 @@ class AttemptTransaction:
                 if self._dialect.is_contention(error):
                     raise Busy(self._dialect.has_busy_timeout) from error
                 raise
-        self._block = block
+        self.block = block
 
     def savepoint(self) -> AbstractContextManager[Any]:
         """Return a savepoint where a failed statement would end what others have begun."""
@@ -171,8 +168,8 @@ class AttemptTransaction:
 
     def watch(self) -> None:
         """The view runs next: see what becomes of the transaction."""
-        assert self._block is not None  # noqa: S101
-        self._watch = Watch(self._block, self._has_request_block)
+        assert self.block is not None  # noqa: S101
+        self._watch = Watch(self.block, self._dialect, self._has_request_block)
 
     def undo(self) -> None:
         """Undo everything, and begin again at once, without any lock on a record.
@@ -185,7 +182,8 @@ class AttemptTransaction:
             return
         if self._watch is not None:
             self._unintended = self._unintended or self._watch.note_undone_by_django()
-        self._stop_watching()
+            self._watch.close()
+            self._watch = None
         connection = connections[self.using]
         try:
             start_over(connection, partial(self._dialect.begin, connection, immediate=True))
@@ -203,8 +201,9 @@ class AttemptTransaction:
         """
         self.is_committed = False
         connection = connections[self.using]
+        note = partial(setattr, self, "is_committed", True)
         if self._foundation is None or not self._foundation.carries:
-            first_on_commit(connection, self._note_commit)
+            first_on_commit(connection, note)
             self._end()
         elif at_once:
             begin = partial(self._dialect.begin, connection)
@@ -213,10 +212,7 @@ class AttemptTransaction:
         else:
             self._hand_over()
             self.is_handed_over = True
-            first_on_commit(connection, self._note_commit)
-
-    def _note_commit(self) -> None:
-        self.is_committed = True
+            first_on_commit(connection, note)
 
     def on_commit(self, function: Callable[[], None]) -> bool:
         """Call a function when Django's block has committed, before the hooks of the view.
@@ -234,8 +230,8 @@ class AttemptTransaction:
         if self._foundation is not None and self._foundation.carries:
             begin = partial(self._dialect.begin, connection)
             self._hand_over(lambda: start_over(connection, begin))
-        elif self.is_open:
-            if is_inside(connection, self._block):
+        elif self.block is not None:
+            if is_inside(connection, self.block):
                 transaction.set_rollback(True, using=self.using)
             self._end()
 
@@ -248,8 +244,10 @@ class AttemptTransaction:
 
     def _hand_over(self, before: Callable[[], None] = lambda: None) -> None:
         """Leave the transaction to Django's block, which is open on ours."""
-        foundation, self._foundation, self._block = self._foundation, None, None
-        self._stop_watching()
+        foundation, watch = self._foundation, self._watch
+        self.block = self._foundation = self._watch = None
+        if watch is not None:
+            watch.close()
         try:
             before()
         finally:
@@ -258,19 +256,15 @@ class AttemptTransaction:
 
     def _end(self) -> None:
         """Leave our block, if Django still knows it: not if the view has connected anew."""
-        block, self._block = self._block, None
-        is_entered = block is not None and is_inside(connections[self.using], block)
-        foundation, self._foundation = self._foundation, None
-        self._stop_watching()
+        block, foundation, watch = self.block, self._foundation, self._watch
+        self.block = self._foundation = self._watch = None
+        is_entered = is_inside(connections[self.using], block)
+        if watch is not None:
+            watch.close()
         if foundation is not None:
             foundation.close()
         if block is not None and is_entered:
             block.__exit__(None, None, None)
-
-    def _stop_watching(self) -> None:
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.close()
 
 
 def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | None:

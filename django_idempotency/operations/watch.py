@@ -13,7 +13,7 @@ from weakref import ReferenceType, ref
 from django.db import DatabaseError, connections
 
 from ..compat.django import AttemptBlock, has_lost, savepoints, stop_watching, watch_statements
-from ..stores.database.dialects import TransactionStatus, dialect_of
+from ..stores.database.dialects import Dialect, TransactionStatus
 from .errors import EndsTransaction
 
 SAVEPOINT = "idempotency_attempt"
@@ -68,17 +68,22 @@ class Watch:
     """Watches a transaction from now to :meth:`close`.
 
     :param block: ours, which is entered
+    :param dialect: of its database
     :param has_request_block: Django's ``ATOMIC_REQUESTS`` block is a savepoint in this transaction
     :param remedy: what to do instead of ending the transaction
     """
 
     def __init__(
-        self, block: AttemptBlock, has_request_block: bool = False, remedy: str = INSTEAD
+        self,
+        block: AttemptBlock,
+        dialect: Dialect,
+        has_request_block: bool = False,
+        remedy: str = INSTEAD,
     ) -> None:
         self._block = block
         self._connection = connection = cast(Any, connections[str(block.using)])
         self._session = connection.connection
-        self._dialect = dialect_of(connection)
+        self._dialect = dialect
         self._depth = len(savepoints(connection)) if has_request_block else -1
         self._remedy = remedy
         self._is_ended = False
@@ -97,7 +102,8 @@ class Watch:
         of. Harmless if closed."""
         connection = self._connection
         stop_watching(connection, self._wrapper)
-        if self._is_replaced():
+        is_other = connections[connection.alias] is not connection
+        if is_other or connection.connection is not self._session:
             # The new session may be half set up, because its first statements were refused.
             connection.close()
             with suppress(Exception):  # it may be closed
@@ -112,10 +118,14 @@ class Watch:
             self._ask()
         connection = self._connection
         status = self._dialect.transaction_status(self._session)
-        is_replaced = has_lost(connection, self._session) or self._is_replaced()
+        is_broken = connection.in_atomic_block and connection.get_rollback()
+        is_replaced = (
+            connections[connection.alias] is not connection
+            or connection.connection is not self._session
+            or (is_broken and has_lost(connection, self._session))
+        )
         is_lost = is_replaced or self._is_ended or status is TransactionStatus.ENDED
         is_aborted = status is TransactionStatus.ABORTED
-        is_broken = connection.in_atomic_block and connection.get_rollback()
         is_undone = is_lost or is_aborted or is_broken or self._has_rolled_back is not None
         if not is_undone and self._refused is None and not self._block.has_refused:
             return UNHARMED
@@ -173,12 +183,6 @@ class Watch:
         if by_request is None:
             by_request = not is_undone or self._has_requested_rollback
         return "" if by_request else ROLLED_BACK
-
-    def _is_replaced(self) -> bool:
-        """Whether the alias has another connection by now, or that another session."""
-        connection = self._connection
-        is_other = connections[connection.alias] is not connection
-        return is_other or connection.connection is not self._session
 
     def _ask(self) -> None:
         if not self.inspect().is_undone:
