@@ -9,36 +9,29 @@ from ...stores.base import Outage
 from ...stores.cache.cached_database import forget_all
 from ...stores.cache.local import is_local
 
-_NO_CACHE = (
-    'IDEMPOTENCY["CACHE"] is not set, so there are no copies: every replay comes from the '
-    "database. Nothing to do."
-)
-_FORGOTTEN = (
-    'The copies in cache "{}" are forgotten: replays come from the database, and are copied anew. '
-    'Records whose only place is that cache (STORE = "cache") are untouched.'
-)
-_LOCAL = (
-    'The cache "{}" is in the memory of each process: this command reaches none but its own. '
-    "Restart the processes that serve requests."
-)
-
 
 class Command(BaseCommand):
-    """Makes every copy of a completed record forgotten, in one step."""
+    """Invalidates every copy of a completed record, in one step."""
 
     help = (
-        "Makes all copies of completed records in the cache forgotten. Run it after the database "
-        "was restored, or has failed over to a replica that may have lacked the last commits, and "
+        "Invalidates all copies of completed records in the cache. Run it after the database was "
+        "restored, or has failed over to a replica that may have lacked the last commits, and "
         "after every process has left the old database."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         cache = configuration().cache
         if cache is None:
-            self.stdout.write(_NO_CACHE)
+            self.stdout.write(
+                'IDEMPOTENCY["CACHE"] is not set, so there are no copies: every replay comes from '
+                "the database. Nothing to do."
+            )
             return
         if is_local(cache):
-            raise CommandError(_LOCAL.format(cache))
+            raise CommandError(
+                f'The cache "{cache}" is in the memory of each process: this command reaches none '
+                "but its own. Restart the processes that serve requests."
+            )
         try:
             forget_all(cache)
         except Outage as error:
@@ -47,4 +40,8 @@ class Command(BaseCommand):
                 "answers, before requests are let in."
             ) from error
         if options["verbosity"]:
-            self.stdout.write(_FORGOTTEN.format(cache))
+            self.stdout.write(
+                f'The copies in cache "{cache}" are forgotten: replays come from the database, and '
+                'are copied anew. Records whose only place is that cache (STORE = "cache") are '
+                "untouched."
+            )

@@ -1,4 +1,4 @@
-"""Shows what the project promises: endpoints and their policies."""
+"""``manage.py idempotency_contract``: the write endpoints and their policies."""
 
 import json
 import re
@@ -25,7 +25,7 @@ ADVICE = (
 
 
 class Command(BaseCommand):
-    """Options: the format, a part of the paths, and whether to check instead of to show."""
+    """Lists endpoints in one of several formats, or checks them."""
 
     help = (
         "Lists the write endpoints of the URLconf: which are guarded, by which policy, and which "
@@ -50,7 +50,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--check",
             action="store_true",
-            help="show nothing; exit with 1 and list the endpoints that are not settled, if any",
+            help="show nothing; exit with 1 if endpoints are neither guarded for all callers nor "
+            "exempt with a reason, and list them",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -20,31 +20,38 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-_RECORD = (
+_READ = (
     _NOW
     + """
-local id, state, attempt, fingerprint, response, holder, open, expires, lease, tombstone =
-    unpack(redis.call(
-        'HMGET', KEYS[1], 'id', 'state', 'attempt', 'fingerprint', 'response', 'holder', 'open',
-        'expires', 'lease', 'tombstone'))
+local id, state, attempt, fingerprint, response, holder, open, expires, lease, tombstone = unpack(
+    redis.call('HMGET', KEYS[1], 'id', 'state', 'attempt', 'fingerprint', 'response', 'holder',
+    'open', 'expires', 'lease', 'tombstone'))
 local is_claimed = state == 'claimed'
 local is_held = is_claimed and tonumber(lease) > now
-local is_expired = id and not is_held and tonumber(expires) <= now
-local function record()
-    return {id, state, attempt, fingerprint, response, holder, open, expires,
-            is_held and 1 or 0, is_expired and 1 or 0}
-end
+"""
+)
+
+_KEEP = """
 local function number(value) return string.format('%.0f', value) end
 local function keep(lease, expires, tombstone)
     redis.call('PEXPIREAT', KEYS[1], number(math.max(lease, expires) + tombstone))
 end
 """
-)
-"""Reads the record; :func:`.redis._record` reads what ``record()`` returns."""
+
+# What redis._record() reads.
+_REPLY = """
+local is_expired = id and not is_held and tonumber(expires) <= now
+local function record()
+    return {id, state, attempt, fingerprint, response, holder, open, expires,
+            is_held and 1 or 0, is_expired and 1 or 0}
+end
+"""
 
 # id, lease, retention, tombstone, fingerprint, method, path
 CLAIM = (
-    _RECORD
+    _READ
+    + _KEEP
+    + _REPLY
     + """
 local is_tombstone = is_expired and response and tonumber(expires) + tonumber(ARGV[4]) > now
 if id and (not is_expired or is_tombstone) then return record() end
@@ -62,12 +69,14 @@ return record()
 )
 """Return the record, created if there is none, or one that is past its tombstone."""
 
-LOOK = _RECORD + "return id and record() or {}"
+LOOK = _READ + _REPLY + "return id and record() or {}"
 """Return the record; nothing if there is none. Changes nothing."""
 
 # id, lease
 TAKE = (
-    _RECORD
+    _READ
+    + _KEEP
+    + _REPLY
     + """
 if id ~= ARGV[1] or is_held then return {} end
 if is_claimed then
@@ -84,7 +93,8 @@ if an attempt holds it."""
 
 # id, attempt before, holder, lease
 START = (
-    _RECORD
+    _READ
+    + _KEEP
     + """
 if id ~= ARGV[1] or attempt ~= ARGV[2] or holder ~= ARGV[3] or not is_claimed then return 0 end
 lease = now + tonumber(ARGV[4])
@@ -97,7 +107,8 @@ return redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 
 # id, attempt, holder, lease
 RENEW = (
-    _RECORD
+    _READ
+    + _KEEP
     + """
 local is_ours = holder == ARGV[3] or attempt == ARGV[2] and not is_held
 if id ~= ARGV[1] or not is_claimed or not is_ours then return 0 end
@@ -111,7 +122,8 @@ return 1
 
 # id, attempt, holder, response, retention
 COMPLETE = (
-    _RECORD
+    _READ
+    + _KEEP
     + """
 if id ~= ARGV[1] or attempt ~= ARGV[2] then return 0 end
 if response == ARGV[4] then return 1 end
@@ -128,7 +140,8 @@ return 1
 
 # id, attempt, holder, open: 1, 0, or nothing to leave it
 RELEASE = (
-    _RECORD
+    _READ
+    + _KEEP
     + """
 if id ~= ARGV[1] or attempt ~= ARGV[2] or not is_claimed then return 0 end
 keep(0, tonumber(expires), tonumber(tombstone))
@@ -141,7 +154,8 @@ return 1
 
 # milliseconds
 AGE = (
-    _RECORD
+    _READ
+    + _KEEP
     + """
 expires = tonumber(expires) - tonumber(ARGV[1])
 redis.call('HSET', KEYS[1], 'expires', number(expires))
