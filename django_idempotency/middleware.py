@@ -19,7 +19,7 @@ from .conf.settings import configuration
 from .guard.guard import Guard, tell
 from .guard.request_state import STATE, RequestState, aend_around, may_carry_key
 from .guard.status import LEFT_ALONE, NO_KEY, NOT_BEGUN, UNPROTECTED, Status, runs_unprotected
-from .http.fingerprint import keep_body
+from .http.claim import keep_body
 from .threads import on_request_thread
 
 __all__ = ["IdempotencyMiddleware"]

@@ -21,7 +21,7 @@ from ..conf.policy import Policy, Recheck
 from ..guard.guard import Guard, read_key
 from ..guard.request_state import RequestState, in_state, state_of
 from ..guard.status import LEFT_ALONE, NO_KEY, NOT_BEGUN
-from ..http.fingerprint import keep_body
+from ..http.claim import keep_body
 from ..protocol.problems import Problem
 from ..threads import on_request_thread
 from .affinity import AsyncGuard

@@ -19,7 +19,7 @@ from ..conf.memoize import memoize
 from ..conf.policy import Errors, Policy
 from ..guard.guard import Answer, Guard
 from ..guard.request_state import STATE, EarlyAnswer, copied, finish
-from ..http.fingerprint import parsed_payload
+from ..http.claim import parsed_payload
 from ..http.responses import DATA
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem

@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 
 from ..conf.policy import Anonymous, OnOutage, Policy
 from ..conf.settings import configuration
-from ..http.fingerprint import BodyTooLarge
+from ..http.claim import BodyTooLarge, claim_of
 from ..http.principal import ANONYMOUS, Parts, scope_of
 from ..http.problem_json import problem_of
 from ..http.responses import (
@@ -40,8 +40,8 @@ from ..protocol.problems import Code, Problem
 from ..protocol.record import Mismatch, Omitted, Replay, StoredResponse, Tombstone
 from ..signals import Outcome, report
 from ..stores.base import Outage
-from .claim import claim_of, count, is_exhausted, next_hour
 from .factory import operation_of, record_of, replay_of
+from .new_keys import count, is_exhausted, next_hour
 from .status import ANONYMOUS_CALLER, NO_STORE, UNPROTECTED, Status
 
 logger = logging.getLogger("django_idempotency")

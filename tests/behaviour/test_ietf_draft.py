@@ -17,7 +17,7 @@ from django.test import RequestFactory
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from django_idempotency.http.fingerprint import payload
+from django_idempotency.http.claim import payload
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.keys import InvalidKey, KeyFormat, parse_key
 from tests.conftest import Caller, in_thread, row_locks

@@ -21,7 +21,7 @@ from rest_framework.views import APIView
 
 from django_idempotency.conf.policy import Policy
 from django_idempotency.decorators import idempotent
-from django_idempotency.http.fingerprint import payload
+from django_idempotency.http.claim import payload
 from django_idempotency.http.principal import scope_of
 from tests.conftest import Caller
 from tests.shop import urls, views

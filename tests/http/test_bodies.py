@@ -21,7 +21,8 @@ from rest_framework.views import APIView
 
 from django_idempotency.conf.policy import Policy
 from django_idempotency.decorators import idempotent
-from django_idempotency.http.fingerprint import BodyTooLarge, RereadableStream, keep_body, payload
+from django_idempotency.http.body import RereadableStream
+from django_idempotency.http.claim import BodyTooLarge, keep_body, payload
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.fingerprint import json_payload
 from tests.conftest import Caller

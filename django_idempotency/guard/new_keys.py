@@ -1,53 +1,13 @@
 """How many new keys one caller may use: counted in a cache, where a replay counts nothing."""
 
 import logging
-from collections.abc import Callable
 from time import time
-from typing import Any
-from urllib.parse import quote
 
 from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.core.cache.backends.base import BaseCache
-from django.http import HttpRequest
 
 from ..conf.policy import Policy
 from ..conf.settings import configuration
-from ..http.fingerprint import fingerprint_of
-from ..http.principal import Parts
-from ..protocol.fingerprint import Payload
-from ..protocol.keys import SCOPE, keyed_digest
-from ..protocol.record import Claim
-
-
-def claim_of(
-    request: HttpRequest,
-    policy: Policy,
-    key: str,
-    scope: Parts,
-    caller: Any,
-    parsed: Callable[[], Payload | None],
-) -> Claim:
-    """Return the claim of a request under a key.
-
-    :param scope: what identifies the caller
-    :param caller: the request that policy's own functions get; in a DRF view, DRF's
-    :param parsed: digests what a framework has parsed, if it consumed the body
-    :raises BodyTooLarge: if policy does not want such a body kept
-    """
-    secret = configuration().secret
-    return Claim(
-        scope=keyed_digest(SCOPE + secret, scope).hex(),
-        key=key,
-        fingerprint=fingerprint_of(request, policy, caller, parsed),
-        method=request.method or "",
-        # For people only: short, and free of characters that a column might refuse.
-        path=quote(request.path)[:255],
-        retention=policy.retention,
-        tombstone=policy.tombstone,
-        codec=str(policy.codec),
-        secret=secret,
-    )
-
 
 logger = logging.getLogger("django_idempotency")
 

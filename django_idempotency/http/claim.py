@@ -1,0 +1,286 @@
+"""The claim of a request: its caller, its key, and the fingerprint of its target and body.
+
+JSON documents and forms are compared by value, other bodies byte by byte. The view still reads the
+body from its start: the guard keeps the bytes that it has read, in memory or in a temporary file.
+"""
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import file_digest
+from io import BytesIO
+from typing import IO, Any, cast
+from urllib.parse import quote
+
+from django.conf import settings
+from django.core.exceptions import (
+    BadRequest,
+    DisallowedHost,
+    ImproperlyConfigured,
+    SuspiciousOperation,
+)
+from django.http import HttpRequest, QueryDict
+from django.http.request import UnreadablePostError, split_domain_port
+
+from ..conf.policy import CountHost, Fingerprint, Policy
+from ..conf.settings import configuration
+from ..protocol.fingerprint import (
+    NO_PAYLOAD,
+    Payload,
+    Target,
+    custom_fingerprint,
+    fingerprint,
+    json_payload,
+    query_values,
+    raw_payload,
+)
+from ..protocol.keys import SCOPE, keyed_digest
+from ..protocol.record import Claim
+from .body import MULTIPART, InMemory, RereadableStream, charset_of, form, form_in, uploaded
+from .principal import Parts
+
+LARGEST_JSON = 1024 * 1024
+"""Bytes up to which JSON is compared by value; a larger document is compared byte by byte."""
+
+_LOCAL = frozenset({"localhost", ".localhost", "127.0.0.1", "[::1]", "testserver"})
+"""Entries of ``ALLOWED_HOSTS`` for health checks, development and tests, not for clients."""
+
+_DEFAULT = Policy()
+
+
+class BodyTooLarge(Exception):
+    """A body is larger than policy lets the guard keep."""
+
+
+def claim_of(
+    request: HttpRequest,
+    policy: Policy,
+    key: str,
+    scope: Parts,
+    caller: Any,
+    parsed: Callable[[], Payload | None],
+) -> Claim:
+    """Return the claim of a request under a key.
+
+    :param scope: the parts that identify the caller
+    :param caller: the request that policy's own functions get; in a DRF view, DRF's
+    :param parsed: digests the data that a framework has parsed, if it consumed the body
+    :raises BodyTooLarge: if policy does not want such a body kept
+    :raises ImproperlyConfigured: if the body was consumed, or policy's function returns no text
+    """
+    if isinstance(policy.fingerprint, Fingerprint):
+        target = target_of(request, policy, caller)
+        compares_body = policy.fingerprint is not Fingerprint.NONE
+        content = (payload(request, policy) or parsed()) if compares_body else NO_PAYLOAD
+        if content is None:
+            raise ImproperlyConfigured(
+                "The request's body was read before the idempotency guard could digest it. "
+                "List IdempotencyMiddleware in MIDDLEWARE, or read request.body, which stays "
+                "available, instead of request.read()."
+            )
+        digest = fingerprint(target, content)
+    else:
+        text = policy.fingerprint(caller)
+        if not isinstance(text, str):
+            # An object's default text would be another one for each retry.
+            raise ImproperlyConfigured(
+                f"FINGERPRINT returned an instance of {type(text).__qualname__}. It must return "
+                "text that is equal in two requests if they are the same operation."
+            )
+        digest = custom_fingerprint(text)
+    secret = configuration().secret
+    return Claim(
+        scope=keyed_digest(SCOPE + secret, scope).hex(),
+        key=key,
+        fingerprint=digest,
+        method=request.method or "",
+        # For people only: short, and free of characters that a column might refuse.
+        path=quote(request.path)[:255],
+        retention=policy.retention,
+        tombstone=policy.tombstone,
+        codec=str(policy.codec),
+        secret=secret,
+    )
+
+
+def target_of(request: HttpRequest, policy: Policy, caller: Any) -> Target:
+    """Return the target of a request: the parts that policy compares.
+
+    :param caller: the request that knows the version of the API: in a DRF view, DRF's
+    """
+    query = host = version = ""
+    if policy.fingerprint is not Fingerprint.NONE:
+        query = request.META.get("QUERY_STRING", "")
+        if query:
+            query = _query(query, policy)
+        # A versioning scheme of DRF may read a header, which is not compared otherwise.
+        if hasattr(caller, "_request") and isinstance(getattr(caller, "version", None), str):
+            version = caller.version
+    counts = policy.fingerprint_host
+    if counts is CountHost.ALWAYS or (
+        counts is CountHost.AUTO and _are_many(tuple(settings.ALLOWED_HOSTS))
+    ):
+        try:
+            host = _split(request.get_host())[0]
+        except DisallowedHost:
+            # Compared as it was sent. The code that asks Django for the host refuses it.
+            host = str(request.META.get("HTTP_HOST", ""))
+    return Target(request.method or "", request.path, query, host, version)
+
+
+_split = lru_cache(maxsize=64)(split_domain_port)
+
+
+def _query(sent: str, policy: Policy) -> str:
+    """Return the query string by value: neither order nor spelling counts."""
+    ignored = policy.fingerprint_ignored_parameters
+    if policy.fingerprint is Fingerprint.BYTES and not ignored:
+        return f"bytes {sent}"
+    try:
+        # One character per byte, so that bytes that are no text stay different.
+        values = QueryDict(sent, encoding="latin-1")
+    except (SuspiciousOperation, ValueError):  # more parameters than the project accepts
+        return f"bytes {sent}"
+    wanted = [
+        (name, (str(value),))
+        for name, items in values.lists()
+        if name not in ignored
+        for value in items
+    ]
+    return query_values(wanted) if wanted else ""
+
+
+@lru_cache(maxsize=8)
+def _are_many(allowed: tuple[str, ...]) -> bool:
+    """Whether a project answers under more than one name, as far as ``ALLOWED_HOSTS`` says."""
+    names = {name.lower() for name in allowed} - _LOCAL
+    return len(names) > 1 or any(name == "*" or name.startswith(".") for name in names)
+
+
+def payload(request: HttpRequest, policy: Policy = _DEFAULT) -> Payload | None:
+    """Digest the body; ``None`` if it was consumed and no copy is left.
+
+    :raises BodyTooLarge: above ``policy.max_request_size``; unread, if its length was announced
+    :raises UnreadablePostError: if the client stops sending
+    :raises BadRequest: if the body is shorter than announced
+    """
+    announced = _announced(request)
+    if policy.max_request_size is not None and announced > policy.max_request_size:
+        raise BodyTooLarge
+    bare = (request.content_type or "").lower()
+    selection = policy.selection
+    if bare == MULTIPART and hasattr(request, "_files") and not _chunked(request):
+        return form(request.POST, uploaded(request), selection)
+    try:
+        body = _read(request, announced, policy.max_request_size)
+    except OSError as error:
+        raise UnreadablePostError(*error.args) from error
+    if body is None:
+        return None
+    source, size = body
+    if size < announced:
+        # Remembering half a body would refuse the whole one.
+        raise BadRequest("The request's body ended before its Content-Length.")
+    if size == 0:
+        return NO_PAYLOAD
+    media_type = media_type_of(request) if request.content_params else bare
+    found = None
+    if bare.endswith("json") and size <= LARGEST_JSON and not selection.by_bytes:
+        found = json_payload(source.read(), selection, media_type)
+    elif not selection.by_bytes and (announced or bare != MULTIPART):
+        # Without a length Django's parser of multipart finds nothing.
+        found = form_in(request, source, size, selection)
+    if found is None:
+        source.seek(0)
+        found = raw_payload(media_type, file_digest(cast(Any, source), "sha256").digest())
+    return found
+
+
+def parsed_payload(request: HttpRequest, data: Any, policy: Policy) -> Payload | None:
+    """Digest data that a framework has parsed; ``None`` if that is not all of the body.
+
+    :param data: a form, or a JSON document
+    """
+    selection = policy.selection
+    if isinstance(data, QueryDict):
+        is_text = all(isinstance(each, str) for _, items in data.lists() for each in items)
+        return form(data, [], selection, charset_of(request)) if is_text else None
+    try:
+        document = json.dumps(data).encode()
+    except (TypeError, ValueError):
+        return None
+    return json_payload(document, selection, media_type_of(request))
+
+
+def media_type_of(request: HttpRequest) -> str:
+    """Return the media type, with the charset where the same bytes would be other text."""
+    bare, charset = (request.content_type or "").lower(), charset_of(request)
+    return f"{bare}; charset={charset}" if charset else bare
+
+
+def keep_body(request: Any) -> RereadableStream | InMemory | None:
+    """Replace the request's stream by one that can be read twice, and return it; ``None`` if the
+    view or a middleware has begun to read the body."""
+    stream = _chunked(request) or getattr(request, "_stream", None)
+    if isinstance(stream, RereadableStream | InMemory):
+        return stream
+    if stream is None or hasattr(request, "_body") or request._read_started:
+        return None
+    request._stream = kept = RereadableStream(stream)
+    if _announced(request) and "wsgi.input" in request.META:
+        request.META["wsgi.input"] = kept
+    return kept
+
+
+def _read(request: Any, announced: int, largest: int | None) -> tuple[IO[bytes], int] | None:
+    """Return the body from its start and its size in bytes; ``None`` if no copy is left.
+
+    :raises BodyTooLarge: for more bytes than ``largest``
+    """
+    unread = getattr(request, "_stream", None)
+    if isinstance(unread, RereadableStream) and not unread.filled:
+        unread = unread.source
+    stream: RereadableStream | InMemory | None
+    if hasattr(request, "_body") and not _chunked(request):
+        stream = InMemory(request.body)
+    elif (
+        not 0 < announced <= settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+        or isinstance(unread, RereadableStream | InMemory | None)
+        or request._read_started
+    ):
+        stream = keep_body(request)
+    else:
+        # The common case. One byte more than announced shows whether the length is right.
+        data = unread.read(announced + 1)
+        is_whole = len(data) == announced
+        request._stream = stream = InMemory(data) if is_whole else RereadableStream(unread, data)
+        if "wsgi.input" in request.META:
+            request.META["wsgi.input"] = stream
+    if stream is None:
+        return None
+    size = len(stream.getvalue()) if isinstance(stream, InMemory) else stream.load(largest)
+    if largest is not None and size > largest:
+        raise BodyTooLarge
+    return BytesIO(stream.getvalue()) if isinstance(stream, InMemory) else stream.whole(), size
+
+
+def _chunked(request: HttpRequest) -> RereadableStream | None:
+    """Return the stream of a body without an announced length, which Django takes for none: a view
+    may read it from ``wsgi.input``, where the server says that the input ends."""
+    meta = request.META
+    if not meta.get("HTTP_TRANSFER_ENCODING") or not meta.get("wsgi.input_terminated"):
+        return None
+    if _announced(request):
+        return None
+    stream = meta["wsgi.input"]
+    if not isinstance(stream, RereadableStream):
+        stream = meta["wsgi.input"] = RereadableStream(stream)
+    return stream
+
+
+def _announced(request: HttpRequest) -> int:
+    """Return the announced length of the body in bytes; 0 if there is none."""
+    try:
+        return int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return 0
