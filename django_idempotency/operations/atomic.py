@@ -231,7 +231,7 @@ class AtomicOperation(Operation):
                 f"Nothing is stored; a retry runs again. {unintended}"
             )
         if self._ending in {Ending.KEEP, Ending.OPEN}:
-            # Somebody made a result of what looked like a refusal.
+            # The project's code has made a result of what looked like a refusal.
             self._undo_and_lock()
             found = attempt.inspect()
         if unintended or not self._is_locked or not found.is_usable:

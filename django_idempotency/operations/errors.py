@@ -1,4 +1,4 @@
-"""What our transaction has to do with an error of a view: told with the error."""
+"""Errors of operations, and notes on errors that a view would not have met without a key."""
 
 import re
 
@@ -9,24 +9,24 @@ from ..stores.database.dialects import is_refused_in_transactions
 
 
 class EndsTransaction(TransactionManagementError):
-    """A statement would end the transaction in which it is to be remembered, or that has ended
-    already. The statement is not sent."""
+    """A statement of the view would end the transaction of its key, or that has ended already. The
+    statement is not sent."""
 
 
 class LostWrites(RuntimeError):
-    """A view or a step said that it succeeded, and its writes are undone. Nothing is stored."""
+    """A view or a step succeeded, and its writes are undone. Nothing is stored."""
 
 
 class LostRecord(RuntimeError):
-    """A record vanished, or changed hands, while its attempt ran."""
+    """A record vanished, or another attempt took it over, while its attempt ran."""
 
 
 class StepError(RuntimeError):
-    """A step is used in a way that cannot work. Nothing of it is stored."""
+    """A step was used in a way that cannot work. Nothing of it is stored."""
 
 
 class NotResumable(RuntimeError):
-    """What an interrupted attempt left behind cannot be used to finish its operation."""
+    """The payload of an interrupted attempt cannot be used to finish its operation."""
 
 
 class ChangedRecipe(StepError):
@@ -47,7 +47,7 @@ _FORBIDDEN = "forbidden when an 'atomic' block is active"
 
 
 def explain(error: BaseException, loss: str = "") -> None:
-    """Add a note to an error that the view would not have met without us. Adds it once.
+    """Add a note, once, to an error that the view would not have met without a key.
 
     :param loss: how the transaction was lost, if it was
     """

@@ -1,7 +1,8 @@
-"""Holding a record by a lease, where no lock dies with its process."""
+"""Lock a record by a lease, where no lock ends with its process."""
 
 import logging
 import threading
+from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 from typing import Protocol
@@ -14,7 +15,7 @@ from ..threads import Background
 logger = logging.getLogger("django_idempotency")
 
 AGAIN = 1.0
-"""Seconds until the next try, after a surprise."""
+"""Seconds until a lease is renewed again after an unexpected error."""
 
 
 class Renewable(Protocol):
@@ -25,7 +26,7 @@ class Renewable(Protocol):
 
 
 class Renewer(Background):
-    """One thread per process, for all leases; it lives for as long as there are any."""
+    """Renews the leases of this process in one thread, which runs as long as there are any."""
 
     def __init__(self) -> None:
         super().__init__("idempotency-leases")
@@ -88,8 +89,8 @@ RENEWALS = 3
 """How often a lease is renewed within its length, so that it outlives two that fail."""
 
 POLL = 0.1
-"""Seconds between two looks of a duplicate that waits, and between two tries to say how an attempt
-ended."""
+"""Seconds until a duplicate that waits looks again, and until the store is told once more how an
+attempt ended."""
 
 PERSISTENCE = 10.0
 """Seconds for which an attempt tries to store its response, within its lease. Servers end workers
@@ -108,7 +109,7 @@ class Lease:
     def __init__(self, store: CacheStore) -> None:
         self._store = store
         self._record: Snapshot
-        self._holder = 0  # our number among those who have held the record; the first one's is 1
+        self._holder = 0  # counts the attempts that have locked the record, from 1
         self._is_first = False
         self._asked = monotonic()
         self._until = 0.0
@@ -125,7 +126,7 @@ class Lease:
 
     def start(self) -> Snapshot | None:
         if self._is_first:
-            # It has its number from the claim.
+            # It has its fencing token from the claim.
             started = self.is_held() or self._store.renew(self._record, self._holder)
             now = self._record if started else None
         else:
@@ -164,7 +165,7 @@ class Lease:
             renewer.keep(release, again)
 
     def renew(self) -> float | None:
-        """Called in the background."""
+        """Called by the renewer's thread."""
         asked = monotonic()
         try:
             is_ours = self._store.renew(self._record, self._holder)
@@ -180,7 +181,7 @@ class Lease:
     def _take_over(self, record: Snapshot, deadline: float) -> Snapshot | None:
         self._asked = monotonic()
         while (taken := self._store.take(record)) is None:
-            # Nobody wakes us: a lease lapses silently.
+            # A lease lapses silently, so the store is asked again and again.
             if monotonic() + POLL > deadline:
                 return None
             threading.Event().wait(POLL)
@@ -195,29 +196,22 @@ class Lease:
         return record
 
 
+@dataclass(eq=False, slots=True)
 class _Release:
-    """How an attempt ended that stores no response: nobody waits for it, so it is said again in the
-    background, until the lease would have lapsed anyway."""
+    """How an attempt ended that stores no response. The request does not wait until the store knows
+    it: the renewer tells it again, until the lease would have lapsed anyway."""
 
-    def __init__(
-        self,
-        store: CacheStore,
-        record: Snapshot,
-        holder: int,
-        is_open: bool | None,
-        until: float,
-    ) -> None:
-        self._store = store
-        self._record = record
-        self._holder = holder
-        self._is_open = is_open
-        self._until = until
+    store: CacheStore
+    record: Snapshot
+    holder: int
+    is_open: bool | None
+    until: float
 
     def renew(self) -> float | None:
         try:
-            self._store.release(self._record, self._holder, self._is_open)
+            self.store.release(self.record, self.holder, self.is_open)
         except Outage as error:
-            if not isinstance(error, Unusable) and monotonic() + POLL <= self._until:
+            if not isinstance(error, Unusable) and monotonic() + POLL <= self.until:
                 return POLL
             logger.info("A record could not be released; its lease lapses by itself")
         return None

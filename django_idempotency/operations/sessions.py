@@ -20,7 +20,7 @@ from ..stores.database.store import DatabaseStore
 from .transaction import AttemptTransaction
 
 POLL = 0.05
-"""Seconds between two looks at a lock of the operating system, which wakes nobody in time."""
+"""Seconds between two looks at a lock of the operating system, which wakes no process in time."""
 
 IN_A_TRANSACTION = (
     "A view with atomic=False runs in a transaction on database {!r}, so its response would be "
@@ -93,8 +93,8 @@ class FileSession(Session):
 
 
 class OwnSession(Session):
-    """A connection of its own, at the location where the request was when the session was made: a
-    view may leave another tenant behind, and a lock that it lost is still to be taken there.
+    """A connection beside the view's, at the location where the request was when the session was
+    made: a view may leave another tenant behind, and a lost lock must be taken there again.
 
     :param using: alias of the database
     :param limit: connections of this process that lock records, at most

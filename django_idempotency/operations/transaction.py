@@ -271,7 +271,7 @@ def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | N
     """Return the block that ``ATOMIC_REQUESTS`` opened, if we are in it.
 
     A test case's blocks do not count: everything in a test happens inside them. Any other block
-    belongs to somebody who may still undo what it holds, such as a middleware around the view.
+    belongs to other code, such as a middleware around the view, which may still undo its writes.
 
     :raises ImproperlyConfigured: if we are in a block that is not Django's
     """
