@@ -135,10 +135,10 @@ def _is_json(text: str) -> bool:
 
 
 def indented(text: str, limit: int) -> str:
-    """Return JSON with each member and element on a line of its own.
+    """Return JSON with one member or element per line.
 
     Only white space changes: parsed and written again, numbers and repeated names would differ from
-    what is replayed.
+    the replay.
 
     :param limit: stop after so many characters; deeply nested brackets would otherwise become as
         many spaces as the square of their number

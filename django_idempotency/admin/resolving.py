@@ -55,7 +55,7 @@ class ResolveForm(forms.Form):
 
 
 def resolve_view(model_admin: Any, request: HttpRequest, pk: int) -> HttpResponse:
-    """Show what is known of an operation, and carry out a decision."""
+    """Show the facts of an operation, and carry out a decision."""
     if not model_admin.has_resolve_permission(request):
         raise PermissionDenied
     record = model_admin.get_queryset(request).filter(pk=pk).first()
@@ -102,5 +102,5 @@ def _resolve(model_admin: Any, request: HttpRequest, record: Any, given: dict[st
         log(request, CHANGE, words, record)
         model_admin.message_user(request, words, messages.SUCCESS)
     else:
-        text = _("Nothing was changed: the operation is in flight, or somebody has resolved it.")
+        text = _("Nothing was changed: the operation is in flight, or already resolved.")
         model_admin.message_user(request, text, messages.WARNING)

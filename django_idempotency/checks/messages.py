@@ -1,4 +1,4 @@
-"""What every system check says. The checks find what is wrong, and name the id."""
+"""The texts of all system checks. The checks find mistakes, and name the id."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage, Error, Info, Warning
 class Message:
     """The first letter of the id is the level: error, warning or info.
 
-    :param summary: what is wrong, for the table in ``docs/operations.md``
+    :param summary: of the mistake, for the table in ``docs/operations.md``
     :param text: with the parameters of :func:`message` in braces
     :param hint: what to do
     :param asks: what the check asks, and when, for that table
@@ -38,15 +38,15 @@ MESSAGES = {
         "List it once, last.",
     ),
     "E003": Message(
-        "a middleware that checks the caller (session, login, CSRF) stands below ours: replays "
-        "would come before the check",
+        "a middleware that checks the caller (session, login, CSRF) is listed below "
+        "`IdempotencyMiddleware`: replays would come before the check",
         "IdempotencyMiddleware stands above {paths} in MIDDLEWARE: stored responses would be "
         "replayed before the caller is checked.",
         _LAST,
     ),
     "E004": Message(
-        "a decorator around a view or a handler can neither run nor be asked before a replay: "
-        "requests with a key fail. "
+        "a decorator around a view or a handler cannot run before a replay: requests with a key "
+        "fail. "
         "[Where checks belong](pitfalls.md#what-is-checked-before-a-replay)",
         "The decorator {decorator} around the view {view} cannot run before a replay, and the "
         "guard cannot begin below it: requests with a key fail.",
@@ -84,7 +84,7 @@ MESSAGES = {
         'Remove AUTOCOMMIT from DATABASES["{alias}"].',
     ),
     "E010": Message(
-        "`CACHE` is no alias in `CACHES`; or a store needs a cache, and it is not set",
+        "`CACHE` is not an alias in `CACHES`; or a store needs a cache, and it is not set",
         "{problem}.",
         'Set IDEMPOTENCY["CACHE"] to an alias in CACHES, which has {known}.',
     ),
@@ -115,7 +115,7 @@ MESSAGES = {
         'The Redis of cache "{alias}" has the eviction policy {policy}: when its memory is full, '
         "it drops claims and responses, and their operations run again.",
         "Set maxmemory-policy to noeviction, or use a separate Redis for records. Full memory is "
-        "then an outage, which policy decides about.",
+        "then an outage, and the policy OUTAGE decides.",
         asks="asks Redis",
         deploy=True,
     ),
@@ -129,7 +129,7 @@ MESSAGES = {
     "E020": Message(
         'a view with `atomic=False` (or the store `"cache"`) would run in the block of '
         "`ATOMIC_REQUESTS`: requests with a key would fail. "
-        "[Mend it](non-atomic.md#atomic_requests) with `@transaction.non_atomic_requests`",
+        "[Fix it](non-atomic.md#atomic_requests) with `@transaction.non_atomic_requests`",
         'The view {view} owns its transactions (atomic=False, or store="cache"), and database '
         '"{alias}" has ATOMIC_REQUESTS: requests with a key would fail.',
         "Put @transaction.non_atomic_requests on the view, outermost (on dispatch() of a class).",
@@ -162,16 +162,17 @@ MESSAGES = {
         "if it is, use @idempotency_exempt.",
     ),
     "W001": Message(
-        "a middleware with view hooks stands below ours",
+        "a middleware with view hooks is listed below `IdempotencyMiddleware`",
         "IdempotencyMiddleware stands above {path} in MIDDLEWARE, which has {hooks}: these would "
         "not see a request that is answered with a stored response, and would act within the "
         "transaction of one that runs.",
         _LAST,
     ),
     "W002": Message(
-        "a middleware that changes responses stands below ours: what it does would be stored",
-        "IdempotencyMiddleware stands above {paths} in MIDDLEWARE: what is done there to a "
-        "response for one request (compression, language, headers) would be stored and replayed "
+        "a middleware that changes responses is listed below `IdempotencyMiddleware`: its changes "
+        "would be stored",
+        "IdempotencyMiddleware stands above {paths} in MIDDLEWARE: changes to the "
+        "response of one request (compression, language, headers) would be stored and replayed "
         "to others.",
         _LAST,
     ),
@@ -183,7 +184,7 @@ MESSAGES = {
         asks="yes",
     ),
     "W004": Message(
-        "a host that vanishes would keep its lock for long",
+        "the lock of a vanished host would last long",
         'When a host vanishes (power, network), database "{alias}" releases the lock of its '
         "attempt only after {after}; retries get 409 until then.",
         'Add "{example}" to DATABASES["{alias}"]["OPTIONS"]["{option}"], or set this on the '
@@ -213,8 +214,8 @@ MESSAGES = {
         'When Redis hangs, a request waits up to {seconds:g} seconds for the cache "{alias}": '
         "timeouts, times retries of the client, and the waiting of its pool.",
         'Shorten SOCKET_TIMEOUT and SOCKET_CONNECT_TIMEOUT of CACHES["{alias}"], and remove retry, '
-        "retry_on_timeout and BlockingConnectionPool: after a failure Redis is left alone for a "
-        "second anyway.",
+        "retry_on_timeout and BlockingConnectionPool: after a failure a circuit breaker skips "
+        "Redis for a second anyway.",
     ),
     "W012": Message(
         "Redis could not be asked for its eviction policy",
@@ -243,7 +244,7 @@ MESSAGES = {
         "Set CORS_ALLOW_HEADERS = [*corsheaders.defaults.default_headers{added}].",
     ),
     "W041": Message(
-        "django-cors-headers does not expose what tells scripts of a replay: the marker, other "
+        "django-cors-headers does not expose the headers that identify a replay: the marker, other "
         "headers of the policy, `Retry-After`",
         "CORS_EXPOSE_HEADERS lacks {names}: scripts of other origins cannot tell a replay from a "
         "first response, or when to try again.",
@@ -259,25 +260,24 @@ MESSAGES = {
         deploy=True,
     ),
     "W043": Message(
-        "the records are in a database to which no model is written: views' writes are other "
+        "the records are in a database to which no model is written: views' writes are separate "
         "commits",
         'Idempotency records go to database "{alias}", to which no model is written; models go to '
-        "{written}. What guarded views write there is not one commit with their record: a crash "
+        "{written}. The writes of guarded views and their record are separate commits: a crash "
         "between the two can lose one of them.",
         'Keep the records where views write (IDEMPOTENCY["USING"], or the database router), or '
         "guard these views with atomic=False.",
     ),
     "W044": Message(
         "another database than that of the records has `ATOMIC_REQUESTS`",
-        'Database "{other}" has ATOMIC_REQUESTS, and idempotency records go to "{alias}": what '
-        'guarded views write to "{other}" is another commit, which is made or undone apart from '
-        "their record.",
+        'Database "{other}" has ATOMIC_REQUESTS, and idempotency records go to "{alias}": '
+        'writes of guarded views to "{other}" are committed or undone separately from their '
+        "record.",
         'Keep the records of views that write to "{other}" there, with '
         '@idempotent(using="{other}"), or use atomic=False.',
     ),
     "W048": Message(
-        "a guarded view may be a decorator that does not say what it wraps (`functools.wraps`): "
-        "replays come without what it checks",
+        "a guarded view may be a decorator without `functools.wraps`: replays skip its checks",
         "{view} seems to be a decorator without functools.wraps. If it checks the caller, replays "
         "skip that check.",
         "Use functools.wraps in the decorator, and the guard begins below it. If it checks "
@@ -296,7 +296,7 @@ MESSAGES = {
         "and no decorated view in the URLconf",
         "django_idempotency is installed, but guards nothing: {cause}, and no view in the URLconf "
         "has @idempotent. Keys that clients send are ignored.",
-        "{remedy}, or decorate views; manage.py idempotency_contract lists what is guarded.",
+        "{remedy}, or decorate views; manage.py idempotency_contract lists guarded endpoints.",
     ),
     "W051": Message(
         "the table of the records is missing, or migrations are not applied",
@@ -306,7 +306,7 @@ MESSAGES = {
         asks="yes",
     ),
     "W052": Message(
-        "an entry of [`POLICIES`](settings.md#policies) holds for no guarded endpoint",
+        "an entry of [`POLICIES`](settings.md#policies) applies to no guarded endpoint",
         'IDEMPOTENCY["POLICIES"]["{pattern}"] holds for no guarded endpoint.',
         "The first entry that matches request.path_info (which begins with a slash) holds, and "
         "PATHS and decorators say what is guarded: manage.py idempotency_contract lists it. Each "
@@ -315,10 +315,10 @@ MESSAGES = {
     ),
     "I001": Message(
         "scopes are keyed with `SECRET_KEY`",
-        "Scopes are digests keyed with SECRET_KEY: a new SECRET_KEY forgets every key within its "
-        "retention, and their retries run again.",
-        'Set IDEMPOTENCY["SECRET"] to a separate value of at least 16 characters. To keep the keys '
-        "of today, start with the present SECRET_KEY.",
+        "Scopes are digests keyed with SECRET_KEY: after a change of SECRET_KEY the guard finds no "
+        "earlier key, and their retries run again.",
+        'Set IDEMPOTENCY["SECRET"] to a separate value of at least 16 characters. To keep the '
+        "present keys, start with the present SECRET_KEY.",
         deploy=True,
     ),
     "I002": Message(
@@ -332,11 +332,10 @@ MESSAGES = {
     "I050": Message(
         "[`PATHS`](settings.md#paths) is not set, so pages for browsers are guarded, too. "
         "[HTML sites](how-to/html-sites.md)",
-        "IdempotencyMiddleware guards every path, also what browsers send forms to: {first}"
-        "{others}. Some browsers and proxies add keys that the project's own clients know nothing "
-        "of.",
-        'Name the paths of the API: IDEMPOTENCY["PATHS"] = [r"^/api/"]. If all paths are meant, '
-        'say so: [""].',
+        "IdempotencyMiddleware guards every path, also views to which browsers send forms: "
+        "{first}{others}. Some browsers and proxies add keys by themselves.",
+        'Name the paths of the API: IDEMPOTENCY["PATHS"] = [r"^/api/"]. To guard all '
+        'paths, set [""].',
     ),
 }
 

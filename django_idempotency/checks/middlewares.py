@@ -42,7 +42,7 @@ def check_middleware(**kwargs: Any) -> list[CheckMessage]:
 
 
 def _misplaced(below: list[tuple[str, type]]) -> Messages:
-    """What is wrong with middlewares below ours."""
+    """Yield mistakes in the order of middlewares below ours."""
     unchecked, stored = [], []
     for path, middleware in below:
         names = {f"{each.__module__}.{each.__name__}" for each in middleware.__mro__}
@@ -70,7 +70,7 @@ def check_enclosing_transactions(valid: Configuration, databases: Databases) -> 
 
 
 def encloses(middleware: Any) -> bool:
-    """Whether a middleware calls what is below it inside of ``transaction.atomic()``.
+    """Whether a middleware runs requests inside of ``transaction.atomic()``.
 
     django-reversion's says so by an attribute. Of others the code is read: some function in it
     uses both ``atomic`` and ``get_response``.

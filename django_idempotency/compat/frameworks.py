@@ -52,7 +52,7 @@ def variables(function: Any, name: str) -> Iterator[Any]:
 
 
 def module_of(function: Any) -> str:
-    """Return where a function is defined, whatever ``functools.wraps`` has copied into it."""
+    """Return where a function is defined, despite the copies of ``functools.wraps``."""
     known = getattr(function, "__globals__", None)
     return str(type(function).__module__ if known is None else known.get("__name__", ""))
 

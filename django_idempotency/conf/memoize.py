@@ -1,4 +1,4 @@
-"""Computing what is known of a view once, rather than in every request."""
+"""Computes facts about a view once, rather than in every request."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps

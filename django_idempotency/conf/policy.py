@@ -1,7 +1,7 @@
 """The policy of a view: each option is declared once, as a field of :class:`Policy`.
 
-The declaration feeds the parser, the system checks, what is published of a policy (the contract
-command, OpenAPI, ``POLICY_OPTIONS``), and the tables of ``docs/settings.md``.
+The declaration feeds the parser, the system checks, the published policies (the contract command,
+OpenAPI, ``POLICY_OPTIONS``), and the tables of ``docs/settings.md``.
 """
 
 import re
@@ -23,14 +23,14 @@ NOT_STORED = frozenset({401, 403, 408, 409, 412, 423, 425, 429, *range(500, 600)
 
 
 class Scope(StrEnum):
-    """Whose keys are kept apart."""
+    """Which callers have separate keys."""
 
     PRINCIPAL = "principal"
     TOKEN = "token"  # noqa: S105
 
 
 class Anonymous(StrEnum):
-    """What happens to a key sent by a caller who is not authenticated."""
+    """How the guard treats keys of anonymous callers."""
 
     IGNORE = "ignore"
     SHARE = "share"
@@ -45,7 +45,7 @@ class Recheck(StrEnum):
 
 
 class Fingerprint(StrEnum):
-    """What must be equal for two requests with one key to be the same request."""
+    """Which parts of two requests with one key must be equal."""
 
     REQUEST = "request"
     BYTES = "bytes"
@@ -61,14 +61,14 @@ class CountHost(StrEnum):
 
 
 class OnInFlight(StrEnum):
-    """What a duplicate of a running request gets."""
+    """How the guard treats a duplicate of a running request."""
 
     CONFLICT = "conflict"
     WAIT = "wait"
 
 
 class OnInterrupted(StrEnum):
-    """What happens after an attempt whose effects are not known (non-atomic mode)."""
+    """How the guard treats the retry of an interrupted attempt (non-atomic mode)."""
 
     REFUSE = "refuse"
     RUN = "run"
@@ -83,7 +83,7 @@ class StoreKind(StrEnum):
 
 
 class OnOutage(StrEnum):
-    """What happens to requests with a key while the store is out of reach."""
+    """How the guard answers requests with a key while the store does not answer."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -97,7 +97,7 @@ class Errors(StrEnum):
 
 
 class PolicyError(ValueError):
-    """A policy option is unknown or has a bad value: ``problems`` maps names to what is wrong."""
+    """A policy option is unknown or has a bad value: ``problems`` maps names to messages."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         self.problems = dict(problems)
@@ -146,7 +146,7 @@ class Policy:
     )
     methods: frozenset[str] = option(
         frozenset({"POST", "PUT", "PATCH", "DELETE"}),
-        "The methods that are guarded.",
+        "The methods to guard.",
         values.methods,
     )
     required: bool = option(False, "Refuse a request without a key.", published="required")
@@ -161,7 +161,7 @@ class Policy:
     )
     scope: Scope | Callable[[Any], str | tuple[str, ...] | None] = option(
         Scope.PRINCIPAL,
-        "Whose keys are kept apart.",
+        "Which callers have separate keys.",
         values.choice_or_function(Scope),
         published="scope",
     )
@@ -170,7 +170,7 @@ class Policy:
     )
     anonymous: Anonymous = option(
         Anonymous.IGNORE,
-        "What happens to a key of a caller who is not authenticated.",
+        "How the guard treats keys of anonymous callers.",
         published="anonymous",
     )
     recheck: Recheck = option(
@@ -178,7 +178,7 @@ class Policy:
     )
     fingerprint: Fingerprint | Callable[[Any], str] = option(
         Fingerprint.REQUEST,
-        "What must be equal for two requests with one key to be the same request.",
+        "Which parts of two requests with one key must be equal.",
         values.choice_or_function(Fingerprint),
         published="same_request",
     )
@@ -223,7 +223,7 @@ class Policy:
     )
     new_keys_per_hour: int | None = option(
         None,
-        "How many new keys a caller may use within an hour.",
+        "The maximum number of new keys per caller and hour.",
         values.optional(values.number(1, 10**9, "number of keys")),
     )
     max_request_size: int | None = option(
@@ -279,7 +279,7 @@ class Policy:
     )
     status_header: str | None = option(
         None,
-        "A response header that says what became of the key.",
+        "A response header with the effect of the key.",
         values.optional(values.header),
         sent="What became of the key: {statuses}.",
     )
@@ -288,7 +288,7 @@ class Policy:
     )
     in_flight: OnInFlight = option(
         OnInFlight.CONFLICT,
-        "What a duplicate gets while the first request runs.",
+        "How the guard treats a duplicate while the first request runs.",
         published="in_flight",
     )
     in_flight_status: int = option(
@@ -303,7 +303,7 @@ class Policy:
     )
     wait_limit: int = option(
         2,
-        "How many duplicates may wait at once.",
+        "The maximum number of duplicates that wait at the same time.",
         values.number(1, 10_000, "number of requests per process"),
     )
     retry_after: int = option(
@@ -326,7 +326,7 @@ class Policy:
     )
     on_interrupted: OnInterrupted = option(
         OnInterrupted.REFUSE,
-        "What the retry of an interrupted attempt gets if `ATOMIC` is `False`.",
+        "How the guard treats the retry of an interrupted attempt if `ATOMIC` is `False`.",
     )
     resolver: Callable[[Any], Any] | None = option(
         None, "Finds out what an interrupted attempt did.", values.function
@@ -339,13 +339,13 @@ class Policy:
     )
     lock_connections: int = option(
         20,
-        "How many connections may lock the records of running views if `ATOMIC` is `False`.",
+        "The maximum number of connections that lock records if `ATOMIC` is `False`.",
         values.number(1, 10_000, "number of connections per process"),
     )
     store: StoreKind = option(StoreKind.DB, "Where the records live.")
     outage: OnOutage = option(
         OnOutage.CLOSED,
-        "What a request with a key gets while its store is out of reach.",
+        "How the guard answers a request with a key while the store does not answer.",
         published="outage",
     )
     lease: timedelta = option(

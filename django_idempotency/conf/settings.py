@@ -22,8 +22,8 @@ PROJECT_SETTINGS = {
     "PATHS": Setting(
         values.patterns, "The paths that the middleware guards: by default all.", [""]
     ),
-    "EXEMPT_PATHS": Setting(values.reasons, "Paths that the middleware leaves alone.", []),
-    "SECRET": Setting(values.secret, "The key of the digests of scopes; else `SECRET_KEY`."),
+    "EXEMPT_PATHS": Setting(values.reasons, "Paths that the middleware does not guard.", []),
+    "SECRET": Setting(values.secret, "The secret key of scope digests."),
     "CACHE": Setting(
         values.alias("CACHES"), 'The cache that the stores `"cached_db"` and `"cache"` use.'
     ),
@@ -119,7 +119,7 @@ class Configuration:
 
 
 class SettingError(ImproperlyConfigured):
-    """``IDEMPOTENCY`` is wrong: ``problems`` maps names of settings to what is wrong.
+    """``IDEMPOTENCY`` is wrong: ``problems`` maps names of settings to messages.
 
     A setting of a policy by path is named ``POLICIES["^/api/"]["RETENTION"]``.
     """
@@ -186,9 +186,9 @@ def _policy(
     entry: str,
     known: Mapping[str, Setting],
 ) -> Policy:
-    """Return ``base`` with what a dict of settings changes.
+    """Return ``base`` with the changes of a dict of settings.
 
-    :param problems: gets what is wrong, by the name of the entry
+    :param problems: gets messages, by the name of the entry
     :param entry: how an entry is named; the last braces stand for its own name
     :param known: the names that may stand here, for the texts of errors
     """

@@ -74,14 +74,14 @@ def response_headers(policy: Policy) -> dict[str, str]:
 def problems_of(policy: Policy) -> list[Problem]:
     """Return one example of every error that can be met under a policy."""
     possible = {
-        # About the request, whatever is known about its key.
+        # About the request alone.
         Code.KEY_MISSING: policy.required,
         Code.KEY_INVALID: True,
         Code.ANONYMOUS: policy.anonymous is Anonymous.REFUSE,
         Code.CALLER_REQUIRED: policy.required and policy.anonymous is Anonymous.IGNORE,
         Code.REQUEST_TOO_LARGE: policy.max_request_size is not None,
         Code.TOO_MANY_KEYS: policy.new_keys_per_hour is not None,
-        # About what is known under the key.
+        # About the record of the key.
         Code.KEY_EXPIRED: policy.tombstone > timedelta(0),
         Code.KEY_REUSED: True,
         Code.IN_FLIGHT: True,

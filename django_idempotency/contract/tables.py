@@ -21,7 +21,7 @@ OTHERS = {
     Coverage.UNGUARDED: "Not guarded",
     Coverage.FAILS: "Fails with a key",
 }
-"""What is not guarded, and under which heading it is listed."""
+"""Headings of endpoints that are not guarded."""
 
 TERMINAL: Columns = {
     "ENDPOINT": lambda endpoint, policy: f"{endpoint.method:6} {endpoint.path}",
@@ -70,7 +70,7 @@ def for_markdown(found: list[Endpoint]) -> str:
 
 
 def others(found: list[Endpoint]) -> Iterator[tuple[str, list[Row]]]:
-    """Yield what is not guarded: a heading, and rows of endpoints and the reason."""
+    """Yield headings of unguarded endpoints, with rows of endpoints and the reason."""
     for coverage, heading in OTHERS.items():
         reasons: dict[str, dict[str, list[str]]] = {}
         for endpoint in (each for each in found if each.protection.coverage is coverage):

@@ -53,7 +53,7 @@ class TestPages:
 
     def test_views_that_take_forms(self, settings: Any) -> None:
         settings.ROOT_URLCONF = Site(views.RestView.as_view(), login(), login())
-        assert "what browsers send forms to: POST /1/ and 7 more." in only("I050").msg
+        assert "views to which browsers send forms: POST /1/ and 7 more." in only("I050").msg
         settings.IDEMPOTENCY = {"PATHS": ["^/0/"]}
         silent("I050")
         settings.IDEMPOTENCY = {"PATHS": [""]}

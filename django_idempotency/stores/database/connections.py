@@ -65,7 +65,7 @@ class OwnConnections:
             (location or location_of(self._using)).enter(connection)
             connection.ensure_connection()
         except BaseException as error:
-            # Whatever it was: one that is not counted back is lost until the process ends.
+            # After any error: a connection that is not returned is lost until the process ends.
             self._drop(connection)
             if not isinstance(error, Error):
                 raise
@@ -230,7 +230,7 @@ _USED = "_idempotency_used"
 
 @contextmanager
 def claim_connection(using: str, waits: bool = False) -> Iterator[None]:
-    """Let this thread's queries run on a connection of their own, in autocommit.
+    """Let this thread's queries run on a claim connection, in autocommit.
 
     :param waits: see :meth:`ClaimConnections.lent`
     :raises Busy: if none is free in time

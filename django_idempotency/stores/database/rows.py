@@ -89,7 +89,7 @@ def columns(response: StoredResponse) -> dict[str, Any]:
 def _response(
     state: str, version: int, status: int, headers: str, body: Any, omitted: str, codec: str
 ) -> StoredResponse:
-    """Whatever this version cannot have written is unreadable: neither executed nor replayed."""
+    """Return the response, or an unreadable one if this version cannot have written the row."""
     try:
         if state != State.COMPLETED or version != RESPONSE_VERSION:
             raise ValueError("written by another version")
