@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import chain, pairwise
 from typing import Any
 
+from django.template.defaultfilters import filesizeformat
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -93,14 +94,23 @@ def full(time: datetime | None) -> SafeString | None:
     return format_html("{} ({})", moment(time), age(time)) if time else None
 
 
-def headers(response: StoredResponse) -> SafeString:
+def size(count: int | None) -> str | None:
+    """Return a number of bytes."""
+    return None if count is None else filesizeformat(count)
+
+
+def headers(response: StoredResponse | None) -> SafeString | None:
     """Return the stored header fields, one per line."""
+    if response is None:
+        return None
     lines = format_html_join("\n", "{}: {}", response.headers)
     return _block(lines, pgettext_lazy("stored response", "Headers"))
 
 
-def body(response: StoredResponse) -> SafeString:
+def body(response: StoredResponse | None) -> SafeString | None:
     """Return the stored body: indented JSON, or other text unchanged."""
+    if response is None:
+        return None
     try:
         text = response.body.decode()
     except UnicodeDecodeError:

@@ -1,5 +1,6 @@
 """The list of records and the page of one."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
@@ -7,7 +8,6 @@ from django.db import transaction
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Length
 from django.http import HttpRequest, HttpResponse
-from django.template.defaultfilters import filesizeformat
 from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.text import Truncator
@@ -27,6 +27,20 @@ _RECORD = ("key", "short_scope", "method", "path")
 _STATE = ("state_now", "attempt", "created", "completed", "expires")
 _RESPONSE = ("response_status", "body_size", "omitted")
 _STORED = ("stored_headers", "stored_body")
+
+
+def _field(title: Any, show: Callable[[Any, Any], Any]) -> Any:
+    """Return a column of the list or a field of the page; what shows nothing is displayed as empty.
+
+    :param show: called with the admin and the record
+    """
+
+    @admin.display(description=title)
+    def field(self: Any, record: Any) -> Any:
+        shown = show(self, record)
+        return self.get_empty_value_display() if shown in {None, ""} else shown
+
+    return field
 
 
 @admin.register(IdempotencyRecord)
@@ -164,18 +178,6 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         url = reverse(f"{self.admin_site.name}:{resolving.RESOLVE}", args=[record.pk])
         return format_html('<a href="{}">{}</a>', url, _("Resolve this operation"))
 
-    @admin.display(description=_("key"))
-    def short_key(self, record: Any) -> str:
-        return Truncator(record.key).chars(40)
-
-    @admin.display(description=_("request"))
-    def request(self, record: Any) -> str:
-        return f"{record.method} {record.path}"
-
-    @admin.display(description=_("scope"))
-    def short_scope(self, record: Any) -> str:
-        return str(record.scope[:8])
-
     @admin.display(description=_("state"))
     def state_now(self, record: Any) -> Any:
         if not hasattr(record, "in_flight"):  # the list has set it
@@ -183,44 +185,24 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             record.in_flight = None if locked is None else record.pk in locked
         return presentation.badge(record)
 
-    @admin.display(description=_("created"))
-    def created_short(self, record: Any) -> str:
-        return presentation.moment(record.created_at)
-
-    @admin.display(description=_("expires"))
-    def expires_short(self, record: Any) -> str:
-        return presentation.age(record.expires_at)
-
-    @admin.display(description=_("created"))
-    def created(self, record: Any) -> str | None:
-        return presentation.full(record.created_at)
-
-    @admin.display(description=_("completed"))
-    def completed(self, record: Any) -> str | None:
-        return presentation.full(record.completed_at)
-
-    @admin.display(description=_("expires"))
-    def expires(self, record: Any) -> str | None:
-        return presentation.full(record.expires_at)
-
-    @admin.display(description=_("response omitted"))
-    def omitted(self, record: Any) -> Any:
-        return record.get_response_omitted_display() or self.get_empty_value_display()
-
-    @admin.display(description=_("body size"))
-    def body_size(self, record: Any) -> Any:
-        size = self._size(record)
-        return self.get_empty_value_display() if size is None else filesizeformat(size)
-
-    @admin.display(description=_("headers"))
-    def stored_headers(self, record: Any) -> Any:
-        response = self._response(record)
-        return presentation.headers(response) if response else self.get_empty_value_display()
-
-    @admin.display(description=_("body"))
-    def stored_body(self, record: Any) -> Any:
-        response = self._response(record)
-        return presentation.body(response) if response else self.get_empty_value_display()
+    short_key = _field(_("key"), lambda self, record: Truncator(record.key).chars(40))
+    request = _field(_("request"), lambda self, record: f"{record.method} {record.path}")
+    short_scope = _field(_("scope"), lambda self, record: record.scope[:8])
+    created_short = _field(
+        _("created"), lambda self, record: presentation.moment(record.created_at)
+    )
+    expires_short = _field(_("expires"), lambda self, record: presentation.age(record.expires_at))
+    created = _field(_("created"), lambda self, record: presentation.full(record.created_at))
+    completed = _field(_("completed"), lambda self, record: presentation.full(record.completed_at))
+    expires = _field(_("expires"), lambda self, record: presentation.full(record.expires_at))
+    omitted = _field(
+        _("response omitted"), lambda self, record: record.get_response_omitted_display()
+    )
+    body_size = _field(_("body size"), lambda self, record: presentation.size(self._size(record)))
+    stored_headers = _field(
+        _("headers"), lambda self, record: presentation.headers(self._response(record))
+    )
+    stored_body = _field(_("body"), lambda self, record: presentation.body(self._response(record)))
 
     def _size(self, record: Any) -> int | None:
         """Return the length of the body, without reading it; for the page of one record."""

@@ -123,6 +123,11 @@ class TestPages:
         page = admin_client.get(detail(record)).content.decode()
         assert f'<div class="readonly">{size}</div>' in page
 
+    def test_what_a_claimed_record_lacks_is_empty(self, admin_client):
+        record = remember("one", state=State.CLAIMED, completed_at=None, response_status=None)
+        page = admin_client.get(detail(record)).content.decode()
+        assert 'readonly">None<' not in page
+
     def test_why_a_response_is_missing(self, admin_client):
         record = remember("one", response_body=None, response_omitted="too_large")
         assert ">too large<" in admin_client.get(detail(record)).content.decode()

@@ -62,7 +62,7 @@ class TestCommand:
     def test_an_answer_replays(self, interrupted: int, caller: Caller, caplog: Any) -> None:
         with caplog.at_level(logging.INFO, "django_idempotency"):
             command("answer", interrupted, "--status", 201, "--body", '{"id": 7}')
-        assert f"Record {interrupted}: answer by command" in caplog.text
+        assert f"Record {interrupted}: resolved by command (answer)" in caplog.text
         answer = retry(caller)
         assert (answer.status_code, answer.json()) == (201, {"id": 7})
         assert answer["Content-Type"] == "application/json"

@@ -81,7 +81,9 @@ class Counter(Background):
             ReplayCount.add(number, location.using)
         except Exception as error:
             if location not in self._failing:
-                logger.warning("Replays could not be counted, and wait: %s", error)
+                logger.warning(
+                    "Replays could not be counted; the next try includes them: %s", error
+                )
             self._failing.add(location)
             return False
         self._failing.discard(location)

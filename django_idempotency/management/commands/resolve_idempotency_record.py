@@ -61,7 +61,7 @@ class Command(MaintenanceCommand):
             raise CommandError(str(error)) from error
         if outcome is not ResolutionOutcome.DONE:
             raise CommandError(f"Record {record}: {NOT_RESOLVED[outcome]}")
-        logger.info("Record %d: %s by command", record, action)
+        logger.info("Record %d: resolved by command (%s)", record, action)
         return f"Record {record}: done ({action})."
 
     def _list(self, options: dict[str, Any]) -> str:

@@ -111,7 +111,9 @@ class Redis:
             text = f'Redis (cache "{self._alias}"): {error}'
             if _is_about_one_key(error):
                 self._breaker.answered(ticket)
-                logger.error("%s. Delete the key %s: another program has written it", text, key)
+                # The error of a pipeline names the command, and so the key.
+                about = (text, key or "the key")
+                logger.error("%s. Another program has written %s: delete it", *about)
                 raise Unusable(text) from error
             self._breaker.failed(error)
             raise Outage(text) from error
