@@ -205,7 +205,9 @@ def finish(guard: Guard, response: Any) -> HttpResponseBase:
     try:
         if not isinstance(response, HttpResponseBase):
             _refuse_other(response)
-        final: HttpResponseBase = rendered(response)
+        final: HttpResponseBase = response
+        if hasattr(response, "render"):
+            final = rendered(response)
         if guard.describe is not None:
             guard.describe(final)
     except BaseException as error:
