@@ -1,5 +1,6 @@
 """One word for one thing: retired words stay out of the package, its tests and the docs."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,8 @@ RETIRED = {
     "desks?": "resolve",
     "recod(e|ed|es|ing)": "re-encrypt",
     "renumber(s|ed|ing)?": "fencing token",
-    "verdicts?": "policy",
-    "judg(e|ed|es|ing)": "policy",
+    "verdicts?": "protection",
+    "judg(e|ed|es|ing)": "protection",
     "confine(d|s|ment)?": "connection affinity",
     "freez(e|es|ing)": "serialize",
     "thaw(s|ed|ing)?": "deserialize",
@@ -55,11 +56,14 @@ ALLOWED = {
 SOURCES = sorted(
     path
     for folder in ("django_idempotency", "tests", "example_project", "proof", "benchmarks")
-    for pattern in ("*.py", "*.html", "*.css", "*.txt")
+    for pattern in ("*.py", "*.html", "*.css", "*.txt", "*.md", "*.pml")
     for path in (ROOT / folder).rglob(pattern)
     if path != Path(__file__)
 )
-EVERYTHING = [*PAGES, *SOURCES]
+EVERYTHING = sorted({*PAGES, *SOURCES})
+
+NAMES = {"hold", "holds", "holding", "shelf", "cell", "texts", "vault", "freeze", "thaw", "bury"}
+"""Everyday words in prose, but not in the names of classes and functions of the package."""
 
 
 def words(text: str) -> Iterator[str]:
@@ -82,6 +86,15 @@ def test_retired_words_are_not_used() -> None:
 @pytest.mark.parametrize("path", ALLOWED)
 def test_allowed_words_are_still_needed(path: str) -> None:
     assert retired(ROOT / path) >= ALLOWED[path]
+
+
+def test_names_say_the_fields_words() -> None:
+    found = set()
+    for path in (ROOT / "django_idempotency").rglob("*.py"):
+        for node in ast.walk(ast.parse(text_of(path))):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                found |= {node.name} if NAMES & set(words(node.name)) else set()
+    assert found == set()
 
 
 def test_what_replaced_them_is_in_the_glossary() -> None:
