@@ -112,6 +112,10 @@ def charset_of(request: HttpRequest) -> str:
     return "" if name == "utf-8" else name
 
 
+Upload = tuple[str, tuple[str, ...]]
+"""The field of an uploaded file, and the parts of its value."""
+
+
 def form_in(
     request: HttpRequest, source: IO[bytes], size: int, selection: Selection
 ) -> Payload | None:
@@ -143,10 +147,6 @@ def form_in(
     except (MultiPartParserError, SuspiciousOperation, RequestDataTooBig, ValueError):
         return None
     return form(fields, files, selection, charset)
-
-
-Upload = tuple[str, tuple[str, ...]]
-"""The field of an uploaded file, and the parts of its value."""
 
 
 class _DigestHandler(FileUploadHandler):
