@@ -213,7 +213,7 @@ class Adapter:
         if isinstance(answer, Problem):
             response = error_response(answer, self.policy, self.request)
             self.mark_error(response)
-        elif self.guard is not None:
+        elif self.guard is not None and self.policy.key_header is not None:
             self.guard.echo_key(response)
         if not _is_rendered(response):
             return response  # type: ignore[no-any-return]  # a project's own error

@@ -16,7 +16,7 @@ from ..compat.frameworks import belongs_to_admin, operations_in
 from ..conf.memoize import MOST
 from ..conf.policy import Policy
 from ..guard.guard import Guard, read_key
-from ..guard.request_state import state_of
+from ..guard.request_state import STATE, RequestState, state_of
 from ..guard.status import LEFT_ALONE, NO_KEY, NOT_BEGUN
 from ..protocol.problems import Problem
 from ..threads import on_request_thread
@@ -41,7 +41,7 @@ def approach(
     :param position: where the guard begins; ``None``: before the handler
     """
     request = getattr(caller, "_request", caller)
-    state = state_of(request)
+    state: RequestState = request.__dict__.get(STATE) or state_of(request)
     if state.guard is not None and state.guard.is_running:
         return None
     if request.method not in policy.methods:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import connections, router
 from django.http.response import HttpResponseBase
 
 from ..compat.frameworks import has_request_block
@@ -112,20 +112,35 @@ def operation_of(policy: Policy, claim: Claim, view: Any, caller: Any = None) ->
     :param caller: the request that policy's own functions get: Django's, or DRF's around it
     :param view: the function view that Django calls next, if it has not yet
     """
-    using = IdempotencyRecord.alias(policy.using)
+    wait = NO_WAIT
+    if policy.in_flight is OnInFlight.WAIT:
+        wait = Wait(policy.wait_timeout, policy.wait_limit)
+    if policy.store is StoreKind.CACHE or not policy.atomic:
+        return _beside_transactions(policy, claim, view, caller, wait)
+    using = policy.using or router.db_for_write(IdempotencyRecord)
+    is_cached = policy.store is StoreKind.CACHED_DB
+    store = store_of(policy, using) if is_cached else DatabaseStore(using)
+    block = RequestBlock.NONE
+    if connections[using].settings_dict["ATOMIC_REQUESTS"]:
+        block = _request_block(view, getattr(caller, "_request", caller), using)
+    return AtomicOperation(store, claim, using, wait, block)
+
+
+def _beside_transactions(
+    policy: Policy, claim: Claim, view: Any, caller: Any, wait: Wait
+) -> NonAtomicOperation:
+    """Return an operation whose view owns its transactions."""
+    for alias in connections:
+        # As session_of() does, if Django has begun them already.
+        if _request_block(view, None, alias) is not RequestBlock.NONE:
+            raise ImproperlyConfigured(IN_A_TRANSACTION.format(alias))
     if policy.store is StoreKind.CACHE:
-        _refuse_request_blocks(view)
-        return _leased(policy, claim)
-    if not policy.atomic:
-        _refuse_request_blocks(view)
-        return _non_atomic(policy, claim, using, caller)
-    return AtomicOperation(
-        store_of(policy, using),
-        claim,
-        using,
-        _wait(policy),
-        _request_block(view, getattr(caller, "_request", caller), using),
-    )
+        refuse_transactions()
+        cached = cache_store_of(policy)
+        return NonAtomicOperation(cached, claim, Lease(cached), _resolve(policy), wait)
+    using = IdempotencyRecord.alias(policy.using)
+    store, step_log, lock = _locked(policy, using, _payload_of(policy, claim, caller))
+    return NonAtomicOperation(store, claim, lock, _resolve(policy), wait, step_log)
 
 
 def record_of(policy: Policy, claim: Claim) -> Snapshot | None:
@@ -149,11 +164,6 @@ def replay_of(policy: Policy, claim: Claim) -> Replay | None:
     known = record_of(policy, claim)
     found = None if known is None else decide(known, claim.fingerprint)
     return found if isinstance(found, Replay) else None
-
-
-def _non_atomic(policy: Policy, claim: Claim, using: str, caller: Any) -> Operation:
-    store, step_log, lock = _locked(policy, using, _payload_of(policy, claim, caller))
-    return NonAtomicOperation(store, claim, lock, _resolve(policy), _wait(policy), step_log)
 
 
 def resumed_operation(policy: Policy, claim: Claim, using: str, attempt: int) -> ResumedOperation:
@@ -190,42 +200,18 @@ def _payload_of(policy: Policy, claim: Claim, caller: Any) -> PayloadOf:
     return payload_of
 
 
-def _leased(policy: Policy, claim: Claim) -> Operation:
-    refuse_transactions()
-    store = cache_store_of(policy)
-    return NonAtomicOperation(store, claim, Lease(store), _resolve(policy), _wait(policy))
-
-
-def _refuse_request_blocks(view: Any) -> None:
-    """As :func:`session_of` does, if Django has begun them already."""
-    for alias in connections:
-        if _gets_request_block(view, alias):
-            raise ImproperlyConfigured(IN_A_TRANSACTION.format(alias))
-
-
 def _resolve(policy: Policy) -> Resolve:
     if policy.on_interrupted is OnInterrupted.RUN:
         return run_again
     return still_unknown if policy.resolver is None else resolve_by(policy.resolver, policy)
 
 
-def _wait(policy: Policy) -> Wait:
-    waits = policy.in_flight is OnInFlight.WAIT
-    return Wait(policy.wait_timeout, policy.wait_limit) if waits else NO_WAIT
-
-
 def _request_block(view: Any, request: Any, using: str) -> RequestBlock:
     """Return where the block of ``ATOMIC_REQUESTS`` is now, as ``BaseHandler`` decides about it."""
-    if view is not None:
-        return RequestBlock.LATER if _gets_request_block(view, using) else RequestBlock.NONE
     # A view that Django's handler has not called has no such block either.
     match = getattr(request, "resolver_match", None)
-    gets_one = match is not None and _gets_request_block(match.func, using)
-    return RequestBlock.AROUND if gets_one else RequestBlock.NONE
-
-
-def _gets_request_block(view: Any, using: str) -> bool:
-    """Whether Django runs a view in a block of its own on this database."""
-    if view is None or not connections[using].settings_dict["ATOMIC_REQUESTS"]:
-        return False
-    return has_request_block(view, using)
+    called = view if match is None or view is not None else match.func
+    is_on = connections[using].settings_dict["ATOMIC_REQUESTS"]
+    if called is None or not is_on or not has_request_block(called, using):
+        return RequestBlock.NONE
+    return RequestBlock.AROUND if view is None else RequestBlock.LATER

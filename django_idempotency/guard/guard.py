@@ -105,7 +105,7 @@ class Guard:
         self._request: Any = request
         self._policy = policy
         self._key = key
-        self._tell = partial(report, request, policy, key, perf_counter())
+        self._notify = partial(report, request, policy, key, perf_counter())
 
     def start(
         self,
@@ -126,7 +126,7 @@ class Guard:
         answer = self._anonymous() if scope is None else self._claim(caller, scope, parsed, view)
         if isinstance(answer, Problem):
             outcome = _OUTCOMES.get(answer.code, Outcome.REFUSED)
-            self._tell(outcome, answer.status, reason=str(answer.code))
+            self._notify(outcome, answer.status, reason=str(answer.code))
         return answer
 
     def look_up(self, caller: Any, parsed: Callable[[], Payload | None]) -> Answer | None:
@@ -147,7 +147,7 @@ class Guard:
             return None
         answer = self._replay(found.response, Owner(claim.scope, claim.key))
         if isinstance(answer, Problem):
-            self._tell(Outcome.REFUSED, answer.status, reason=str(answer.code))
+            self._notify(Outcome.REFUSED, answer.status, reason=str(answer.code))
         return answer
 
     def _claim(
@@ -161,9 +161,10 @@ class Guard:
         except BodyTooLarge:
             return problem_of(Code.REQUEST_TOO_LARGE, policy)
         operation = operation_of(policy, claim, view, caller)
-        is_limited = policy.new_keys_per_hour is not None
+        limit = policy.new_keys_per_hour
         try:
-            if is_limited and is_exhausted(policy, claim.scope) and not record_of(policy, claim):
+            used_up = limit is not None and is_exhausted(limit, claim.scope)
+            if used_up and not record_of(policy, claim):
                 return problem_of(Code.TOO_MANY_KEYS, policy, retry_after=next_hour())
             begun = operation.begin()
             answer = None if isinstance(begun, Started) else self._instead(begun, operation.owner)
@@ -171,12 +172,12 @@ class Guard:
             return self._without_store()
         except Exception as error:
             # A resolver, for example. Django logs the exception; this says which key it was.
-            self._tell(Outcome.INTERRUPTED, reason=type(error).__qualname__)
+            self._notify(Outcome.INTERRUPTED, reason=type(error).__qualname__)
             raise
         if answer is not None:
             return answer
-        if is_limited and operation.attempt == 1:
-            count(policy, claim.scope)
+        if limit is not None and operation.attempt == 1:
+            count(claim.scope)
         self._operation = self._request.idempotency = operation
         self.is_running = True
         return None
@@ -188,7 +189,7 @@ class Guard:
                 return self._replay(response, owner)
             case Answered(response):
                 tell(response, self._policy, Status.NOT_STORED)
-                self._tell(Outcome.INTERRUPTED, response.status_code)
+                self._notify(Outcome.INTERRUPTED, response.status_code)
                 return cast(HttpResponse, response)
             case obstacle:
                 return problem_of(_code_of(obstacle), self._policy)
@@ -228,13 +229,13 @@ class Guard:
         operation, self._operation = self._operation, None
         if operation is not None:
             operation.abandon(error)
-            self._tell(Outcome.INTERRUPTED, attempt=operation.attempt)
+            self._notify(Outcome.INTERRUPTED, attempt=operation.attempt)
 
     def forget(self) -> None:
         """The attempt's transaction has ended without us."""
         operation, self._operation = self._operation, None
         if operation is not None:
-            self._tell(Outcome.INTERRUPTED, attempt=operation.attempt)
+            self._notify(Outcome.INTERRUPTED, attempt=operation.attempt)
 
     def finish(self, response: HttpResponseBase) -> None:
         """The response is rendered: store it and commit, or undo the view's writes."""
@@ -246,7 +247,9 @@ class Guard:
                 self.echo_key(response)
                 tell(response, self._policy, self._unrecorded)
             return
-        self.echo_key(response)
+        policy = self._policy
+        if policy.key_header is not None:
+            self.echo_key(response)
         try:
             status = self._store(operation, response)
         except BaseException as error:
@@ -255,15 +258,16 @@ class Guard:
             # A hook that fails after the commit changes the answer, but not what is stored.
             stored = operation.is_remembered
             code = response.status_code if stored else None
-            self._tell(_ended(operation, stored), code, operation.attempt)
+            self._notify(_ended(operation, stored), code, operation.attempt)
             raise
-        tell(response, self._policy, status)
+        if policy.status_header is not None:
+            tell(response, policy, status)
         outcome = _ended(operation, status is not Status.NOT_STORED)
-        committed = partial(self._report, outcome, response.status_code, operation.attempt)
-        if operation.on_end(committed):
+        ended = (outcome, response.status_code, operation.attempt)
+        if operation.on_end(partial(self._report, *ended)):
             self._report_when_closed(operation.attempt)
         else:
-            committed()
+            self._notify(*ended)
 
     def _store(self, operation: Operation, response: HttpResponseBase) -> Status:
         policy, memory = self._policy, memory_of(response, self._memory)
@@ -286,7 +290,7 @@ class Guard:
         """Tell how the attempt has ended, once."""
         if not self._is_reported:
             self._is_reported = True
-            self._tell(outcome, code, attempt)
+            self._notify(outcome, code, attempt)
 
     def _report_when_closed(self, attempt: int) -> None:
         """Django's block, which holds the stored response, commits after us. If it never does,
@@ -305,7 +309,7 @@ class Guard:
             return problem_of(Code.STORE_UNAVAILABLE, self._policy)
         self._unrecorded = Status.UNPROTECTED
         self._request.idempotency = NO_STORE
-        self._tell(Outcome.FAILED_OPEN, reason=str(Code.STORE_UNAVAILABLE))
+        self._notify(Outcome.FAILED_OPEN, reason=str(Code.STORE_UNAVAILABLE))
         return None
 
     def _anonymous(self) -> Answer | None:
@@ -354,8 +358,9 @@ class Guard:
                 error,
             )
             return self._unavailable(stored, str(error))
-        tell(response, self._policy, Status.REPLAYED)
-        self._tell(Outcome.REPLAYED, response.status_code)
+        if self._policy.status_header is not None:
+            tell(response, self._policy, Status.REPLAYED)
+        self._notify(Outcome.REPLAYED, response.status_code)
         return response
 
     def _unavailable(self, stored: StoredResponse, reason: str) -> Problem:

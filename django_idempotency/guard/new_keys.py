@@ -6,7 +6,6 @@ from time import time
 from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.core.cache.backends.base import BaseCache
 
-from ..conf.policy import Policy
 from ..conf.settings import configuration
 
 logger = logging.getLogger("django_idempotency")
@@ -15,26 +14,22 @@ HOUR = 3600
 """Seconds in which keys are counted: the hours of the clock."""
 
 
-def is_exhausted(policy: Policy, scope: str) -> bool:
+def is_exhausted(limit: int, scope: str) -> bool:
     """Whether a caller has used as many new keys within this hour as policy grants.
 
     A cache that does not answer limits nobody: the limit bounds a table, it protects no data.
 
     :param scope: the caller's, as records have it
     """
-    if policy.new_keys_per_hour is None:
-        return False
     try:
-        return int(_cache().get(_name(scope), 0)) >= policy.new_keys_per_hour
+        return int(_cache().get(_name(scope), 0)) >= limit
     except Exception as error:
         _complain(error)
         return False
 
 
-def count(policy: Policy, scope: str) -> None:
+def count(scope: str) -> None:
     """Count a new key. Requests at the same moment may each see the last one free."""
-    if policy.new_keys_per_hour is None:
-        return
     try:
         cache, name = _cache(), _name(scope)
         cache.add(name, 0, 2 * HOUR)
