@@ -6,6 +6,8 @@ from .conf.settings import configuration
 from .models import IdempotencyRecord
 from .stores.cache.cached_database import forget
 
+__all__ = ["forget_copies"]
+
 
 def forget_copies(using: str, scope: str, key: str) -> None:
     """Remove the copies of a record, if the settings name a cache.
