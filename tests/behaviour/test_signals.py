@@ -15,7 +15,7 @@ from django_idempotency.signals import FACTS, SIGNALS, Event, Outcome
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop import views
 from tests.shop.models import Order
-from tests.support.adapters import every_adapter, few_adapters
+from tests.support.adapters import every_adapter, few_adapters, some_adapters
 from tests.support.counting import counted
 
 
@@ -67,7 +67,7 @@ def test_each_request_with_a_key_has_one_outcome(
 
 
 @pytest.mark.once
-@every_adapter
+@some_adapters
 def test_what_is_not_stored_is_interrupted_each_time(
     adapter: str, caller: Caller, heard: Heard
 ) -> None:

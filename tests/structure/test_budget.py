@@ -7,7 +7,7 @@ from django.db import connection
 
 from tests.conftest import Caller
 from tests.shop.models import Order
-from tests.support.adapters import every_adapter, few_adapters
+from tests.support.adapters import every_adapter, few_adapters, some_adapters
 from tests.support.counting import Count, claim_lock_and_store, counted
 
 pytestmark = pytest.mark.usefixtures("kept_claim_connections")
@@ -44,7 +44,7 @@ def test_a_first_request_costs_a_claim_a_lock_and_a_store(adapter: str, caller: 
     assert first.control - bare.control <= control_of_a_first_request(adapter)
 
 
-@every_adapter
+@some_adapters
 def test_a_replay_costs_one_statement_and_no_transaction(adapter: str, caller: Caller) -> None:
     """A replay that writes would cost as much as a first request."""
     bare = cost(caller, adapter, key=None)
@@ -62,7 +62,7 @@ def test_a_mismatch_costs_one_statement(adapter: str, caller: Caller) -> None:
 
 
 @pytest.mark.once
-@every_adapter
+@some_adapters
 def test_without_the_header_nothing_is_spent(adapter: str, caller: Caller, settings: Any) -> None:
     """I9: the same statements as without the app's middleware."""
     guarded = cost(caller, adapter, key=None)

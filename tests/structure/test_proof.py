@@ -41,6 +41,7 @@ def test_the_first_orders_of_statements_keep_the_invariants(scenario: Any, actor
 
 
 @database
+@pytest.mark.processes
 def test_a_crash_at_any_statement_leaves_one_effect_after_a_retry() -> None:
     """I2, I3: killed, cut off, without room."""
     for outcome in crashes.run(bytes_of_answer=1):
@@ -76,6 +77,7 @@ def test_hostile_input_gets_clear_errors(experiment: Any) -> None:
 
 
 @database
+@pytest.mark.processes
 @pytest.mark.parametrize("bug", usual_and_whole(sorted(PLANTED_HERE), FOUND_BY))
 def test_planted_bugs_are_found(bug: str) -> None:
     """An experiment that finds none of them proves nothing."""
@@ -106,6 +108,7 @@ def test_chaos_loses_nothing() -> None:
 
 
 @pytest.mark.once
+@pytest.mark.processes
 @pytest.mark.skipif(bool(checker.missing()), reason=checker.missing())
 class TestModel:
     """The protocol in Promela, checked by spin."""

@@ -136,11 +136,15 @@ FEW_EFFECTS = [
 ]
 
 
-def usual_and_whole(usual: Iterable[Any], whole: Iterable[Any]) -> list[Any]:
-    """Return parameters; those that are not among the usual ones run with ``--whole`` only."""
+def usual_and_whole(usual: Iterable[Any], whole: Iterable[Any], several: bool = False) -> list[Any]:
+    """Return parameters; those that are not among the usual ones run with ``--whole`` only.
+
+    :param several: each is a tuple of values for several arguments
+    """
     usual = list(usual)
     rest = [each for each in whole if each not in usual]
-    return [*usual, *(pytest.param(each, marks=pytest.mark.whole) for each in rest)]
+    values = [each if several else (each,) for each in rest]
+    return [*usual, *(pytest.param(*each, marks=pytest.mark.whole) for each in values)]
 
 
 def each_once(cross: Iterable[Any], name: Callable[[Any], str]) -> list[Any]:
@@ -170,8 +174,21 @@ EACH_EFFECT = each_once(EFFECTS, lambda adapter: adapter.path)
 few_adapters = _through(FEW_ADAPTERS, MORE_ADAPTERS)
 few_effect_adapters = _through(FEW_EFFECTS, [])
 every_adapter = _through(EACH_ADAPTER, ADAPTERS) if DATABASE == "sqlite" else few_adapters
+some_adapters = _through(FEW_ADAPTERS, ADAPTERS) if DATABASE == "sqlite" else few_adapters
 every_mode = _through(ADAPTERS, []) if DATABASE == "sqlite" else few_adapters
 every_locking_adapter = (
     _through(EACH_ADAPTER, ADAPTERS) if DATABASE == "postgresql" else few_adapters
 )
 effect_adapters = _through(EACH_EFFECT, EFFECTS) if DATABASE == "sqlite" else few_effect_adapters
+
+
+def every_adapter_with(name: str, values: Iterable[Any]) -> pytest.MarkDecorator:
+    """A few adapters with each value of an argument, and each adapter with one of them in turn."""
+    values = list(values)
+    each = [(adapter, values[at % len(values)]) for at, adapter in enumerate(EACH_ADAPTER)]
+    few = [(adapter, value) for adapter in FEW_ADAPTERS for value in values]
+    usual = [*few, *(pair for pair in each if pair not in few and DATABASE == "sqlite")]
+    adapters = ADAPTERS if DATABASE == "sqlite" else [*FEW_ADAPTERS, *MORE_ADAPTERS]
+    whole = [(adapter, value) for adapter in adapters for value in values]
+    parameters = usual_and_whole(usual, whole, several=True)
+    return pytest.mark.parametrize(("adapter", name), parameters, ids=str, indirect=["adapter"])
