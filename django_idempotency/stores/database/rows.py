@@ -5,7 +5,6 @@ from typing import Any
 
 from ...protocol.record import (
     RESPONSE_VERSION,
-    Claim,
     Omitted,
     Snapshot,
     State,
@@ -51,21 +50,6 @@ def snapshot(
         scope=scope,
         key=key,
         transaction=transaction,
-    )
-
-
-def created(record_id: int, claim: Claim) -> Snapshot:
-    """Return the record that a claim has just created."""
-    return Snapshot(
-        record_id,
-        State.CLAIMED,
-        1,
-        claim.fingerprint,
-        expired=False,
-        response=None,
-        fresh=True,
-        scope=claim.scope,
-        key=claim.key,
     )
 
 

@@ -17,7 +17,7 @@ from django.db import Error, OperationalError, transaction
 from django.db.models import DateTimeField, Func
 
 from ....protocol.record import Claim, Snapshot, State, StoredResponse
-from ..rows import COLUMNS, created, response_values, snapshot
+from ..rows import COLUMNS, response_values, snapshot
 from .endings import Endings
 from .sql import COMPLETE, READ, replacements
 
@@ -173,7 +173,9 @@ class Dialect:
             cursor.execute(self.sql(self.insert_sql), self.claim_values(claim))
             if cursor.rowcount != 1:
                 return None
-            return created(int(cursor.lastrowid or 0), claim)
+            record_id = int(cursor.lastrowid or 0)
+        record = (record_id, State.CLAIMED, 1, claim.fingerprint, False, None)
+        return Snapshot(*record, fresh=True, scope=claim.scope, key=claim.key)
 
     def claim_values(self, claim: Claim) -> tuple[Any, ...]:
         """Return the parameters of ``{values}``."""

@@ -9,8 +9,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from ....models import IdempotencyRecord
-from ....protocol.record import Claim, Snapshot
-from ..rows import created, snapshot
+from ....protocol.record import Claim, Snapshot, State
+from ..rows import snapshot
 from .base import (
     DIALECTS,
     NOW,
@@ -104,7 +104,8 @@ class Postgresql(Dialect):
             )
             record_id, *known = cursor.fetchone()
         if record_id is not None:
-            return created(record_id, claim)
+            record = (record_id, State.CLAIMED, 1, claim.fingerprint, False, None)
+            return Snapshot(*record, fresh=True, scope=scope, key=key)
         return None if known[0] is None else snapshot((*known, False), scope, key)
 
     # Around the lock, so that a request that does not get it takes no transaction id.
