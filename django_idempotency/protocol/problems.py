@@ -115,9 +115,9 @@ ERRORS = {
     Code.TOO_MANY_KEYS: Error(
         429,
         "Too many new values of {header}",
-        "This caller has used as many new keys within this hour as are granted. Nothing was "
+        "This caller has used all the new keys that one caller may use per hour. Nothing was "
         "executed. Keys that were used before are still answered.",
-        "the caller has used as many new keys within this hour as are granted",
+        "the caller has used all the new keys that one caller may use per hour",
         _WAIT,
         retryable=True,
         retry_after=3600,
