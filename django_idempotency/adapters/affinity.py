@@ -204,7 +204,7 @@ class AsyncGuard(Guard):
             self._release()
         except AffinityError as reason:
             error.add_note(str(reason))
-            do_not_remember(error)  # it may be a refusal, but nobody knows what has been written
+            do_not_remember(error)  # it may be a refusal, but what was written is not known
         super().fail(error)
 
     def finish(self, response: HttpResponseBase) -> None:

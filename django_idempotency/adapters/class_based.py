@@ -221,7 +221,7 @@ def handler_position(view_class: Any, handler: Any) -> GuardPosition:
     """Return where the guard of a handler begins.
 
     A handler that calls ``super()`` runs the checks of the method it overrides inside of the guard,
-    where nobody can ask them before a replay.
+    where they cannot be asked before a replay.
 
     :param handler: the function of the method
     """
@@ -280,7 +280,7 @@ def handler_name(view: Any, name: str) -> str:
 
 
 def works_in_dispatch(view_class: Any) -> bool:
-    """Whether a class has a ``dispatch()`` of its own, not only Django's, decorated or not."""
+    """Whether a class or its parents, Django's excepted, define ``dispatch()``."""
     if hasattr(view_class, "initialize_request"):
         return False
     found = (vars(each)["dispatch"] for each in view_class.__mro__ if "dispatch" in vars(each))

@@ -122,7 +122,7 @@ def _guard_view_func(operation: Any) -> None:
 def _with_state(run: Any, operation: Any, options: Options | None) -> Any:
     """End the guard with the operation's response, unless the middleware does.
 
-    :param options: of whoever wants requests guarded; ``None``: the middleware will say
+    :param options: of the decorator that wants a guard; ``None``: the middleware decides
     """
 
     def sync_run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

@@ -2,7 +2,7 @@
 
 What the decorators keep is replaced by a switch, once, the first time that a request needs it. A
 request whose state is armed starts the guard there; the others pass. So each check runs where it
-always did, and once, and who fails it neither claims a key nor sees what is stored under one (I5).
+always did, and once. A caller who fails it neither claims a key nor gets a stored response (I5).
 """
 
 from collections.abc import Callable, Iterator
@@ -75,7 +75,7 @@ class Layer:
     :ivar kinds: of what is in it, the outermost first
     :ivar tests: what was passed to ``user_passes_test``
     :ivar inner: what it wraps
-    :ivar slots: where it keeps that; none if nobody else can put something there
+    :ivar slots: where it keeps that; none if it cannot be replaced
     """
 
     wrapper: Any
@@ -127,7 +127,7 @@ class GuardPosition:
     def admits(self, request: HttpRequest) -> bool:
         """Whether the caller passes the tests inside of the guard.
 
-        Who does not is left to the view, which refuses without doing anything.
+        The view refuses callers who do not, without doing anything.
         """
         try:
             return all(_passes(test, request.user) for test in self.tests)

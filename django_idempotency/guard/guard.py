@@ -195,7 +195,7 @@ class Guard:
                 return problem_of(_code_of(obstacle), self._policy)
 
     def fail(self, error: BaseException) -> None:
-        """The view raised, and nobody has handled that yet."""
+        """The view raised, and no code has handled the exception yet."""
         if self._operation is None or self.has_failed:
             return
         self.has_failed = True
@@ -208,7 +208,7 @@ class Guard:
         self._operation.fail(error, ending)
 
     def handled(self, error: BaseException, response: HttpResponseBase | None) -> None:
-        """Somebody has handled what the view raised, and others go on with the response.
+        """Code of the project has made a response of what the view raised.
 
         :param response: ``None`` if there is none
         """
@@ -217,8 +217,8 @@ class Guard:
             self._operation.fail(error, self._ending_of(code))
 
     def _ending_of(self, status: int) -> Ending:
-        """What is to become of the view's writes, by the status that becomes of an exception. The
-        view's word comes first."""
+        """Return whether the view's writes stay, by the status of the answer that an exception will
+        get. The view's wish overrides policy."""
         if stores_status(status, self._policy, self._memory):
             return Ending.STORE
         return Ending.KEEP if keeps_writes(status, self._memory) else Ending.UNDO
@@ -313,7 +313,7 @@ class Guard:
         return None
 
     def _anonymous(self) -> Answer | None:
-        """Nobody owns the key: refuse it, or let the view run without a record. Where a key is
+        """No caller owns the key: refuse it, or let the view run without a record. Where a key is
         required, running would pretend that the key protects something."""
         if self._policy.anonymous is Anonymous.REFUSE:
             return problem_of(Code.ANONYMOUS, self._policy)

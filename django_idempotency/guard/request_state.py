@@ -99,9 +99,9 @@ class EarlyAnswer:
     def sent_for(self, passed: Any) -> HttpResponseBase:
         """Return what is sent, given what came out behind the code that watches.
 
-        Who refuses the caller now is obeyed: a permission that is checked around the view must not
-        be outdone by a replay (I5), whether it says 403, hides what there is (404) or sends the
-        caller to a login page, and an error of the server is no success. An error of the guard
+        A refusal of the caller is sent as it is: a replay must not get past a permission that is
+        checked around the view (I5), whether the check answers 403, hides the object (404) or
+        redirects to a login page; and an error of the server is no success. An error of the guard
         keeps header fields and cookies that the project has added to it.
         """
         if not isinstance(passed, HttpResponseBase):
@@ -133,7 +133,7 @@ class RequestState:
         thread, or has returned. So its end is awaited, and what it did is stored.
     :ivar view: the class-based view that was dispatched last
     :ivar view_options: what was said further outside of the class-based view that gets this
-        request; ``None`` if nobody has asked for a guard
+        request; ``None`` if no guard is wanted
     :ivar adapter_class: of requests that are not DRF's, if not the one for plain views
     :ivar operation: Django Ninja's operation that runs
     :ivar operation_options: what was said of that operation; ``None`` as above
@@ -201,7 +201,7 @@ def state_of(request: Any) -> RequestState:
 
 
 def finish(guard: Guard, response: Any) -> HttpResponseBase:
-    """Nobody changes the response after this: render it, store it, commit."""
+    """Render the response, store it, and commit: nothing changes it after this."""
     try:
         if not isinstance(response, HttpResponseBase):
             _refuse_other(response)
@@ -235,7 +235,7 @@ def may_carry_key(request: HttpRequest) -> bool:
 
 
 def expect_key_in(meta_key: str) -> None:
-    """A decorator reads keys from a header of its own."""
+    """Note that a decorator reads keys from this header."""
     _own_meta_keys.add(meta_key)
 
 
