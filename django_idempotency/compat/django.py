@@ -157,11 +157,11 @@ FOUNDATION_SAVEPOINT = "idempotency_request"
 
 
 class Foundation:
-    """A block of ours beneath a block of Django's that has begun the transaction already.
+    """The guard's block beneath a block of Django that has already begun the transaction.
 
-    Afterwards ours is the outermost block, and Django's stands on it as if it had made a savepoint
-    when it began. None was made, so there is nothing to release. Rolling back to it means to undo
-    the whole transaction, as Django's block would have. (``atomic_blocks``, ``savepoint_ids``)
+    The guard's block becomes the outermost one, and Django's behaves as if it had created a
+    savepoint when it began. None exists, so there is nothing to release. Rolling back to it rolls
+    the whole transaction back, as Django's block would have. (``atomic_blocks``, ``savepoint_ids``)
 
     :param block: ours, not entered
     :param upper: Django's block, the only one that is open
@@ -210,7 +210,7 @@ def put_wrapper_first(connection: Any, wrapper: Wrapper) -> None:
     """Add an execute wrapper in front of the others, once.
 
     ``execute_wrappers``, because ``execute_wrapper()`` puts it last, and on leaving takes the last
-    one off: a project that is inside of its own would take off ours.
+    one off: a project that uses it would remove ours.
     """
     if wrapper not in connection.execute_wrappers:
         connection.execute_wrappers.insert(0, wrapper)
@@ -263,7 +263,7 @@ def has_lost(connection: Any, session: Any) -> bool:
     return bool(connection.closed_in_transaction or connection.connection is not session)
 
 
-# --- Connections of our own ---
+# --- The guard's connections ---
 
 
 @contextmanager

@@ -120,8 +120,8 @@ class AtomicOperation(Operation):
         return InFlight()
 
     def _bump_fencing_token(self, known: Snapshot, wait: timedelta) -> Snapshot | Begun | Retry:
-        """Bump the token before this attempt runs, in a commit of its own, so that the attempt
-        before can store nothing any more, whatever becomes of this one (I12)."""
+        """Bump the token before this attempt runs, in a separate commit, so that the previous
+        attempt can store nothing even if this one fails (I12)."""
         try:
             with self._transaction.apart(bool(wait)) as apart:
                 begun = self._lock_in(apart, known.id, wait)

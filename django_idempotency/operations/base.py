@@ -159,8 +159,8 @@ class Operation(ABC):
         Other purposes and other operations have other keys; so has the same key after its
         retention.
 
-        From then on the record outlives a crash of the database server. In atomic mode on
-        PostgreSQL that takes a statement of its own, so an async view calls :meth:`aderive_key`.
+        The record then outlives a crash of the database server. In atomic mode on PostgreSQL that
+        takes a further statement, so an async view calls :meth:`aderive_key`.
 
         :param purpose: what the key is for, such as ``"charge"``
         :raises ValueError: if there is none
@@ -175,10 +175,10 @@ class Operation(ABC):
         return await on_request_thread(self.derive_key, purpose)
 
     def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Run a step of the operation once, whatever becomes of this attempt after it.
+        """Run a step of the operation once.
 
         The function's writes and its result are one commit. A later attempt gets the stored
-        result, and goes on with the first step that is not done.
+        result, and continues with the first step that has not completed.
 
         :param name: the same in every attempt, as the order of the steps; at most 100 bytes
         :param function: called with the other arguments; returns plain data (what JSON can say)
@@ -300,9 +300,9 @@ class Operation(ABC):
 
         :param response: ``None`` if it is not to be stored
         :param retention: how long this response replays, if not as long as the claim says
-        :param nothing_done: what is not stored says "not now", rather than that something broke
-        :param keeps_writes: what is not stored keeps what the view has written
-        :return: whether the response is remembered
+        :param nothing_done: a response that is not stored means "not now", not a failure
+        :param keeps_writes: commit the view's writes although the response is not stored
+        :return: whether the response is stored
         """
 
     def on_end(self, committed: Callable[[], None]) -> bool:

@@ -1,4 +1,4 @@
-"""Non-atomic mode: the view has effects that no transaction of ours can undo."""
+"""Non-atomic mode: the view has effects that a rollback cannot undo."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -69,7 +69,7 @@ class RecordLock(Protocol):
 
 
 PayloadOf = Callable[[Snapshot], ResumePayload | None]
-"""What an attempt stores under a record when it starts; ``None`` leaves what is stored."""
+"""Returns the payload that an attempt stores when it starts; ``None`` keeps the stored one."""
 
 
 def no_payload(record: Snapshot) -> ResumePayload:
@@ -179,7 +179,7 @@ class RowLock:
         return locked
 
     def _bump_fencing_token(self) -> bool:
-        """Commit a token of our own, so that the attempt before can store nothing (I12)."""
+        """Commit a new token, so that the previous attempt cannot store anything (I12)."""
         with self._session.entered():
             self._store.bump_fencing_token(self._record)
         self._session.commit()

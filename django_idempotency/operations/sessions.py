@@ -55,7 +55,7 @@ class Session:
         """Commit, which unlocks. The test case rolls everything back."""
 
     def close(self) -> None:
-        """Undo what is not committed, and unlock. Harmless if closed."""
+        """Roll back, which unlocks. It may be called twice."""
 
     def is_alive(self) -> bool:
         """Whether there is a transaction, as the server says."""

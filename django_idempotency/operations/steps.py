@@ -1,4 +1,4 @@
-"""Named steps of an operation in non-atomic mode: each runs once, whatever happens between them."""
+"""Named steps of an operation in non-atomic mode. A completed step never runs again."""
 
 import json
 from collections.abc import Callable
@@ -84,8 +84,8 @@ class Steps:
             raise StepError(f"Step {name!r} is inside of another step. Take one after the other.")
         if own_blocks(connections[self._step_log.using]):
             raise StepError(
-                f"Step {name!r} is inside of transaction.atomic(), which could undo it. A step has "
-                "a transaction of its own: take it outside of atomic()."
+                f"Step {name!r} is inside of transaction.atomic(), which could undo it. Each step "
+                "is one transaction: take it outside of atomic()."
             )
 
 

@@ -56,7 +56,7 @@ class AttemptTransaction:
     :ivar claims_apart: records are claimed on another connection
     :ivar leaves_request_block: Django's block is to be left, see :meth:`outside_request_block`
     :ivar block: ours, while the transaction is open
-    :ivar is_committed: the last :meth:`commit` has taken place, whatever its hooks did then
+    :ivar is_committed: the last :meth:`commit` has taken place, even if its hooks failed
     :ivar is_handed_over: Django's block decides about the last :meth:`commit`
     """
 
@@ -101,10 +101,10 @@ class AttemptTransaction:
 
     @contextmanager
     def apart(self, waits: bool = False) -> Iterator["AttemptTransaction"]:
-        """Claim and bump fencing tokens here, in commits of their own.
+        """Claim and bump fencing tokens here, in separate commits.
 
-        :param waits: for a rival, as policy allows it
-        :raises Busy: if there is no connection to be had
+        :param waits: for a rival, as the policy allows
+        :raises Busy: if no connection is free
         """
         if not self.claims_apart:
             yield self
@@ -280,7 +280,7 @@ def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | N
         return None
     if any(isinstance(block, AttemptBlock) for block in blocks):
         raise ImproperlyConfigured(
-            "An idempotent view runs inside another one, as a request of its own. Its response "
+            "An idempotent view runs inside another one, as a separate request. Its response "
             "cannot be committed before the outer one's: take the key from the inner request, or "
             "the guard from the outer view."
         )

@@ -35,8 +35,8 @@ ENDED = (
     "stored procedure, the driver)."
 )
 ROLLED_BACK = (
-    "An error inside of atomic() had undone its writes. Let the error out, or catch it outside of "
-    "an atomic() block of its own."
+    "An error inside of atomic() had undone its writes. Let the error propagate, or catch it "
+    "outside of a separate atomic() block."
 )
 
 _ORDINARY = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})

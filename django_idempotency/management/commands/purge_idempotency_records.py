@@ -10,7 +10,7 @@ from ...contract.endpoints import longest_tombstone
 from ...stores.database.store import DatabaseStore
 from ..base import BatchCommand, duration
 
-# What is left is counted so far: enough for a person, and cheap in a table of millions.
+# The remaining records are counted up to this number, which is cheap in a table of millions.
 _COUNTED = 10_000
 
 _NOTHING_TO_DO = (

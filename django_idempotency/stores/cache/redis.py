@@ -82,11 +82,11 @@ class Redis:
         return self._ask(execute)
 
     def key(self, name: str) -> str:
-        """Return the key of a name, by Django's own function, whatever ``KEY_FUNCTION`` says.
+        """Return the key of a name by Django's own function, never by ``KEY_FUNCTION``.
 
-        Such a function may ask the thread for its tenant. The threads that write copies and renew
-        leases have none, and neither has the shell in which an operator deletes a record; and
-        names tell the places of records apart by themselves.
+        A ``KEY_FUNCTION`` may depend on the tenant of the thread. The threads that write copies and
+        renew leases have none, nor has the shell in which an operator deletes a record. Names
+        already contain the location of their record.
         """
         cache = caches[self._alias]
         return default_key_func(name, cache.key_prefix, cache.version)
