@@ -52,11 +52,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_left_out(item: pytest.Item, config: pytest.Config) -> bool:
     """What does not depend on the database runs on SQLite only."""
-    return bool(
-        (DATABASE != "sqlite" and item.get_closest_marker("once"))
-        or (not config.getoption("whole") and item.get_closest_marker("whole"))
-        or (config.getoption("quick") and _needs_processes(item))
-    )
+    if DATABASE != "sqlite" and item.get_closest_marker("once"):
+        return True
+    if config.getoption("quick") and (item.get_closest_marker("broad") or _needs_processes(item)):
+        return True
+    return bool(item.get_closest_marker("whole")) and not config.getoption("whole")
 
 
 def _needs_processes(item: pytest.Item) -> bool:

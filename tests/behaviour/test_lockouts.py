@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 pytestmark = [
+    pytest.mark.processes,
     pytest.mark.once,
     pytest.mark.skipif(
         importlib.util.find_spec("axes") is None

@@ -29,7 +29,7 @@ from tests.shop import views
 from tests.support.checking import closed
 from tests.support.golden import expect
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 MIDDLEWARE = "django_idempotency.middleware.IdempotencyMiddleware"
 

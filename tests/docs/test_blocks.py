@@ -11,7 +11,7 @@ import pytest
 
 from tests.docs.pages import DOCS, PAGES, ROOT, name_of, runnable, section, text_of
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 PYTHON_ELSEWHERE = {
     "docs/how-to/mangopay.md": "tests/docs/test_howto.py::TestMangopay",

@@ -13,7 +13,7 @@ import pytest
 
 from tests.docs.pages import ROOT, blocks, rows, section, text_of
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 
 class TestReadme:

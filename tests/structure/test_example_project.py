@@ -11,7 +11,8 @@ import pytest
 from example_project.demo.report import Report
 from example_project.demo.server import PROJECT, Example
 
-pytestmark = pytest.mark.once  # the demo has a database of its own
+# The demo has a database of its own.
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,17 @@ def each_once(cross: Iterable[Any], name: Callable[[Any], str]) -> list[Any]:
     return [each[number % len(each)] for number, each in enumerate(named.values())]
 
 
+def _broad(parameter: Any) -> Any:
+    """Mark an adapter, or a tuple that begins with one, that is not among the few."""
+    adapter = parameter[0] if isinstance(parameter, tuple) else parameter
+    if not isinstance(adapter, Adapter) or adapter in FEW_ADAPTERS:
+        return parameter
+    values = parameter if isinstance(parameter, tuple) else (parameter,)
+    return pytest.param(*values, marks=pytest.mark.broad)
+
+
 def _through(usual: list[Adapter], whole: list[Adapter]) -> pytest.MarkDecorator:
-    parameters = usual_and_whole(usual, whole)
+    parameters = [_broad(each) for each in usual_and_whole(usual, whole)]
     return pytest.mark.parametrize("adapter", parameters, ids=str, indirect=True)
 
 
@@ -175,7 +184,11 @@ few_adapters = _through(FEW_ADAPTERS, MORE_ADAPTERS)
 few_effect_adapters = _through(FEW_EFFECTS, [])
 every_adapter = _through(EACH_ADAPTER, ADAPTERS) if DATABASE == "sqlite" else few_adapters
 some_adapters = _through(FEW_ADAPTERS, ADAPTERS) if DATABASE == "sqlite" else few_adapters
-every_mode = _through(ADAPTERS, []) if DATABASE == "sqlite" else few_adapters
+every_mode = (
+    pytest.mark.parametrize("adapter", ADAPTERS, ids=str, indirect=True)
+    if DATABASE == "sqlite"
+    else few_adapters
+)
 every_locking_adapter = (
     _through(EACH_ADAPTER, ADAPTERS) if DATABASE == "postgresql" else few_adapters
 )
@@ -190,5 +203,5 @@ def every_adapter_with(name: str, values: Iterable[Any]) -> pytest.MarkDecorator
     usual = [*few, *(pair for pair in each if pair not in few and DATABASE == "sqlite")]
     adapters = ADAPTERS if DATABASE == "sqlite" else [*FEW_ADAPTERS, *MORE_ADAPTERS]
     whole = [(adapter, value) for adapter in adapters for value in values]
-    parameters = usual_and_whole(usual, whole, several=True)
+    parameters = [_broad(each) for each in usual_and_whole(usual, whole, several=True)]
     return pytest.mark.parametrize(("adapter", name), parameters, ids=str, indirect=["adapter"])
