@@ -5,7 +5,7 @@ throttles.
 """
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from time import perf_counter
 from typing import Any
 
@@ -87,7 +87,7 @@ def hook_method(view_class: Any, name: str, hook: Hook, inherited: bool = False)
     @wraps(getattr(view_class, name))
     def hooked(view: Any, *args: Any, **kwargs: Any) -> Any:
         # Looked up each time: in a subclass with another parent, that comes next.
-        method = partial(own, view) if own else getattr(super(view_class, view), name)
+        method = own.__get__(view) if own else getattr(super(view_class, view), name)
         if inherited or type(view) is view_class:
             return hook(view, method, *args, **kwargs)
         return method(*args, **kwargs)
