@@ -141,7 +141,7 @@ def _guard_class_view(target: Any, view_class: type, options: Options) -> Any:
         state_of(request).want_view(options)
         return in_state(request, lambda request: target(request, *args, **kwargs))
 
-    # As want_view() merges them: what is said further outside comes first.
+    # As want_view() merges them: the outer decorator takes precedence.
     setattr(view, OPTIONS, options_of(target).around(options))
     return _as_async_as(target, view)
 

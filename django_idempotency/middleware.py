@@ -57,7 +57,7 @@ class IdempotencyMiddleware:
             return self._acall(request)
         if request.method in SAFE:
             return self._get_response(request)
-        # The middleware, not the adapter, finishes what is guarded in this request.
+        # The middleware, not the adapter, ends the guard of this request.
         state = request.__dict__[STATE] = RequestState()
         state.has_end = True
         try:
@@ -113,8 +113,8 @@ def _run_to_end(request: HttpRequest) -> None:
 def _before(
     request: Any, view: Any, guard_type: type[Guard]
 ) -> Callable[[], HttpResponseBase | None] | None:
-    """Return what is to be done before a view runs. Views made from classes, and operations of
-    Django Ninja, enter the guard when their own checks have passed."""
+    """Return the function to call before a view runs. Class-based views, and operations of Django
+    Ninja, enter the guard when their own checks have passed."""
     state: RequestState | None = request.__dict__.get(STATE)
     if state is None:
         return None

@@ -1,12 +1,12 @@
-"""An attempt started from the event loop holds one connection, and its view could use others.
+"""Connection affinity: refuse writes of an async view outside of its transaction.
 
-A sync view runs where its transaction is. An async view can hand work to other threads, which
-have other connections, leave tasks behind that outlive it, or open blocks in tasks that overtake
-each other. What it wrote there would not be undone, or be undone, against the promise (I2). Such
-writes are refused before they reach the database.
+A sync view runs on the thread of its transaction. An async view can hand work to other threads,
+which have other connections, leave tasks behind that outlive it, or open blocks in tasks that
+overtake each other. The writes of such code could remain although the attempt is undone, or be
+undone although it succeeds (I2). They are refused before they reach the database.
 
 Tasks, and threads entered with ``sync_to_async`` or ``asyncio.to_thread``, inherit the context
-they were started from, and with it the affinity. What is started without a context is not seen.
+they were started from, and with it the affinity. Work started without a context is not detected.
 """
 
 import re
@@ -50,7 +50,7 @@ ELSEWHERE = (
 TOO_LATE = (
     "A task that an async view under an idempotency key has left running wrote to database "
     "{alias!r} after the view's transaction had ended. Await the task in the view, or start the "
-    "work in transaction.on_commit(), with a context of its own."
+    "work in transaction.on_commit(), with a separate context."
 )
 OVERTAKEN = (
     "Tasks of an async view under an idempotency key work on database {alias!r} at the same time, "

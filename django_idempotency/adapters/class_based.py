@@ -77,7 +77,7 @@ def _dispatch(view: Any, dispatch: Any, request: Any, *args: Any, **kwargs: Any)
 
 
 def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
-    """Return what is called to dispatch a request, and see to it that its handler is guarded."""
+    """Return the function that dispatches a request, with its handler guarded."""
     policy = class_policy(type(view), state.view_options, request.path_info)
     key = _key_of(request, state, policy)
     if policy is None or key is None:
@@ -139,7 +139,7 @@ def _guarded(is_async: bool, policy: Policy, key: str, position: GuardPosition) 
 
 
 def _refusing(view: Any, state: RequestState, policy: Policy, problem: Problem, call: Call) -> Call:
-    """A malformed key is refused before anything is looked up (I7), whatever the view does."""
+    """Refuse a malformed key before any query (I7), in any view."""
     if hasattr(view, "initialize_request"):
         state.refusal = (policy, problem)  # its responses are made within dispatch()
         return call
@@ -154,7 +154,7 @@ def _refusing(view: Any, state: RequestState, policy: Policy, problem: Problem, 
 
 
 def _looking_up(view: Any, state: RequestState, policy: Policy, call: Call) -> Call:
-    """Have a view answer with what is stored as soon as its caller is known, if policy wants that.
+    """Have a view replay as soon as its caller is authenticated, if the policy asks for that.
 
     Django's views know their caller before they dispatch; DRF's authenticate in between.
     """

@@ -68,7 +68,7 @@ def rest() -> Any:
 
 
 def look_up(caller: Any, policy: Policy, guard_type: type[Guard]) -> HttpResponseBase | None:
-    """Return what is stored for a request whose caller is known; ``None`` if nothing is."""
+    """Return the replay for a request whose caller is authenticated, if there is one."""
     adapter = approach(caller, policy, guard_type)
     return None if adapter is None else adapter.look_up()
 
@@ -77,7 +77,7 @@ def refusal_of(caller: Any, policy: Policy, problem: Problem) -> HttpResponseBas
     """Answer a key that is missing or malformed."""
     adapter = approach(caller, policy, Guard, problem)
     if adapter is None:
-        raise TypeError("What is not guarded is not refused.")
+        raise TypeError("Only a guarded request is refused.")
     return adapter.refuse()
 
 
@@ -152,9 +152,9 @@ def guarded(
 
 @dataclass(frozen=True, slots=True)
 class ViewFacts:
-    """What the middleware has to know of a view, whatever the request.
+    """The facts about a view that the middleware needs, for any request.
 
-    :ivar belongs_to_admin: Django's admin checks permissions inside its views: they are left alone
+    :ivar belongs_to_admin: Django's admin checks permissions inside its views: do not guard them
     :ivar view_class: a URL's view was made from this class, Django's or DRF's
     :ivar is_operation: it is one of Django Ninja's
     :ivar position: where the guard of a function begins
@@ -168,7 +168,7 @@ class ViewFacts:
 
 @lru_cache(maxsize=MOST)
 def facts_of(view: Any) -> ViewFacts:
-    """Return what does not change about a view while the process lives.
+    """Return the facts about a view, which do not change while the process lives.
 
     :raises TypeError: for an object that cannot be hashed: ask ``facts_of.__wrapped__``
     """

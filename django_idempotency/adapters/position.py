@@ -62,7 +62,7 @@ class Kind(Enum):
     """It opens a transaction: the guard has to begin outside of it."""
 
     CHECK = "check"
-    """``user_passes_test``, or what is made of it: its test can be asked without the view."""
+    """``user_passes_test``, or a decorator made with it: its test can run without the view."""
 
     UNKNOWN = "unknown"
     """It may check anything: the guard has to begin inside of it."""
@@ -72,7 +72,7 @@ class Kind(Enum):
 class Layer:
     """One decorator of a function, or several that ``method_decorator`` applies as one.
 
-    :ivar kinds: of what is in it, the outermost first
+    :ivar kinds: of its decorators, the outermost first
     :ivar tests: what was passed to ``user_passes_test``
     :ivar inner: what it wraps
     :ivar slots: where it keeps that; none if it cannot be replaced
@@ -117,9 +117,9 @@ class GuardPosition:
     opaque: bool = False
 
     def refuse_hidden(self) -> None:
-        """Rather fail than replay to somebody whom a check would have refused.
+        """Fail rather than replay to a caller whom a check would have refused.
 
-        :raises ImproperlyConfigured: if a decorator cannot be asked
+        :raises ImproperlyConfigured: if a check cannot run before the replay
         """
         if self.hidden is not None:
             raise ImproperlyConfigured(HIDDEN.format(named(self.hidden)))
@@ -173,7 +173,7 @@ def _depth(around: list[Layer]) -> int:
 
 
 def checks_users(function: Any) -> bool:
-    """Whether ``user_passes_test``, or what is made of it, stands around a function."""
+    """Whether ``user_passes_test``, or a decorator made with it, stands around a function."""
     return any(Kind.CHECK in each.kinds for each in layers(function))
 
 

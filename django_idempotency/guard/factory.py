@@ -79,11 +79,11 @@ def cache_alias(policy: Policy) -> str:
 
 
 def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
-    """Return what the lifecycle asks.
+    """Return a function that resolves an interrupted operation by its view's resolver.
 
-    :param resolver: returns ``RUN_AGAIN``, ``STILL_UNKNOWN``, or a response, which is stored as
-        the view's would be: a 503, or what is marked with ``do_not_remember``, leaves the
-        operation interrupted
+    :param resolver: returns ``RUN_AGAIN``, ``STILL_UNKNOWN``, or a response, which is stored like
+        the view's: a 503, or a response marked with ``do_not_remember``, leaves the operation
+        interrupted
     """
 
     def resolve(operation: Any) -> Resolved | Answered | ResolverAnswer:
@@ -157,9 +157,9 @@ def record_of(policy: Policy, claim: Claim) -> Snapshot | None:
 
 
 def replay_of(policy: Policy, claim: Claim) -> Replay | None:
-    """Return what is stored under a claim, and claim nothing; ``None`` if it is not completed.
+    """Return the stored response of a claim, and claim nothing; ``None`` if there is none.
 
-    :raises Outage: if the store is out of reach
+    :raises Outage: if the store does not answer
     """
     known = record_of(policy, claim)
     found = None if known is None else decide(known, claim.fingerprint)

@@ -56,7 +56,7 @@ _REASONS = {Omitted.CSRF_TOKEN: "its page holds a CSRF token, which is a credent
 """Why a response cannot be replayed, where the name of the reason does not say enough."""
 
 _OUTCOMES = {Code.IN_FLIGHT: Outcome.CONFLICT, Code.KEY_REUSED: Outcome.MISMATCH}
-"""Error answers with an outcome of their own; the others are refusals."""
+"""Error answers with a separate outcome; the others are refusals."""
 
 
 def read_key(request: HttpRequest, policy: Policy) -> str | Problem | None:
@@ -208,7 +208,7 @@ class Guard:
         self._operation.fail(error, ending)
 
     def handled(self, error: BaseException, response: HttpResponseBase | None) -> None:
-        """Code of the project has made a response of what the view raised.
+        """Code of the project has turned the view's exception into a response.
 
         :param response: ``None`` if there is none
         """
@@ -255,7 +255,7 @@ class Guard:
         except BaseException as error:
             operation.fail(error)
             operation.abandon(error)
-            # A hook that fails after the commit changes the answer, but not what is stored.
+            # A hook that fails after the commit changes the answer, but not the stored response.
             stored = operation.is_remembered
             code = response.status_code if stored else None
             self._notify(_ended(operation, stored), code, operation.attempt)

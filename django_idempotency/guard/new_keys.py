@@ -1,4 +1,4 @@
-"""How many new keys one caller may use: counted in a cache, where a replay counts nothing."""
+"""Count the new keys of a caller, in a cache. Replays are not counted."""
 
 import logging
 from time import time
@@ -15,9 +15,9 @@ HOUR = 3600
 
 
 def is_exhausted(limit: int, scope: str) -> bool:
-    """Whether a caller has used as many new keys within this hour as policy grants.
+    """Whether a caller has used as many new keys within this hour as the policy grants.
 
-    A cache that does not answer limits nobody: the limit bounds a table, it protects no data.
+    There is no limit while the cache does not answer: it bounds a table, and protects no data.
 
     :param scope: the caller's, as records have it
     """

@@ -97,11 +97,11 @@ class EarlyAnswer:
     is_replay: bool
 
     def sent_for(self, passed: Any) -> HttpResponseBase:
-        """Return what is sent, given what came out behind the code that watches.
+        """Return the response to send, given the copy that has passed code around the view.
 
-        A refusal of the caller is sent as it is: a replay must not get past a permission that is
-        checked around the view (I5), whether the check answers 403, hides the object (404) or
-        redirects to a login page; and an error of the server is no success. An error of the guard
+        A refusal of the caller is sent unchanged: a replay must not override a permission check
+        around the view (I5), whether the check answers 403, hides the object (404) or redirects to
+        a login page. A server error is sent, too. An error of the guard
         keeps header fields and cookies that the project has added to it.
         """
         if not isinstance(passed, HttpResponseBase):
@@ -119,16 +119,16 @@ class EarlyAnswer:
 
 
 class RequestState:
-    """What the guard knows about one request.
+    """The guard's state of one request.
 
-    The middleware makes it, or else the first adapter that the request comes to. Hooks on classes
-    and operations are there for all requests; they read here what to do about this one. Defaults
-    are attributes of the class, so a request without a key pays for none of them.
+    The middleware creates it, or else the first adapter. Hooks on classes and operations serve all
+    requests, and read here what to do about this one. Defaults are attributes of the class, so they
+    cost nothing for a request without a key.
 
     :ivar is_known: the middleware has looked whether the request has anything to do with it
     :ivar keyed: the policy of the path by the settings, if the request has that policy's key
     :ivar has_end: the middleware or a decorator sees the final response, and ends the guard
-    :ivar is_innermost: it is a decorator: what is raised through it goes on to Django
+    :ivar is_innermost: it is a decorator: an exception that it raises propagates to Django
     :ivar runs_to_end: under ASGI, a cancellation would not stop the view any more: it runs in a
         thread, or has returned. So its end is awaited, and what it did is stored.
     :ivar view: the class-based view that was dispatched last
@@ -137,7 +137,7 @@ class RequestState:
     :ivar adapter_class: of requests that are not DRF's, if not the one for plain views
     :ivar operation: Django Ninja's operation that runs
     :ivar operation_options: what was said of that operation; ``None`` as above
-    :ivar refusal: what is wrong with the key, and the policy that says how it is answered
+    :ivar refusal: the problem of the key, and the policy by which it is answered
     :ivar looks_up: the policy by which :attr:`view` looks for a replay before its checks
     :ivar has_looked_up: that was done
     :ivar armed: a function below decorators, and what to call when the request comes to it
@@ -182,7 +182,7 @@ class RequestState:
             self.guard.abandon(error)
 
     def end(self, response: HttpResponseBase) -> HttpResponseBase:
-        """A response has come as far outside: return what is sent."""
+        """A response has come as far outside: return the response to send."""
         if self.early is not None:
             return self.early.sent_for(response)
         return response if self.guard is None else finish(self.guard, response)

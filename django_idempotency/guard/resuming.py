@@ -39,8 +39,8 @@ class Resumed(StrEnum):
 def resume(found: Abandoned, policy: Policy, using: str) -> Resumed:
     """Run the handler of an interrupted operation, and store its response as a request's.
 
-    What fails stays interrupted, and is logged; so does what cannot even start. What is in flight,
-    resolved meanwhile, or unknown to the view's resolver is skipped.
+    An operation that fails or cannot start stays interrupted, and is logged. One that is in flight,
+    resolved meanwhile, or still unknown to the view's resolver is skipped.
 
     :param policy: of the view; it names the handler that the operation does
     :param using: alias of the database of the record
@@ -61,7 +61,7 @@ def resume(found: Abandoned, policy: Policy, using: str) -> Resumed:
         except Exception:
             logger.exception("Key %s: not resumed", short_digest(found.key))
             return Resumed.FAILED
-    # The resolver has found the response out; without a hold of ours a retry was faster.
+    # The resolver has returned a response; without our lock, a retry was faster.
     return Resumed.DONE if isinstance(begun, Replay) and operation.attempt else Resumed.SKIPPED
 
 
