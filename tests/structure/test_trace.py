@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.signals import request_finished
 from django.db import connection
 
 import django_idempotency
@@ -66,11 +67,14 @@ def post(caller: Caller, key: str | None, status: int = 201) -> Trace:
 
 
 @pytest.fixture(autouse=True)
-def _project(caller: Caller, use_middleware: None) -> Iterator[None]:
-    """What is computed once has been computed. Only a project with async views watches each
-    statement, which is not counted here."""
+def _project(
+    caller: Caller, use_middleware: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """What is computed once has been computed. Not counted: the watch over each statement, which
+    only projects with async views have, and what happens after the response is sent."""
     for key in ("warm-1", "warm-1", "warm-2", None):
         caller.post("/function/", {"item": "vm"}, key=key)
+    monkeypatch.setattr(request_finished, "receivers", [])
     known = list(connection.execute_wrappers)
     connection.execute_wrappers[:] = [each for each in known if each is not _statement]
     yield
