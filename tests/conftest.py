@@ -1,5 +1,6 @@
 """Fixtures shared by the tests."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in set(left_out)]
     slow = {item.path for item in items if _needs_processes(item)}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    # What was imported and collected stays: the garbage collector need not look at it again.
+    gc.collect()
+    gc.freeze()
 
 
 def _is_left_out(item: pytest.Item, config: pytest.Config) -> bool:
