@@ -40,6 +40,7 @@ ALLOWED = {
     "django_idempotency/protocol/keys.py": {"brackets"},  # the characters
     "django_idempotency/test.py": {"freeze"},  # time, in other packages
     "docs/how-to/testing.md": {"freeze"},
+    "tests/conftest.py": {"freeze"},  # gc.freeze()
     "docs/pitfalls.md": {"journal"},  # SQLite's
     "docs/tutorial.md": {"journal"},
     "django_idempotency/checks/messages.py": {"journal"},
