@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.db.models.signals import post_delete
 from django.test import TestCase
 
@@ -30,7 +30,6 @@ NAMES = [
     "_raw_delete",
 ]
 
-connection: Any = connections["default"]
 seen: list[Any] = []
 
 
