@@ -200,6 +200,7 @@ MARKERS = ["Idempotency-Replayed", "X-Class", "X-Handler", "X-Method", "X-Outer"
 
 
 @pytest.mark.usefixtures("project")
+@pytest.mark.broad
 class TestEveryAdapter:
     @pytest.mark.parametrize("middlewares", [[], [MIDDLEWARE]], ids=["without", "with"])
     def test_what_is_said_to_be_guarded_replays_and_nothing_else(

@@ -18,7 +18,7 @@ from openapi_spec_validator import validate
 from example_project.demo.server import Example
 from tests.support.browser import browser_page, missing
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 DOCS = Path(__file__).parents[2] / "docs"
 ORDERS = "/api/billing/v1/orders"

@@ -109,6 +109,7 @@ def assert_replays(first: Any, retry: Any) -> None:
 
 
 @adapters
+@pytest.mark.broad
 def test_a_20_mb_json_body(url: str, caller: Caller, settings: Any) -> None:
     """The limit is the project's, not ours."""
     document = {"blob": "x" * (20 * MIB)}
@@ -124,6 +125,7 @@ def test_a_20_mb_json_body(url: str, caller: Caller, settings: Any) -> None:
 
 
 @adapters
+@pytest.mark.broad
 def test_a_50_mb_raw_upload(url: str, caller: Caller) -> None:
     arguments = {
         "content_type": "application/octet-stream",

@@ -125,6 +125,7 @@ for each in pkgutil.walk_packages(django_idempotency.__path__, "django_idempoten
 """
 
 
+@pytest.mark.processes
 def test_every_module_can_be_imported_where_there_are_no_forks() -> None:
     """As on Windows."""
     environment = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"}

@@ -154,6 +154,7 @@ class TestWhatTheDatabaseHasForgotten:
 
 
 @pytest.mark.once
+@pytest.mark.processes
 def test_a_node_of_a_cluster_serves_copies(caller: Caller, settings: Any, tmp_path: Path) -> None:
     """Such a server refuses commands whose keys belong to two slots."""
     bus = str(free_port())  # or it would need one that is 10,000 higher than its own

@@ -50,6 +50,7 @@ def test_a_crash_at_any_statement_leaves_one_effect_after_a_retry() -> None:
 
 
 @database
+@pytest.mark.processes
 def test_views_leave_what_they_leave_without_us_in_whatever_block() -> None:
     """I2: refusals, and blocks that others have opened."""
     (outcome,) = enclosed.run()
@@ -71,6 +72,7 @@ def test_careless_views_store_nothing_whose_writes_are_gone() -> None:
 
 @database
 @pytest.mark.parametrize("experiment", [hostile.stored_rows, hostile.headers, hostile.bodies])
+@pytest.mark.processes
 def test_hostile_input_gets_clear_errors(experiment: Any) -> None:
     """I2, I7."""
     assert experiment(30).violations == []
