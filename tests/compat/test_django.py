@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.models.signals import post_delete
 from django.test import TestCase
 
@@ -30,11 +30,15 @@ NAMES = [
     "_raw_delete",
 ]
 
+connection: Any = connections["default"]
 seen: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
-def _seen() -> Iterator[None]:
+def _fresh() -> Iterator[None]:
+    """Other tests have Django forget its connection, and make another one."""
+    global connection
+    connection = connections["default"]
     seen.clear()
     yield
     seen.clear()
