@@ -86,14 +86,32 @@ def hook_method(view_class: Any, name: str, hook: Hook, inherited: bool = False)
 
     @wraps(getattr(view_class, name))
     def hooked(view: Any, *args: Any, **kwargs: Any) -> Any:
-        # Looked up each time: in a subclass with another parent, that comes next.
-        method = own.__get__(view) if own else getattr(super(view_class, view), name)
+        if own is None:
+            # Looked up each time: in a subclass with another parent, that comes next.
+            method = getattr(super(view_class, view), name)
+        else:  # maybe a static method, a library's descriptor, or an object that does not bind
+            method = own.__get__(view, type(view)) if hasattr(own, "__get__") else own
         if inherited or type(view) is view_class:
             return hook(view, method, *args, **kwargs)
         return method(*args, **kwargs)
 
     setattr(hooked, _HOOK, hooked)
     setattr(view_class, name, hooked)
+
+
+def hook_replaced(view: Any, name: str, hook: Hook) -> None:
+    """Put a hook around a method that stands on a live view in place of its class's: ``as_view()``
+    takes some, and views replace their own. Hooks of the class do not see calls of these."""
+    own = vars(view).get(name)
+    if own is None or is_hook(own):
+        return
+
+    @wraps(own)
+    def hooked(*args: Any, **kwargs: Any) -> Any:
+        return hook(view, own, *args, **kwargs)
+
+    setattr(hooked, _HOOK, hooked)
+    setattr(view, name, hooked)
 
 
 def is_hook(method: Any) -> bool:

@@ -5,7 +5,7 @@ Hooks stand on the class, once. A hook does what the state of the request says.
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache, partial, update_wrapper, wraps
+from functools import partial, update_wrapper, wraps
 from inspect import unwrap
 from typing import Any
 
@@ -15,7 +15,7 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import classonlymethod
 
 from ..compat.frameworks import API_VIEWS, closure_of
-from ..conf.memoize import MOST, memoize
+from ..conf.memoize import memoize
 from ..conf.options import Options
 from ..conf.policy import Policy, Recheck
 from ..guard.guard import Guard, read_key
@@ -25,7 +25,16 @@ from ..http.claim import keep_body
 from ..protocol.problems import Problem
 from ..threads import on_request_thread
 from .affinity import AsyncGuard
-from .base import EXEMPT, OPTIONS, EarlyEnd, hook_method, is_hook, resolve_policy, unhooked
+from .base import (
+    EXEMPT,
+    OPTIONS,
+    EarlyEnd,
+    hook_method,
+    hook_replaced,
+    is_hook,
+    resolve_policy,
+    unhooked,
+)
 from .dispatch import arun, look_up, refusal_of, rest, run
 from .position import GuardPosition, checks_users, position_of
 
@@ -40,6 +49,7 @@ def hook_class(view_class: Any) -> None:
     """Have the views of a class guard their handlers where a request wants it."""
     hook_method(view_class, "dispatch", _dispatch, inherited=True)
     if hasattr(view_class, "initialize_request"):
+        hook_method(view_class, "initialize_request", _initialize_request)
         hook_method(view_class, "initial", _initial)
         hook_method(view_class, "perform_authentication", _perform_authentication)
         rest().hook_view_class(view_class)
@@ -73,7 +83,20 @@ def _dispatch(view: Any, dispatch: Any, request: Any, *args: Any, **kwargs: Any)
     if not is_hook(vars(type(view)).get("dispatch")):
         hook_class(type(view))  # a subclass that no URL was made of
     state.view, state.refusal, state.looks_up = view, None, None
-    return in_state(request, _prepared(view, state, request, call))
+    is_rest = hasattr(view, "initialize_request")
+    return in_state(request, call if is_rest else _prepared(view, state, request, call))
+
+
+def _initialize_request(view: Any, initialize: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+    """A DRF view chooses its handler after this. Until now its ``dispatch()`` may have put another
+    one in place, or changed the request's method."""
+    made = initialize(request, *args, **kwargs)
+    state = state_of(request)
+    if state.view is view:
+        hook_replaced(view, "initial", _initial)
+        hook_replaced(view, "perform_authentication", _perform_authentication)
+        _prepared(view, state, request, view.dispatch)  # which is running
+    return made
 
 
 def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
@@ -98,7 +121,7 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
         own = options and options.over(resolve_policy(request.path_info, type(view)))
         return _looking_up(view, state, own, call) if own else call
     if isinstance(key, Problem):
-        return _refusing(view, state, policy, key, call)
+        return _refusing(view, name, state, policy, key, call)
     keep_body(request)
     view_class: Any = type(view)
     guarded = _guarded(is_async, policy, key, handler_position(view_class, function))
@@ -138,19 +161,23 @@ def _guarded(is_async: bool, policy: Policy, key: str, position: GuardPosition) 
     return async_handler if is_async else sync_handler
 
 
-def _refusing(view: Any, state: RequestState, policy: Policy, problem: Problem, call: Call) -> Call:
+def _refusing(
+    view: Any, name: str, state: RequestState, policy: Policy, problem: Problem, call: Call
+) -> Call:
     """Refuse a malformed key before any query (I7), in any view."""
-    if hasattr(view, "initialize_request"):
-        state.refusal = (policy, problem)  # its responses are made within dispatch()
-        return call
 
-    def refuse(request: Any) -> HttpResponseBase:
+    def refuse(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return refusal_of(request, policy, problem)
 
-    async def arefuse(request: Any) -> HttpResponseBase:
+    async def arefuse(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return refuse(request)
 
-    return arefuse if getattr(view, "view_is_async", False) else refuse
+    refusing = arefuse if getattr(view, "view_is_async", False) else refuse
+    if hasattr(view, "initialize_request"):
+        state.refusal = (policy, problem)  # its responses are made within dispatch()
+        setattr(view, name, refusing)  # in place of the handler: initial() may not be called
+        return call
+    return refusing
 
 
 def _looking_up(view: Any, state: RequestState, policy: Policy, call: Call) -> Call:
@@ -216,7 +243,7 @@ def class_policy(view_class: type, said: Options | None, path: str) -> Policy | 
     return said.over(policy) if said else policy
 
 
-@lru_cache(maxsize=MOST)
+@memoize
 def handler_position(view_class: Any, handler: Any) -> GuardPosition:
     """Return where the guard of a handler begins.
 

@@ -23,7 +23,7 @@ from ..http.claim import parsed_payload
 from ..http.responses import DATA
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem
-from .base import Adapter, EarlyEnd, hook_method, unhooked
+from .base import Adapter, EarlyEnd, hook_method, hook_replaced, unhooked
 
 logger = logging.getLogger("django_idempotency")
 
@@ -119,6 +119,8 @@ class RestAdapter(Adapter):
     _has_begun = False
     _has_raised = False
     _is_error = False
+    _is_inside = False
+    """In a hook: what stands on a live view calls the class's method, which has a hook, too."""
 
     def __init__(self, caller: Request, *args: Any) -> None:
         super().__init__(caller, *args)
@@ -129,6 +131,8 @@ class RestAdapter(Adapter):
                 "not its handler."
             )
         hook_view_class(type(self.view))
+        hook_replaced(self.view, "handle_exception", _handle_exception)
+        hook_replaced(self.view, "finalize_response", _finalize_response)
 
     def enter(self, view: Any = None) -> HttpResponseBase | None:
         answer = super().enter(view)
@@ -175,6 +179,16 @@ class RestAdapter(Adapter):
             self.guard.fail(error)
             self._has_raised = self.guard.is_open
         return None
+
+    def outermost(self, act: Callable[..., Any], method: Any, *args: Any, **kwargs: Any) -> Any:
+        """Act around a method of the view, unless that is called in an outer hook around it."""
+        if self._is_inside:
+            return method(*args, **kwargs)
+        self._is_inside = True
+        try:
+            return act(method, *args, **kwargs)
+        finally:
+            self._is_inside = False
 
     def handle(self, handle: Callable[[Exception], Response], error: Exception) -> Response:
         """The view handles what was raised. What it does behind that, an audit for example, is to
@@ -319,7 +333,7 @@ def _handle_exception(view: Any, handle: Any, error: Exception) -> Any:
     if isinstance(error, EarlyEnd):
         return error.answer
     adapter = _adapter_of(view, getattr(view, "request", None))
-    return handle(error) if adapter is None else adapter.handle(handle, error)
+    return handle(error) if adapter is None else adapter.outermost(adapter.handle, handle, error)
 
 
 def _finalize_response(
@@ -328,7 +342,7 @@ def _finalize_response(
     adapter = _adapter_of(view, request)
     if adapter is None:
         return finalize(request, response, *args, **kwargs)
-    return adapter.finalize(finalize, request, response, *args, **kwargs)
+    return adapter.outermost(adapter.finalize, finalize, request, response, *args, **kwargs)
 
 
 def _adapter_of(view: Any, request: Any) -> RestAdapter | None:

@@ -10,19 +10,18 @@ MOST = 4096
 """Views whose values are kept."""
 
 
-def memoize(compute: Callable[[Any], Computed]) -> Callable[[Any], Computed]:
-    """Keep the values of a function of one argument. For an argument that cannot be hashed it is
-    called each time.
+def memoize(compute: Callable[..., Computed]) -> Callable[..., Computed]:
+    """Keep the values of a function. For arguments that cannot be hashed it is called each time.
 
     :param compute: its values must not change
     """
     cached = lru_cache(maxsize=MOST)(compute)
 
     @wraps(compute)
-    def memoized(function: Any) -> Computed:
+    def memoized(*things: Any) -> Computed:
         try:
-            return cached(function)
+            return cached(*things)
         except TypeError:
-            return compute(function)
+            return compute(*things)
 
     return memoized
