@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from .adapters.affinity import AsyncGuard, watch_new_connections
 from .adapters.base import EXEMPT, OPTIONS, resolve_policy
 from .adapters.class_based import hook_class
-from .adapters.dispatch import approach, class_of, facts_of
+from .adapters.dispatch import adapter_for, class_of, facts_of
 from .adapters.ninja import hook_view
 from .conf.options import NOTHING
 from .conf.policy import Policy, Recheck
@@ -65,7 +65,7 @@ class IdempotencyMiddleware:
         except BaseException as error:
             state.abandon(request, error)
             raise
-        return _told(request, state, state.end(response))
+        return _mark_ignored_key(request, state, state.end(response))
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         if request.method in SAFE:
@@ -75,16 +75,16 @@ class IdempotencyMiddleware:
         state.has_end = True
         call = self._get_response(request)
         response = await (aend_around(request, state, call) if may_carry_key(request) else call)
-        return _told(request, state, response)
+        return _mark_ignored_key(request, state, response)
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
         """Claim the key, or answer instead of the view. Below decorators that may check the caller
         that is done when they have let the request pass."""
-        act = _before(request, view, Guard)
+        act = _prepare_view(request, view, Guard)
         return None if act is None else act()
 
     async def _aprocess_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
-        act = _before(request, view, AsyncGuard)
+        act = _prepare_view(request, view, AsyncGuard)
         answer = None if act is None else await on_request_thread(act)
         if not iscoroutinefunction(view):
             _run_to_end(request)  # Django calls it in a thread, which no cancellation stops
@@ -110,7 +110,7 @@ def _run_to_end(request: HttpRequest) -> None:
         state.runs_to_end = True
 
 
-def _before(
+def _prepare_view(
     request: Any, view: Any, guard_type: type[Guard]
 ) -> Callable[[], HttpResponseBase | None] | None:
     """Return the function to call before a view runs. Class-based views, and operations of Django
@@ -118,11 +118,11 @@ def _before(
     state: RequestState | None = request.__dict__.get(STATE)
     if state is None:
         return None
-    policy = _looked_at(request, state)
+    policy = _examine(request, state)
     options = getattr(view, OPTIONS, None)
     if policy is None:
         request.idempotency = NO_KEY
-        return None if options is None else _looking_up(request, view, guard_type)
+        return None if options is None else _early_replay_of(request, view, guard_type)
     try:
         facts = facts_of(view)
     except TypeError:  # an object that cannot be hashed
@@ -130,7 +130,7 @@ def _before(
     is_left_alone = options is not None or hasattr(view, EXEMPT) or facts.belongs_to_admin
     if is_left_alone or not configuration().covers(request.path_info):
         request.idempotency = NO_KEY if state.keyed is None else LEFT_ALONE
-        return None if options is None else _looking_up(request, view, guard_type)
+        return None if options is None else _early_replay_of(request, view, guard_type)
     request.idempotency = NOT_BEGUN
     if facts.view_class is not None:
         hook_class(facts.view_class)
@@ -140,13 +140,13 @@ def _before(
     if facts.is_operation:
         hook_view(view, request)
         return None
-    adapter = approach(request, policy, guard_type, position=facts.position)
+    adapter = adapter_for(request, policy, guard_type, position=facts.position)
     return None if adapter is None else partial(adapter.begin, view)
 
 
-def _looked_at(request: HttpRequest, state: RequestState) -> Policy | None:
+def _examine(request: HttpRequest, state: RequestState) -> Policy | None:
     """Return the policy of a request by the settings, if it has a key or must have one."""
-    state.is_known = True
+    state.is_examined = True
     settings = configuration()
     if not settings.may_concern(request.META):
         return None
@@ -157,7 +157,7 @@ def _looked_at(request: HttpRequest, state: RequestState) -> Policy | None:
     return policy if policy.required else None
 
 
-def _looking_up(
+def _early_replay_of(
     request: HttpRequest, view: Any, guard_type: type[Guard]
 ) -> Callable[[], HttpResponseBase | None] | None:
     """The checks of a function that is decorated itself may want to come after a replay."""
@@ -166,16 +166,16 @@ def _looking_up(
     policy = resolve_policy(request.path_info, view)
     if policy.recheck is not Recheck.AUTHENTICATION:
         return None
-    adapter = approach(request, policy, guard_type)
+    adapter = adapter_for(request, policy, guard_type)
     return None if adapter is None else adapter.look_up
 
 
-def _told(
+def _mark_ignored_key(
     request: HttpRequest, state: RequestState, response: HttpResponseBase
 ) -> HttpResponseBase:
     """Say what became of a key, if nothing else has."""
-    if not state.is_known:
-        _looked_at(request, state)
+    if not state.is_examined:
+        _examine(request, state)
     if state.keyed is not None:
         if state.keyed.status_header is not None:
             tell(response, state.keyed, Status.IGNORED)

@@ -119,7 +119,7 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
         request.idempotency = LEFT_ALONE if is_exempt else NOT_BEGUN
         # The policy of a handler that is decorated itself is its own.
         own = options and options.over(resolve_policy(request.path_info, type(view)))
-        return _looking_up(view, state, own, call) if own else call
+        return _with_early_replay(view, state, own, call) if own else call
     if isinstance(key, Problem):
         return _refusing(view, name, state, policy, key, call)
     keep_body(request)
@@ -132,7 +132,7 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
         # dispatch() asks the instance for it by name: there is no method around it to be hooked.
         setattr(view, name, update_wrapper(partial(guarded, handler), handler))
         setattr(getattr(view, name), _GUARDED, True)
-    return _looking_up(view, state, policy, call)
+    return _with_early_replay(view, state, policy, call)
 
 
 def _key_of(request: Any, state: RequestState, policy: Policy | None) -> str | Problem | None:
@@ -180,7 +180,7 @@ def _refusing(
     return refusing
 
 
-def _looking_up(view: Any, state: RequestState, policy: Policy, call: Call) -> Call:
+def _with_early_replay(view: Any, state: RequestState, policy: Policy, call: Call) -> Call:
     """Have a view replay as soon as its caller is authenticated, if the policy asks for that.
 
     Django's views know their caller before they dispatch; DRF's authenticate in between.

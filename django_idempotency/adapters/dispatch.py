@@ -27,7 +27,7 @@ from .position import GuardPosition, position_of
 Handler = Callable[..., Any]
 
 
-def approach(
+def adapter_for(
     caller: Any,
     policy: Policy,
     guard_type: type[Guard],
@@ -69,13 +69,13 @@ def rest() -> Any:
 
 def look_up(caller: Any, policy: Policy, guard_type: type[Guard]) -> HttpResponseBase | None:
     """Return the replay for a request whose caller is authenticated, if there is one."""
-    adapter = approach(caller, policy, guard_type)
+    adapter = adapter_for(caller, policy, guard_type)
     return None if adapter is None else adapter.look_up()
 
 
 def refusal_of(caller: Any, policy: Policy, problem: Problem) -> HttpResponseBase:
     """Answer a key that is missing or malformed."""
-    adapter = approach(caller, policy, Guard, problem)
+    adapter = adapter_for(caller, policy, Guard, problem)
     if adapter is None:
         raise TypeError("Only a guarded request is refused.")
     return adapter.refuse()
@@ -88,8 +88,8 @@ def run(
     key: str | None = None,
     position: GuardPosition | None = None,
 ) -> HttpResponseBase:
-    """Call the handler under the guard, or answer instead of it. Parameters as :func:`approach`."""
-    adapter = approach(caller, policy, Guard, key, position)
+    """Call the handler under the guard, or answer instead of it. Parameters as :func:`adapter_for`."""
+    adapter = adapter_for(caller, policy, Guard, key, position)
     if adapter is None:
         return call()
     adapter.state.runs_to_end = True
@@ -110,7 +110,7 @@ async def arun(
     position: GuardPosition | None = None,
 ) -> HttpResponseBase:
     """Await the handler under the guard: as :func:`run`, but for the awaiting."""
-    adapter = approach(caller, policy, AsyncGuard, key, position)
+    adapter = adapter_for(caller, policy, AsyncGuard, key, position)
     if adapter is None:
         return await call()
     try:

@@ -27,7 +27,7 @@ from ..guard.request_state import in_state, state_of
 from ..guard.status import LEFT_ALONE
 from ..threads import on_request_thread
 from .base import EXEMPT, OPTIONS, Adapter, options_of, resolve_policy
-from .dispatch import approach, guarded
+from .dispatch import adapter_for, guarded
 from .position import position_of
 
 _HOOKED = "_idempotency_hooked"
@@ -161,7 +161,7 @@ def _refusal(
         return None
     state.operation, state.adapter_class = operation, NinjaAdapter
     policy = resolve_policy(request.path_info, request, view_func)
-    adapter = approach(request, policy, Guard)
+    adapter = adapter_for(request, policy, Guard)
     return None if adapter is None or adapter.problem is None else adapter.refuse
 
 

@@ -125,7 +125,7 @@ class RequestState:
     requests, and read here what to do about this one. Defaults are attributes of the class, so they
     cost nothing for a request without a key.
 
-    :ivar is_known: the middleware has looked whether the request has anything to do with it
+    :ivar is_examined: the middleware has looked whether the request has anything to do with it
     :ivar keyed: the policy of the path by the settings, if the request has that policy's key
     :ivar has_end: the middleware or a decorator sees the final response, and ends the guard
     :ivar is_innermost: it is a decorator: an exception that it raises propagates to Django
@@ -145,7 +145,7 @@ class RequestState:
     :ivar early: the answer, if it is known before the handler runs
     """
 
-    is_known = False
+    is_examined = False
     keyed: Policy | None = None
     has_end = False
     is_innermost = False
