@@ -138,10 +138,10 @@ class Adapter:
 
     :param caller: the handler's request: Django's, or DRF's around it
     :param found: the guard to start; or what is wrong with the key
-    :ivar answered: what its caller gets instead of what the view returned, or would have returned
+    :ivar substitute: the response that the caller gets instead of the view's
     """
 
-    answered: HttpResponseBase | None = None
+    substitute: HttpResponseBase | None = None
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class Adapter:
         if self.guard is None or position is None:
             return self.enter(view)
         if self.policy.recheck is Recheck.AUTHENTICATION and self.look_up() is not None:
-            return self.answered
+            return self.substitute
         if position.hidden is not None:
             position.refuse_hidden()
         if not position.slots:
@@ -194,20 +194,20 @@ class Adapter:
         self.state.has_looked_up = True
         answer = self.guard.look_up(self.caller, self.parsed_payload)
         if answer is not None:
-            self.answered = self.answer(answer)
-        return self.answered
+            self.substitute = self.respond(answer)
+        return self.substitute
 
     def enter(self, view: Any = None) -> HttpResponseBase | None:
         """Start the guard. ``None``: run the handler; otherwise this is the answer."""
         guard = self.guard
         if guard is None:
-            self.answered = self.refuse()
-            return self.answered
+            self.substitute = self.refuse()
+            return self.substitute
         guard.is_handled = self.is_handled
         answer = guard.start(self.caller, self.parsed_payload, view)
         if answer is not None:
-            self.answered = self.answer(answer, view)
-            return self.answered
+            self.substitute = self.respond(answer, view)
+            return self.substitute
         self.state.guard = guard
         self.state.adapter = self
         return None
@@ -218,9 +218,9 @@ class Adapter:
             raise TypeError("There is nothing to refuse.")
         status, reason = self.problem.status, str(self.problem.code)
         report(self.request, self.policy, "", perf_counter(), Outcome.REFUSED, status, 0, reason)
-        return self.answer(self.problem)
+        return self.respond(self.problem)
 
-    def answer(self, answer: Answer, view: Any = None) -> HttpResponseBase:
+    def respond(self, answer: Answer, view: Any = None) -> HttpResponseBase:
         """Return what the caller gets instead of the handler's response.
 
         :param view: the function view that Django calls next, if it has not yet
@@ -268,7 +268,7 @@ class Adapter:
         and not only the framework."""
         return False
 
-    def returned(self, response: Any) -> HttpResponseBase:
+    def view_returned(self, response: Any) -> HttpResponseBase:
         """The handler returned: finish here, unless the response is seen further outside."""
         guard = self.guard
         if guard is not None and isinstance(response, SimpleTemplateResponse):
@@ -277,7 +277,7 @@ class Adapter:
             return response  # type: ignore[no-any-return]
         return finish(guard, response)
 
-    def raised(self, error: BaseException) -> HttpResponseBase | None:
+    def view_raised(self, error: BaseException) -> HttpResponseBase | None:
         """The handler raised: undo its writes. ``None``: the exception goes on."""
         if self.guard is not None and self.guard.is_open:
             self.guard.fail(error)
@@ -285,11 +285,11 @@ class Adapter:
                 remember_raised(self.guard, self.request, error)
         return None
 
-    def answers(self, error: BaseException) -> bool:
+    def has_response_for(self, error: BaseException) -> bool:
         """What was called raised. Whether there is an answer instead, from before or from now."""
-        if self.answered is None:
-            self.answered = self.raised(error)
-        return self.answered is not None and isinstance(error, Exception)
+        if self.substitute is None:
+            self.substitute = self.view_raised(error)
+        return self.substitute is not None and isinstance(error, Exception)
 
 
 def _is_rendered(answer: Any) -> bool:

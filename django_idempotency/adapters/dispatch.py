@@ -95,11 +95,11 @@ def run(
     adapter.state.runs_to_end = True
     try:
         adapter.begin()
-        response = call() if adapter.answered is None else None
+        response = call() if adapter.substitute is None else None
     except BaseException as error:
-        if not adapter.answers(error):
+        if not adapter.has_response_for(error):
             raise
-    return adapter.returned(response) if adapter.answered is None else adapter.answered
+    return adapter.view_returned(response) if adapter.substitute is None else adapter.substitute
 
 
 async def arun(
@@ -115,14 +115,14 @@ async def arun(
         return await call()
     try:
         await on_request_thread(adapter.begin)
-        response = await call() if adapter.answered is None else None
+        response = await call() if adapter.substitute is None else None
         adapter.state.runs_to_end = True
     except BaseException as error:
-        if not await on_request_thread(adapter.answers, error):
+        if not await on_request_thread(adapter.has_response_for, error):
             raise
-    if adapter.answered is not None:
-        return adapter.answered
-    return await on_request_thread(adapter.returned, response)
+    if adapter.substitute is not None:
+        return adapter.substitute
+    return await on_request_thread(adapter.view_returned, response)
 
 
 def guarded(

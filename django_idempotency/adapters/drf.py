@@ -142,12 +142,12 @@ class RestAdapter(Adapter):
                 self._end_with_request(self.guard)
         return answer
 
-    def answer(self, answer: Answer, view: Any = None) -> HttpResponseBase:
+    def respond(self, answer: Answer, view: Any = None) -> HttpResponseBase:
         if isinstance(answer, Problem) and self.policy.errors is Errors.DRF:
             self.state.adapter = self
             self._is_error = True
             raise IdempotencyError(answer)
-        return super().answer(answer, view)
+        return super().respond(answer, view)
 
     def copy_of(self, answer: Any) -> HttpResponse:
         return finished(answer)
@@ -170,10 +170,10 @@ class RestAdapter(Adapter):
         own = unhooked(type(self.view).handle_exception) is not APIView.handle_exception
         return own or self.view.get_exception_handler() is not exception_handler
 
-    def returned(self, response: Any) -> Any:
+    def view_returned(self, response: Any) -> Any:
         return response
 
-    def raised(self, error: BaseException) -> HttpResponseBase | None:
+    def view_raised(self, error: BaseException) -> HttpResponseBase | None:
         """DRF makes a response of it, or raises again."""
         if self.guard is not None and self.guard.is_open:
             self.guard.fail(error)
@@ -262,7 +262,7 @@ class AsyncRestAdapter(RestAdapter):
 
     _is_over = False
 
-    def returned(self, response: Any) -> Any:
+    def view_returned(self, response: Any) -> Any:
         guard, view = self.guard, self.view
         if guard is None or self.state.has_end:
             return response
@@ -275,14 +275,14 @@ class AsyncRestAdapter(RestAdapter):
             self._is_over = True
         return finish(guard, final)
 
-    def raised(self, error: BaseException) -> Any:
-        super().raised(error)
+    def view_raised(self, error: BaseException) -> Any:
+        super().view_raised(error)
         guard = self.guard
         if guard is None or not guard.is_open or self.state.has_end:
             return None
         try:
             handle = self.view.handle_exception
-            return self.returned(handle(error)) if isinstance(error, Exception) else None
+            return self.view_returned(handle(error)) if isinstance(error, Exception) else None
         finally:
             self._is_over = True
             guard.abandon(error)
