@@ -167,7 +167,7 @@ def _early_replay_of(
     if policy.recheck is not Recheck.AUTHENTICATION:
         return None
     adapter = adapter_for(request, policy, guard_type)
-    return None if adapter is None else adapter.look_up
+    return None if adapter is None else adapter.replay_before_checks
 
 
 def _mark_ignored_key(

@@ -168,7 +168,7 @@ class Adapter:
         position = self.position
         if self.guard is None or position is None:
             return self.enter(view)
-        if self.policy.recheck is Recheck.AUTHENTICATION and self.look_up() is not None:
+        if self.policy.recheck is Recheck.AUTHENTICATION and self.replay_before_checks() is not None:
             return self.substitute
         if position.hidden is not None:
             position.refuse_hidden()
@@ -186,13 +186,13 @@ class Adapter:
         answer = self.enter()
         return self.copy_of(answer) if _is_rendered(answer) else answer
 
-    def look_up(self) -> HttpResponseBase | None:
+    def replay_before_checks(self) -> HttpResponseBase | None:
         """Answer with what is stored as soon as the caller is known, if policy wants that: a
         success may have changed what permissions and preconditions look at."""
-        if self.guard is None or self.state.has_looked_up:
+        if self.guard is None or self.state.has_tried_early_replay:
             return None
-        self.state.has_looked_up = True
-        answer = self.guard.look_up(self.caller, self.parsed_payload)
+        self.state.has_tried_early_replay = True
+        answer = self.guard.replay_before_checks(self.caller, self.parsed_payload)
         if answer is not None:
             self.substitute = self.respond(answer)
         return self.substitute

@@ -35,7 +35,7 @@ from .base import (
     resolve_policy,
     unhooked,
 )
-from .dispatch import arun, look_up, refusal_of, rest, run
+from .dispatch import arun, replay_before_checks, refusal_of, rest, run
 from .position import GuardPosition, checks_users, position_of
 
 _GUARDED = "_idempotency_guarded"
@@ -82,7 +82,7 @@ def _dispatch(view: Any, dispatch: Any, request: Any, *args: Any, **kwargs: Any)
         return call(request)
     if not is_hook(vars(type(view)).get("dispatch")):
         hook_class(type(view))  # a subclass that no URL was made of
-    state.view, state.refusal, state.looks_up = view, None, None
+    state.view, state.refusal, state.early_replay_policy = view, None, None
     is_rest = hasattr(view, "initialize_request")
     return in_state(request, call if is_rest else _prepared(view, state, request, call))
 
@@ -188,15 +188,15 @@ def _with_early_replay(view: Any, state: RequestState, policy: Policy, call: Cal
     if policy.recheck is not Recheck.AUTHENTICATION:
         return call
     if hasattr(view, "perform_authentication"):
-        state.looks_up = policy
+        state.early_replay_policy = policy
         return call
 
     def look(request: Any) -> Any:
-        answer = look_up(request, policy, Guard)
+        answer = replay_before_checks(request, policy, Guard)
         return call(request) if answer is None else answer
 
     async def alook(request: Any) -> Any:
-        answer = await on_request_thread(look_up, request, policy, AsyncGuard)
+        answer = await on_request_thread(replay_before_checks, request, policy, AsyncGuard)
         return await call(request) if answer is None else answer
 
     return alook if getattr(view, "view_is_async", False) else look
@@ -212,8 +212,8 @@ def _initial(view: Any, initial: Any, request: Any, *args: Any, **kwargs: Any) -
 def _perform_authentication(view: Any, authenticate: Any, request: Any) -> None:
     authenticate(request)
     state = state_of(request)
-    if state.view is view and state.looks_up is not None:
-        answer = look_up(request, state.looks_up, Guard)
+    if state.view is view and state.early_replay_policy is not None:
+        answer = replay_before_checks(request, state.early_replay_policy, Guard)
         if answer is not None:
             raise EarlyEnd(answer)
 

@@ -67,10 +67,10 @@ def rest() -> Any:
     return drf
 
 
-def look_up(caller: Any, policy: Policy, guard_type: type[Guard]) -> HttpResponseBase | None:
+def replay_before_checks(caller: Any, policy: Policy, guard_type: type[Guard]) -> HttpResponseBase | None:
     """Return the replay for a request whose caller is authenticated, if there is one."""
     adapter = adapter_for(caller, policy, guard_type)
-    return None if adapter is None else adapter.look_up()
+    return None if adapter is None else adapter.replay_before_checks()
 
 
 def refusal_of(caller: Any, policy: Policy, problem: Problem) -> HttpResponseBase:

@@ -138,8 +138,8 @@ class RequestState:
     :ivar operation: Django Ninja's operation that runs
     :ivar operation_options: what was said of that operation; ``None`` as above
     :ivar refusal: the problem of the key, and the policy by which it is answered
-    :ivar looks_up: the policy by which :attr:`view` looks for a replay before its checks
-    :ivar has_looked_up: that was done
+    :ivar early_replay_policy: the policy by which :attr:`view` looks for a replay before its checks
+    :ivar has_tried_early_replay: that was done
     :ivar armed: a function below decorators, and what to call when the request comes to it
     :ivar guard: begun; the adapter beside it knows the framework
     :ivar early: the answer, if it is known before the handler runs
@@ -156,8 +156,8 @@ class RequestState:
     operation: Any = None
     operation_options: Options | None = None
     refusal: tuple[Policy, Problem] | None = None
-    looks_up: Policy | None = None
-    has_looked_up = False
+    early_replay_policy: Policy | None = None
+    has_tried_early_replay = False
     armed: tuple[Any, Callable[[], Any]] | None = None
     guard: Guard | None = None
     adapter: Any = None
