@@ -16,7 +16,7 @@ from .adapters.ninja import hook_view
 from .conf.options import NOTHING
 from .conf.policy import Policy, Recheck
 from .conf.settings import configuration
-from .guard.guard import Guard, tell
+from .guard.guard import Guard, set_status_header
 from .guard.request_state import STATE, RequestState, aend_around, may_carry_key
 from .guard.status import LEFT_ALONE, NO_KEY, NOT_BEGUN, UNPROTECTED, Status, runs_unprotected
 from .http.claim import keep_body
@@ -178,7 +178,7 @@ def _mark_ignored_key(
         _examine(request, state)
     if state.keyed is not None:
         if state.keyed.status_header is not None:
-            tell(response, state.keyed, Status.IGNORED)
+            set_status_header(response, state.keyed, Status.IGNORED)
         is_guarded = state.guard is not None or state.early is not None
         if not is_guarded and runs_unprotected(request):
             response[UNPROTECTED] = "true"

@@ -16,7 +16,7 @@ from django.template.response import SimpleTemplateResponse
 from ..conf.options import NOTHING, Options
 from ..conf.policy import Errors, Policy, Recheck
 from ..conf.settings import configuration
-from ..guard.guard import Answer, Guard, tell
+from ..guard.guard import Answer, Guard, set_status_header
 from ..guard.request_state import (
     TEMPLATE,
     EarlyAnswer,
@@ -239,7 +239,7 @@ class Adapter:
 
     def mark_error(self, error: HttpResponseBase) -> None:
         """Say on an error of the guard what became of the key."""
-        tell(error, self.policy, Status.REFUSED)
+        set_status_header(error, self.policy, Status.REFUSED)
         if self.guard is not None:
             self.guard.echo_key(error)
 

@@ -70,7 +70,7 @@ def read_key(request: HttpRequest, policy: Policy) -> str | Problem | None:
         return problem_of(Code.KEY_INVALID, policy, reason=str(error))
 
 
-def tell(response: HttpResponseBase, policy: Policy, status: Status) -> None:
+def set_status_header(response: HttpResponseBase, policy: Policy, status: Status) -> None:
     """Set the status header, if policy wants one and it is not set yet."""
     if policy.status_header is not None and policy.status_header not in response:
         response[policy.status_header] = str(status)
@@ -188,7 +188,7 @@ class Guard:
             case Replay(response):
                 return self._replay(response, owner)
             case Answered(response):
-                tell(response, self._policy, Status.NOT_STORED)
+                set_status_header(response, self._policy, Status.NOT_STORED)
                 self._notify(Outcome.INTERRUPTED, response.status_code)
                 return cast(HttpResponse, response)
             case obstacle:
@@ -245,7 +245,7 @@ class Guard:
             if self._unrecorded is not None:
                 response[UNPROTECTED] = "true"
                 self.echo_key(response)
-                tell(response, self._policy, self._unrecorded)
+                set_status_header(response, self._policy, self._unrecorded)
             return
         policy = self._policy
         if policy.key_header is not None:
@@ -261,7 +261,7 @@ class Guard:
             self._notify(_ended(operation, stored), code, operation.attempt)
             raise
         if policy.status_header is not None:
-            tell(response, policy, status)
+            set_status_header(response, policy, status)
         outcome = _ended(operation, status is not Status.NOT_STORED)
         ended = (outcome, response.status_code, operation.attempt)
         if operation.on_end(partial(self._report, *ended)):
@@ -359,7 +359,7 @@ class Guard:
             )
             return self._unavailable(stored, str(error))
         if self._policy.status_header is not None:
-            tell(response, self._policy, Status.REPLAYED)
+            set_status_header(response, self._policy, Status.REPLAYED)
         self._notify(Outcome.REPLAYED, response.status_code)
         return response
 
