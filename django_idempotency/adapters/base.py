@@ -168,14 +168,17 @@ class Adapter:
         position = self.position
         if self.guard is None or position is None:
             return self.enter(view)
-        if self.policy.recheck is Recheck.AUTHENTICATION and self.replay_before_checks() is not None:
+        if (
+            self.policy.recheck is Recheck.AUTHENTICATION
+            and self.replay_before_checks() is not None
+        ):
             return self.substitute
         if position.hidden is not None:
             position.refuse_hidden()
         if not position.slots:
             admits = not position.tests or position.admits(self.caller)
             return self.enter(view) if admits else None
-        self.state.armed = (position.inner, self._enter_below)
+        self.state.pending_start = (position.inner, self._enter_below)
         position.prepare()
         return None
 

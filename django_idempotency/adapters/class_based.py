@@ -35,7 +35,7 @@ from .base import (
     resolve_policy,
     unhooked,
 )
-from .dispatch import arun, replay_before_checks, refusal_of, rest, run
+from .dispatch import arun, drf_adapters, refusal_of, replay_before_checks, run
 from .position import GuardPosition, checks_users, position_of
 
 _GUARDED = "_idempotency_guarded"
@@ -52,7 +52,7 @@ def hook_class(view_class: Any) -> None:
         hook_method(view_class, "initialize_request", _initialize_request)
         hook_method(view_class, "initial", _initial)
         hook_method(view_class, "perform_authentication", _perform_authentication)
-        rest().hook_view_class(view_class)
+        drf_adapters().hook_view_class(view_class)
 
 
 def hook_subclasses(view_class: Any) -> None:

@@ -54,20 +54,22 @@ def adapter_for(
     request.idempotency = NOT_BEGUN
     entered = found if isinstance(found, Problem) else guard_type(request, policy, found)
     if caller is not request:
-        return cast(Adapter, rest().rest_adapter(caller, policy, state, entered, position))
+        return cast(Adapter, drf_adapters().rest_adapter(caller, policy, state, entered, position))
     adapter_class: type[Adapter] = state.adapter_class or Adapter
     return adapter_class(caller, policy, state, entered, position)
 
 
 @cache
-def rest() -> Any:
+def drf_adapters() -> Any:
     """Return the adapter's module of Django REST framework, which may be absent."""
     from . import drf
 
     return drf
 
 
-def replay_before_checks(caller: Any, policy: Policy, guard_type: type[Guard]) -> HttpResponseBase | None:
+def replay_before_checks(
+    caller: Any, policy: Policy, guard_type: type[Guard]
+) -> HttpResponseBase | None:
     """Return the replay for a request whose caller is authenticated, if there is one."""
     adapter = adapter_for(caller, policy, guard_type)
     return None if adapter is None else adapter.replay_before_checks()

@@ -1,8 +1,9 @@
 """Where the guard of a decorated function begins: below the decorators that may check the caller.
 
 What the decorators keep is replaced by a switch, once, the first time that a request needs it. A
-request whose state is armed starts the guard there; the others pass. So each check runs where it
-always did, and once. A caller who fails it neither claims a key nor gets a stored response (I5).
+request whose state has a ``pending_start`` starts the guard there; the others pass. So each check
+runs where it always did, and once. A caller who fails it neither claims a key nor gets a stored
+response (I5).
 """
 
 from collections.abc import Callable, Iterator
@@ -136,7 +137,7 @@ class GuardPosition:
 
     def prepare(self) -> None:
         """Put a switch where the guard begins, if none stands there yet. It starts the guard of
-        requests whose state says that they are armed."""
+        requests whose state has a ``pending_start``."""
         if any(POINT not in getattr(each.content, "__dict__", {}) for each in self.slots):
             switch = _switch(self.inner)
             for slot in self.slots:
@@ -250,17 +251,17 @@ def _takes_request(function: Any) -> bool:
 
 
 def _switch(inner: Any) -> Any:
-    """Return what stands for a function: it begins the guard of requests that are armed."""
+    """Return what replaces a function: it begins the guard of requests with a ``pending_start``."""
 
     @wraps(inner)
     def switch(*args: Any, **kwargs: Any) -> Any:
-        enter = _disarmed(inner, args, kwargs)
+        enter = _take_pending_start(inner, args, kwargs)
         answer = None if enter is None else enter()
         return inner(*args, **kwargs) if answer is None else answer
 
     @wraps(inner)
     async def aswitch(*args: Any, **kwargs: Any) -> Any:
-        enter = _disarmed(inner, args, kwargs)
+        enter = _take_pending_start(inner, args, kwargs)
         answer = None if enter is None else await on_request_thread(enter)
         return await inner(*args, **kwargs) if answer is None else answer
 
@@ -269,13 +270,17 @@ def _switch(inner: Any) -> Any:
     return chosen
 
 
-def _disarmed(inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Enter | None:
+def _take_pending_start(inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Enter | None:
     for each in (*args, *kwargs.values()):
         request = getattr(each, "_request", each)
         state = request.__dict__.get(STATE) if isinstance(request, HttpRequest) else None
-        if state is not None and state.armed is not None and state.armed[0] is inner:
-            enter: Enter = state.armed[1]
-            state.armed = None
+        if (
+            state is not None
+            and state.pending_start is not None
+            and state.pending_start[0] is inner
+        ):
+            enter: Enter = state.pending_start[1]
+            state.pending_start = None
             return enter
     return None
 

@@ -129,7 +129,9 @@ class Guard:
             self._notify(outcome, answer.status, reason=str(answer.code))
         return answer
 
-    def replay_before_checks(self, caller: Any, parsed: Callable[[], Payload | None]) -> Answer | None:
+    def replay_before_checks(
+        self, caller: Any, parsed: Callable[[], Payload | None]
+    ) -> Answer | None:
         """Return the answer that is stored under the key, and claim nothing.
 
         :return: ``None`` if the caller is not authenticated yet, or nothing is completed

@@ -140,7 +140,7 @@ class RequestState:
     :ivar refusal: the problem of the key, and the policy by which it is answered
     :ivar early_replay_policy: the policy by which :attr:`view` looks for a replay before its checks
     :ivar has_tried_early_replay: that was done
-    :ivar armed: a function below decorators, and what to call when the request comes to it
+    :ivar pending_start: a function below decorators, and what to call when the request comes to it
     :ivar guard: begun; the adapter beside it knows the framework
     :ivar early: the answer, if it is known before the handler runs
     """
@@ -158,7 +158,7 @@ class RequestState:
     refusal: tuple[Policy, Problem] | None = None
     early_replay_policy: Policy | None = None
     has_tried_early_replay = False
-    armed: tuple[Any, Callable[[], Any]] | None = None
+    pending_start: tuple[Any, Callable[[], Any]] | None = None
     guard: Guard | None = None
     adapter: Any = None
     early: EarlyAnswer | None = None
