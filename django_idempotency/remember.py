@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from .conf import values
-from .http.responses import MEMORY, memory_of
+from .http.responses import CHOICES, storage_choices
 
 __all__ = ["do_not_remember", "never_replay_body", "remember", "remember_for"]
 
@@ -51,5 +51,5 @@ def never_replay_body(thing: Thing) -> Thing:
 
 
 def _marked(thing: Thing, **changes: Any) -> Thing:
-    setattr(thing, MEMORY, replace(memory_of(thing), **changes))
+    setattr(thing, CHOICES, replace(storage_choices(thing), **changes))
     return thing

@@ -195,7 +195,7 @@ def any_block_taken_for_django_s() -> list[tuple[Any, str, Any]]:
 
 def refusals_undone() -> list[tuple[Any, str, Any]]:
     """What is not stored leaves nothing: who sends a key is not counted by a lockout."""
-    return [(guard, "keeps_writes", lambda status, memory: False)]
+    return [(guard, "keeps_writes", lambda status, choices: False)]
 
 
 def raised_refusals_kept() -> list[tuple[Any, str, Any]]:

@@ -90,7 +90,7 @@ def run(
     key: str | None = None,
     position: GuardPosition | None = None,
 ) -> HttpResponseBase:
-    """Call the handler under the guard, or answer instead of it. Parameters as :func:`adapter_for`."""
+    """Call the handler under the guard, or answer instead of it. Parameters: :func:`adapter_for`."""
     adapter = adapter_for(caller, policy, Guard, key, position)
     if adapter is None:
         return call()

@@ -11,7 +11,7 @@ from ..compat.frameworks import has_request_block
 from ..conf.policy import OnInFlight, OnInterrupted, Policy, StoreKind
 from ..conf.settings import configuration
 from ..conf.values import dotted_path
-from ..http.responses import memory_of, rendered, serialize, stores_status
+from ..http.responses import rendered, serialize, storage_choices, stores_status
 from ..models import IdempotencyRecord
 from ..operations.atomic import AtomicOperation
 from ..operations.base import NO_WAIT, Answered, Operation, Wait
@@ -90,11 +90,11 @@ def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
         answer = resolver(operation)
         if isinstance(answer, HttpResponseBase):
             response = rendered(answer)
-            memory = memory_of(response)
-            if not stores_status(response.status_code, policy, memory):
+            choices = storage_choices(response)
+            if not stores_status(response.status_code, policy, choices):
                 return Answered(response)
-            retention = memory.retention or policy.retention
-            return Resolved(serialize(response, policy, memory, operation.owner), retention)
+            retention = choices.retention or policy.retention
+            return Resolved(serialize(response, policy, choices, operation.owner), retention)
         try:
             return ResolverAnswer(answer)
         except ValueError:

@@ -15,12 +15,12 @@ from ..http.claim import BodyTooLarge, claim_of
 from ..http.principal import ANONYMOUS, Parts, scope_of
 from ..http.problem_json import problem_of
 from ..http.responses import (
-    NOTHING_SAID,
+    NO_CHOICES,
     deserialize,
+    did_nothing,
     keeps_writes,
-    memory_of,
-    says_not_now,
     serialize,
+    storage_choices,
     stores_status,
 )
 from ..http.statuses import SERVER_ERROR, status_raised
@@ -96,7 +96,7 @@ class Guard:
     is_handled: Callable[[BaseException], bool]
     describe: Callable[[HttpResponseBase], None] | None = None
     _operation: Operation | None = None
-    _memory = NOTHING_SAID
+    _choices = NO_CHOICES
     _unrecorded: Status | None = None
     _is_rest = False
     _is_reported = False
@@ -202,9 +202,9 @@ class Guard:
             return
         self.has_failed = True
         self.is_running = False
-        self._memory = memory_of(error)
+        self._choices = storage_choices(error)
         ending = self._ending_of(status_raised(error, self._is_rest))
-        if ending is Ending.UNDO and self._memory.stored is None and self.is_handled(error):
+        if ending is Ending.UNDO and self._choices.stored is None and self.is_handled(error):
             ending = Ending.OPEN
         self.will_store = ending is Ending.STORE
         self._operation.fail(error, ending)
@@ -221,9 +221,9 @@ class Guard:
     def _ending_of(self, status: int) -> Ending:
         """Return whether the view's writes stay, by the status of the answer that an exception will
         get. The view's wish overrides policy."""
-        if stores_status(status, self._policy, self._memory):
+        if stores_status(status, self._policy, self._choices):
             return Ending.STORE
-        return Ending.KEEP if keeps_writes(status, self._memory) else Ending.UNDO
+        return Ending.KEEP if keeps_writes(status, self._choices) else Ending.UNDO
 
     def abandon(self, error: BaseException) -> None:
         """The view raised, and no response of it will be seen."""
@@ -272,16 +272,18 @@ class Guard:
             self._notify(*ended)
 
     def _store(self, operation: Operation, response: HttpResponseBase) -> Status:
-        policy, memory = self._policy, memory_of(response, self._memory)
-        if not stores_status(response.status_code, policy, memory):
+        policy, choices = self._policy, storage_choices(response, self._choices)
+        if not stores_status(response.status_code, policy, choices):
             operation.finish(
                 None,
-                nothing_done=says_not_now(response.status_code, memory),
-                keeps_writes=keeps_writes(response.status_code, memory),
+                nothing_done=did_nothing(response.status_code, choices),
+                keeps_writes=keeps_writes(response.status_code, choices),
             )
             return Status.NOT_STORED
-        retention = memory.retention or policy.retention
-        stored = serialize(response, policy, memory, operation.owner, retention, self._request.META)
+        retention = choices.retention or policy.retention
+        stored = serialize(
+            response, policy, choices, operation.owner, retention, self._request.META
+        )
         if operation.finish(stored, retention):
             return Status.WITHOUT_RESPONSE if stored.omitted else Status.STORED
         if policy.expires_header is not None:

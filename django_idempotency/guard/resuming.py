@@ -14,7 +14,7 @@ from django.urls import Resolver404, resolve
 
 from ..conf.policy import Policy
 from ..conf.settings import configuration
-from ..http.responses import memory_of, rendered, serialize, stores_status
+from ..http.responses import rendered, serialize, storage_choices, stores_status
 from ..operations.base import Started
 from ..operations.errors import NotResumable
 from ..operations.resumed import ResumedOperation
@@ -88,8 +88,8 @@ def _response(handler: Any, operation: ResumedOperation) -> HttpResponseBase:
 
 
 def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Policy) -> bool:
-    memory = memory_of(response)
-    if not stores_status(response.status_code, policy, memory):
+    choices = storage_choices(response)
+    if not stores_status(response.status_code, policy, choices):
         # Even "not now" leaves it interrupted: the next run tries again.
         logger.error(
             "Key %s: not resumed: the handler answered %d, which is not stored",
@@ -97,11 +97,11 @@ def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Poli
             response.status_code,
         )
         return operation.finish(None)
-    retention = memory.retention or policy.retention
+    retention = choices.retention or policy.retention
     if policy.key_header is not None:
         response[policy.key_header] = operation.key
     return operation.finish(
-        serialize(response, policy, memory, operation.owner, retention), retention
+        serialize(response, policy, choices, operation.owner, retention), retention
     )
 
 

@@ -69,7 +69,7 @@ REDACTED = "[redacted]"
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class StorageChoices:
     """The view's wishes about storing one response (:mod:`django_idempotency.remember`).
 
     :ivar stored: whether it is stored; ``None`` leaves that to policy
@@ -82,33 +82,33 @@ class Memory:
     retention: timedelta | None = None
 
 
-NOTHING_SAID = Memory()
+NO_CHOICES = StorageChoices()
 
-MEMORY = "_idempotency_memory"
-"""Attribute of a response or an exception that has a :class:`Memory`."""
+CHOICES = "_idempotency_choices"
+"""Attribute of a response or an exception that has a :class:`StorageChoices`."""
 
 
-def memory_of(thing: object, default: Memory = NOTHING_SAID) -> Memory:
+def storage_choices(thing: object, default: StorageChoices = NO_CHOICES) -> StorageChoices:
     """Return the view's wishes about a response or an exception."""
-    return getattr(thing, MEMORY, default)
+    return getattr(thing, CHOICES, default)
 
 
-def stores_status(status: int, policy: Policy, memory: Memory) -> bool:
+def stores_status(status: int, policy: Policy, choices: StorageChoices) -> bool:
     """Whether a response with this status is stored: the view's wish overrides policy."""
-    return status not in policy.not_stored if memory.stored is None else memory.stored
+    return status not in policy.not_stored if choices.stored is None else choices.stored
 
 
-def keeps_writes(status: int, memory: Memory) -> bool:
+def keeps_writes(status: int, choices: StorageChoices) -> bool:
     """Whether the view's writes are kept although its response is not stored: those of a refusal
     are, unless the view wishes otherwise. Else a caller could undo a lockout, a quota or an audit
     row by sending a key (I2)."""
-    return 400 <= status < 500 and memory.stored is None
+    return 400 <= status < 500 and choices.stored is None
 
 
-def says_not_now(status: int, memory: Memory) -> bool:
+def did_nothing(status: int, choices: StorageChoices) -> bool:
     """Whether a response that is not stored says that nothing was done, rather than that
     something broke: by the view's wish, as a refusal, or as 503 (RFC 9110, section 15.6.4)."""
-    return memory.stored is False or status < 500 or status == 503
+    return choices.stored is False or status < 500 or status == 503
 
 
 def rendered(response: Any) -> Any:
@@ -121,7 +121,7 @@ def rendered(response: Any) -> Any:
 def serialize(
     response: HttpResponseBase,
     policy: Policy,
-    memory: Memory,
+    choices: StorageChoices,
     owner: Owner,
     retention: timedelta | None = None,
     meta: Mapping[str, Any] | None = None,
@@ -135,7 +135,7 @@ def serialize(
     """
     # ``get_token()`` notes in META that a token has been made of the secret.
     secret = _csrf_secret(meta) if meta and "CSRF_COOKIE_NEEDS_UPDATE" in meta else b""
-    body = _body(response, policy, memory, secret)
+    body = _body(response, policy, choices, secret)
     if retention is not None:
         now = time()
         if policy.completed_header is not None:
@@ -169,10 +169,10 @@ def _dropped(excluded: frozenset[str], is_changed: bool) -> frozenset[str]:
 
 
 def _body(
-    response: HttpResponseBase, policy: Policy, memory: Memory, csrf_secret: bytes
+    response: HttpResponseBase, policy: Policy, choices: StorageChoices, csrf_secret: bytes
 ) -> bytes | Omitted:
     """Return the body, redacted; or the reason why it is not stored."""
-    if not (memory.body and policy.store_body):
+    if not (choices.body and policy.store_body):
         return Omitted.SECRET
     if response.streaming:
         return Omitted.STREAMING
