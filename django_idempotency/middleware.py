@@ -13,7 +13,7 @@ from .adapters.base import EXEMPT, OPTIONS, resolve_policy
 from .adapters.class_based import hook_class
 from .adapters.dispatch import adapter_for, class_of, facts_of
 from .adapters.ninja import hook_view
-from .conf.options import NOTHING
+from .conf.options import NO_OPTIONS
 from .conf.policy import Policy, Recheck
 from .conf.settings import configuration
 from .guard.guard import Guard, set_status_header
@@ -134,7 +134,7 @@ def _prepare_view(
     request.idempotency = NOT_BEGUN
     if facts.view_class is not None:
         hook_class(facts.view_class)
-        state.want_view(NOTHING)
+        state.want_view(NO_OPTIONS)
         keep_body(request)
         return None
     if facts.is_operation:

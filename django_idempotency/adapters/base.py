@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 
-from ..conf.options import NOTHING, Options
+from ..conf.options import NO_OPTIONS, Options
 from ..conf.policy import Errors, Policy, Recheck
 from ..conf.settings import configuration
 from ..guard.guard import Answer, Guard, set_status_header
@@ -46,7 +46,7 @@ def options_of(thing: Any) -> Options:
     said: Options | None = getattr(thing, OPTIONS, None)
     if isinstance(thing, HttpRequest):
         said = state_of(thing).operation_options
-    return said or NOTHING
+    return said or NO_OPTIONS
 
 
 def resolve_policy(path: str, *sources: Any) -> Policy:
@@ -125,7 +125,7 @@ def unhooked(method: Any) -> Any:
     return method
 
 
-class EarlyEnd(Exception):
+class AnsweredEarly(Exception):
     """Ends what a DRF view does before its handler: there is an answer already."""
 
     def __init__(self, answer: HttpResponseBase) -> None:

@@ -28,7 +28,7 @@ from .affinity import AsyncGuard
 from .base import (
     EXEMPT,
     OPTIONS,
-    EarlyEnd,
+    AnsweredEarly,
     hook_method,
     hook_replaced,
     is_hook,
@@ -205,7 +205,7 @@ def _with_early_replay(view: Any, state: RequestState, policy: Policy, call: Cal
 def _initial(view: Any, initial: Any, request: Any, *args: Any, **kwargs: Any) -> None:
     state = state_of(request)
     if state.view is view and state.refusal is not None:
-        raise EarlyEnd(refusal_of(request, *state.refusal))
+        raise AnsweredEarly(refusal_of(request, *state.refusal))
     initial(request, *args, **kwargs)
 
 
@@ -215,7 +215,7 @@ def _perform_authentication(view: Any, authenticate: Any, request: Any) -> None:
     if state.view is view and state.early_replay_policy is not None:
         answer = replay_before_checks(request, state.early_replay_policy, Guard)
         if answer is not None:
-            raise EarlyEnd(answer)
+            raise AnsweredEarly(answer)
 
 
 def mark_of(handler: Any, mark: str) -> Any:

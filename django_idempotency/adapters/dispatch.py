@@ -13,7 +13,7 @@ from asgiref.sync import iscoroutinefunction
 from django.http.response import HttpResponseBase
 
 from ..compat.frameworks import belongs_to_admin, operations_in
-from ..conf.memoize import MOST
+from ..conf.memoize import MAX_VIEWS
 from ..conf.policy import Policy
 from ..guard.guard import Guard, read_key
 from ..guard.request_state import STATE, RequestState, state_of
@@ -90,7 +90,10 @@ def run(
     key: str | None = None,
     position: GuardPosition | None = None,
 ) -> HttpResponseBase:
-    """Call the handler under the guard, or answer instead of it. Parameters: :func:`adapter_for`."""
+    """Call the handler under the guard, or answer instead of it.
+
+    Parameters are those of :func:`adapter_for`.
+    """
     adapter = adapter_for(caller, policy, Guard, key, position)
     if adapter is None:
         return call()
@@ -168,7 +171,7 @@ class ViewFacts:
     position: GuardPosition
 
 
-@lru_cache(maxsize=MOST)
+@lru_cache(maxsize=MAX_VIEWS)
 def facts_of(view: Any) -> ViewFacts:
     """Return the facts about a view, which do not change while the process lives.
 

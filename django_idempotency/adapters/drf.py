@@ -23,7 +23,7 @@ from ..http.claim import parsed_payload
 from ..http.responses import DATA
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem
-from .base import Adapter, EarlyEnd, hook_method, hook_replaced, unhooked
+from .base import Adapter, AnsweredEarly, hook_method, hook_replaced, unhooked
 
 logger = logging.getLogger("django_idempotency")
 
@@ -330,7 +330,7 @@ def hook_view_class(view_class: Any) -> None:
 
 
 def _handle_exception(view: Any, handle: Any, error: Exception) -> Any:
-    if isinstance(error, EarlyEnd):
+    if isinstance(error, AnsweredEarly):
         return error.answer
     adapter = _adapter_of(view, getattr(view, "request", None))
     return handle(error) if adapter is None else adapter.outermost(adapter.handle, handle, error)

@@ -21,7 +21,7 @@ from ..compat.frameworks import (
     operation_made_of,
     operations_in,
 )
-from ..conf.options import NOTHING, Options
+from ..conf.options import NO_OPTIONS, Options
 from ..guard.guard import Guard
 from ..guard.request_state import in_state, state_of
 from ..guard.status import LEFT_ALONE
@@ -92,7 +92,7 @@ def hook_view(view: Any, request: HttpRequest) -> bool:
             # Last: two requests that do this at the same time guard it twice, which is once.
             setattr(operation, _HOOKED, True)
     if operations:
-        state_of(request).want_operation(NOTHING)
+        state_of(request).want_operation(NO_OPTIONS)
     return bool(operations)
 
 
@@ -101,7 +101,7 @@ def _decorate(operation: Any) -> None:
 
 
 def _decorated(run: Any) -> Any:
-    return _with_state(run, operation_of(run), NOTHING)
+    return _with_state(run, operation_of(run), NO_OPTIONS)
 
 
 def _guard_view_func(operation: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 Computed = TypeVar("Computed")
 
-MOST = 4096
+MAX_VIEWS = 4096
 """Views whose values are kept."""
 
 
@@ -15,7 +15,7 @@ def memoize(compute: Callable[..., Computed]) -> Callable[..., Computed]:
 
     :param compute: its values must not change
     """
-    cached = lru_cache(maxsize=MOST)(compute)
+    cached = lru_cache(maxsize=MAX_VIEWS)(compute)
 
     @wraps(compute)
     def memoized(*things: Any) -> Computed:

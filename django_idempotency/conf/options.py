@@ -48,5 +48,5 @@ class Options(dict[str, object]):
         return new
 
 
-NOTHING = Options()
+NO_OPTIONS = Options()
 """Options that change nothing."""

@@ -169,7 +169,9 @@ class Guard:
             if used_up and not record_of(policy, claim):
                 return problem_of(Code.TOO_MANY_KEYS, policy, retry_after=next_hour())
             begun = operation.begin()
-            answer = None if isinstance(begun, Started) else self._instead(begun, operation.owner)
+            answer = (
+                None if isinstance(begun, Started) else self._answer_for(begun, operation.owner)
+            )
         except Outage:
             return self._without_store()
         except Exception as error:
@@ -184,7 +186,7 @@ class Guard:
         self.is_running = True
         return None
 
-    def _instead(self, begun: Obstacle | Replay | Answered, owner: Owner) -> Answer:
+    def _answer_for(self, begun: Obstacle | Replay | Answered, owner: Owner) -> Answer:
         """Return the answer where the view does not run."""
         match begun:
             case Replay(response):
@@ -260,11 +262,11 @@ class Guard:
             # A hook that fails after the commit changes the answer, but not the stored response.
             stored = operation.is_remembered
             code = response.status_code if stored else None
-            self._notify(_ended(operation, stored), code, operation.attempt)
+            self._notify(_outcome_of(operation, stored), code, operation.attempt)
             raise
         if policy.status_header is not None:
             set_status_header(response, policy, status)
-        outcome = _ended(operation, status is not Status.NOT_STORED)
+        outcome = _outcome_of(operation, status is not Status.NOT_STORED)
         ended = (outcome, response.status_code, operation.attempt)
         if operation.on_end(partial(self._report, *ended)):
             self._report_when_closed(operation.attempt)
@@ -388,7 +390,7 @@ def _code_of(obstacle: Obstacle) -> Code:
     assert_never(obstacle)
 
 
-def _ended(operation: Operation, stored: bool) -> Outcome:
+def _outcome_of(operation: Operation, stored: bool) -> Outcome:
     if not stored:
         return Outcome.INTERRUPTED
     return Outcome.RECOVERED if operation.recovered else Outcome.EXECUTED

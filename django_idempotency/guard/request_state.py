@@ -21,7 +21,7 @@ from django.urls import get_resolver, get_urlconf
 from django.utils.module_loading import import_string
 
 from ..compat.frameworks import answer_for_exceptions
-from ..conf.options import NOTHING, Options
+from ..conf.options import NO_OPTIONS, Options
 from ..conf.policy import Policy
 from ..conf.settings import configuration
 from ..http.responses import BODY_HEADERS, attributes_of, rendered
@@ -166,11 +166,11 @@ class RequestState:
     def want_view(self, options: Options) -> None:
         """Have the class-based view that gets this request guard its handler. What was said before,
         further outside, comes first."""
-        self.view_options = options.around(self.view_options or NOTHING)
+        self.view_options = options.around(self.view_options or NO_OPTIONS)
 
     def want_operation(self, options: Options) -> None:
         """The same for an operation: a router's word comes before its API's."""
-        self.operation_options = options.around(self.operation_options or NOTHING)
+        self.operation_options = options.around(self.operation_options or NO_OPTIONS)
 
     def abandon(self, request: HttpRequest, error: BaseException) -> None:
         """An exception has come as far outside as the guard can see."""

@@ -18,7 +18,7 @@ from ..models import IdempotencyRecord
 from ..stores.base import Outage
 from ..stores.database.dialects import dialect_of
 
-MOST = 1_000_000
+MAX_OPERATIONS = 1_000_000
 """Largest number of operations that an option takes."""
 
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

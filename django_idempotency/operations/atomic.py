@@ -17,7 +17,7 @@ from .base import (
     AT_ONCE,
     NO_WAIT,
     TRIES,
-    Begun,
+    BeginResult,
     Ending,
     InFlight,
     Operation,
@@ -96,7 +96,7 @@ class AtomicOperation(Operation):
 
     # --- Before the view ---
 
-    def _lock(self, claimed: Snapshot, wait: timedelta = AT_ONCE) -> Begun | Retry:
+    def _lock(self, claimed: Snapshot, wait: timedelta = AT_ONCE) -> BeginResult | Retry:
         """Lock the record, and run under a fencing token that only this attempt has (I12)."""
         known = claimed
         for _ in range(TRIES):
@@ -119,7 +119,9 @@ class AtomicOperation(Operation):
             known = replace(self._record, fresh=False)
         return InFlight()
 
-    def _bump_fencing_token(self, known: Snapshot, wait: timedelta) -> Snapshot | Begun | Retry:
+    def _bump_fencing_token(
+        self, known: Snapshot, wait: timedelta
+    ) -> Snapshot | BeginResult | Retry:
         """Bump the token before this attempt runs, in a separate commit, so that the previous
         attempt can store nothing even if this one fails (I12)."""
         try:
@@ -143,7 +145,7 @@ class AtomicOperation(Operation):
 
     def _lock_in(
         self, transaction: AttemptTransaction, record_id: int, wait: timedelta
-    ) -> Begun | Retry:
+    ) -> BeginResult | Retry:
         try:
             transaction.begin()
             if wait:

@@ -110,7 +110,9 @@ class Retry:
     """The record has changed hands meanwhile: claim again."""
 
 
-Begun = OutcomeUnknown | Answered | Started | Replay | Mismatch | Tombstone | InFlight | Unavailable
+BeginResult = (
+    OutcomeUnknown | Answered | Started | Replay | Mismatch | Tombstone | InFlight | Unavailable
+)
 
 
 class Ending(Enum):
@@ -211,7 +213,7 @@ class Operation(ABC):
         view's that runs after the commit can do that."""
         return False
 
-    def begin(self) -> Begun:
+    def begin(self) -> BeginResult:
         """Claim the record and lock it, or say what stands in the way.
 
         :raises Outage: if the store is out of reach
@@ -235,7 +237,7 @@ class Operation(ABC):
                     return begun
         return Unavailable()
 
-    def _proceed(self, record: Snapshot) -> Begun | Retry:
+    def _proceed(self, record: Snapshot) -> BeginResult | Retry:
         """Decide about a record that was found or created, and lock it if it is not completed."""
         match decide(record, self._claim.fingerprint):
             case Claimed():
@@ -255,13 +257,13 @@ class Operation(ABC):
                 return answer
 
     @abstractmethod
-    def _lock(self, claimed: Snapshot, wait: timedelta = AT_ONCE) -> Begun | Retry:
+    def _lock(self, claimed: Snapshot, wait: timedelta = AT_ONCE) -> BeginResult | Retry:
         """Lock a claimed record.
 
         :param wait: how long to wait for another attempt's lock
         """
 
-    def _decide_locked(self, record: Snapshot) -> Begun | Retry:
+    def _decide_locked(self, record: Snapshot) -> BeginResult | Retry:
         """Decide again, now that no other request can change the record."""
         if record.key and (record.scope, record.key) != (self._claim.scope, self._claim.key):
             raise LostRecord(

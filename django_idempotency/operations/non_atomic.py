@@ -16,7 +16,7 @@ from .base import (
     AT_ONCE,
     NO_WAIT,
     Answered,
-    Begun,
+    BeginResult,
     Ending,
     InFlight,
     Operation,
@@ -88,7 +88,7 @@ class NonAtomicOperation(Operation):
         self._resolve = resolve
         self._has_failed = False
 
-    def _lock(self, claimed: Snapshot, wait: timedelta = AT_ONCE) -> Begun | Retry:
+    def _lock(self, claimed: Snapshot, wait: timedelta = AT_ONCE) -> BeginResult | Retry:
         is_running = False
         try:
             record = self._record_lock.take(claimed, wait)
@@ -105,7 +105,7 @@ class NonAtomicOperation(Operation):
             if not is_running:
                 self._record_lock.release()
 
-    def _after_interruption(self) -> Begun | Retry:
+    def _after_interruption(self) -> BeginResult | Retry:
         """Decide whether to run after the attempt before, if there was one."""
         if not self._record_lock.interrupted:
             return Started()
@@ -120,7 +120,7 @@ class NonAtomicOperation(Operation):
                 stored = self._record_lock.complete(response, retention)
                 return Replay(response) if stored else InFlight()
 
-    def _start(self) -> Begun:
+    def _start(self) -> BeginResult:
         record = self._record_lock.start()
         if record is None:
             return InFlight()

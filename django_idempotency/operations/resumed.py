@@ -8,7 +8,7 @@ from ..protocol.keys import derived_uuid
 from ..protocol.record import Claim, Snapshot, State, plain_text
 from ..stores.base import Claims
 from ..stores.database.step_log import ResumePayload, StepLog
-from .base import Begun, Retry
+from .base import BeginResult, Retry
 from .errors import NotResumable
 from .non_atomic import NonAtomicOperation, Resolve
 from .row_lock import RecordLock
@@ -53,7 +53,7 @@ class ResumedOperation(NonAtomicOperation):
         self._expected = attempt
         self.data: Any = None
 
-    def resume(self, record_id: int, handler: str) -> Begun | Retry:
+    def resume(self, record_id: int, handler: str) -> BeginResult | Retry:
         """Lock the record and start; :class:`Retry` if there is nothing to resume any more.
 
         :param handler: name of the handler that will be called
@@ -63,7 +63,7 @@ class ResumedOperation(NonAtomicOperation):
         fingerprint = self._claim.fingerprint
         return self._lock(Snapshot(record_id, State.CLAIMED, 0, fingerprint, False, None))
 
-    def _after_interruption(self) -> Begun | Retry:
+    def _after_interruption(self) -> BeginResult | Retry:
         if not self._record_lock.interrupted or self._record.attempt != self._expected:
             return Retry()
         # Before a key is derived: with another secret it would be another one.

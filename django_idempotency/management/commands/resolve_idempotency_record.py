@@ -13,7 +13,7 @@ from ...operations.resolution import ResolutionOutcome
 from ...protocol.codecs import NoKeys
 from ...protocol.record import StoredResponse
 from ...stores.database.interrupted import interrupted
-from ..base import MOST, MaintenanceCommand, number
+from ..base import MAX_OPERATIONS, MaintenanceCommand, number
 
 logger = logging.getLogger("django_idempotency")
 
@@ -65,7 +65,7 @@ class Command(MaintenanceCommand):
         return f"Record {record}: done ({action})."
 
     def _list(self, options: dict[str, Any]) -> str:
-        limit = number("--limit", options["limit"], "a number of operations", MOST)
+        limit = number("--limit", options["limit"], "a number of operations", MAX_OPERATIONS)
         for each in interrupted(self.using, limit, options["key"]):
             age = str(now() - each.started_at).partition(".")[0]
             self.stdout.write(

@@ -9,7 +9,7 @@ from django.db import connections
 from ...contract.endpoints import resumable_handlers
 from ...guard.resuming import Resumed, resume
 from ...stores.database.interrupted import Abandoned, abandoned
-from ..base import MOST, MaintenanceCommand, duration, number
+from ..base import MAX_OPERATIONS, MaintenanceCommand, duration, number
 
 _FOUND = "found"
 _RUN = (_FOUND, Resumed.DONE, Resumed.FAILED)
@@ -44,7 +44,7 @@ class Command(MaintenanceCommand):
 
     def run(self, options: dict[str, Any]) -> str:
         self._counts: Counter[str] = Counter()
-        limit = number("--limit", options["limit"], "a number of operations", MOST)
+        limit = number("--limit", options["limit"], "a number of operations", MAX_OPERATIONS)
         older_than = duration("--older-than", options["older_than"])
         handlers = resumable_handlers(self.using)
         orphans: Counter[str] = Counter()
