@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 from django.utils import timezone
 
-from django_idempotency.admin import presentation
+from django_idempotency.admin import IdempotencyRecordAdmin, presentation
 from django_idempotency.admin.presentation import indented
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.codecs import Codec, Keyring, Owner, encode
@@ -148,6 +148,18 @@ class TestReadOnly:
         add = reverse("admin:django_idempotency_idempotencyrecord_add")
         assert admin_client.get(add).status_code == 403
         assert admin_client.post(add, {"key": "one"}).status_code == 403
+
+    def test_an_action_that_the_class_lists_is_offered(self, rf, admin_user):
+        def report(*args: object) -> None:
+            """Does nothing."""
+
+        class More(IdempotencyRecordAdmin):
+            actions = (*IdempotencyRecordAdmin.actions, report)
+
+        request = rf.get("/")
+        request.user = admin_user
+        offered = More(IdempotencyRecord, admin.site).get_actions(request)
+        assert list(offered) == ["discard", "evict", "report"]
 
     def test_actions_of_the_project_are_not_offered(self, admin_client, monkeypatch):
         """Nor the admin's own deletion: they know nothing of locks."""
