@@ -64,6 +64,20 @@ def test_named_files_exist(page: Path) -> None:
     assert missing <= OUTSIDE
 
 
+def test_the_stations_of_a_request_name_functions_that_exist() -> None:
+    """How it works: the tables that lead from file to file."""
+    rows = re.findall(r"^\| \d+ \|(.*?)\|(.*?)\|", text_of(DOCS / "how-it-works.md"), re.MULTILINE)
+    assert len(rows) == 20
+    package = ROOT / "django_idempotency"
+    whole = "\n".join(path.read_text() for path in package.rglob("*.py"))
+    for files, functions in rows:
+        named = re.findall(r"`(?:(\w+)\.)?(\w+)`", functions)
+        assert named, files
+        for owner, name in named:
+            assert re.search(rf"^ *(?:def|class) {name}\b", whole, re.MULTILINE), name
+            assert not owner or re.search(rf"^class {owner}\b", whole, re.MULTILINE), owner
+
+
 OUTSIDE = {"src/"}
 """A folder that the project does not have, and a decision says why."""
 
