@@ -14,7 +14,7 @@ def written(page: str) -> str:
     tables = iter([table(POLICY_SETTINGS), table(PROJECT_SETTINGS)])
     page = re.sub(r"^\| setting \|.*?\n\n", lambda _: f"{next(tables)}\n\n", page, flags=BLOCK)
     for name in SETTINGS:
-        pattern = rf"^(## {name}\n\n)Default: .*?\n\n"
+        pattern = rf"^(## {name}\n\n)(?:Default: .*?\n\n)?"
         page = re.sub(pattern, lambda found, name=name: found[1] + facts(name), page, flags=BLOCK)
     return page
 
