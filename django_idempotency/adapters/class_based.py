@@ -39,7 +39,7 @@ from .dispatch import arun, drf_adapters, refusal_of, replay_before_checks, run
 from .position import GuardPosition, checks_users, position_of
 
 _GUARDED = "_idempotency_guarded"
-"""Attribute of a handler that is guarded for one request."""
+"""Attribute of a handler that is guarded for one request: that, and the handler in itself."""
 
 Call = Callable[[Any], Any]
 """Dispatches a request."""
@@ -109,9 +109,11 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
     handler = getattr(view, name, None)
     if handler is None:
         return call
-    function = getattr(handler, "__func__", handler)
-    if hasattr(function, _GUARDED):  # dispatched again
+    guarded_for, bare = getattr(handler, "__dict__", {}).get(_GUARDED, (None, handler))
+    if guarded_for is request:  # dispatched again
         return call
+    handler = bare  # of a view that serves another request, too
+    function = getattr(handler, "__func__", handler)
     looks_after_itself, is_async = _facts(unhooked(function))
     if looks_after_itself:
         options = mark_of(function, OPTIONS)
@@ -121,7 +123,12 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
         own = options and options.over(resolve_policy(request.path_info, type(view)))
         return _with_early_replay(view, state, own, call) if own else call
     if isinstance(key, Problem):
-        return _refusing(view, name, state, policy, key, call)
+        refuse = _refusing(view, policy, key)
+        if not hasattr(view, "initialize_request"):
+            return refuse
+        state.refusal = (policy, key)  # DRF's responses are made within dispatch()
+        _put(view, name, refuse, (request, handler))  # which need not call initial()
+        return call
     keep_body(request)
     view_class: Any = type(view)
     guarded = _guarded(is_async, policy, key, handler_position(view_class, function))
@@ -130,8 +137,8 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
     else:
         # The one thing that is put on an instance. What comes after all checks is the handler, and
         # dispatch() asks the instance for it by name: there is no method around it to be hooked.
-        setattr(view, name, update_wrapper(partial(guarded, handler), handler))
-        setattr(getattr(view, name), _GUARDED, True)
+        wrapper = update_wrapper(partial(guarded, handler), handler)
+        _put(view, name, wrapper, (request, handler))
     return _with_early_replay(view, state, policy, call)
 
 
@@ -161,9 +168,12 @@ def _guarded(is_async: bool, policy: Policy, key: str, position: GuardPosition) 
     return async_handler if is_async else sync_handler
 
 
-def _refusing(
-    view: Any, name: str, state: RequestState, policy: Policy, problem: Problem, call: Call
-) -> Call:
+def _put(view: Any, name: str, handler: Any, instead_of: tuple[Any, Any]) -> None:
+    setattr(handler, _GUARDED, instead_of)
+    setattr(view, name, handler)
+
+
+def _refusing(view: Any, policy: Policy, problem: Problem) -> Call:
     """Refuse a malformed key before any query (I7), in any view."""
 
     def refuse(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -172,12 +182,7 @@ def _refusing(
     async def arefuse(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return refuse(request)
 
-    refusing = arefuse if getattr(view, "view_is_async", False) else refuse
-    if hasattr(view, "initialize_request"):
-        state.refusal = (policy, problem)  # its responses are made within dispatch()
-        setattr(view, name, refusing)  # in place of the handler: initial() may not be called
-        return call
-    return refusing
+    return arefuse if getattr(view, "view_is_async", False) else refuse
 
 
 def _with_early_replay(view: Any, state: RequestState, policy: Policy, call: Call) -> Call:

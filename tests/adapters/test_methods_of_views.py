@@ -122,6 +122,28 @@ class UnhashableHandler(View):
     post = Unhashable()
 
 
+@idempotent
+class Reused(View):
+    def post(self, request: Any) -> Any:
+        return answer(request)
+
+
+@idempotent
+class RestReused(APIView):
+    def post(self, request: Any) -> Any:
+        return rest_answer(request)
+
+
+def reused(view: Any) -> Any:
+    """Not as ``as_view()``, which makes a view per request."""
+
+    def dispatch(request: Any) -> Any:
+        view.setup(request)
+        return view.dispatch(request)
+
+    return dispatch
+
+
 class FinalizesItself:
     """Wraps what it inherits, on the live view."""
 
@@ -200,8 +222,10 @@ for other in OTHERS:
     VIEWS[f"{other.__name__}, class, all"] = idempotent(type("Made", (other,), {})).as_view()
 
 NAMES = list(VIEWS)
+REUSED = {"reused": reused(Reused()), "rest-reused": reused(RestReused())}
 urlpatterns = [
-    urls.path(f"{number}/", csrf_exempt(VIEWS[name])) for number, name in enumerate(NAMES)
+    *(urls.path(f"{number}/", csrf_exempt(VIEWS[name])) for number, name in enumerate(NAMES)),
+    *(urls.path(f"{name}/", csrf_exempt(REUSED[name])) for name in REUSED),
 ]
 
 
@@ -219,3 +243,15 @@ def test_view_is_guarded(name: str, caller: Caller, settings: Any) -> None:
     assert replay["Idempotency-Replayed"] == "true"
     assert replay.get("X-Orders") == first.get("X-Orders")
     assert caller.post(path, {"item": "another"}).status_code == 422
+
+
+@pytest.mark.parametrize("name", REUSED)
+def test_a_view_that_serves_two_requests_knows_their_keys(
+    name: str, caller: Caller, settings: Any
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    for key in ("k-1", "k-2"):
+        assert caller.post(f"/{name}/", {"item": "vm"}, key="not, a\tkey").status_code == 400
+        first, replay = (caller.post(f"/{name}/", {"item": "vm"}, key=key) for _ in range(2))
+        assert ("Idempotency-Replayed" in first, replay.content) == (False, first.content)
+    assert Order.objects.count() == 2
