@@ -107,7 +107,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_actions(self, request: HttpRequest) -> Any:
         """Offer the actions that use the store, and none that a project adds to all models."""
-        offered = super().get_actions(request)
+        offered: dict[str, Any] = super().get_actions(request)
         return {name: found for name, found in offered.items() if found[0] in self.actions}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordList]:
