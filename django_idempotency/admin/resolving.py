@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from ..contract.resolution import answer_of, is_json_text, resolve
+from ..guard.manual_resolution import answer_of, is_json_text, resolve
 from ..models import IdempotencyStep
 from ..operations.resolution import ResolutionOutcome
 from ..protocol.codecs import NoKeys

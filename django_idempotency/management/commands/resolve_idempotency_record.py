@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils.timezone import now
 
-from ...contract.resolution import JSON, answer_of, is_json_text, resolve
+from ...guard.manual_resolution import JSON, answer_of, is_json_text, resolve
 from ...operations.resolution import ResolutionOutcome
 from ...protocol.codecs import NoKeys
 from ...protocol.record import StoredResponse
