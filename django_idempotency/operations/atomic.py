@@ -66,9 +66,9 @@ class AtomicOperation(Operation):
         super().__init__(store, claim, wait)
         self._transaction = AttemptTransaction(using, request_block, self._undo_and_lock)
         if self._transaction.leaves_request_block:
-            self._outside = self._transaction.outside_request_block
-        if self._transaction.claims_apart:
-            self._apart = partial(claim_connection, using)
+            self._leaving_request_block = self._transaction.outside_request_block
+        if self._transaction.claims_on_other_connection:
+            self._on_claim_connection = partial(claim_connection, using)
         self._ending: Ending | None = None
         self._is_locked = False
         self._has_stored = False
@@ -79,7 +79,7 @@ class AtomicOperation(Operation):
         return self._transaction.using if self._transaction.block is not None else None
 
     def derive_key(self, purpose: str) -> str:
-        if self._transaction.claims_inside:
+        if self._transaction.claims_in_request_block:
             raise ImproperlyConfigured(NOT_DURABLE)
         key = super().derive_key(purpose)
         try:
@@ -125,20 +125,20 @@ class AtomicOperation(Operation):
         """Bump the token before this attempt runs, in a separate commit, so that the previous
         attempt can store nothing even if this one fails (I12)."""
         try:
-            with self._transaction.apart(bool(wait)) as apart:
-                begun = self._lock_in(apart, known.id, wait)
+            with self._transaction.separate_commit(bool(wait)) as separate:
+                begun = self._lock_in(separate, known.id, wait)
                 if not isinstance(begun, Started):
                     return begun
                 if self.attempt != known.attempt:
-                    apart.give_up()
+                    separate.give_up()
                     return replace(self._record, fresh=False)
                 self.recovered = True
                 try:
                     self._store.bump_fencing_token(self._record)
                 except BaseException:
-                    apart.rollback()
+                    separate.rollback()
                     raise
-                apart.commit()
+                separate.commit()
                 return replace(self._record, attempt=self.attempt + 1, fresh=True)
         except Busy:
             return Unavailable()
@@ -159,12 +159,14 @@ class AtomicOperation(Operation):
             if not isinstance(error, Busy):
                 raise
             dialect = dialect_of(connections[transaction.using])
-            if transaction.claims_apart and dialect.saw_an_old_snapshot(error.__cause__):
+            if transaction.claims_on_other_connection and dialect.saw_an_old_snapshot(
+                error.__cause__
+            ):
                 raise ImproperlyConfigured(HIDDEN.format(transaction.using)) from error
             return InFlight()
         if not isinstance(begun, Started):
             transaction.give_up()
-            if record is None and transaction.claims_apart:
+            if record is None and transaction.claims_on_other_connection:
                 self._refuse_if_hidden(record_id)
         return begun
 
@@ -190,13 +192,13 @@ class AtomicOperation(Operation):
             explain(error, found.loss)
         self._ending = ending
         if ending not in {Ending.KEEP, Ending.OPEN}:
-            with self._outside(error):
+            with self._leaving_request_block(error):
                 self._undo_and_lock() if ending is Ending.STORE else attempt.rollback()
 
     def abandon(self, error: BaseException) -> None:
         """Commit what would have stayed without a key: a refusal's writes, and what was written by
         handlers of the exception."""
-        with self._outside(error):
+        with self._leaving_request_block(error):
             self._end(keeps_writes=self._ending is Ending.KEEP)
 
     def finish(
@@ -208,7 +210,7 @@ class AtomicOperation(Operation):
     ) -> bool:
         """Store the response and commit, or end without."""
         self._retention = retention or self._claim.retention
-        with self._outside():
+        with self._leaving_request_block():
             if response is not None:
                 return self._complete(response)
             if keeps_writes and self._ending is None:
@@ -305,7 +307,7 @@ class AtomicOperation(Operation):
             attempt.watch()
 
     def _is_still_ours(self, record: Snapshot | None) -> bool:
-        if record is None and self._transaction.claims_inside:
+        if record is None and self._transaction.claims_in_request_block:
             # The claim has been undone with the rest; we have the write lock, so it is made again.
             claimed = self._store.claim(self._claim)
             is_ours = claimed is not None and claimed.fresh

@@ -151,8 +151,8 @@ class Operation(ABC):
         self._retention = claim.retention
         self._record: Snapshot  # set when the attempt starts
         # What an attempt's statements, and the commit of its claim, must be surrounded with.
-        self._outside: Callable[..., AbstractContextManager[Any]] = nullcontext
-        self._apart: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self._leaving_request_block: Callable[..., AbstractContextManager[Any]] = nullcontext
+        self._on_claim_connection: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def derive_key(self, purpose: str) -> str:
         """Return a key for another system: the same in every attempt of this operation.
@@ -223,10 +223,10 @@ class Operation(ABC):
             match decide(known, self._claim.fingerprint):
                 case Replay() | Mismatch() as answer:
                     return answer
-        with self._outside():
+        with self._leaving_request_block():
             for _ in range(TRIES):
                 try:
-                    with self._apart():
+                    with self._on_claim_connection():
                         record = self._store.claim(self._claim)
                 except Busy as busy:
                     if busy.waited:
@@ -249,7 +249,7 @@ class Operation(ABC):
                     return self._lock(record, self._wait.timeout) if free else begun
             case Expired():
                 try:
-                    with self._apart():
+                    with self._on_claim_connection():
                         return Retry() if self._store.evict(record.id) else InFlight()
                 except Busy:
                     return InFlight()

@@ -50,10 +50,10 @@ class AttemptTransaction:
     written yet, Django's block is left instead, and entered again inside ours, as a savepoint.
 
     :param undone: called when Django's block undoes the transaction that it shares with us
-    :ivar stays: the attempt runs in the transaction that Django has begun
-    :ivar claims_inside: records are claimed in that transaction: SQLite has one writer, and this is
-        it, so rivals wait for its end, and a crash leaves no record
-    :ivar claims_apart: records are claimed on another connection
+    :ivar joins_request_block: the attempt runs in the transaction that Django has begun
+    :ivar claims_in_request_block: records are claimed in that transaction: SQLite has one writer,
+        and this is it, so rivals wait for its end, and a crash leaves no record
+    :ivar claims_on_other_connection: records are claimed on another connection
     :ivar leaves_request_block: Django's block is to be left, see :meth:`outside_request_block`
     :ivar block: ours, while the transaction is open
     :ivar is_committed: the last :meth:`commit` has taken place, even if its hooks failed
@@ -70,18 +70,18 @@ class AttemptTransaction:
         self._dialect = dialect_of(connection)
         self.using = using
         self._request_block = None
-        self.stays = False
+        self.joins_request_block = False
         if connection.in_atomic_block:
             self._request_block = _request_block(using, expected)
             # Another connection would not see what a test case has written.
-            self.stays = (
+            self.joins_request_block = (
                 self._request_block is not None
                 and not is_in_test_case(connection)
                 and (self._dialect.has_row_locks or self._dialect.has_written(connection))
             )
-        self.claims_apart = self.stays and self._dialect.has_row_locks
-        self.claims_inside = self.stays and not self._dialect.has_row_locks
-        self.leaves_request_block = self._request_block is not None and not self.stays
+        self.claims_on_other_connection = self.joins_request_block and self._dialect.has_row_locks
+        self.claims_in_request_block = self.joins_request_block and not self._dialect.has_row_locks
+        self.leaves_request_block = self._request_block is not None and not self.joins_request_block
         self._has_request_block = expected is RequestBlock.LATER or self.leaves_request_block
         self._undone = undone
         self._foundation: Foundation | None = None
@@ -100,13 +100,13 @@ class AttemptTransaction:
         return replace(found, unintended=self._unintended) if self._unintended else found
 
     @contextmanager
-    def apart(self, waits: bool = False) -> Iterator["AttemptTransaction"]:
+    def separate_commit(self, waits: bool = False) -> Iterator["AttemptTransaction"]:
         """Claim and bump fencing tokens here, in separate commits.
 
         :param waits: for a rival, as the policy allows
         :raises Busy: if no connection is free
         """
-        if not self.claims_apart:
+        if not self.claims_on_other_connection:
             yield self
             return
         with claim_connection(self.using, waits):
@@ -149,7 +149,7 @@ class AttemptTransaction:
             connections[self.using],
             AttemptBlock(self.using, savepoint=True, durable=False),
         )
-        if self.stays and is_inside(connection, self._request_block):
+        if self.joins_request_block and is_inside(connection, self._request_block):
             assert self._request_block is not None  # noqa: S101
             self._foundation = Foundation(block, self._request_block, self._undone)
         else:
