@@ -53,7 +53,7 @@ _TRANSACTIONS = ("reversion.",)
 """Packages whose decorators open a transaction."""
 
 
-class Kind(Enum):
+class DecoratorKind(Enum):
     """What may be done with a decorator when a stored response is replayed."""
 
     HARMLESS = "harmless"
@@ -70,7 +70,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class DecoratorLayer:
     """One decorator of a function, or several that ``method_decorator`` applies as one.
 
     :ivar kinds: of its decorators, the outermost first
@@ -80,18 +80,20 @@ class Layer:
     """
 
     wrapper: Any
-    kinds: tuple[Kind, ...]
+    kinds: tuple[DecoratorKind, ...]
     tests: tuple[Any, ...]
     inner: Any
     slots: tuple[Slot, ...]
 
     @property
     def may_check(self) -> bool:
-        return Kind.CHECK in self.kinds or Kind.UNKNOWN in self.kinds
+        return DecoratorKind.CHECK in self.kinds or DecoratorKind.UNKNOWN in self.kinds
 
     @property
     def cannot_be_asked(self) -> bool:
-        return Kind.UNKNOWN in self.kinds or self.kinds.count(Kind.CHECK) > len(self.tests)
+        return DecoratorKind.UNKNOWN in self.kinds or self.kinds.count(DecoratorKind.CHECK) > len(
+            self.tests
+        )
 
     @property
     def opens(self) -> bool:
@@ -159,13 +161,13 @@ def position_of(function: Any) -> GuardPosition:
     return GuardPosition(inner, slots, tests, hidden, _hides_a_view(function))
 
 
-def _depth(around: list[Layer]) -> int:
+def _depth(around: list[DecoratorLayer]) -> int:
     """Return how many decorators stand outside of the guard.
 
     Those that may check, and not more than that: a precondition such as ``@condition`` need not
     hold for a retry (RFC 9110, section 13.1.1). None that opens a transaction.
     """
-    outside = list(takewhile(lambda each: Kind.TRANSACTION not in each.kinds, around))
+    outside = list(takewhile(lambda each: DecoratorKind.TRANSACTION not in each.kinds, around))
     needed = max((i for i, each in enumerate(outside, 1) if each.may_check), default=0)
     if not needed:
         return 0
@@ -175,7 +177,7 @@ def _depth(around: list[Layer]) -> int:
 
 def checks_users(function: Any) -> bool:
     """Whether ``user_passes_test``, or a decorator made with it, stands around a function."""
-    return any(Kind.CHECK in each.kinds for each in layers(function))
+    return any(DecoratorKind.CHECK in each.kinds for each in layers(function))
 
 
 def named(function: Any) -> str:
@@ -186,7 +188,7 @@ def named(function: Any) -> str:
     return f"{module_of(function)}.{code.co_qualname.split('.<locals>')[0]}"
 
 
-def layers(function: Any) -> Iterator[Layer]:
+def layers(function: Any) -> Iterator[DecoratorLayer]:
     """Yield the decorators of a function that say what they wrap, the outermost first."""
     inner = wrapped_by(function)
     while inner is not None:
@@ -194,8 +196,8 @@ def layers(function: Any) -> Iterator[Layer]:
         function, inner = inner, wrapped_by(inner)
 
 
-def _layer(wrapper: Any, inner: Any) -> Layer:
-    kinds: tuple[Kind, ...] = ()
+def _layer(wrapper: Any, inner: Any) -> DecoratorLayer:
+    kinds: tuple[DecoratorKind, ...] = ()
     tests: tuple[Any, ...] = ()
     applied = applied_by_method_decorator(wrapper)
     if applied is not None:
@@ -205,7 +207,7 @@ def _layer(wrapper: Any, inner: Any) -> Layer:
     elif hasattr(wrapper, "__wrapped__") and not isinstance(wrapper, partial | MethodType):
         test = user_test_of(wrapper)
         kinds, tests = (_kind(wrapper, test),), () if test is None else (test,)
-    return Layer(wrapper, kinds, tests, inner, tuple(slots_of(wrapper, inner)))
+    return DecoratorLayer(wrapper, kinds, tests, inner, tuple(slots_of(wrapper, inner)))
 
 
 def _example_of_a_view() -> Any:
@@ -215,24 +217,24 @@ def _example_of_a_view() -> Any:
     return view
 
 
-def _kind(wrapper: Any, test: Any) -> Kind:
+def _kind(wrapper: Any, test: Any) -> DecoratorKind:
     module = module_of(wrapper)
     if module == "django.contrib.auth.decorators":
-        return Kind.UNKNOWN if test is None else Kind.CHECK
+        return DecoratorKind.UNKNOWN if test is None else DecoratorKind.CHECK
     if module == "contextlib":
         context = context_of(wrapper)
         if isinstance(context, Atomic):
-            return Kind.TRANSACTION
+            return DecoratorKind.TRANSACTION
         module = type(context).__module__
     elif code_name(wrapper).startswith("make_middleware_decorator."):
         # csrf_protect is a check; pages from a cache, compression and the like are none.
         made_of = type(middleware_of(wrapper)).__module__
         decides_nothing = made_of.startswith("django.middleware.")
         is_csrf = made_of == "django.middleware.csrf"
-        return Kind.HARMLESS if decides_nothing and not is_csrf else Kind.UNKNOWN
+        return DecoratorKind.HARMLESS if decides_nothing and not is_csrf else DecoratorKind.UNKNOWN
     if module.startswith(_TRANSACTIONS):
-        return Kind.TRANSACTION
-    return Kind.HARMLESS if module.startswith(_HARMLESS) else Kind.UNKNOWN
+        return DecoratorKind.TRANSACTION
+    return DecoratorKind.HARMLESS if module.startswith(_HARMLESS) else DecoratorKind.UNKNOWN
 
 
 def _hides_a_view(function: Any) -> bool:
