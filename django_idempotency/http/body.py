@@ -38,14 +38,18 @@ class RereadableStream:
     def __init__(self, source: IO[bytes], begun: bytes = b"") -> None:
         self.source = source
         self._position = 0
-        self.filled = len(begun)
         self._has_ended = False
         self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when no reader is left)
             max_size=max(1, settings.FILE_UPLOAD_MAX_MEMORY_SIZE),
             dir=settings.FILE_UPLOAD_TEMP_DIR,
         )
         weakref.finalize(self, self._copy.close)
+        self.fill(begun)
+
+    def fill(self, begun: bytes) -> None:
+        """Take bytes that have been read from the source, before any other."""
         self._copy.write(begun)
+        self.filled = len(begun)
 
     def read(self, size: int | None = -1) -> bytes:
         limit = -1 if size is None else size

@@ -239,8 +239,9 @@ def _read(request: Any, announced: int, largest: int | None) -> tuple[IO[bytes],
     :raises BodyTooLarge: for more bytes than ``largest``
     """
     unread = getattr(request, "_stream", None)
-    if isinstance(unread, RereadableStream) and not unread.filled:
-        unread = unread.source
+    kept = unread if isinstance(unread, RereadableStream) and not unread.filled else None
+    if kept is not None:
+        unread = kept.source
     stream: RereadableStream | InMemory | None
     if hasattr(request, "_body") and not _chunked(request):
         stream = InMemory(request.body)
@@ -253,8 +254,11 @@ def _read(request: Any, announced: int, largest: int | None) -> tuple[IO[bytes],
     else:
         # The common case. One byte more than announced shows whether the length is right.
         data = unread.read(announced + 1)
+        if kept is not None:  # a view may have taken it from the request already
+            kept.fill(data)
         is_whole = len(data) == announced
-        request._stream = stream = InMemory(data) if is_whole else RereadableStream(unread, data)
+        stream = InMemory(data) if is_whole else kept or RereadableStream(unread, data)
+        request._stream = stream
         if "wsgi.input" in request.META:
             request.META["wsgi.input"] = stream
     if stream is None:

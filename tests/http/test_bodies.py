@@ -333,6 +333,18 @@ class TestShort:
         assert read(request) == self.BODY
         assert payload(request) == before == json_payload(self.BODY)
 
+    @pytest.mark.parametrize("announced", [len(BODY), 1])
+    @pytest.mark.parametrize(
+        "take", [lambda request: request.META["wsgi.input"], lambda r: r._stream]
+    )
+    def test_a_stream_that_a_view_took_before_has_it_all(self, take: Any, announced: int) -> None:
+        """A class-based view can do that in ``dispatch()``."""
+        request = self.request(io.BytesIO(self.BODY), announced)
+        keep_body(request)
+        taken = take(request)
+        assert payload(request) == json_payload(self.BODY)
+        assert taken.read() == self.BODY
+
 
 class TestStream:
     def stream(self, content: bytes = b"one\ntwo\nthree") -> RereadableStream:
