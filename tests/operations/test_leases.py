@@ -370,7 +370,7 @@ class TestOneKeyThatIsNotOurs:
             assert other.begin() == Started()
             assert other.finish(CREATED)
         assert "does not answer" not in caplog.text
-        assert f"Delete the key {place}" in caplog.text
+        assert f"Another program has written {place}: delete it" in caplog.text
 
     def test_loses_an_answer_without_waiting(self) -> None:
         first = operation()

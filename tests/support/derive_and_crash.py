@@ -17,6 +17,7 @@ SLOW = "wal_writer_delay = 10s\nautovacuum = off\n"
 def prepare(server: Database) -> None:
     os.environ |= {"IDEMPOTENCY_TEST_DATABASE": "postgresql", "PGDATABASE": "postgres"}
     os.environ |= {**server.environment, "IDEMPOTENCY_TEST_NAME": "postgres"}
+    os.environ.pop("PYTEST_XDIST_WORKER", None)  # it has a database of its own elsewhere
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     import django
     from django.core.management import call_command
