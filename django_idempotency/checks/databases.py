@@ -22,7 +22,7 @@ _APP = IdempotencyRecord._meta.app_label
 _TABLE = IdempotencyRecord._meta.db_table
 _PURGED_WITHIN = timedelta(days=7)
 """A purge at least once a week is often enough."""
-_LONGEST_SILENCE = 600
+_LONGEST_IDLE_TIMEOUT = 600
 """Seconds that a lock may outlive its host before we warn."""
 _HERE = re.compile(r"|[/@].*|localhost|127\.0\.0\.1|::1", re.DOTALL)
 """Hosts that cannot vanish alone: this one."""
@@ -114,8 +114,8 @@ def check_keepalive(valid: Configuration, databases: Databases) -> Messages:
         return
     after = ""
     if connection.alias in databases:
-        seconds = dialect_of(connection).silence(connection)
-        after = f"{seconds} seconds" if seconds > _LONGEST_SILENCE else ""
+        seconds = dialect_of(connection).idle_timeout(connection)
+        after = f"{seconds} seconds" if seconds > _LONGEST_IDLE_TIMEOUT else ""
     elif not keepalive.enough.search(str(settings["OPTIONS"].get(keepalive.option, ""))):
         after = "two hours, on most systems"
     if after:

@@ -201,7 +201,7 @@ MESSAGES = {
         "Remove the transaction: a guarded view already runs in one. For django-reversion list a "
         "subclass of RevisionMiddleware with atomic = False; move your own transaction.atomic() "
         "into the views. If it is on another database, or ends before get_response is called, "
-        "silence this check.",
+        "idle_timeout this check.",
     ),
     "W010": Message(
         "the cache is in the memory of each process (not with `DEBUG`)",

@@ -21,7 +21,7 @@ from ..operations.resumed import ResumedOperation
 from ..protocol.keys import short_digest
 from ..protocol.record import Claim, Replay
 from ..signals import Outcome, report
-from ..stores.database.interrupted import Abandoned
+from ..stores.database.interrupted import ResumableOperation
 from .factory import resumed_operation
 
 logger = logging.getLogger("django_idempotency")
@@ -36,7 +36,7 @@ class Resumed(StrEnum):
     SKIPPED = "skipped"
 
 
-def resume(found: Abandoned, policy: Policy, using: str) -> Resumed:
+def resume(found: ResumableOperation, policy: Policy, using: str) -> Resumed:
     """Run the handler of an interrupted operation, and store its response as a request's.
 
     An operation that fails or cannot start stays interrupted, and is logged. One that is in flight,
@@ -65,7 +65,7 @@ def resume(found: Abandoned, policy: Policy, using: str) -> Resumed:
     return Resumed.DONE if isinstance(begun, Replay) and operation.attempt else Resumed.SKIPPED
 
 
-def _run(operation: ResumedOperation, found: Abandoned, policy: Policy) -> Resumed:
+def _run(operation: ResumedOperation, found: ResumableOperation, policy: Policy) -> Resumed:
     tell = partial(report, _request(found), policy, found.key, perf_counter())
     try:
         response = _response(policy.resumable, operation)
@@ -105,7 +105,7 @@ def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Poli
     )
 
 
-def _claim(found: Abandoned, policy: Policy) -> Claim:
+def _claim(found: ResumableOperation, policy: Policy) -> Claim:
     """The claim of the request that was interrupted, as far as the record knows it."""
     return Claim(
         scope=found.scope,
@@ -120,7 +120,7 @@ def _claim(found: Abandoned, policy: Policy) -> Claim:
     )
 
 
-def _request(found: Abandoned) -> HttpRequest:
+def _request(found: ResumableOperation) -> HttpRequest:
     """For receivers of signals: which view it was, and nothing that was sent to it."""
     request = HttpRequest()
     request.method, request.path = found.method, unquote(found.path)

@@ -188,7 +188,7 @@ def _body(
         return body
     try:
         return redacted(body, policy.redacted_fields)
-    except Opaque:
+    except NotJson:
         return Omitted.SECRET
 
 
@@ -249,7 +249,7 @@ def _is_storable(name: str, value: Any) -> bool:
     return not hasattr(HttpResponse, name)
 
 
-class Opaque(ValueError):
+class NotJson(ValueError):
     """A body that is not JSON cannot be searched for secrets."""
 
 
@@ -258,7 +258,7 @@ def redacted(body: bytes, fields: Collection[str]) -> bytes:
 
     :param fields: names, which are found at any depth, or paths from the top (``card.number``);
         lists on the way are looked through
-    :raises Opaque: if the body is not JSON, or an object in it has a name twice
+    :raises NotJson: if the body is not JSON, or an object in it has a name twice
     """
     if not body or not fields:
         return body
@@ -268,7 +268,7 @@ def redacted(body: bytes, fields: Collection[str]) -> bytes:
         found = [_redact(document, path, anywhere=len(path) == 1) for path in paths]
         return json.dumps(document).encode() if any(found) else body
     except (ValueError, RecursionError) as error:
-        raise Opaque from error
+        raise NotJson from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from django_idempotency.guard.resuming import Resumed, resume
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.remember import do_not_remember
 from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN
-from django_idempotency.stores.database.interrupted import abandoned
+from django_idempotency.stores.database.interrupted import resumable_operations
 from tests.conftest import Caller, in_thread
 from tests.shop import effects
 from tests.shop.models import Order
@@ -389,7 +389,7 @@ class TestBesides:
         self, interrupted: int, caller: Caller, monkeypatch: Any
     ) -> None:
         """Somebody else resumes it between the look at the record and its lock."""
-        (found,) = abandoned("default")
+        (found,) = resumable_operations("default")
         policy = resumable_handlers("default")[NAME]
         with monkeypatch.context() as patch:
             patch.setattr(effects, "after_charge", breaks)

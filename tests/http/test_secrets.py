@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.http.responses import REDACTED, Opaque, redacted
+from django_idempotency.http.responses import REDACTED, NotJson, redacted
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.shop.models import Order
@@ -266,7 +266,7 @@ class TestRedaction:
         ids=["form", "twice", "deep", "no-text", "cut"],
     )
     def test_in_doubt_nothing_is_kept(self, body: bytes) -> None:
-        with pytest.raises(Opaque):
+        with pytest.raises(NotJson):
             redacted(body, ["token"])
 
 

@@ -8,7 +8,7 @@ from django.db import connections
 
 from ...contract.endpoints import resumable_handlers
 from ...guard.resuming import Resumed, resume
-from ...stores.database.interrupted import Abandoned, abandoned
+from ...stores.database.interrupted import ResumableOperation, resumable_operations
 from ..base import MAX_OPERATIONS, MaintenanceCommand, duration, number
 
 _FOUND = "found"
@@ -48,7 +48,7 @@ class Command(MaintenanceCommand):
         older_than = duration("--older-than", options["older_than"])
         handlers = resumable_handlers(self.using)
         orphans: Counter[str] = Counter()
-        for each in abandoned(self.using, older_than):
+        for each in resumable_operations(self.using, older_than):
             policy = handlers.get(each.handler)
             if policy is None:
                 orphans[each.handler] += 1
@@ -69,11 +69,11 @@ class Command(MaintenanceCommand):
             raise CommandError(summary)
         return summary
 
-    def _list(self, each: Abandoned) -> str:
+    def _list(self, each: ResumableOperation) -> str:
         self.stdout.write(f"{each.record_id}  {each.method} {each.path}  {each.handler}")
         return _FOUND
 
-    def _resume(self, each: Abandoned, policy: Any) -> str:
+    def _resume(self, each: ResumableOperation, policy: Any) -> str:
         name = f"Record {each.record_id}: {each.method} {each.path}"
         self.show(name)
         resumed = resume(each, policy, self.using)

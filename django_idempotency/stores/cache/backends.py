@@ -38,7 +38,7 @@ class CacheRecord:
     is_expired: bool
 
 
-class Held(NamedTuple):
+class HeldRecord(NamedTuple):
     """The record that an attempt holds, or wants to: its name, its id, and two fencing tokens."""
 
     name: str
@@ -66,16 +66,16 @@ class RecordBackend(Protocol):
         A completed record is returned as it is.
         """
 
-    def start(self, held: Held, lease: timedelta) -> int | None:
+    def start(self, held: HeldRecord, lease: timedelta) -> int | None:
         """Start the next attempt and return its number; ``None`` if the lease is lost."""
 
-    def renew(self, held: Held, lease: timedelta) -> bool:
+    def renew(self, held: HeldRecord, lease: timedelta) -> bool:
         """Prolong the lease of its holder, or return a lapsed one to the last attempt."""
 
-    def complete(self, held: Held, response: bytes, retention: timedelta) -> bool:
+    def complete(self, held: HeldRecord, response: bytes, retention: timedelta) -> bool:
         """Store the response, if the record is claimed and this is its last attempt."""
 
-    def release(self, held: Held, is_open: bool | None) -> bool:
+    def release(self, held: HeldRecord, is_open: bool | None) -> bool:
         """Let go of the lease, if the record is claimed and this is its last attempt.
 
         :param is_open: ``None`` leaves it as it is
@@ -113,7 +113,7 @@ class Lookup:
     epoch: str
 
     @property
-    def sealed_to(self) -> str:
+    def seal_context(self) -> str:
         """A copy is good for one name and one epoch."""
         return f"{self.name}@{self.epoch}"
 

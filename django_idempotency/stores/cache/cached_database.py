@@ -50,7 +50,7 @@ class CachedDatabaseStore(DatabaseStore):
             return None
         if found.value != DELETED:
             self._place = found
-        copy = found.value and unseal(self._secret, found.sealed_to, found.value)
+        copy = found.value and unseal(self._secret, found.seal_context, found.value)
         if not copy:
             return None
         return Snapshot(0, State.COMPLETED, 0, copy.fingerprint, False, copy.response)
@@ -75,7 +75,7 @@ class CachedDatabaseStore(DatabaseStore):
         place = self._place
         if place is None:
             return  # the cache did not answer, or holds a deletion marker
-        value = seal(self._secret, place.sealed_to, Remembered(record.fingerprint, response))
+        value = seal(self._secret, place.seal_context, Remembered(record.fingerprint, response))
         expires = place.now + lifetime // timedelta(milliseconds=1) * (MARGIN - 1) // MARGIN
         entry, writer = (place.name, value, expires), writer_of(self._cache)
         # No partial(): if it raised, Django would look for its name, and raise for not finding it.

@@ -21,7 +21,7 @@ from .backends import (
     RECORD,
     CacheRecord,
     Entry,
-    Held,
+    HeldRecord,
     Lookup,
     new_epoch,
 )
@@ -105,7 +105,7 @@ class LocalBackend:
                 self._keep(name, known)
             return _record(known)
 
-    def start(self, held: Held, lease: timedelta) -> int | None:
+    def start(self, held: HeldRecord, lease: timedelta) -> int | None:
         with _lock:
             known = self._claimed(held)
             if known is None or (known["attempt"], known["holder"]) != (held.attempt, held.holder):
@@ -114,7 +114,7 @@ class LocalBackend:
             self._keep(held.name, known | started)
             return held.attempt + 1
 
-    def renew(self, held: Held, lease: timedelta) -> bool:
+    def renew(self, held: HeldRecord, lease: timedelta) -> bool:
         with _lock:
             known = self._claimed(held)
             if known is None:
@@ -125,7 +125,7 @@ class LocalBackend:
             self._keep(held.name, known | {"holder": held.holder, "lease": _in(lease)})
             return True
 
-    def complete(self, held: Held, response: bytes, retention: timedelta) -> bool:
+    def complete(self, held: HeldRecord, response: bytes, retention: timedelta) -> bool:
         done = {"state": State.COMPLETED, "response": response, "is_open": False, "lease": 0.0}
         with _lock:
             known = self._claimed(held)
@@ -134,7 +134,7 @@ class LocalBackend:
             self._keep(held.name, known | done | {"expires": _in(retention)})
             return True
 
-    def release(self, held: Held, is_open: bool | None) -> bool:
+    def release(self, held: HeldRecord, is_open: bool | None) -> bool:
         with _lock:
             known = self._claimed(held)
             if known is None or known["attempt"] != held.attempt:
@@ -155,7 +155,7 @@ class LocalBackend:
             if known is not None:
                 self._keep(name, known | {"expires": known["expires"] - by.total_seconds()})
 
-    def _claimed(self, held: Held) -> Fields | None:
+    def _claimed(self, held: HeldRecord) -> Fields | None:
         known: Fields | None = self._cache.get(held.name)
         is_it = known and (known["id"], known["state"]) == (held.record_id, State.CLAIMED)
         return known if is_it else None

@@ -24,7 +24,7 @@ from .backends import (
     RECORD,
     CacheRecord,
     Entry,
-    Held,
+    HeldRecord,
     Lookup,
     new_epoch,
 )
@@ -150,17 +150,17 @@ class RedisBackend:
         found = self._redis.run(scripts.TAKE, name, record_id, _milliseconds(lease))
         return _record(found) if found else None
 
-    def start(self, held: Held, lease: timedelta) -> int | None:
+    def start(self, held: HeldRecord, lease: timedelta) -> int | None:
         return int(self._redis.run(scripts.START, *held, _milliseconds(lease))) or None
 
-    def renew(self, held: Held, lease: timedelta) -> bool:
+    def renew(self, held: HeldRecord, lease: timedelta) -> bool:
         return bool(self._redis.run(scripts.RENEW, *held, _milliseconds(lease)))
 
-    def complete(self, held: Held, response: bytes, retention: timedelta) -> bool:
+    def complete(self, held: HeldRecord, response: bytes, retention: timedelta) -> bool:
         done = (response, _milliseconds(retention))
         return bool(self._redis.run(scripts.COMPLETE, *held, *done, at_once=True))
 
-    def release(self, held: Held, is_open: bool | None) -> bool:
+    def release(self, held: HeldRecord, is_open: bool | None) -> bool:
         end = "" if is_open is None else int(is_open)
         return bool(self._redis.run(scripts.RELEASE, *held, end, at_once=True))
 

@@ -15,7 +15,7 @@ from ...extras import require
 from ...protocol.envelope import Remembered, record_name, seal, unseal
 from ...protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
 from ...protocol.status import OperationStatus, operation_state
-from .backends import RECORD, CacheRecord, Held, RecordBackend
+from .backends import RECORD, CacheRecord, HeldRecord, RecordBackend
 from .local import LocalBackend, is_local
 
 
@@ -115,7 +115,7 @@ class CacheStore:
     def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
         """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
         remembered = Remembered(record.fingerprint, response)
-        value = seal(self._secret, self._sealed_to(record.id), remembered)
+        value = seal(self._secret, self._seal_context(record.id), remembered)
         return self._backend.complete(self._held(record), value, retention)
 
     def release(self, record: Snapshot, holder: int, is_open: bool | None) -> bool:
@@ -141,7 +141,7 @@ class CacheStore:
     def _snapshot(self, found: CacheRecord) -> Snapshot:
         response = None
         if found.response is not None:
-            remembered = unseal(self._secret, self._sealed_to(found.id), found.response)
+            remembered = unseal(self._secret, self._seal_context(found.id), found.response)
             if remembered is not None and remembered.fingerprint == found.fingerprint:
                 response = remembered.response
             else:  # this version cannot have sealed it: neither execute nor replay
@@ -150,12 +150,12 @@ class CacheStore:
             found.id, found.state, found.attempt, found.fingerprint, found.is_expired, response
         )
 
-    def _held(self, record: Snapshot, holder: int = 0) -> Held:
-        return Held(self._name, record.id, record.attempt, holder)
+    def _held(self, record: Snapshot, holder: int = 0) -> HeldRecord:
+        return HeldRecord(self._name, record.id, record.attempt, holder)
 
     def _name_of(self, scope: str, key: str) -> str:
         return record_name(self._secret, self._place, scope, key, RECORD)
 
-    def _sealed_to(self, record_id: int) -> str:
+    def _seal_context(self, record_id: int) -> str:
         """A response is good for one record: a later one of the same name is another."""
         return f"{self._name}/{record_id}"

@@ -32,7 +32,7 @@ class Interrupted:
 
 
 @dataclass(frozen=True, slots=True)
-class Abandoned:
+class ResumableOperation:
     """An operation that a handler can finish for its caller.
 
     :ivar handler: the name that its last attempt has stored
@@ -48,7 +48,7 @@ class Abandoned:
     path: str
 
 
-def abandoned(using: str, older_than: timedelta = NOW) -> Iterator[Abandoned]:
+def resumable_operations(using: str, older_than: timedelta = NOW) -> Iterator[ResumableOperation]:
     """Yield operations whose last attempt has a handler, oldest first. Some may be in flight.
 
     Each is read again when its turn comes; those that others have resolved or tried since the
@@ -64,7 +64,7 @@ def abandoned(using: str, older_than: timedelta = NOW) -> Iterator[Abandoned]:
         living = records.filter(pk=record_id, expires_at__gt=StoreTime())
         for handler, found in zip(handlers, living.values_list("attempt", *names), strict=False):
             attempt, *values = found
-            yield Abandoned(record_id, attempt, handler, *values)
+            yield ResumableOperation(record_id, attempt, handler, *values)
 
 
 def open_attempts(

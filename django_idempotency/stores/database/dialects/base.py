@@ -374,7 +374,7 @@ class Dialect:
 
     keepalive: Keepalive | None = None
 
-    def silence(self, connection: Any) -> int:
+    def idle_timeout(self, connection: Any) -> int:
         """Return after how many seconds the server gives up a silent connection, by what is in
         force there; 0 if it never does, as far as it says."""
         return 0

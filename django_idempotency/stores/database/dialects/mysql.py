@@ -175,7 +175,7 @@ class Mysql(Dialect):
         example="SET SESSION wait_timeout=300",
     )
 
-    def silence(self, connection: Any) -> int:
+    def idle_timeout(self, connection: Any) -> int:
         rows = rows_of(
             connection,
             "SHOW SESSION VARIABLES WHERE variable_name IN ('tcp_keepalive_time', "

@@ -228,7 +228,7 @@ class Postgresql(Dialect):
         example="-c tcp_keepalives_idle=60 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
     )
 
-    def silence(self, connection: Any) -> int:
+    def idle_timeout(self, connection: Any) -> int:
         rows = rows_of(
             connection,
             "SELECT name, setting FROM pg_settings WHERE name IN ('tcp_keepalives_idle', "
