@@ -136,28 +136,28 @@ class AnsweredEarly(Exception):
 class Adapter:
     """A plain Django view, which returns its response and raises its exceptions.
 
-    :param caller: the handler's request: Django's, or DRF's around it
-    :param found: the guard to start; or what is wrong with the key
-    :ivar substitute: the response that the caller gets instead of the view's
+    :param view_request: the request that the handler gets: Django's, or DRF's around it
+    :param guard_or_problem: the guard to start, or what is wrong with the key
+    :ivar substitute: the response that the client gets instead of the view's
     """
 
     substitute: HttpResponseBase | None = None
 
     def __init__(
         self,
-        caller: Any,
+        view_request: Any,
         policy: Policy,
         state: RequestState,
-        found: Guard | Problem,
+        guard_or_problem: Guard | Problem,
         position: GuardPosition | None = None,
     ) -> None:
-        self.caller = caller
-        self.request: HttpRequest = getattr(caller, "_request", caller)
+        self.view_request = view_request
+        self.request: HttpRequest = getattr(view_request, "_request", view_request)
         self.policy = policy
         self.state = state
         self.position = position
-        self.guard = None if isinstance(found, Problem) else found
-        self.problem = found if isinstance(found, Problem) else None
+        self.guard = None if isinstance(guard_or_problem, Problem) else guard_or_problem
+        self.problem = guard_or_problem if isinstance(guard_or_problem, Problem) else None
 
     def begin(self, view: Any = None) -> HttpResponseBase | None:
         """Start the guard, or have it started when the request comes to its position.
@@ -176,7 +176,7 @@ class Adapter:
         if position.hidden is not None:
             position.refuse_hidden()
         if not position.slots:
-            admits = not position.tests or position.admits(self.caller)
+            admits = not position.tests or position.admits(self.view_request)
             return self.enter(view) if admits else None
         self.state.pending_start = (position.inner, self._enter_below)
         position.prepare()
@@ -184,7 +184,7 @@ class Adapter:
 
     def _enter_below(self) -> HttpResponseBase | None:
         """Start the guard below decorators, which see a copy of the answer and cannot change it."""
-        if self.position is not None and not self.position.admits(self.caller):
+        if self.position is not None and not self.position.admits(self.view_request):
             return None
         answer = self.enter()
         return self.copy_of(answer) if _is_rendered(answer) else answer
@@ -195,7 +195,7 @@ class Adapter:
         if self.guard is None or self.state.has_tried_early_replay:
             return None
         self.state.has_tried_early_replay = True
-        answer = self.guard.replay_before_checks(self.caller, self.parsed_payload)
+        answer = self.guard.replay_before_checks(self.view_request, self.parsed_payload)
         if answer is not None:
             self.substitute = self.respond(answer)
         return self.substitute
@@ -207,7 +207,7 @@ class Adapter:
             self.substitute = self.refuse()
             return self.substitute
         guard.is_handled = self.is_handled
-        answer = guard.start(self.caller, self.parsed_payload, view)
+        answer = guard.start(self.view_request, self.parsed_payload, view)
         if answer is not None:
             self.substitute = self.respond(answer, view)
             return self.substitute
@@ -224,7 +224,7 @@ class Adapter:
         return self.respond(self.problem)
 
     def respond(self, answer: Answer, view: Any = None) -> HttpResponseBase:
-        """Return what the caller gets instead of the handler's response.
+        """Return what the client gets instead of the handler's response.
 
         :param view: the function view that Django calls next, if it has not yet
         """

@@ -28,7 +28,7 @@ Handler = Callable[..., Any]
 
 
 def adapter_for(
-    caller: Any,
+    view_request: Any,
     policy: Policy,
     guard_type: type[Guard],
     key: str | Problem | None = None,
@@ -36,27 +36,34 @@ def adapter_for(
 ) -> Adapter | None:
     """Return the adapter to enter by, or ``None`` if the guard has no business with the request.
 
-    :param caller: the handler's request: Django's, or DRF's around it
+    :param view_request: the request that the handler gets: Django's, or DRF's around it
     :param key: what :func:`~.guard.guard.read_key` found, if it was asked
     :param position: where the guard begins; ``None``: before the handler
     """
-    request = getattr(caller, "_request", caller)
+    request = getattr(view_request, "_request", view_request)
     state: RequestState = request.__dict__.get(STATE) or state_of(request)
     if state.guard is not None and state.guard.is_running:
         return None
     if request.method not in policy.methods:
         request.idempotency = LEFT_ALONE if policy.meta_key in request.META else NO_KEY
         return None
-    found = read_key(request, policy) if key is None else key
-    if found is None:
+    key_or_problem = read_key(request, policy) if key is None else key
+    if key_or_problem is None:
         request.idempotency = NO_KEY
         return None
     request.idempotency = NOT_BEGUN
-    entered = found if isinstance(found, Problem) else guard_type(request, policy, found)
-    if caller is not request:
-        return cast(Adapter, drf_adapters().rest_adapter(caller, policy, state, entered, position))
+    guard_or_problem: Guard | Problem = (
+        key_or_problem
+        if isinstance(key_or_problem, Problem)
+        else guard_type(request, policy, key_or_problem)
+    )
+    if view_request is not request:
+        return cast(
+            Adapter,
+            drf_adapters().rest_adapter(view_request, policy, state, guard_or_problem, position),
+        )
     adapter_class: type[Adapter] = state.adapter_class or Adapter
-    return adapter_class(caller, policy, state, entered, position)
+    return adapter_class(view_request, policy, state, guard_or_problem, position)
 
 
 @cache
@@ -68,16 +75,16 @@ def drf_adapters() -> Any:
 
 
 def replay_before_checks(
-    caller: Any, policy: Policy, guard_type: type[Guard]
+    view_request: Any, policy: Policy, guard_type: type[Guard]
 ) -> HttpResponseBase | None:
     """Return the replay for a request whose caller is authenticated, if there is one."""
-    adapter = adapter_for(caller, policy, guard_type)
+    adapter = adapter_for(view_request, policy, guard_type)
     return None if adapter is None else adapter.replay_before_checks()
 
 
-def refusal_of(caller: Any, policy: Policy, problem: Problem) -> HttpResponseBase:
+def refusal_of(view_request: Any, policy: Policy, problem: Problem) -> HttpResponseBase:
     """Answer a key that is missing or malformed."""
-    adapter = adapter_for(caller, policy, Guard, problem)
+    adapter = adapter_for(view_request, policy, Guard, problem)
     if adapter is None:
         raise TypeError("Only a guarded request is refused.")
     return adapter.refuse()
@@ -85,7 +92,7 @@ def refusal_of(caller: Any, policy: Policy, problem: Problem) -> HttpResponseBas
 
 def run(
     call: Callable[[], HttpResponseBase],
-    caller: Any,
+    view_request: Any,
     policy: Policy,
     key: str | None = None,
     position: GuardPosition | None = None,
@@ -94,7 +101,7 @@ def run(
 
     Parameters are those of :func:`adapter_for`.
     """
-    adapter = adapter_for(caller, policy, Guard, key, position)
+    adapter = adapter_for(view_request, policy, Guard, key, position)
     if adapter is None:
         return call()
     adapter.state.runs_to_end = True
@@ -109,13 +116,13 @@ def run(
 
 async def arun(
     call: Callable[[], Awaitable[HttpResponseBase]],
-    caller: Any,
+    view_request: Any,
     policy: Policy,
     key: str | None = None,
     position: GuardPosition | None = None,
 ) -> HttpResponseBase:
     """Await the handler under the guard: as :func:`run`, but for the awaiting."""
-    adapter = adapter_for(caller, policy, AsyncGuard, key, position)
+    adapter = adapter_for(view_request, policy, AsyncGuard, key, position)
     if adapter is None:
         return await call()
     try:
@@ -143,14 +150,16 @@ def guarded(
     """
 
     def sync_handler(*args: Any, **kwargs: Any) -> Any:
-        caller = args[0] if hasattr(args[0], "META") else args[1]
-        policy = policy_of(caller.path_info, args[0])
-        return run(partial(handler, *args, **kwargs), caller, policy, position=position)
+        view_request = args[0] if hasattr(args[0], "META") else args[1]
+        policy = policy_of(view_request.path_info, args[0])
+        return run(partial(handler, *args, **kwargs), view_request, policy, position=position)
 
     async def async_handler(*args: Any, **kwargs: Any) -> Any:
-        caller = args[0] if hasattr(args[0], "META") else args[1]
-        policy = policy_of(caller.path_info, args[0])
-        return await arun(partial(handler, *args, **kwargs), caller, policy, position=position)
+        view_request = args[0] if hasattr(args[0], "META") else args[1]
+        policy = policy_of(view_request.path_info, args[0])
+        return await arun(
+            partial(handler, *args, **kwargs), view_request, policy, position=position
+        )
 
     return wraps(handler)(async_handler if iscoroutinefunction(handler) else sync_handler)
 

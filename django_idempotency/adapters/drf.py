@@ -122,9 +122,9 @@ class RestAdapter(Adapter):
     _is_inside = False
     """In a hook: what stands on a live view calls the class's method, which has a hook, too."""
 
-    def __init__(self, caller: Request, *args: Any) -> None:
-        super().__init__(caller, *args)
-        self.view: Any = caller.parser_context.get("view")
+    def __init__(self, view_request: Request, *args: Any) -> None:
+        super().__init__(view_request, *args)
+        self.view: Any = view_request.parser_context.get("view")
         if self.view is None:
             raise ImproperlyConfigured(
                 "An idempotent DRF handler got a request that no view has made. Call the view, "
@@ -164,7 +164,7 @@ class RestAdapter(Adapter):
 
     def parsed_payload(self) -> Payload | None:
         """A permission or throttle has read ``request.data`` before us."""
-        return parsed_payload(self.request, self.caller.data, self.policy)
+        return parsed_payload(self.request, self.view_request.data, self.policy)
 
     def is_handled(self, error: BaseException) -> bool:
         own = unhooked(type(self.view).handle_exception) is not APIView.handle_exception
@@ -267,7 +267,7 @@ class AsyncRestAdapter(RestAdapter):
         if guard is None or self.state.has_end:
             return response
         try:
-            final = view.finalize_response(self.caller, response, *view.args, **view.kwargs)
+            final = view.finalize_response(self.view_request, response, *view.args, **view.kwargs)
         except BaseException as error:
             guard.abandon(error)
             raise
@@ -311,10 +311,10 @@ class AsyncRestAdapter(RestAdapter):
         """It has ended with the handler."""
 
 
-def rest_adapter(caller: Request, *args: Any) -> RestAdapter:
+def rest_adapter(view_request: Request, *args: Any) -> RestAdapter:
     """Return the adapter for a request of DRF's."""
-    view = caller.parser_context.get("view")
-    return (AsyncRestAdapter if _is_async(type(view)) else RestAdapter)(caller, *args)
+    view = view_request.parser_context.get("view")
+    return (AsyncRestAdapter if _is_async(type(view)) else RestAdapter)(view_request, *args)
 
 
 @memoize

@@ -106,28 +106,28 @@ def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
     return resolve
 
 
-def operation_of(policy: Policy, claim: Claim, view: Any, caller: Any = None) -> Operation:
+def operation_of(policy: Policy, claim: Claim, view: Any, view_request: Any = None) -> Operation:
     """Return the operation of a claim, not begun.
 
-    :param caller: the request that policy's own functions get: Django's, or DRF's around it
+    :param view_request: the request that the view gets, and so do the policy's functions
     :param view: the function view that Django calls next, if it has not yet
     """
     wait = NO_WAIT
     if policy.in_flight is OnInFlight.WAIT:
         wait = Wait(policy.wait_timeout, policy.wait_limit)
     if policy.store is StoreKind.CACHE or not policy.atomic:
-        return _beside_transactions(policy, claim, view, caller, wait)
+        return _beside_transactions(policy, claim, view, view_request, wait)
     using = policy.using or router.db_for_write(IdempotencyRecord)
     is_cached = policy.store is StoreKind.CACHED_DB
     store = store_of(policy, using) if is_cached else DatabaseStore(using)
     block = RequestBlock.NONE
     if connections[using].settings_dict["ATOMIC_REQUESTS"]:
-        block = _request_block(view, getattr(caller, "_request", caller), using)
+        block = _request_block(view, getattr(view_request, "_request", view_request), using)
     return AtomicOperation(store, claim, using, wait, block)
 
 
 def _beside_transactions(
-    policy: Policy, claim: Claim, view: Any, caller: Any, wait: Wait
+    policy: Policy, claim: Claim, view: Any, view_request: Any, wait: Wait
 ) -> NonAtomicOperation:
     """Return an operation whose view owns its transactions."""
     for alias in connections:
@@ -139,7 +139,7 @@ def _beside_transactions(
         cached = cache_store_of(policy)
         return NonAtomicOperation(cached, claim, Lease(cached), _resolve(policy), wait)
     using = IdempotencyRecord.alias(policy.using)
-    store, step_log, lock = _locked(policy, using, _payload_of(policy, claim, caller))
+    store, step_log, lock = _locked(policy, using, _payload_of(policy, claim, view_request))
     return NonAtomicOperation(store, claim, lock, _resolve(policy), wait, step_log)
 
 
@@ -188,13 +188,13 @@ def _locked(
     return store, step_log, RowLock(store, step_log, session, payload_of)
 
 
-def _payload_of(policy: Policy, claim: Claim, caller: Any) -> PayloadOf:
+def _payload_of(policy: Policy, claim: Claim, view_request: Any) -> PayloadOf:
     handler, ask = policy.resumable, policy.resume_data
     if handler is None:
         return no_payload
 
     def payload_of(record: Snapshot) -> ResumePayload:
-        data = None if ask is None else ask(caller)
+        data = None if ask is None else ask(view_request)
         return signed_payload(claim, record, dotted_path(handler), data)
 
     return payload_of

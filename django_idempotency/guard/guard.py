@@ -109,39 +109,41 @@ class Guard:
 
     def start(
         self,
-        caller: Any,
+        view_request: Any,
         parsed: Callable[[], Payload | None],
         view: Any = None,
     ) -> Answer | None:
         """Claim the key. ``None``: run the view; otherwise this is the answer.
 
-        :param caller: the request that knows who sent it; in a DRF view, DRF's own
+        :param view_request: the request that the view gets: DRF's knows who sent it
         :param parsed: digests what a framework has parsed, if it consumed the body
         :param view: the function view that Django calls next, if it has not yet
         """
         policy = self._policy
-        self._is_rest = hasattr(caller, "_request")
+        self._is_rest = hasattr(view_request, "_request")
         shares = policy.anonymous is Anonymous.SHARE
-        scope = scope_of(caller, policy, ANONYMOUS if shares else None)
-        answer = self._anonymous() if scope is None else self._claim(caller, scope, parsed, view)
+        scope = scope_of(view_request, policy, ANONYMOUS if shares else None)
+        answer = (
+            self._anonymous() if scope is None else self._claim(view_request, scope, parsed, view)
+        )
         if isinstance(answer, Problem):
             outcome = _OUTCOMES.get(answer.code, Outcome.REFUSED)
             self._notify(outcome, answer.status, reason=str(answer.code))
         return answer
 
     def replay_before_checks(
-        self, caller: Any, parsed: Callable[[], Payload | None]
+        self, view_request: Any, parsed: Callable[[], Payload | None]
     ) -> Answer | None:
         """Return the answer that is stored under the key, and claim nothing.
 
         :return: ``None`` if the caller is not authenticated yet, or nothing is completed
         """
         policy = self._policy
-        scope = scope_of(caller, policy)
+        scope = scope_of(view_request, policy)
         if scope is None:
             return None
         try:
-            claim = claim_of(self._request, policy, self._key, scope, caller, parsed)
+            claim = claim_of(self._request, policy, self._key, scope, view_request, parsed)
             found = replay_of(policy, claim)
         except (Outage, BodyTooLarge):
             return None  # start() will find out
@@ -153,16 +155,16 @@ class Guard:
         return answer
 
     def _claim(
-        self, caller: Any, scope: Parts, parsed: Callable[[], Payload | None], view: Any
+        self, view_request: Any, scope: Parts, parsed: Callable[[], Payload | None], view: Any
     ) -> Answer | None:
         policy = self._policy
         if policy.codec.encrypts:
             configuration().keyring.check()  # or nothing runs: its response could not be stored
         try:
-            claim = claim_of(self._request, policy, self._key, scope, caller, parsed)
+            claim = claim_of(self._request, policy, self._key, scope, view_request, parsed)
         except BodyTooLarge:
             return problem_of(Code.REQUEST_TOO_LARGE, policy)
-        operation = operation_of(policy, claim, view, caller)
+        operation = operation_of(policy, claim, view, view_request)
         limit = policy.new_keys_per_hour
         try:
             used_up = limit is not None and is_exhausted(limit, claim.scope)

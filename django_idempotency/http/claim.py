@@ -57,19 +57,19 @@ def claim_of(
     policy: Policy,
     key: str,
     scope: Parts,
-    caller: Any,
+    view_request: Any,
     parsed: Callable[[], Payload | None],
 ) -> Claim:
     """Return the claim of a request under a key.
 
     :param scope: the parts that identify the caller
-    :param caller: the request that policy's own functions get; in a DRF view, DRF's
+    :param view_request: the request that the view gets, and so do the policy's functions
     :param parsed: digests the data that a framework has parsed, if it consumed the body
     :raises BodyTooLarge: if policy does not want such a body kept
     :raises ImproperlyConfigured: if the body was consumed, or policy's function returns no text
     """
     if isinstance(policy.fingerprint, Fingerprint):
-        target = target_of(request, policy, caller)
+        target = target_of(request, policy, view_request)
         compares_body = policy.fingerprint is not Fingerprint.NONE
         content = (payload(request, policy) or parsed()) if compares_body else NO_PAYLOAD
         if content is None:
@@ -80,7 +80,7 @@ def claim_of(
             )
         digest = fingerprint(target, content)
     else:
-        text = policy.fingerprint(caller)
+        text = policy.fingerprint(view_request)
         if not isinstance(text, str):
             # An object's default text would be another one for each retry.
             raise ImproperlyConfigured(
@@ -103,10 +103,10 @@ def claim_of(
     )
 
 
-def target_of(request: HttpRequest, policy: Policy, caller: Any) -> Target:
+def target_of(request: HttpRequest, policy: Policy, view_request: Any) -> Target:
     """Return the target of a request: the parts that policy compares.
 
-    :param caller: the request that knows the version of the API: in a DRF view, DRF's
+    :param view_request: the request that the view gets: DRF's knows the version of the API
     """
     query = host = version = ""
     if policy.fingerprint is not Fingerprint.NONE:
@@ -114,8 +114,10 @@ def target_of(request: HttpRequest, policy: Policy, caller: Any) -> Target:
         if query:
             query = _query(query, policy)
         # A versioning scheme of DRF may read a header, which is not compared otherwise.
-        if hasattr(caller, "_request") and isinstance(getattr(caller, "version", None), str):
-            version = caller.version
+        if hasattr(view_request, "_request") and isinstance(
+            getattr(view_request, "version", None), str
+        ):
+            version = view_request.version
     counts = policy.fingerprint_host
     if counts is CountHost.ALWAYS or (
         counts is CountHost.AUTO and _are_many(tuple(settings.ALLOWED_HOSTS))
