@@ -66,7 +66,7 @@ class Steps:
         try:
             block = AttemptBlock(self._step_log.using, savepoint=True, durable=False)
             with write_transaction(self._step_log.using, block):
-                started = self._step_log.hold_off_later_attempts(self._record_id, self._attempt)
+                started = self._step_log.lock_attempt(self._record_id, self._attempt)
                 if started is None:
                     raise LostRecord(f"Step {name!r} is not taken: a later attempt has started.")
                 dialect = dialect_of(connections[self._step_log.using])

@@ -107,7 +107,7 @@ class StepLog:
         """Store that an attempt ended without a result and without effects outside of its steps."""
         self._beginning(record_id).filter(attempt=attempt).update(finished_at=StoreTime())
 
-    def hold_off_later_attempts(self, record_id: int, attempt: int) -> datetime | None:
+    def lock_attempt(self, record_id: int, attempt: int) -> datetime | None:
         """Keep later attempts from starting until this transaction ends.
 
         :return: the time; ``None`` if a later attempt has started already
