@@ -92,10 +92,11 @@ def _initialize_request(view: Any, initialize: Any, request: Any, *args: Any, **
     one in place, or changed the request's method."""
     made = initialize(request, *args, **kwargs)
     state = state_of(request)
-    if state.view is view:
-        hook_replaced(view, "initial", _initial)
-        hook_replaced(view, "perform_authentication", _perform_authentication)
-        _prepared(view, state, request, view.dispatch)  # which is running
+    if state.view is not view:  # its dispatch() has called another view
+        state.view, state.refusal, state.early_replay_policy = view, None, None
+    hook_replaced(view, "initial", _initial)
+    hook_replaced(view, "perform_authentication", _perform_authentication)
+    _prepared(view, state, request, view.dispatch)  # which is running
     return made
 
 

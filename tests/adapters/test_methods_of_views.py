@@ -134,6 +134,23 @@ class RestReused(APIView):
         return rest_answer(request)
 
 
+@idempotent
+class Inner(View):
+    def post(self, request: Any) -> Any:
+        return answer(request)
+
+
+class CallsAnother(APIView):
+    """Another view of the same request answers before this one has its handler."""
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        Inner.as_view()(request)
+        return super().dispatch(request, *args, **kwargs)
+
+    def post(self, request: Any) -> Any:
+        return rest_answer(request)
+
+
 def reused(view: Any) -> Any:
     """Not as ``as_view()``, which makes a view per request."""
 
@@ -226,6 +243,7 @@ REUSED = {"reused": reused(Reused()), "rest-reused": reused(RestReused())}
 urlpatterns = [
     *(urls.path(f"{number}/", csrf_exempt(VIEWS[name])) for number, name in enumerate(NAMES)),
     *(urls.path(f"{name}/", csrf_exempt(REUSED[name])) for name in REUSED),
+    urls.path("calls-another/", CallsAnother.as_view()),
 ]
 
 
@@ -255,3 +273,15 @@ def test_a_view_that_serves_two_requests_knows_their_keys(
         first, replay = (caller.post(f"/{name}/", {"item": "vm"}, key=key) for _ in range(2))
         assert ("Idempotency-Replayed" in first, replay.content) == (False, first.content)
     assert Order.objects.count() == 2
+
+
+def test_a_view_that_calls_another_first_does_not_run_beside_its_replay(
+    caller: Caller, settings: Any
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+    caller.post("/calls-another/", {"item": "vm"})
+    orders = Order.objects.count()
+    for key in ("k-1", "not, a\tkey"):
+        caller.post("/calls-another/", {"item": "vm"}, key=key)
+        assert Order.objects.count() == orders
