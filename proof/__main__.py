@@ -19,7 +19,7 @@ from typing import Any
 from proof import checker, servers
 from proof.page import write
 from proof.report import Outcome
-from tests.__main__ import NEEDS
+from tests.__main__ import why_left_out
 
 DATABASES = ("postgresql", "mariadb", "sqlite")
 
@@ -30,7 +30,7 @@ def main() -> int:
         print(json.dumps(_experiments(options.database, options.seconds, options.keys)))
         return 0
     started = monotonic()
-    left_out = {name: reason for name in DATABASES if (reason := NEEDS.get(name, str)())}
+    left_out = {name: reason for name in DATABASES if (reason := why_left_out(name))}
     databases = [name for name in DATABASES if name not in left_out]
     # All at once: an experiment spends much of its time waiting.
     with ThreadPoolExecutor(len(DATABASES)) as pool:
