@@ -38,8 +38,8 @@ from .base import (
 from .dispatch import arun, drf_adapters, refusal_of, replay_before_checks, run
 from .position import GuardPosition, checks_users, position_of
 
-_GUARDED = "_idempotency_guarded"
-"""Attribute of a handler that is guarded for one request: that, and the handler in itself."""
+_REPLACED = "_idempotency_replaced"
+"""Attribute of a view: for which request a handler is replaced on it, which one, and by what."""
 
 Call = Callable[[Any], Any]
 """Dispatches a request."""
@@ -53,6 +53,8 @@ def hook_class(view_class: Any) -> None:
         hook_method(view_class, "initial", _initial)
         hook_method(view_class, "perform_authentication", _perform_authentication)
         drf_adapters().hook_view_class(view_class)
+    else:
+        hook_method(view_class, "setup", _setup)
 
 
 def hook_subclasses(view_class: Any) -> None:
@@ -69,6 +71,12 @@ def hook_subclasses(view_class: Any) -> None:
         )
 
     view_class.as_view = classonlymethod(as_view)
+
+
+def _setup(view: Any, setup: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+    """Guard the handler for code that calls it, rather than ``dispatch()``."""
+    setup(request, *args, **kwargs)
+    _prepared(view, state_of(request), request, view.dispatch)
 
 
 def _dispatch(view: Any, dispatch: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
@@ -102,6 +110,7 @@ def _initialize_request(view: Any, initialize: Any, request: Any, *args: Any, **
 
 def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
     """Return the function that dispatches a request, with its handler guarded."""
+    bare, ours = _replaced_on(view, request)
     policy = class_policy(type(view), state.view_options, request.path_info)
     key = _key_of(request, state, policy)
     if policy is None or key is None:
@@ -110,10 +119,9 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
     handler = getattr(view, name, None)
     if handler is None:
         return call
-    guarded_for, bare = getattr(handler, "__dict__", {}).get(_GUARDED, (None, handler))
-    if guarded_for is request:  # dispatched again
-        return call
-    handler = bare  # of a view that serves another request, too
+    is_guarded = ours is not None and handler is ours
+    if is_guarded:
+        handler = bare
     function = getattr(handler, "__func__", handler)
     looks_after_itself, is_async = _facts(unhooked(function))
     if looks_after_itself:
@@ -125,21 +133,22 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
         return _with_early_replay(view, state, own, call) if own else call
     if isinstance(key, Problem):
         refuse = _refusing(view, policy, key)
+        if name != "dispatch":  # and if the view does not call what refuses before
+            _replace(view, name, handler, refuse, request)
         if not hasattr(view, "initialize_request"):
             return refuse
         state.refusal = (policy, key)  # DRF's responses are made within dispatch()
-        _put(view, name, refuse, (request, handler))  # which need not call initial()
         return call
     keep_body(request)
     view_class: Any = type(view)
     guarded = _guarded(is_async, policy, key, handler_position(view_class, function))
     if name == "dispatch":
         call = partial(guarded, call)
-    else:
+    elif not is_guarded:
         # The one thing that is put on an instance. What comes after all checks is the handler, and
         # dispatch() asks the instance for it by name: there is no method around it to be hooked.
         wrapper = update_wrapper(partial(guarded, handler), handler)
-        _put(view, name, wrapper, (request, handler))
+        _replace(view, name, handler, wrapper, request)
     return _with_early_replay(view, state, policy, call)
 
 
@@ -169,9 +178,20 @@ def _guarded(is_async: bool, policy: Policy, key: str, position: GuardPosition) 
     return async_handler if is_async else sync_handler
 
 
-def _put(view: Any, name: str, handler: Any, instead_of: tuple[Any, Any]) -> None:
-    setattr(handler, _GUARDED, instead_of)
-    setattr(view, name, handler)
+def _replaced_on(view: Any, request: Any) -> tuple[Any, Any]:
+    """Return the handler that was replaced on a view for this request, and by what. What stands
+    there for another request, if the view serves several, is taken off."""
+    guarded_for, name, handler, replacement = vars(view).get(_REPLACED, (request, "", None, None))
+    if guarded_for is not request:
+        setattr(view, name, handler)
+        delattr(view, _REPLACED)
+    return handler, replacement
+
+
+def _replace(view: Any, name: str, handler: Any, replacement: Any, request: Any) -> None:
+    """Put a handler on a live view in place of another one, for this request."""
+    setattr(view, name, replacement)
+    setattr(view, _REPLACED, (request, name, handler, replacement))
 
 
 def _refusing(view: Any, policy: Policy, problem: Problem) -> Call:
