@@ -114,6 +114,8 @@ def commit_before_store() -> list[tuple[Any, str, Any]]:
     def stored(self: AtomicOperation, response: StoredResponse) -> bool:
         self._transaction.commit()
         self._transaction.begin()
+        # PostgreSQL would refuse the other transaction, and each request would end as an error.
+        self._record = replace(self._record, transaction=None)
         return store(self, response)
 
     return [(AtomicOperation, "_store_response", stored)]
