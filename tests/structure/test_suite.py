@@ -92,12 +92,18 @@ class TestRunner:
         assert "--cov" not in command
         assert "Left out: other databases" in capsys.readouterr().out
 
-    def test_a_usual_run_covers_one_database_and_fails_below_the_bound(
+    def test_ci_covers_two_databases_and_fails_below_the_bound(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(runner, "NEEDS", {})
+        monkeypatch.setenv("CI", "true")
         assert runner.main([]) == 0
         *suites, combine, report = self.started
-        assert ["--cov" in command for command in suites] == [True, False, False]
+        assert ["--cov" in command for command in suites] == [True, True, False]
         assert "combine" in combine
         assert "--fail-under=95" in report
+
+    def test_a_usual_run_does_not_watch_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(runner, "NEEDS", {})
+        assert runner.main([]) == 0
+        assert ["--cov" in command for command in self.started] == [False, False, False]
