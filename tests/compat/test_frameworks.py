@@ -216,3 +216,29 @@ def raising(name: str) -> Callable[[HttpRequest], HttpResponse]:
 
 
 urlpatterns = [path("ours/", raising("ours")), path("other/", raising("other"))]
+
+
+class TestBodies:
+    """Names that ``http/claim.py`` and ``http/responses.py`` use themselves: the common request is
+    read without a further call."""
+
+    def test_a_request_reads_its_stream_once(self) -> None:
+        request: Any = RequestFactory().post("/", b"text", content_type="text/plain")
+        assert request._stream.read is not None
+        assert (request._read_started, hasattr(request, "_body")) == (False, False)
+        assert (request.read(2), request._read_started) == (b"te", True)
+
+    def test_a_request_keeps_its_whole_body(self) -> None:
+        request: Any = RequestFactory().post("/", b"text", content_type="text/plain")
+        assert (request.body, request._body) == (b"text", b"text")
+
+    def test_a_parsed_form_has_files(self) -> None:
+        request: Any = RequestFactory().post("/", {"name": "ada"})
+        assert not hasattr(request, "_files")
+        assert (request.POST["name"], len(request._files)) == ("ada", 0)
+
+    def test_a_response_tells_its_own_reason_from_the_usual_one(self) -> None:
+        usual: Any = HttpResponse()
+        own: Any = HttpResponse(reason="Fine")
+        assert (usual._reason_phrase, usual.reason_phrase) == (None, "OK")
+        assert own._reason_phrase == "Fine"
