@@ -33,8 +33,6 @@ from tests.shop.models import Order
 from tests.shop.views import RestView, csrf_function
 from tests.support.adapters import MIDDLEWARE
 
-pytestmark = pytest.mark.once
-
 SIGNING_KEY = "only for tests, and long enough for HMAC with SHA-256"
 ACCOUNTS = {"key-1": "ada", "key-2": "ada", "key-3": "grace"}
 """Which account an API key belongs to."""

@@ -32,8 +32,6 @@ from tests.shop.models import Order
 from tests.shop.ninja_views import copy, create, post
 from tests.support.adapters import MIDDLEWARE, each_once, usual_and_whole
 
-pytestmark = pytest.mark.once
-
 GUARDED_BY_MIDDLEWARE = [
     *(f"/function/{name}/" for name in checked.FUNCTIONS),
     *(f"/class/{name}/" for name in checked.CLASSES),

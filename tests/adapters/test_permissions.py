@@ -15,8 +15,6 @@ from tests.shop import views
 from tests.shop.models import Order
 from tests.support.adapters import DECORATED, MIDDLEWARE, PLAIN, each_once, usual_and_whole
 
-pytestmark = pytest.mark.once
-
 REST = [path for path in PLAIN + DECORATED if "rest" in path or "view" in path or "action" in path]
 REST += ["/decorated-create/"]
 PERMITTED = [

@@ -25,8 +25,6 @@ from tests.shop.ninja_views import copy, create, post, token
 from tests.shop.views import answer, rest_answer
 from tests.support.adapters import MIDDLEWARE, each_once, usual_and_whole
 
-pytestmark = pytest.mark.once
-
 soon = idempotent(recheck="authentication")
 
 

@@ -30,8 +30,6 @@ from tests.shop.ninja_views import copy as copied
 from tests.shop.views import answer
 from tests.support.adapters import MIDDLEWARE
 
-pytestmark = pytest.mark.once
-
 UNPROTECTED = "Idempotency-Unprotected"
 
 
