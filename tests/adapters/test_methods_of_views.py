@@ -198,6 +198,26 @@ class NeverInitial:
         return self.finalize_response(request, response)
 
 
+@idempotent(recheck="authentication")
+class ChecksItself(APIView):
+    """Puts methods of its own on the live view: ``initial()`` authenticates, then checks."""
+
+    asked: list[str] = []
+
+    def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        self.perform_authentication = lambda request: request.user
+
+        def initial(request: Any, *args: Any, **kwargs: Any) -> None:
+            self.perform_authentication(request)
+            self.asked.append(request.method)
+
+        self.initial = initial
+        return super().initialize_request(request, *args, **kwargs)
+
+    def post(self, request: Any) -> Any:
+        return rest_answer(request)
+
+
 def made(base: Any, name: str, method: Any) -> type:
     return type("Made", (base,), {name: method})
 
@@ -253,6 +273,7 @@ urlpatterns = [
     *(urls.path(f"{number}/", csrf_exempt(VIEWS[name])) for number, name in enumerate(NAMES)),
     *(urls.path(f"{name}/", csrf_exempt(REUSED[name])) for name in REUSED),
     urls.path("calls-another/", CallsAnother.as_view()),
+    urls.path("checks-itself/", ChecksItself.as_view()),
 ]
 
 
@@ -296,3 +317,16 @@ def test_a_view_that_calls_another_first_does_not_run_beside_its_replay(
     for key in ("k-1", "not, a\tkey"):
         caller.post("/calls-another/", {"item": "vm"}, key=key)
         assert Order.objects.count() == orders
+
+
+def test_checks_on_the_live_view_come_after_the_key_and_after_an_early_replay(
+    caller: Caller, settings: Any
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    ChecksItself.asked.clear()
+    assert caller.post("/checks-itself/", key="not, a\tkey").status_code == 400
+    assert ChecksItself.asked == []
+    assert caller.post("/checks-itself/", {"item": "vm"}).status_code == 201
+    assert ChecksItself.asked == ["POST"]
+    replay = caller.post("/checks-itself/", {"item": "vm"})
+    assert (replay["Idempotency-Replayed"], ChecksItself.asked) == ("true", ["POST"])
