@@ -275,7 +275,9 @@ class AtomicOperation(Operation):
 
     def _store_response(self, response: StoredResponse) -> bool:
         try:
-            self._has_stored = self._store.complete(self._record, response, self._retention)
+            commits = self._transaction.commits_alone
+            arguments = (self._record, response, self._retention, commits)
+            self._has_stored = self._store.complete(*arguments)
         except BaseException:
             self._transaction.rollback()
             raise

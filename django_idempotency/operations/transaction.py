@@ -14,6 +14,7 @@ from ..compat.django import (
     AttemptBlock,
     Foundation,
     commit_beneath,
+    count_blocks,
     first_on_commit,
     is_in_test_case,
     is_inside,
@@ -192,6 +193,12 @@ class AttemptTransaction:
                 raise
             start_over(connection, partial(self._dialect.begin, connection))
             raise Busy(self._dialect.has_busy_timeout) from error
+
+    @property
+    def commits_alone(self) -> bool:
+        """Whether :meth:`commit` sends COMMIT, and nothing but hooks follows."""
+        carries = self._foundation is not None and self._foundation.carries
+        return not carries and count_blocks(connections[self.using]) == 1
 
     def commit(self, at_once: bool = False) -> None:
         """Commit and run the ``on_commit`` hooks, which may raise when all is committed.

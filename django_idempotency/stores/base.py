@@ -73,5 +73,15 @@ class Store(Claims, Protocol):
     def bump_fencing_token(self, record: Snapshot) -> None:
         """Count an attempt that takes a locked record over."""
 
-    def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
-        """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
+    def complete(
+        self,
+        record: Snapshot,
+        response: StoredResponse,
+        retention: timedelta,
+        commits: bool = False,
+    ) -> bool:
+        """Store the response of a claimed record; ``False`` if it is not this attempt's now.
+
+        :param commits: if it is stored, the caller commits the transaction next, so both may
+            travel together
+        """

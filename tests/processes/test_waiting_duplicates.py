@@ -93,7 +93,7 @@ def test_a_waiter_takes_over_when_the_first_attempt_dies(
         server.go_on()
         first = crowd.first.result(60)
     assert first is None if end == "killed" else first is not None and first.status == 500
-    assert sorted(answer.replayed for answer in answers) == [False, True, True]
+    assert sorted(answer.replayed for answer in answers) == [False, True, True], answers
     assert_one_order(answers)
 
 

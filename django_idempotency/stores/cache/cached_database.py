@@ -64,9 +64,15 @@ class CachedDatabaseStore(DatabaseStore):
             self._copy(record, record.response, lifetime or timedelta(0))
         return record
 
-    def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
+    def complete(
+        self,
+        record: Snapshot,
+        response: StoredResponse,
+        retention: timedelta,
+        commits: bool = False,
+    ) -> bool:
         """Store the response; when that is committed, in the cache, too."""
-        completed = super().complete(record, response, retention)
+        completed = super().complete(record, response, retention, commits)
         if completed:
             self._copy(record, response, retention)
         return completed

@@ -141,9 +141,20 @@ class DatabaseStore:
         """Count an attempt that takes a locked record over."""
         self._records().filter(pk=record.id).update(attempt=F("attempt") + 1)
 
-    def complete(self, record: Snapshot, response: StoredResponse, retention: timedelta) -> bool:
-        """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
-        return self.dialect.complete(connections[self.using], record, response, retention)
+    def complete(
+        self,
+        record: Snapshot,
+        response: StoredResponse,
+        retention: timedelta,
+        commits: bool = False,
+    ) -> bool:
+        """Store the response of a claimed record; ``False`` if it is not this attempt's now.
+
+        :param commits: if it is stored, the caller commits the transaction next, so both may
+            travel together
+        """
+        connection = connections[self.using]
+        return self.dialect.complete(connection, record, response, retention, commits)
 
     def exists(self, record_id: int) -> bool:
         """Whether there is such a record, locked or not."""

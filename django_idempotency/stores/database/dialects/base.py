@@ -199,9 +199,18 @@ class Dialect:
     """Its last parameter is the transaction that locked the record."""
 
     def complete(
-        self, connection: Any, record: Snapshot, response: StoredResponse, retention: timedelta
+        self,
+        connection: Any,
+        record: Snapshot,
+        response: StoredResponse,
+        retention: timedelta,
+        commits: bool = False,
     ) -> bool:
-        """Store the response of a claimed record; ``False`` if it is not this attempt's now."""
+        """Store the response of a claimed record; ``False`` if it is not this attempt's now.
+
+        :param commits: if it is stored, the transaction is committed next, so both may travel
+            together
+        """
         parameters = (
             str(State.COMPLETED),
             self.time(),
