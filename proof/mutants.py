@@ -45,7 +45,7 @@ def lock_released_early() -> list[tuple[Any, str, Any]]:
             self._transaction.begin()
             # On PostgreSQL the watch and the store would notice.
             DatabaseStore(self._transaction.using).exists(self._record.id)
-            self._record = replace(self._record, transaction=None)
+            self._record = self._record._replace(transaction=None)
             self._transaction.watch()
         return begun
 
@@ -70,7 +70,7 @@ def look_then_insert() -> list[tuple[Any, str, Any]]:
                 expires_at=StoreTime(claim.retention),
             )
         found = original(self, claim)
-        return found and replace(found, fresh=fresh)
+        return found and found._replace(fresh=fresh)
 
     return [(DatabaseStore, "claim", claim)]
 
@@ -115,7 +115,7 @@ def commit_before_store() -> list[tuple[Any, str, Any]]:
         self._transaction.commit()
         self._transaction.begin()
         # PostgreSQL would refuse the other transaction, and each request would end as an error.
-        self._record = replace(self._record, transaction=None)
+        self._record = self._record._replace(transaction=None)
         return store(self, response)
 
     return [(AtomicOperation, "_store_response", stored)]
@@ -148,7 +148,7 @@ def expiry_forgotten_by_the_claim() -> list[tuple[Any, str, Any]]:
 
     def claim(self: DatabaseStore, claim: Claim) -> Snapshot | None:
         found = original(self, claim)
-        return found and replace(found, expired=False)
+        return found and found._replace(expired=False)
 
     return [(DatabaseStore, "claim", claim)]
 

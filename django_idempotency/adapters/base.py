@@ -4,7 +4,7 @@ Adapters are called where the handler would have been called: after authenticati
 throttles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from time import perf_counter
 from typing import Any
@@ -75,14 +75,23 @@ _HOOK = "_idempotency_hook"
 """Attribute of a hook: itself. Decorators copy attributes of what they wrap, and are no hooks."""
 
 
-def hook_method(view_class: Any, name: str, hook: Hook, inherited: bool = False) -> None:
-    """Put a hook around a method of a class, wherever that is defined; once, and outermost.
+def hook_methods(view_class: Any, hooks: Mapping[str, Hook], inherited: str = "") -> None:
+    """Put hooks around methods of a class, wherever those are defined; once, and outermost.
 
-    :param inherited: it acts on instances of subclasses, too; otherwise those have their own hooks
+    :param hooks: by the name of the method
+    :param inherited: the method whose hook acts on instances of subclasses, too; for the others
+        those have their own hooks
     """
+    # Asked in every request, so that a method that was replaced gets its hook again.
+    known = vars(view_class)
+    for name, hook in hooks.items():
+        own = known.get(name)
+        if own is None or getattr(own, _HOOK, None) is not own:
+            _hook_method(view_class, name, hook, name == inherited)
+
+
+def _hook_method(view_class: Any, name: str, hook: Hook, inherited: bool) -> None:
     own = vars(view_class).get(name)
-    if is_hook(own):
-        return
 
     @wraps(getattr(view_class, name))
     def hooked(view: Any, *args: Any, **kwargs: Any) -> Any:
@@ -99,19 +108,22 @@ def hook_method(view_class: Any, name: str, hook: Hook, inherited: bool = False)
     setattr(view_class, name, hooked)
 
 
-def hook_replaced(view: Any, name: str, hook: Hook) -> None:
-    """Put a hook around a method that stands on a live view in place of its class's: ``as_view()``
+def hook_replaced(view: Any, hooks: Mapping[str, Hook]) -> None:
+    """Put hooks around methods that stand on a live view in place of its class's: ``as_view()``
     takes some, and views replace their own. Hooks of the class do not see calls of these."""
-    own = vars(view).get(name)
-    if own is None or is_hook(own):
-        return
+    known = vars(view)
+    for name, hook in hooks.items():
+        if name in known and not is_hook(known[name]):
+            setattr(view, name, _replaced(view, known[name], hook))
 
+
+def _replaced(view: Any, own: Any, hook: Hook) -> Any:
     @wraps(own)
     def hooked(*args: Any, **kwargs: Any) -> Any:
         return hook(view, own, *args, **kwargs)
 
     setattr(hooked, _HOOK, hooked)
-    setattr(view, name, hooked)
+    return hooked
 
 
 def is_hook(method: Any) -> bool:

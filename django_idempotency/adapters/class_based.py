@@ -5,7 +5,7 @@ Hooks stand on the class, once. A hook does what the state of the request says.
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial, update_wrapper, wraps
+from functools import cache, partial, update_wrapper, wraps
 from inspect import unwrap
 from typing import Any
 
@@ -29,7 +29,8 @@ from .base import (
     EXEMPT,
     OPTIONS,
     AnsweredEarly,
-    hook_method,
+    Hook,
+    hook_methods,
     hook_replaced,
     is_hook,
     resolve_policy,
@@ -47,14 +48,10 @@ Call = Callable[[Any], Any]
 
 def hook_class(view_class: Any) -> None:
     """Have the views of a class guard their handlers where a request wants it."""
-    hook_method(view_class, "dispatch", _dispatch, inherited=True)
     if hasattr(view_class, "initialize_request"):
-        hook_method(view_class, "initialize_request", _initialize_request)
-        hook_method(view_class, "initial", _initial)
-        hook_method(view_class, "perform_authentication", _perform_authentication)
-        drf_adapters().hook_view_class(view_class)
+        hook_methods(view_class, _rest_hooks(), inherited="dispatch")
     else:
-        hook_method(view_class, "setup", _setup)
+        hook_methods(view_class, _HOOKS, inherited="dispatch")
 
 
 def hook_subclasses(view_class: Any) -> None:
@@ -102,8 +99,7 @@ def _initialize_request(view: Any, initialize: Any, request: Any, *args: Any, **
     state = state_of(request)
     if state.view is not view:  # its dispatch() has called another view
         state.view, state.refusal, state.early_replay_policy = view, None, None
-    hook_replaced(view, "initial", _initial)
-    hook_replaced(view, "perform_authentication", _perform_authentication)
+    hook_replaced(view, _CHECKS)
     _prepared(view, state, request, view.dispatch)  # which is running
     return made
 
@@ -242,6 +238,16 @@ def _perform_authentication(view: Any, authenticate: Any, request: Any) -> None:
         answer = replay_before_checks(request, state.early_replay_policy, Guard)
         if answer is not None:
             raise AnsweredEarly(answer)
+
+
+_CHECKS: dict[str, Hook] = {"initial": _initial, "perform_authentication": _perform_authentication}
+_HOOKS: dict[str, Hook] = {"dispatch": _dispatch, "setup": _setup}
+
+
+@cache
+def _rest_hooks() -> dict[str, Hook]:
+    own = {"dispatch": _dispatch, "initialize_request": _initialize_request}
+    return own | _CHECKS | drf_adapters().HOOKS  # type: ignore[no-any-return]
 
 
 def mark_of(handler: Any, mark: str) -> Any:

@@ -23,7 +23,7 @@ from ..http.claim import parsed_payload
 from ..http.responses import DATA
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem
-from .base import Adapter, AnsweredEarly, hook_method, hook_replaced, unhooked
+from .base import Adapter, AnsweredEarly, Hook, hook_methods, hook_replaced, unhooked
 
 logger = logging.getLogger("django_idempotency")
 
@@ -130,9 +130,8 @@ class RestAdapter(Adapter):
                 "An idempotent DRF handler got a request that no view has made. Call the view, "
                 "not its handler."
             )
-        hook_view_class(type(self.view))
-        hook_replaced(self.view, "handle_exception", _handle_exception)
-        hook_replaced(self.view, "finalize_response", _finalize_response)
+        hook_methods(type(self.view), HOOKS)
+        hook_replaced(self.view, HOOKS)
 
     def enter(self, view: Any = None) -> HttpResponseBase | None:
         answer = super().enter(view)
@@ -323,12 +322,6 @@ def _is_async(view_class: Any) -> bool:
     return bool(getattr(view_class, "view_is_async", False))
 
 
-def hook_view_class(view_class: Any) -> None:
-    """Have a class tell the adapter of what its views make of responses and exceptions."""
-    hook_method(view_class, "handle_exception", _handle_exception)
-    hook_method(view_class, "finalize_response", _finalize_response)
-
-
 def _handle_exception(view: Any, handle: Any, error: Exception) -> Any:
     if isinstance(error, AnsweredEarly):
         return error.answer
@@ -343,6 +336,13 @@ def _finalize_response(
     if adapter is None:
         return finalize(request, response, *args, **kwargs)
     return adapter.outermost(adapter.finalize, finalize, request, response, *args, **kwargs)
+
+
+HOOKS: dict[str, Hook] = {
+    "handle_exception": _handle_exception,
+    "finalize_response": _finalize_response,
+}
+"""By which a class tells the adapter of what its views make of responses and exceptions."""
 
 
 def _adapter_of(view: Any, request: Any) -> RestAdapter | None:

@@ -29,7 +29,8 @@ class RereadableStream:
     """A request's input stream that the guard reads, and then the view, from the start.
 
     The bytes read are kept in memory up to ``FILE_UPLOAD_MAX_MEMORY_SIZE``, and in a temporary
-    file beyond. Nothing is read before the guard or the view asks.
+    file beyond. Nothing is read before the guard or the view asks, and no file is made before:
+    nearly every body is read at once, by others.
 
     :param begun: bytes that have been read from the source already
     :ivar filled: the number of bytes that have been read from it
@@ -39,17 +40,26 @@ class RereadableStream:
         self.source = source
         self._position = 0
         self._has_ended = False
-        self._copy = SpooledTemporaryFile(  # noqa: SIM115  (closed when no reader is left)
-            max_size=max(1, settings.FILE_UPLOAD_MAX_MEMORY_SIZE),
-            dir=settings.FILE_UPLOAD_TEMP_DIR,
-        )
-        weakref.finalize(self, self._copy.close)
         self.fill(begun)
 
     def fill(self, begun: bytes) -> None:
         """Take bytes that have been read from the source, before any other."""
-        self._copy.write(begun)
+        self._begun = begun
         self.filled = len(begun)
+        self._made: IO[bytes] | None = None
+
+    @property
+    def _copy(self) -> IO[bytes]:
+        """The file of the bytes that have been read."""
+        if self._made is None:
+            made = SpooledTemporaryFile(  # noqa: SIM115  (closed when no reader is left)
+                max_size=max(1, settings.FILE_UPLOAD_MAX_MEMORY_SIZE),
+                dir=settings.FILE_UPLOAD_TEMP_DIR,
+            )
+            weakref.finalize(self, made.close)
+            made.write(self._begun)
+            self._made, self._begun = cast(IO[bytes], made), b""
+        return self._made
 
     def read(self, size: int | None = -1) -> bytes:
         limit = -1 if size is None else size
@@ -85,7 +95,7 @@ class RereadableStream:
         """Return the body from its start. The view's position does not move."""
         self.load()
         self._copy.seek(0)
-        return cast(IO[bytes], self._copy)
+        return self._copy
 
     def _fill(self, end: int | None) -> None:
         while not self._has_ended and (end is None or self.filled < end):

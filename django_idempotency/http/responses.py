@@ -144,11 +144,13 @@ def serialize(
             response[policy.expires_header] = http_date(now + retention.total_seconds())
     if isinstance(body, Omitted):
         return StoredResponse(response.status_code, omitted=body)
-    dropped = _dropped(policy.excluded_headers, body is not cast(HttpResponse, response).content)
+    is_changed = bool(policy.redacted_fields) and body != cast(HttpResponse, response).content
+    dropped = _dropped(policy.excluded_headers, is_changed)
     headers = []
-    for name, value in response.items():
-        if name.lower() not in dropped and not (secret and _shows(value.encode(), secret)):
-            headers.append((name, value))
+    # items() would look up each value by its name.
+    for field in response.headers._store.values():
+        if field[0].lower() not in dropped and not (secret and _shows(field[1].encode(), secret)):
+            headers.append(field)
     if LOCALE_MIDDLEWARE in settings.MIDDLEWARE and "Content-Language" not in response:
         # The middleware, above the guard, sets this on the first response only after it is stored.
         # The request of a replay may have another language.
@@ -176,7 +178,7 @@ def _body(
         return Omitted.SECRET
     if response.streaming:
         return Omitted.STREAMING
-    body = cast(HttpResponse, response).content
+    body: bytes = response.content  # type: ignore[attr-defined]  # it is no streaming one
     if len(body) > policy.max_response_size:
         return Omitted.TOO_LARGE
     if csrf_secret:

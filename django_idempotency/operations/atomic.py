@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -116,7 +115,7 @@ class AtomicOperation(Operation):
                 return begun
             # Another attempt has bumped the token, and is about to run: give way, and look again.
             self._transaction.give_up()
-            known = replace(self._record, fresh=False)
+            known = self._record._replace(fresh=False)
         return InFlight()
 
     def _bump_fencing_token(
@@ -131,7 +130,7 @@ class AtomicOperation(Operation):
                     return begun
                 if self.attempt != known.attempt:
                     separate.give_up()
-                    return replace(self._record, fresh=False)
+                    return self._record._replace(fresh=False)
                 self.recovered = True
                 try:
                     self._store.bump_fencing_token(self._record)
@@ -139,7 +138,7 @@ class AtomicOperation(Operation):
                     separate.rollback()
                     raise
                 separate.commit()
-                return replace(self._record, attempt=self.attempt + 1, fresh=True)
+                return self._record._replace(attempt=self.attempt + 1, fresh=True)
         except Busy:
             return Unavailable()
 

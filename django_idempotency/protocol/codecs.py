@@ -10,11 +10,11 @@ belongs to, so a copy opens nowhere else (decision 0081).
 
 import hmac
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from .record import StoredResponse, head_of, parse_head
 
@@ -151,8 +151,7 @@ def _unreadable(error: Exception, codec: str) -> Unreadable:
     return Unreadable("its encryption key is not available" if locked else "it is damaged", codec)
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """Whose record it is: an encrypted response opens for this scope and key only."""
 
     scope: str
@@ -181,7 +180,7 @@ def encode(
         else:
             payload = keyring.encrypt(owner.seal(response.status) + payload)
     label = f"{codec}:{keyring.newest}" if codec.encrypts else str(codec)
-    return replace(response, headers=(), attributes={}, body=payload, codec=label)
+    return response._replace(headers=(), attributes={}, body=payload, codec=label)
 
 
 def decode(
@@ -209,7 +208,7 @@ def decode(
                 payload = _unsealed(keyring.decrypt(payload, key), owner.seal(response.status))
         head, _, body = payload.partition(b"\n")
         headers, attributes = parse_head(head)
-        return replace(response, headers=headers, attributes=attributes, body=body, codec="")
+        return response._replace(headers=headers, attributes=attributes, body=body, codec="")
     except (TypeError, ValueError, RecursionError, zlib.error) as error:
         raise _unreadable(error, response.codec) from error
 

@@ -3,10 +3,10 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 RESPONSE_VERSION = 1
 """Layout of stored responses. Other versions are refused, never guessed at."""
@@ -43,8 +43,11 @@ def plain_text(data: Any) -> str | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredResponse:
+# What every request makes is a named tuple: immutable, too, and made in a quarter of the time that
+# a frozen dataclass takes.
+
+
+class StoredResponse(NamedTuple):
     """A response as plain data: status, header pairs, body bytes.
 
     :ivar attributes: of the response object, that a replay has, too: plain JSON values by name
@@ -56,7 +59,7 @@ class StoredResponse:
     omitted: Omitted = Omitted.NOTHING
     codec: str = ""
     """How head and body, both in the body then, are compressed or encrypted. Stores keep it."""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = {}
 
 
 # As django.http.ResponseHeaders accepts them, which is more than RFC 9110, section 5.1, allows: a
@@ -93,8 +96,7 @@ def parse_head(text: str | bytes) -> tuple[tuple[tuple[str, str], ...], dict[str
     return tuple(pairs), attributes
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What a request records before its view runs."""
 
     scope: str
@@ -107,12 +109,14 @@ class Claim:
     """How long an expired record is told apart from one that never was."""
     codec: str = ""
     """How policy wants the response stored, for an operator who answers in the view's place."""
-    secret: bytes = field(default=b"", repr=False)
+    secret: bytes = b""
     """Secret of the keys that are derived for other systems."""
 
+    def __repr__(self) -> str:
+        return f"<Claim of {self.method} {self.path}>"  # neither the secret nor the key
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+
+class Snapshot(NamedTuple):
     """A record as one statement saw it; ``expired`` by the store's clock."""
 
     id: int

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -225,7 +224,7 @@ class TestOperations:
     def test_a_record_that_outlived_its_retention_in_flight_stays_in_flight(self) -> None:
         """I14: neither the purge nor a duplicate touches it."""
         store = DatabaseStore("default")
-        record = store.claim(replace(a_claim(), retention=timedelta(microseconds=1)))
+        record = store.claim(a_claim()._replace(retention=timedelta(microseconds=1)))
         assert record is not None
         with write_transaction("default"):
             assert store.lock(record.id) is not None

@@ -237,6 +237,12 @@ class TestBodies:
         assert not hasattr(request, "_files")
         assert (request.POST["name"], len(request._files)) == ("ada", 0)
 
+    def test_a_response_has_its_header_fields_in_pairs(self) -> None:
+        response: Any = HttpResponse(headers={"content-type": "text/plain", "X-Tag": "a"})
+        response["X-tag"] = "b"
+        pairs = list(response.headers._store.values())
+        assert pairs == [("content-type", "text/plain"), ("X-tag", "b")] == [*response.items()]
+
     def test_a_response_tells_its_own_reason_from_the_usual_one(self) -> None:
         usual: Any = HttpResponse()
         own: Any = HttpResponse(reason="Fine")

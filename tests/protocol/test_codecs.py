@@ -3,7 +3,6 @@
 import sys
 import tracemalloc
 import zlib
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,7 +72,7 @@ def test_what_is_remembered_without_body_has_nothing_to_seal(codec: Codec) -> No
 
 
 def test_compression_saves_space() -> None:
-    large = replace(RESPONSE, body=b"once more, " * 1000)
+    large = RESPONSE._replace(body=b"once more, " * 1000)
     assert len(encode(large, Codec.ZLIB, Keyring(), OWNER).body) < 200
     assert len(encode(large, Codec.ZLIB_FERNET, KEYRING, OWNER).body) < 400
 
@@ -106,13 +105,13 @@ class TestDamage:
     @encoding
     @pytest.mark.parametrize("change", [b"", b"{}", b"\x80" * 40], ids=len)
     def test_another_body(self, codec: Codec, change: bytes) -> None:
-        encoded = replace(encode(RESPONSE, codec, KEYRING, OWNER), body=change)
+        encoded = encode(RESPONSE, codec, KEYRING, OWNER)._replace(body=change)
         with pytest.raises(Unreadable, match="it is damaged"):
             decode(encoded, KEYRING, OWNER)
 
     @pytest.mark.parametrize("codec", ["pickle", "+", "fernet", "zlib:x+", "lz4:1", "fernet:"])
     def test_another_codec(self, codec: str) -> None:
-        encoded = replace(encode(RESPONSE, Codec.FERNET, KEYRING, OWNER), codec=codec)
+        encoded = encode(RESPONSE, Codec.FERNET, KEYRING, OWNER)._replace(codec=codec)
         with pytest.raises(Unreadable):
             decode(encoded, KEYRING, OWNER)
 
@@ -176,7 +175,7 @@ class TestPlaces:
     def test_a_response_opens_in_its_own_record_only(
         self, codec: Codec, owner: Owner, status: int
     ) -> None:
-        copied = replace(encode(RESPONSE, codec, KEYRING, OWNER), status=status)
+        copied = encode(RESPONSE, codec, KEYRING, OWNER)._replace(status=status)
         with pytest.raises(Unreadable, match="it is damaged"):
             decode(copied, KEYRING, owner)
         with pytest.raises(Unreadable, match="it is damaged"):

@@ -4,7 +4,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -30,7 +29,7 @@ AT_ONCE = timedelta(microseconds=1)
 
 def a_claim(**changes: Any) -> Claim:
     scope = "5" * 64
-    return replace(Claim(scope, "k", "1:a", "POST", "/", timedelta(hours=1)), **changes)
+    return Claim(scope, "k", "1:a", "POST", "/", timedelta(hours=1))._replace(**changes)
 
 
 many_writers = pytest.mark.usefixtures("several_writers")

@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -78,7 +77,7 @@ class LeaseContract(StoreContract):
         stalled, hold = leased(self.cache, a_claim(), AT_ONCE)
         stalled.begin()
         renewer.drop(hold)
-        record = replace(hold._record, fresh=False, held=False)
+        record = hold._record._replace(fresh=False, held=False)
         early, late = (Lease(CacheStore(self.cache, SECRET, AT_ONCE)) for _ in "12")
         for each in (early, late):
             each._store._name = hold._store._name

@@ -7,7 +7,6 @@ number is the fencing token: an attempt that was taken over can neither store no
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from secrets import randbits
 
@@ -66,8 +65,7 @@ class CacheStore:
         self._name = self._name_of(claim.scope, claim.key)
         new = randbits(63)
         found = self._backend.claim(self._name, new, claim, self.lease)
-        return replace(
-            self._snapshot(found),
+        return self._snapshot(found)._replace(
             is_tombstone=found.is_expired,
             fresh=found.id == new,
             held=found.is_held,
@@ -95,7 +93,7 @@ class CacheStore:
         found = self._backend.take(self._name, record.id, self.lease)
         if found is None:
             return None
-        return replace(self._snapshot(found), expired=False), found.holder, found.is_open
+        return self._snapshot(found)._replace(expired=False), found.holder, found.is_open
 
     def start(self, record: Snapshot, holder: int) -> Snapshot | None:
         """Start an attempt under the next number; ``None`` if the lease was lost meanwhile.
@@ -103,7 +101,7 @@ class CacheStore:
         From now on the attempt before can store nothing (I12).
         """
         attempt = self._backend.start(self._held(record, holder), self.lease)
-        return None if attempt is None else replace(record, attempt=attempt)
+        return None if attempt is None else record._replace(attempt=attempt)
 
     def renew(self, record: Snapshot, holder: int) -> bool:
         """Prolong the lease, or take it back if it has lapsed and no attempt has started since.

@@ -1,6 +1,5 @@
 """I12: an attempt that lost its lock cannot store, release or overwrite anything."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -147,7 +146,7 @@ class TestFencing:
         claimed = DatabaseStore("default").claim(a_claim())
         assert claimed is not None
         _, hold = an_operation()
-        assert hold.take(replace(claimed, fresh=False), timedelta(0)) is not None
+        assert hold.take(claimed._replace(fresh=False), timedelta(0)) is not None
         rival, _ = an_operation(run_again)
         commit = hold._session.commit
 
@@ -190,7 +189,7 @@ class TestFencing:
 def test_a_record_that_expires_while_it_is_held_is_left_alone() -> None:
     """I14: by the purge, and by duplicates."""
     store = DatabaseStore("default")
-    record = store.claim(replace(a_claim(), retention=timedelta(microseconds=1)))
+    record = store.claim(a_claim()._replace(retention=timedelta(microseconds=1)))
     assert record is not None
     _, hold = an_operation()
     assert hold.take(record, timedelta(0)) is not None
