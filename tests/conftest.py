@@ -23,7 +23,7 @@ from django_idempotency.stores.database import connections as claim_connections
 from django_idempotency.stores.database import connections as own_connections
 from tests.shop import views
 from tests.support.adapters import MIDDLEWARE, Adapter
-from tests.support.counting import COUNTING, claim_connections_at_rest
+from tests.support.counting import COUNTING, connections_at_rest
 from tests.support.databases import DATABASE
 from tests.support.redis_server import RedisServer, caches, running_redis
 
@@ -185,12 +185,13 @@ def fragile_redis(tmp_path: Path, settings: Any) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def kept_claim_connections(monkeypatch: Any) -> Iterator[None]:
-    """With ATOMIC_REQUESTS claims have connections of their own. They are kept here, as they are
-    outside of tests, where they would keep the test database from being dropped."""
+    """With ATOMIC_REQUESTS claims have connections of their own, and with atomic=False locks. They
+    are kept here, as they are outside of tests: there they would keep the test database from being
+    dropped."""
     monkeypatch.setattr(claim_connections, "is_under_test", lambda: False)
     own_connections._pools.clear()
     yield
-    for each in claim_connections_at_rest():
+    for each in connections_at_rest():
         each.close()
     own_connections._pools.clear()
 

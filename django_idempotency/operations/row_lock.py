@@ -10,7 +10,7 @@ from django.db import Error
 
 from ..protocol.record import Snapshot, State, StoredResponse
 from ..stores.base import Busy
-from ..stores.database.step_log import NO_PAYLOAD, ResumePayload, StepLog
+from ..stores.database.step_log import NO_PAYLOAD, LastAttempt, ResumePayload, StepLog
 from ..stores.database.store import DatabaseStore
 from .base import AT_ONCE
 from .sessions import Session
@@ -105,9 +105,13 @@ class RowLock:
         self._record: Snapshot
         self._asking = threading.Lock()
         self._is_fresh = False
+        self._last = LastAttempt.NONE
         self._has_started = False
         self._has_ended = False
-        self.interrupted = False
+
+    @property
+    def interrupted(self) -> bool:
+        return self._last is LastAttempt.OPEN
 
     def take(self, record: Snapshot, wait: timedelta) -> Snapshot | None:
         locked = self._lock(record.id, wait)
@@ -116,14 +120,17 @@ class RowLock:
         # Another attempt may have come and gone between our claim and our lock.
         self._record = locked
         self._is_fresh = record.fresh and record.attempt == locked.attempt
-        self.interrupted = not self._is_fresh and self._step_log.is_open(record.id)
+        if not self._is_fresh:
+            self._last = self._step_log.look(record.id)
         return locked
 
     def start(self) -> Snapshot | None:
         if not self._is_fresh and not self._bump_fencing_token():
             return None
         payload = self._payload_of(self._record)
-        if not self._step_log.start(self._record.id, self._record.attempt, payload):
+        if not self._step_log.start(
+            self._record.id, self._record.attempt, payload, self._last
+        ):
             self.release()
             return None
         self._has_started = True

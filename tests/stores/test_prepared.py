@@ -9,7 +9,7 @@ from django.db import connection
 from tests.conftest import Caller
 from tests.shop.models import Order
 from tests.support.adapters import every_adapter, few_adapters
-from tests.support.counting import claim_connections_at_rest
+from tests.support.counting import connections_at_rest
 from tests.support.databases import DATABASE
 
 pytestmark = [
@@ -33,7 +33,7 @@ def connected(request: Any, caller: Caller) -> Iterator[None]:
 def prepared() -> list[str]:
     """What our connections have prepared about records."""
     statements = []
-    for each in (connection, *claim_connections_at_rest()):
+    for each in (connection, *connections_at_rest()):
         with each.cursor() as cursor:
             cursor.execute("SELECT statement FROM pg_prepared_statements")
             statements += [text for (text,) in cursor.fetchall() if TABLE in text]

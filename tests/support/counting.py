@@ -11,7 +11,6 @@ from django.db import connection
 from redis.connection import Connection
 
 from django_idempotency.stores.database import connections as own_connections
-from django_idempotency.stores.database.connections import ClaimConnections
 
 CONTROL = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET|START)\b", re.IGNORECASE)
 _MYSQL_CONTROL = ("begin", "commit", "rollback", "savepoint", "release_savepoint", "set_option")
@@ -33,19 +32,18 @@ class Count:
 
 @contextmanager
 def counted() -> Iterator[Count]:
-    """Count what arrives on this connection, and on those for claims that rest in their pool."""
+    """Count what arrives on this connection, and on the guard's own ones that rest in a pool."""
     counters = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}
     count = Count()
     with ExitStack() as stack:
-        for each in (connection, *claim_connections_at_rest()):
+        for each in (connection, *connections_at_rest()):
             counter: AbstractContextManager[None] = counters[connection.vendor](each, count)
             stack.enter_context(counter)
         yield count
 
 
-def claim_connections_at_rest() -> list[Any]:
-    pools = own_connections._pools.values()
-    return [each for pool in pools if isinstance(pool, ClaimConnections) for each in pool._idle]
+def connections_at_rest() -> list[Any]:
+    return [each for pool in own_connections._pools.values() for each in pool._idle]
 
 
 class CountingConnection(Connection):

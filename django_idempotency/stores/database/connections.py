@@ -2,6 +2,7 @@
 locks of views that own their transactions."""
 
 import logging
+import select
 import sys
 import threading
 from collections.abc import Iterator
@@ -25,13 +26,25 @@ from .location import Location, location_of
 
 logger = logging.getLogger("django_idempotency")
 
-POOLED_AGE = 60
-"""Seconds for which to keep an idle connection where Django uses a pool, which forbids an age."""
+KEPT_AGE = 60
+"""Seconds for which to keep an idle connection where ``CONN_MAX_AGE`` says nothing about it: it is
+0, or Django uses a pool, which forbids an age."""
+
+KEPT = 4
+"""How many idle connections to keep where ``CONN_MAX_AGE`` is 0."""
+
+CHECKED_AFTER = 1.0
+"""Idle seconds after which a connection is checked before its next use."""
+
+_USED = "_idempotency_used"
 
 
 class OwnConnections:
     """Lends connections of one database to one attempt each, and keeps idle ones for as long as
     ``CONN_MAX_AGE`` says.
+
+    Where that is 0, Django connects once per request. A second time would cost more than all that
+    an attempt sends, so a few connections are kept for a minute.
 
     They do not come from Django's own pool (``OPTIONS["pool"]``): an attempt that held one of its
     connections while its view waits for another could wait for ever.
@@ -44,6 +57,7 @@ class OwnConnections:
         self._lock = threading.Lock()
         self._idle: list[BaseDatabaseWrapper] = []
         self._lent = 0
+        self._kept = sys.maxsize
 
     def lend(self, limit: int, location: Location | None = None) -> BaseDatabaseWrapper:
         """Return a connection that works, in the schema of a tenant.
@@ -74,16 +88,26 @@ class OwnConnections:
         return connection
 
     def _close_if_dead(self, connection: BaseDatabaseWrapper) -> None:
-        """Let a connection that does not work any more connect anew."""
+        """Let a connection that does not work any more connect anew. The server is asked only if
+        there is a reason to: each question is a round trip."""
         connection.close_if_unusable_or_obsolete()
+        used = vars(connection).get(_USED)
+        if used is None or connection.connection is None:
+            return
+        was_idle = monotonic() - used > CHECKED_AFTER or has_news(connection)
+        if was_idle and not connection.is_usable():
+            connection.close()
 
     def take_back(self, connection: BaseDatabaseWrapper) -> None:
         """Keep a connection for the next attempt, or close it."""
         try:
             connection.close_if_unusable_or_obsolete()
+            if len(self._idle) >= self._kept:
+                connection.close()
         except BaseException:
             self._drop(connection)
             raise
+        vars(connection)[_USED] = monotonic()
         with self._lock:
             self._lent -= 1
             if connection.connection is not None:
@@ -111,12 +135,34 @@ class OwnConnections:
         options = dict(connection.settings_dict["OPTIONS"])
         settings = {**connection.settings_dict, "OPTIONS": options}
         if options.pop("pool", None):
-            settings["CONN_MAX_AGE"] = POOLED_AGE
-        # An idle connection that has died must not fail a request.
-        settings["CONN_HEALTH_CHECKS"] = True
+            settings["CONN_MAX_AGE"] = KEPT_AGE
+        if is_under_test():
+            # The runner drops the database, which needs all connections to be closed.
+            settings["CONN_MAX_AGE"] = 0
+        elif settings["CONN_MAX_AGE"] == 0:
+            settings["CONN_MAX_AGE"], self._kept = KEPT_AGE, KEPT
+        settings["CONN_HEALTH_CHECKS"] = False  # as they are lent, see _close_if_dead()
         connection.settings_dict = cast(Any, settings)
         share_between_threads(connection)
         return connection
+
+
+def has_news(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the server may have sent something that nobody has asked for, such as the end of the
+    session. It is not asked, and nothing is read.
+
+    :param connection: which waits for no answer
+    """
+    try:
+        # psycopg, psycopg2 and mysqlclient have it; the first two raise when they are closed.
+        descriptor = cast(Any, connection.connection).fileno()
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            return bool(poll.poll(0))
+        return bool(select.select([descriptor], [], [], 0)[0])
+    except Exception:
+        return True
 
 
 Kind = TypeVar("Kind", bound=OwnConnections)
@@ -166,16 +212,9 @@ CLAIM_CONNECTIONS = 4
 WAIT = 2.0
 """Seconds that a claim waits for one of them; after that the store is busy (503)."""
 
-CHECKED_AFTER = 1.0
-"""Idle seconds after which a connection is checked before its next use."""
-
 
 class ClaimConnections(OwnConnections):
-    """Lends connections for single claims.
-
-    They are kept for a minute even where ``CONN_MAX_AGE`` is 0: Django then connects once per
-    request, and a second time would cost more than the claim.
-    """
+    """Lends connections for single claims."""
 
     def __init__(self, using: str) -> None:
         super().__init__(using)
@@ -201,31 +240,6 @@ class ClaimConnections(OwnConnections):
         finally:
             if not waits:
                 self._free.release()
-
-    def _close_if_dead(self, connection: BaseDatabaseWrapper) -> None:
-        super()._close_if_dead(connection)
-        used = vars(connection).get(_USED)
-        was_idle = used is not None and monotonic() - used > CHECKED_AFTER
-        if was_idle and connection.connection is not None and not connection.is_usable():
-            connection.close()
-
-    def take_back(self, connection: BaseDatabaseWrapper) -> None:
-        vars(connection)[_USED] = monotonic()
-        super().take_back(connection)
-
-    def _create(self) -> BaseDatabaseWrapper:
-        connection = super()._create()
-        settings = connection.settings_dict
-        settings["CONN_HEALTH_CHECKS"] = False
-        if is_under_test():
-            # The runner drops the database, which needs all connections to be closed.
-            settings["CONN_MAX_AGE"] = 0
-        elif settings["CONN_MAX_AGE"] == 0:
-            settings["CONN_MAX_AGE"] = POOLED_AGE
-        return connection
-
-
-_USED = "_idempotency_used"
 
 
 @contextmanager

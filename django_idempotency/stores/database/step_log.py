@@ -3,15 +3,16 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 from typing import Any
 
-from django.db import IntegrityError
+from django.db import connections
 from django.db.models import Exists, OuterRef, QuerySet
 
 from ...models import IdempotencyRecord, IdempotencyStep
 from ...protocol.codecs import Cipher
 from ...protocol.record import State
-from .dialects import StoreTime
+from .dialects import StoreTime, dialect_of
 from .transactions import contention_is_busy, write_transaction
 
 BEGINNING = 0
@@ -35,6 +36,17 @@ class ResumePayload:
 NO_PAYLOAD = ResumePayload()
 
 
+class LastAttempt(Enum):
+    """What the step log says of the last attempt under a record."""
+
+    NONE = auto()
+    """No attempt has started."""
+    OPEN = auto()
+    """It has started, and has not said how it ended."""
+    ENDED = auto()
+    """It has ended without effects that are not accounted for."""
+
+
 class StepLog:
     """Rows beside the records of a database, written on the view's own connection.
 
@@ -48,9 +60,15 @@ class StepLog:
         self.using = using
         self._cipher = cipher
 
+    def look(self, record_id: int) -> LastAttempt:
+        """Return how the last attempt that has started has ended."""
+        for (finished_at,) in self._beginning(record_id).values_list("finished_at"):
+            return LastAttempt.OPEN if finished_at is None else LastAttempt.ENDED
+        return LastAttempt.NONE
+
     def is_open(self, record_id: int) -> bool:
         """Whether an attempt has started and has not ended."""
-        return self._beginning(record_id).filter(finished_at=None).exists()
+        return self.look(record_id) is LastAttempt.OPEN
 
     def unresolved(self, record_ids: Collection[int]) -> set[int]:
         """Return which of these records have no result, and an attempt that has not ended."""
@@ -66,33 +84,46 @@ class StepLog:
         return bool(list(beginning.values_list("pk", flat=True)))
 
     def start(
-        self, record_id: int, attempt: int, payload: ResumePayload | None = NO_PAYLOAD
+        self,
+        record_id: int,
+        attempt: int,
+        payload: ResumePayload | None = NO_PAYLOAD,
+        last: LastAttempt = LastAttempt.NONE,
     ) -> bool:
         """Store that an attempt starts; ``False`` if a later one has, or if a step of an earlier
         one is being written at this moment.
 
         :param payload: committed with that; ``None`` leaves the payload of the attempt before
+        :param last: what :meth:`look` has said
         :raises NoKeys: if it is to be encrypted and cannot be
         """
-        values: dict[str, Any] = {"attempt": attempt, "started_at": StoreTime()}
+        values: list[str] | None = None
         if payload is not None:
             text = payload.handler and self._cipher.lock(payload.text, record_id, BEGINNING)
-            values |= {"name": payload.handler, "result": text}
-        try:
-            with contention_is_busy(self.using), write_transaction(self.using):
-                known = self._beginning(record_id).values_list("pk", flat=True).first()
-                if known is None:
-                    self._rows().create(record_id=record_id, position=BEGINNING, **values)
+            values = [payload.handler, text]
+        with contention_is_busy(self.using):
+            if last is LastAttempt.NONE:
+                # In one statement, which commits by itself.
+                connection = connections[self.using]
+                first = values or ["", ""]
+                if dialect_of(connection).start(connection, record_id, attempt, first):
                     return True
-                # By primary key, and without waiting, as records are locked.
-                row = self._rows().filter(pk=known)
-                earlier = row.filter(attempt__lt=attempt).select_for_update(skip_locked=True)
-                if not list(earlier.values_list("pk", flat=True)):
-                    return False
-                row.update(**values, finished_at=None)
-                return True
-        except IntegrityError:
-            return False
+            return self._follow(record_id, attempt, values)
+
+    def _follow(self, record_id: int, attempt: int, payload: list[str] | None) -> bool:
+        """Start after an earlier attempt, in its row."""
+        values: dict[str, Any] = {"attempt": attempt, "started_at": StoreTime()}
+        if payload is not None:
+            values |= zip(("name", "result"), payload, strict=True)
+        with write_transaction(self.using):
+            # Without waiting, and by primary key, as records are locked.
+            known = self._beginning(record_id).values_list("pk", flat=True).first()
+            row = self._rows().filter(pk=known)
+            earlier = row.filter(attempt__lt=attempt).select_for_update(skip_locked=True)
+            if not list(earlier.values_list("pk", flat=True)):
+                return False
+            row.update(**values, finished_at=None)
+            return True
 
     def payload(self, record_id: int) -> ResumePayload:
         """Return what the last attempt has stored for a handler.

@@ -1,6 +1,7 @@
 """An attempt's lock is held on a connection beside the view's."""
 
 import os
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -67,17 +68,21 @@ class TestConnections:
         assert operation.begin() == Started()
         assert operation.finish(CREATED)
 
-    def test_they_do_not_come_from_djangos_pool(self, monkeypatch: Any) -> None:
+    def test_they_do_not_come_from_djangos_pool(
+        self, monkeypatch: Any, kept_claim_connections: None
+    ) -> None:
         settings = connections.settings["default"]
         monkeypatch.setitem(settings, "OPTIONS", {**settings["OPTIONS"], "pool": True})
         own = OwnConnections("default")._create().settings_dict
         assert "pool" not in own["OPTIONS"]
         assert own["CONN_MAX_AGE"] == 60
 
-    def test_an_idle_one_serves_the_next_request(self, caller: Caller, monkeypatch: Any) -> None:
-        """As long as CONN_MAX_AGE says; one that died meanwhile is replaced."""
-        monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
-        monkeypatch.setattr(own_connections, "_pools", {})
+    @pytest.mark.parametrize("age", [0, 60])
+    def test_an_idle_one_serves_the_next_request(
+        self, age: int, monkeypatch: Any, kept_claim_connections: None
+    ) -> None:
+        """As long as CONN_MAX_AGE says, or a minute; one that died meanwhile is replaced."""
+        monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", age)
         pool = own_connections.own_connections("default")
         first = pool.lend(1)
         pool.take_back(first)
@@ -90,10 +95,35 @@ class TestConnections:
         again.close()
         pool.take_back(again)
 
-    def test_an_idle_one_is_closed_at_its_age(self, caller: Caller, monkeypatch: Any) -> None:
+    @pytest.mark.parametrize(("idle", "asked"), [(0, False), (2, True)])
+    def test_one_that_has_rested_is_asked_whether_it_works(
+        self, idle: float, asked: bool, monkeypatch: Any, kept_claim_connections: None
+    ) -> None:
+        """Between two requests of a busy process nothing is asked: that would be a round trip."""
+        pool = own_connections.own_connections("default")
+        questions = []
+        lent = pool.lend(1)
+        monkeypatch.setattr(lent, "is_usable", lambda: questions.append(None) or True)
+        pool.take_back(lent)
+        monkeypatch.setattr(own_connections, "monotonic", lambda: monotonic() + idle)
+        assert pool.lend(1) is lent
+        assert bool(questions) == asked
+        pool.take_back(lent)
+
+    def test_a_few_are_kept_where_django_keeps_none(self, kept_claim_connections: None) -> None:
+        pool = own_connections.own_connections("default")
+        lent = [pool.lend(6) for _ in range(6)]
+        for each in lent:
+            pool.take_back(each)
+        assert [each.connection is None for each in lent] == [False] * 4 + [True] * 2
+        again = pool.lend(6)
+        assert again in lent[:4]
+        pool.take_back(again)
+
+    def test_an_idle_one_is_closed_at_its_age(
+        self, caller: Caller, kept_claim_connections: None
+    ) -> None:
         """By any request, as Django closes its own."""
-        monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
-        monkeypatch.setattr(own_connections, "_pools", {})
         pool = own_connections.own_connections("default")
         old, young = pool.lend(2), pool.lend(2)
         pool.take_back(old)
@@ -145,9 +175,7 @@ class TestConnections:
         monkeypatch.setitem(connections.settings["default"], "NAME", "another")
         assert own_connections.own_connections("default") is not usual
 
-    def test_a_forked_process_leaves_them_alone(self, caller: Caller, monkeypatch: Any) -> None:
-        monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
-        monkeypatch.setattr(own_connections, "_pools", {})
+    def test_a_forked_process_leaves_them_alone(self, kept_claim_connections: None) -> None:
         pool = own_connections.own_connections("default")
         idle = pool.lend(1)
         pool.take_back(idle)

@@ -19,7 +19,7 @@ from django.db.models import DateTimeField, Func
 from ....protocol.record import Claim, Snapshot, State, StoredResponse
 from ..rows import COLUMNS, response_values, snapshot
 from .endings import Endings
-from .sql import COMPLETE, READ, replacements
+from .sql import COMPLETE, READ, START, replacements
 
 NOW = timedelta(0)
 
@@ -222,6 +222,18 @@ class Dialect:
             parameters += (record.transaction,)
         with self.cursor(connection) as cursor:
             cursor.execute(self.sql(self.complete_sql[bool(response.omitted)]), parameters)
+            return bool(cursor.rowcount == 1)
+
+    # The step log
+
+    start_sql = f"{START} ON CONFLICT DO NOTHING"
+
+    def start(self, connection: Any, record_id: int, attempt: int, payload: Sequence[str]) -> bool:
+        """Write to the step log that the first attempt under a record starts; ``False`` if another
+        one has."""
+        with self.cursor(connection) as cursor:
+            values = (record_id, attempt, *payload, self.time())
+            cursor.execute(self.sql(self.start_sql), values)
             return bool(cursor.rowcount == 1)
 
     # Transactions

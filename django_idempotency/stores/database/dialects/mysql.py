@@ -3,11 +3,11 @@
 import json
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from ....models import IdempotencyRecord
 from ....protocol.record import Claim, Snapshot
@@ -21,7 +21,7 @@ from .base import (
     rows_of,
 )
 from .endings import ROLLBACK, Endings
-from .sql import COMPARED, COMPLETE
+from .sql import COMPARED, COMPLETE, START
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -80,6 +80,15 @@ class Mysql(Dialect):
         COMPLETE.replace("{response_body} = %s", "{response_body} = _binary %s"),
         COMPLETE,
     )
+
+    start_sql = START
+
+    def start(self, connection: Any, record_id: int, attempt: int, payload: Sequence[str]) -> bool:
+        """``INSERT IGNORE`` would also cut what is too long."""
+        try:
+            return super().start(connection, record_id, attempt, payload)
+        except IntegrityError:
+            return False
 
     # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
     endings = Endings(

@@ -17,6 +17,12 @@ COMPLETE = (
     + " WHERE {id} = %s AND {attempt} = %s AND {state} = %s AND {match}"
 )
 
+# The step log's row of an attempt that starts, if none has started before.
+START = (
+    "INSERT INTO {steps} ({record_id}, {position}, {attempt}, {name}, {result}, {started_at}) "
+    "VALUES (%s, 0, %s, %s, %s, {clock})"
+)
+
 COMPARED = ("key", "scope", "fingerprint")
 """Columns that must compare exactly."""
 
@@ -53,8 +59,8 @@ def replacements(clock: str, quoted: Callable[[str], str]) -> dict[str, str]:
         "clock": clock,
         "table": quoted(IdempotencyRecord._meta.db_table),
         "steps": quoted(IdempotencyStep._meta.db_table),
-        "record_id": quoted("record_id"),
     }
-    for field in IdempotencyRecord._meta.concrete_fields:
-        names[field.name] = quoted(str(field.column))
+    for model in (IdempotencyStep, IdempotencyRecord):
+        for field in model._meta.concrete_fields:
+            names[field.name] = quoted(str(field.column))
     return names | {name: part.format(**names) for name, part in _PARTS.items()}
