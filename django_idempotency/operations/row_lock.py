@@ -128,9 +128,7 @@ class RowLock:
         if not self._is_fresh and not self._bump_fencing_token():
             return None
         payload = self._payload_of(self._record)
-        if not self._step_log.start(
-            self._record.id, self._record.attempt, payload, self._last
-        ):
+        if not self._step_log.start(self._record.id, self._record.attempt, payload, self._last):
             self.release()
             return None
         self._has_started = True

@@ -118,6 +118,8 @@ class StepLog:
         with write_transaction(self.using):
             # Without waiting, and by primary key, as records are locked.
             known = self._beginning(record_id).values_list("pk", flat=True).first()
+            if known is None:
+                return False
             row = self._rows().filter(pk=known)
             earlier = row.filter(attempt__lt=attempt).select_for_update(skip_locked=True)
             if not list(earlier.values_list("pk", flat=True)):
