@@ -278,6 +278,19 @@ class TestLocalMemory:
         assert caller.post(PATH).status_code == 500
 
 
+class WatchedWriter(Writer):
+    """Says when its thread has an entry and waits for more."""
+
+    def __init__(self, alias: str) -> None:
+        self.gathers = threading.Event()
+        super().__init__(alias)
+
+    def _is_urgent(self) -> bool:
+        if threading.current_thread().name == "idempotency-writer":
+            self.gathers.set()
+        return super()._is_urgent()
+
+
 class TestWriter:
     """What writes in the background."""
 
@@ -302,6 +315,31 @@ class TestWriter:
             writer_of("redis").add((f"name-{number}", b"value", later))
         flush()
         assert redis.ask("DBSIZE") == "20\n"
+
+    def test_what_comes_within_a_moment_travels_together(
+        self, redis: RedisServer, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(writer, "GATHER", 3600)
+        own, sent = WatchedWriter("redis"), len(CountingConnection.sent)
+        own.add(("first", b"value", 2**41))
+        assert own.gathers.wait(30)
+        for number in range(19):
+            own.add((f"name-{number}", b"value", 2**41))
+        own.flush()  # and whoever waits for it waits no hour
+        assert redis.ask("DBSIZE") == "20\n"
+        assert CountingConnection.sent[sent:].count("idempotency-writer") == 1
+
+    def test_much_does_not_wait_until_there_is_no_room(
+        self, redis: RedisServer, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(writer, "GATHER", 3600)
+        monkeypatch.setattr(writer, "LIMIT", 20)
+        own = Writer("redis")
+        for name in ("one", "two", "three"):
+            own.add((name, b"eleven byte", 2**41))
+            with own._changed:
+                assert own._changed.wait_for(lambda: not (own._waiting or own._is_busy), 30)
+        assert redis.ask("DBSIZE") == "3\n"
 
     def test_one_thread_serves_many_requests(self, redis: RedisServer, monkeypatch: Any) -> None:
         monkeypatch.setattr(writer, "LINGER", 60)
