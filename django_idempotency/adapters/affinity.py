@@ -89,7 +89,7 @@ def writes(sql: object) -> bool:
     return word not in _NO_WRITE
 
 
-def _savepoint(sql: object) -> str | None:
+def _savepoint_of(sql: object) -> str | None:
     """Return the name of the savepoint that a statement of Django's sets."""
     if isinstance(sql, str) and sql.startswith(_SAVEPOINT):
         return sql.removeprefix(_SAVEPOINT).strip('"`')
@@ -117,14 +117,14 @@ class ConnectionAffinity:
 
         :raises AffinityError: and the statement does not reach the database
         """
-        if connection.alias == self.alias and (writes(sql) or _savepoint(sql)):
+        if connection.alias == self.alias and (writes(sql) or _savepoint_of(sql)):
             problem = self._problem(connection, sql)
             if problem is not None:
                 raise AffinityError(problem.format(alias=self.alias))
 
     def opened(self, connection: Any, sql: object) -> None:
         """Remember in this context, which tasks inherit, that it has opened a block."""
-        savepoint = _savepoint(sql) if connection is self._connection else None
+        savepoint = _savepoint_of(sql) if connection is self._connection else None
         if savepoint is not None:
             still_open = _opened.get().intersection(self._open_savepoints())
             _opened.set(still_open | {savepoint})

@@ -192,7 +192,10 @@ class AtomicOperation(Operation):
         self._ending = ending
         if ending not in {Ending.KEEP, Ending.OPEN}:
             with self._leaving_request_block(error):
-                self._undo_and_lock() if ending is Ending.STORE else attempt.rollback()
+                if ending is not Ending.STORE:
+                    attempt.rollback()
+                elif not attempt.is_undone:
+                    self._undo_and_lock()
 
     def abandon(self, error: BaseException) -> None:
         """Commit what would have stayed without a key: a refusal's writes, and what was written by

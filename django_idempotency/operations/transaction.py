@@ -12,6 +12,7 @@ from django.db import OperationalError, connections, transaction
 
 from ..compat.django import (
     AttemptBlock,
+    FirstSavepoint,
     Foundation,
     commit_beneath,
     count_blocks,
@@ -19,6 +20,7 @@ from ..compat.django import (
     is_in_test_case,
     is_inside,
     own_blocks,
+    savepoints,
     set_hooks_aside,
     start_over,
 )
@@ -86,6 +88,9 @@ class AttemptTransaction:
         self._has_request_block = expected is RequestBlock.LATER or self.leaves_request_block
         self._undone = undone
         self._foundation: Foundation | None = None
+        # One writer would lose its place: others write between a rollback and the next lock.
+        self._may_save_savepoint = expected is RequestBlock.LATER and self._dialect.has_row_locks
+        self._first_savepoint: FirstSavepoint | None = None
         self.block: AttemptBlock | None = None
         self._watch: Watch | None = None
         self._unintended = ""
@@ -171,13 +176,18 @@ class AttemptTransaction:
         """The view runs next: see what becomes of the transaction."""
         assert self.block is not None  # noqa: S101
         self._watch = Watch(self.block, self._dialect, self._has_request_block)
+        connection = connections[self.using]
+        if self._may_save_savepoint and not savepoints(connection):
+            self._may_save_savepoint = False
+            self._first_savepoint = FirstSavepoint(connection, self._undone)
 
     def undo(self) -> None:
         """Undo everything, and begin again at once, without any lock on a record.
 
         :raises Busy: on SQLite, if others write for longer than the busy timeout
         """
-        if self._foundation is None:
+        first = self._first_savepoint
+        if self._foundation is None and not (first is not None and first.is_open):
             self.rollback()
             self.begin()
             return
@@ -185,6 +195,7 @@ class AttemptTransaction:
             self._unintended = self._unintended or self._watch.note_undone_by_django()
             self._watch.close()
             self._watch = None
+        self._has_request_block = False  # or it has no savepoint any more
         connection = connections[self.using]
         try:
             start_over(connection, partial(self._dialect.begin, connection, immediate=True))
@@ -193,6 +204,11 @@ class AttemptTransaction:
                 raise
             start_over(connection, partial(self._dialect.begin, connection))
             raise Busy(self._dialect.has_busy_timeout) from error
+
+    @property
+    def is_undone(self) -> bool:
+        """Whether Django's block inside ours has undone everything, and nothing was sent since."""
+        return self._first_savepoint is not None and self._first_savepoint.is_undone
 
     @property
     def commits_alone(self) -> bool:
@@ -264,12 +280,15 @@ class AttemptTransaction:
     def _end(self) -> None:
         """Leave our block, if Django still knows it: not if the view has connected anew."""
         block, foundation, watch = self.block, self._foundation, self._watch
+        first, self._first_savepoint = self._first_savepoint, None
         self.block = self._foundation = self._watch = None
         is_entered = is_inside(connections[self.using], block)
         if watch is not None:
             watch.close()
         if foundation is not None:
             foundation.close()
+        if first is not None:
+            first.close()
         if block is not None and is_entered:
             block.__exit__(None, None, None)
 

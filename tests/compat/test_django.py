@@ -15,6 +15,7 @@ import pytest
 from django.db import DatabaseError, connections, transaction
 from django.db.models.signals import post_delete
 from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
 
 import django_idempotency
 from django_idempotency.compat import django as compat
@@ -26,6 +27,7 @@ PACKAGE = Path(django_idempotency.__file__).parent
 NAMES = [
     *("_from_testcase", "atomic_blocks", "savepoint_ids", "needs_rollback", "run_on_commit"),
     *("execute_wrappers", "closed_in_transaction", "_rollback", "_commit", "transaction_mode"),
+    *("_savepoint", "_savepoint_commit", "_savepoint_rollback"),
     *("wrap_database_errors", "inc_thread_sharing", "close_at", "_TestState"),
     "_raw_delete",
 ]
@@ -233,6 +235,58 @@ class TestCommits:
         foundation.close()
         ours.__exit__(None, None, None)
         assert (connection.in_atomic_block, undone) == (False, [1])
+
+
+@pytest.mark.django_db(transaction=True)
+class TestSavepoints:
+    def test_savepoint_and_its_ends_are_not_sent(self) -> None:
+        """``_savepoint``, ``_savepoint_commit``, ``_savepoint_rollback``."""
+        undone: list[int] = []
+        with transaction.atomic():
+            first = compat.FirstSavepoint(connection, lambda: undone.append(1))
+            with CaptureQueriesContext(connection) as queries:
+                with suppress(ValueError), transaction.atomic():
+                    assert first.is_open
+                    assert compat.savepoints(connection) == [None]
+                    raise ValueError
+                assert (undone, first.is_open, first.is_undone) == ([1], False, True)
+            assert queries.captured_queries == []
+            assert not {name for name in vars(connection) if name == "_savepoint"}
+            first.close()
+        assert not vars(connection).keys() & {"_savepoint_commit", "_savepoint_rollback"}
+
+    def test_other_savepoints_are(self) -> None:
+        undone: list[int] = []
+        with transaction.atomic():
+            compat.FirstSavepoint(connection, lambda: undone.append(1))
+            with transaction.atomic():
+                Order.objects.create(item="kept")
+                with suppress(ValueError), transaction.atomic():
+                    Order.objects.create(item="undone")
+                    raise ValueError
+                with transaction.atomic():
+                    Order.objects.create(item="kept")
+        assert ([order.item for order in Order.objects.all()], undone) == (["kept"] * 2, [])
+
+    def test_nor_is_the_first_one_unsent_after_another_statement(self) -> None:
+        with transaction.atomic():
+            compat.FirstSavepoint(connection, lambda: None)
+            Order.objects.create(item="kept")
+            assert "_savepoint" not in vars(connection)
+            with suppress(ValueError), transaction.atomic():
+                Order.objects.create(item="undone")
+                raise ValueError
+        assert [order.item for order in Order.objects.all()] == ["kept"]
+        assert "_savepoint_commit" not in vars(connection)
+
+    def test_hooks_that_came_before_it_stay(self) -> None:
+        with transaction.atomic():
+            transaction.on_commit(lambda: seen.append("before"))
+            compat.FirstSavepoint(connection, lambda: compat.start_over(connection, begin))
+            with suppress(ValueError), transaction.atomic():
+                transaction.on_commit(lambda: seen.append("inside"))
+                raise ValueError
+        assert seen == ["before"]
 
 
 @pytest.mark.django_db(transaction=True)

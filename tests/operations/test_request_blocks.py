@@ -5,9 +5,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from django.core.exceptions import PermissionDenied
 from django.db import connection, connections, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.permissions import BasePermission
@@ -18,6 +20,7 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.stores.database import connections as claim_connections
 from django_idempotency.stores.database import connections as own_connections
+from django_idempotency.stores.database.dialects import dialect_of
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop.models import Order
 from tests.shop.views import buy
@@ -295,3 +298,106 @@ class TestDjangosBlock:
         kept[0].settings_dict["PORT"] = "1"
         assert caller.post(url, {"item": "vm"}, key="k-2").status_code == 503
         assert pool._lent == 0
+
+
+class Before:
+    """A middleware that does something between the guard's beginning and Django's block."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response: HttpResponse = self.get_response(request)
+        return response
+
+    def process_view(self, request: HttpRequest, *view: Any) -> None:
+        if "before" in request.body.decode():
+            Order.objects.create(item="before")
+        transaction.on_commit(lambda: seen.append("hook"))
+
+
+class Counts(Before):
+    """One that watches statements, as documented."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        with connection.execute_wrapper(self.count):
+            response: HttpResponse = self.get_response(request)
+        return response
+
+    @staticmethod
+    def count(execute: Any, *statement: Any) -> Any:
+        return execute(*statement)
+
+
+def forbidden() -> None:
+    raise PermissionDenied
+
+
+class TestDjangosBlockInsideOurs:
+    """A function view behind the middleware: our block begins, and Django's needs no savepoint."""
+
+    @pytest.fixture(autouse=True)
+    def _atomic_requests(self, monkeypatch: Any) -> None:
+        monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+        seen.clear()
+
+    @pytest.mark.parametrize("url", ["/plain/", "/decorated/", "/rest/"])
+    def test_the_log_of_queries_has_what_was_sent(self, url: str, caller: Caller) -> None:
+        with CaptureQueriesContext(connection) as queries:
+            caller.post(url, {"item": "vm"})
+            caller.post(url, {"outcome": "raise 404"}, key="k-2")
+        sent = [each["sql"] for each in queries.captured_queries]
+        assert all(isinstance(sql, str) and "idempotency_request" not in sql for sql in sent)
+        if connection.vendor == "postgresql":
+            assert [sql for sql in sent if "SAVEPOINT" in sql] == []
+
+    @pytest.mark.parametrize("url", ["/plain/", "/decorated/", "/rest/"])
+    def test_wrappers_of_a_project_stay_in_their_order(
+        self, url: str, caller: Caller, settings: Any
+    ) -> None:
+        """``execute_wrapper()`` removes the last one, whichever that is."""
+        settings.MIDDLEWARE.append(f"{__name__}.Counts")
+        assert caller.post(url, {"item": "vm"}).status_code == 201
+        assert Counts.count not in connection.execute_wrappers
+
+    @pytest.mark.parametrize("data", [{}, {"before": True}])
+    def test_what_came_before_it_stays_when_it_is_undone(
+        self, data: dict[str, bool], caller: Caller, settings: Any, after_write: Any
+    ) -> None:
+        """I2: a refusal keeps what a bare view would have kept."""
+        settings.MIDDLEWARE.append(f"{__name__}.Before")
+        after_write(forbidden)
+        assert caller.post("/plain/", data).status_code == 403
+        assert (items(), seen) == ({"before"} if data else set(), ["hook"])
+
+    @row_locks
+    @pytest.mark.parametrize("outcome", ["raise 404", "raise 500", "wish"])
+    def test_a_rival_that_locks_the_record_when_it_is_undone(
+        self, outcome: str, caller: Caller, settings: Any, after_write: Any, monkeypatch: Any
+    ) -> None:
+        """I12: the rival's answer is stored, and the first one's is not."""
+        settings.IDEMPOTENCY = {"STATUS_HEADER": "Idempotency-Status"}
+        rivals: list[Any] = []
+        dialect = type(dialect_of(connection))
+        begin = dialect.begin
+
+        def let_a_rival_run(*arguments: Any, **options: Any) -> None:
+            monkeypatch.setattr(dialect, "begin", begin)
+            begin(*arguments, **options)
+            rivals.append(in_thread(lambda: caller.post("/plain/", data)).result())
+
+        def undo() -> None:
+            monkeypatch.setattr(dialect, "begin", let_a_rival_run)
+            if outcome == "wish":
+                transaction.set_rollback(True)
+
+        data = {"item": "vm", "outcome": outcome.replace("wish", "201")}
+        after_write(undo)
+        first = caller.post("/plain/", data)
+        (rival,) = rivals
+        assert (first.status_code, rival.status_code) == (int(data["outcome"][-3:]),) * 2
+        retry = caller.post("/plain/", data)
+        if outcome != "raise 500":
+            assert first["Idempotency-Status"] == "not-stored"
+            assert (retry.content, retry["Idempotency-Replayed"]) == (rival.content, "true")
+        assert items() == ({"vm"} if outcome == "wish" else set())

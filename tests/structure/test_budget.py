@@ -13,16 +13,14 @@ from tests.support.counting import Count, claim_lock_and_store, counted
 pytestmark = pytest.mark.usefixtures("kept_claim_connections")
 
 
-def control_of_a_first_request(adapter: str) -> int:
+def control_of_a_first_request() -> int:
     """MySQL's drivers begin by switching autocommit off and end by switching it on; two are for the
     savepoint that must still exist at the end. With ``ATOMIC_REQUESTS`` the attempt shares Django's
-    transaction (SQLite's is left and entered again); where it begins first, Django sets a savepoint
-    in ours, and releases it."""
+    transaction (SQLite's is left and entered again)."""
     asked = 2 if connection.vendor == "mysql" else 0
     if not connection.settings_dict["ATOMIC_REQUESTS"]:
         return asked + (3 if connection.vendor == "mysql" else 2)
-    begins_first = adapter in {"/function/", "/ninja/sync/"}
-    return asked + (4 if connection.vendor == "sqlite" else 2 if begins_first else 0)
+    return asked + (4 if connection.vendor == "sqlite" else 0)
 
 
 READ = INSERT = 1
@@ -41,7 +39,7 @@ def test_a_first_request_costs_a_claim_a_lock_and_a_store(adapter: str, caller: 
     bare = cost(caller, adapter, key=None)
     first = cost(caller, adapter, key="k")
     assert first.statements - bare.statements == claim_lock_and_store()
-    assert first.control - bare.control <= control_of_a_first_request(adapter)
+    assert first.control - bare.control <= control_of_a_first_request()
 
 
 @some_adapters
