@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 from proof import checker
 from tests.support.databases import settings_of
+from tests.support.poolers import PROGRAM as POOLER
 
 WORKERS = os.cpu_count() or 1
 PYTEST = [
@@ -124,6 +125,7 @@ NEEDS: dict[str, tuple[Callable[[], str], str]] = {
         "start one, or set MYSQL_PORT, MYSQL_USER, MYSQL_PASSWORD; driver: "
         f"apt install gcc libmariadb-dev pkg-config && {PIP} mysqlclient",
     ),
+    "connection pooler": (_program("psycopg", POOLER), "apt install pgbouncer"),
     "redis": (_program("django_redis", "redis-server"), "apt install redis-server; " + GROUP),
     "tests with tenants": (_tenants, GROUP),
     "browser tests": (_program("playwright", "chromium"), "apt install chromium; " + GROUP),

@@ -16,6 +16,7 @@ if "IDEMPOTENCY_TEST_POOL" in os.environ:
     _default["CONN_MAX_AGE"] = 0
     _size = int(os.environ["IDEMPOTENCY_TEST_POOL"])
     _default["OPTIONS"] = {"pool": {"min_size": 1, "max_size": _size, "timeout": 20}}
+_default["ATOMIC_REQUESTS"] = "IDEMPOTENCY_TEST_ATOMIC_REQUESTS" in os.environ
 IDEMPOTENCY = json.loads(os.environ.get("IDEMPOTENCY_TEST_POLICY", "{}"))
 for _name in ("WAIT_TIMEOUT", "LEASE"):
     if _name in IDEMPOTENCY:
