@@ -362,6 +362,18 @@ def in_place_of_usual(connection: Any) -> Iterator[None]:
         connections[alias] = usual
 
 
+def cursor_of(connection: Any, make: Callable[[Any, Any], Any]) -> Any:
+    """Return a cursor of ours as one of Django's: execute wrappers and the query log see what it
+    sends (``_prepare_cursor``), and the connection works (``close_if_health_check_failed``).
+
+    :param make: called with Django's connection and the driver's; ``None`` means Django's cursor
+    """
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    cursor = make(connection, connection.connection)
+    return connection.cursor() if cursor is None else connection._prepare_cursor(cursor)
+
+
 def share_between_threads(connection: Any) -> None:
     """Let threads use a connection one after the other (``inc_thread_sharing``)."""
     connection.inc_thread_sharing()

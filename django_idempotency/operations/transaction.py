@@ -15,7 +15,6 @@ from ..compat.django import (
     FirstSavepoint,
     Foundation,
     commit_beneath,
-    count_blocks,
     first_on_commit,
     is_in_test_case,
     is_inside,
@@ -91,6 +90,7 @@ class AttemptTransaction:
         # One writer would lose its place: others write between a rollback and the next lock.
         self._may_save_savepoint = expected is RequestBlock.LATER and self._dialect.has_row_locks
         self._first_savepoint: FirstSavepoint | None = None
+        self._is_outermost = False
         self.block: AttemptBlock | None = None
         self._watch: Watch | None = None
         self._unintended = ""
@@ -159,6 +159,7 @@ class AttemptTransaction:
             assert self._request_block is not None  # noqa: S101
             self._foundation = Foundation(block, self._request_block, self._undone)
         else:
+            self._is_outermost = not connection.in_atomic_block
             try:
                 self._dialect.enter(block, connection)
             except OperationalError as error:
@@ -214,7 +215,7 @@ class AttemptTransaction:
     def commits_alone(self) -> bool:
         """Whether :meth:`commit` sends COMMIT, and nothing but hooks follows."""
         carries = self._foundation is not None and self._foundation.carries
-        return not carries and count_blocks(connections[self.using]) == 1
+        return self._is_outermost and not carries
 
     def commit(self, at_once: bool = False) -> None:
         """Commit and run the ``on_commit`` hooks, which may raise when all is committed.

@@ -216,7 +216,7 @@ def _statement(
     connection, session = watch._connection, watch._session
     if (
         isinstance(sql, str)
-        and sql[:6] in _ORDINARY
+        and (sql[:6] in _ORDINARY or sql[:5] == "WITH ")
         and ";" not in sql
         and connection.connection is session
         and connection.in_atomic_block

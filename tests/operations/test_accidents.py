@@ -29,7 +29,7 @@ from tests.shop import urls
 from tests.shop.models import Order
 from tests.shop.views import buy
 from tests.support.adapters import MIDDLEWARE
-from tests.support.operations import CREATED, an_operation
+from tests.support.operations import CREATED, a_claim, an_operation
 
 
 def swallow() -> None:
@@ -390,3 +390,25 @@ def test_a_secret_cannot_be_guessed_through_the_admin(caller: Caller) -> None:
         listing = "/admin/django_idempotency/idempotencyrecord/"
         response = caller.get(f"{listing}?{field}=a")
         assert response.status_code in {302, 400}, field
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_store_that_travels_with_its_commit_commits_nothing_without_a_record() -> None:
+    """I12: the statement and COMMIT may be one message; a lost record must stop both."""
+    store = DatabaseStore("default")
+    stale = store.claim(a_claim())
+    assert stale is not None
+    store.bump_fencing_token(stale)
+    with transaction.atomic():
+        Order.objects.create(item="lost")
+        assert store.complete(stale, CREATED, timedelta(hours=1), commits=True) is False
+        transaction.set_rollback(True)
+    assert not Order.objects.exists()
+    with transaction.atomic():
+        Order.objects.create(item="kept")
+        current = store.claim(a_claim())
+        assert current is not None
+        assert store.complete(current, CREATED, timedelta(hours=1), commits=True) is True
+    assert Order.objects.get().item == "kept"
+    record = IdempotencyRecord.objects.get()
+    assert (record.state, record.attempt) == ("completed", 2)

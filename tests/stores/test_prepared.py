@@ -1,4 +1,4 @@
-"""Prepared statements on PostgreSQL: only where the project allows them."""
+"""Prepared statements on PostgreSQL: wherever names are sure to last."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from django_idempotency.compat import psycopg as compat
 from tests.conftest import Caller
+from tests.shop import views
 from tests.shop.models import Order
 from tests.support.adapters import every_adapter, few_adapters
 from tests.support.counting import connections_at_rest
@@ -17,6 +19,13 @@ pytestmark = [
     pytest.mark.usefixtures("kept_claim_connections"),
 ]
 TABLE = "django_idempotency_idempotencyrecord"
+
+
+@pytest.fixture(autouse=True)
+def _trusting() -> Iterator[None]:
+    compat._unprepared.clear()
+    yield
+    compat._unprepared.clear()
 
 
 @pytest.fixture
@@ -44,38 +53,101 @@ def options(**given: Any) -> Any:
     return pytest.mark.parametrize("connected", [given], indirect=True)
 
 
-@options(prepare_threshold=0)
+def connect_directly(caller: Caller, adapter: str) -> None:
+    """The first statement on a connection learns that no pooler stands between, and the second one
+    is prepared."""
+    for key in ("warm-up", "prepares"):
+        assert caller.post(adapter, {"item": "vm"}, key=key).status_code == 201
+
+
+@options()
 @every_adapter
 def test_claim_lock_and_store_are_prepared(adapter: str, caller: Caller, connected: None) -> None:
+    connect_directly(caller, adapter)
     first = caller.post(adapter, {"item": "vm"}, key="k")
     replay = caller.post(adapter, {"item": "vm"}, key="k")
     assert (replay.status_code, replay.content) == (first.status_code, first.content)
     assert replay["Idempotency-Replayed"] == "true"
     assert caller.post(adapter, {"item": "another"}, key="k").status_code == 422
-    assert Order.objects.count() == 1
+    assert Order.objects.count() == 3
     assert len(prepared()) == 3
 
 
-@options(prepare_threshold=0, server_side_binding=True)
+@options(prepare_threshold=None)
 @few_adapters
-def test_beside_django_s_own_bound_parameters(
+def test_nothing_is_prepared_where_the_project_forbids_it(
     adapter: str, caller: Caller, connected: None
 ) -> None:
-    first = caller.post(adapter, {"item": "vm"}, key="k")
-    assert caller.post(adapter, {"item": "vm"}, key="k").content == first.content
-    assert Order.objects.count() == 1
-
-
-@options()
-@few_adapters
-def test_nothing_is_prepared_unasked(adapter: str, caller: Caller, connected: None) -> None:
-    """A connection pooler may give each transaction another session of the server."""
     for key in "abcdefgh":
         assert caller.post(adapter, {"item": "vm"}, key=key).status_code == 201
     assert prepared() == []
 
 
 @options(prepare_threshold=0)
+@every_adapter
+def test_only_the_claim_where_psycopg_deallocates(
+    adapter: str, caller: Caller, connected: None
+) -> None:
+    """psycopg forgets all that is prepared when a savepoint is rolled back. Then a store by name
+    would be the end of the view's transaction."""
+    connect_directly(caller, adapter)
+    assert caller.post(adapter, {"item": "vm"}, key="k").status_code == 201
+    assert len(prepared()) == 1
+
+
+@options(server_side_binding=True)
+@few_adapters
+def test_beside_django_s_own_bound_parameters(
+    adapter: str, caller: Caller, connected: None
+) -> None:
+    connect_directly(caller, adapter)
+    first = caller.post(adapter, {"item": "vm"}, key="k")
+    assert caller.post(adapter, {"item": "vm"}, key="k").content == first.content
+    assert Order.objects.count() == 3
+
+
+def execute(sql: str) -> None:
+    for each in (connection, *connections_at_rest()):
+        with each.cursor() as cursor:
+            cursor.execute(sql)
+
+
+def deallocate() -> None:
+    execute("DISCARD ALL")
+
+
+@options()
+@few_adapters
+def test_a_project_may_deallocate_between_requests(
+    adapter: str, caller: Caller, connected: None
+) -> None:
+    """Inside of the transaction of ``ATOMIC_REQUESTS``, once it has taken a statement, that costs
+    a request, and only one: its retry runs, and nothing is sent by name any more."""
+    connect_directly(caller, adapter)
+    deallocate()
+    answers = [caller.post(adapter, {"item": "vm"}, key="k").status_code for _ in "12"]
+    assert answers in ([201, 201], [500, 201])
+    assert answers[0] == 201 or connection.settings_dict["ATOMIC_REQUESTS"]
+    for key in "abc":
+        deallocate()
+        assert caller.post(adapter, {"item": "vm"}, key=key).status_code == 201
+    assert Order.objects.count() == 6
+
+
+@options()
+@few_adapters
+def test_a_view_that_deallocates_fails_once(
+    adapter: str, caller: Caller, connected: None, monkeypatch: Any
+) -> None:
+    """I2: its writes are undone, and its retry runs without prepared statements."""
+    connect_directly(caller, adapter)
+    monkeypatch.setattr(views, "after_write", lambda: execute("DEALLOCATE ALL"))
+    answers = [caller.post(adapter, {"item": "vm"}, key="k").status_code for _ in "12"]
+    assert answers == [500, 201]
+    assert Order.objects.count() == 3
+
+
+@options()
 def test_django_s_own_cursors_stay_as_they_are(caller: Caller, connected: None) -> None:
     caller.post("/orders/", {"item": "vm"}, key="k")
     with connection.cursor() as cursor:

@@ -47,7 +47,7 @@ OPTIONAL = {
     "cryptography": {"protocol"},
     "opentelemetry": {"contrib"},
     "prometheus_client": {"contrib"},
-    "psycopg": {"stores"},
+    "psycopg": {"compat"},
     "rest_framework": {"adapters", "metadata", "reconciliation"},
     "ninja": {"compat"},
     "django_redis": {"stores", "checks"},

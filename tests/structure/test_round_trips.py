@@ -37,10 +37,10 @@ REST, DECORATED_REST = "/rest/", "/decorated-rest/"
 
 COSTS = {
     "postgresql": {
-        FUNCTION: (Cost(3), Cost(5, -1, -2)),
-        DECORATED_FUNCTION: (Cost(3), Cost(3)),
-        REST: (Cost(3), Cost(3)),
-        DECORATED_REST: (Cost(3), Cost(3)),
+        FUNCTION: (Cost(1), Cost(1, -1, -2)),
+        DECORATED_FUNCTION: (Cost(1), Cost(3)),
+        REST: (Cost(1), Cost(3)),
+        DECORATED_REST: (Cost(1), Cost(3)),
     },
     "mariadb": {
         FUNCTION: (Cost(5), Cost(7, -2, -3)),

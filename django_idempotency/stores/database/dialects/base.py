@@ -193,10 +193,8 @@ class Dialect:
             row = cursor.fetchone()
         return None if row is None else snapshot(row[:_SNAPSHOT], *row[_SNAPSHOT:])
 
-    complete_sql: Sequence[str] = (COMPLETE, COMPLETE)
+    complete_sql: Any = (COMPLETE, COMPLETE)
     """With a body, and without one."""
-    names_transaction = False
-    """Its last parameter is the transaction that locked the record."""
 
     def complete(
         self,
@@ -211,18 +209,22 @@ class Dialect:
         :param commits: if it is stored, the transaction is committed next, so both may travel
             together
         """
-        parameters = (
+        parameters = self.completion(record, response, retention)
+        with self.cursor(connection) as cursor:
+            cursor.execute(self.sql(self.complete_sql[bool(response.omitted)]), parameters)
+            return bool(cursor.rowcount == 1)
+
+    def completion(
+        self, record: Snapshot, response: StoredResponse, retention: timedelta
+    ) -> tuple[Any, ...]:
+        """Return the parameters of a statement that completes a record."""
+        return (
             str(State.COMPLETED),
             self.time(),
             self.time(retention),
             *response_values(response),
             *(record.id, record.attempt, str(State.CLAIMED), record.key, record.scope),
         )
-        if self.names_transaction:
-            parameters += (record.transaction,)
-        with self.cursor(connection) as cursor:
-            cursor.execute(self.sql(self.complete_sql[bool(response.omitted)]), parameters)
-            return bool(cursor.rowcount == 1)
 
     # The step log
 

@@ -8,8 +8,11 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.db import DataError
+
+from ....compat.django import cursor_of
 from ....models import IdempotencyRecord
-from ....protocol.record import Claim, Snapshot, State
+from ....protocol.record import Claim, Snapshot, State, StoredResponse
 from ..rows import snapshot
 from .base import (
     DIALECTS,
@@ -22,6 +25,15 @@ from .base import (
 )
 from .endings import ROLLBACK, Endings
 from .sql import COMPARED, COMPLETE
+
+pipeline: Any
+try:
+    from ....compat import psycopg as pipeline
+except ImportError:  # psycopg2
+    pipeline = None
+
+_LOST = "django_idempotency: the record belongs to another attempt, or is gone"
+"""What the server logs."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -54,26 +66,15 @@ class Postgresql(Dialect):
     def time_zone(self, connection: Any) -> tzinfo:
         return ZoneInfo(connection.timezone_name)
 
-    def cursor(self, connection: Any) -> Any:
-        """Return a cursor that prepares its statements, if the project allows that.
+    def cursor(self, connection: Any, commits: bool = False) -> Any:
+        """Return a cursor for one of the statements of every request, which sends BEGIN and COMMIT
+        in the same round trip, where the driver can do that.
 
-        Most of a short statement's time goes into parsing and planning it. psycopg prepares what it
-        sends often if ``OPTIONS["prepare_threshold"]`` says how often that is (Django says never,
-        for the sake of connection poolers), but not what Django's usual cursor sends, which puts
-        the parameters into the text.
+        :param commits: commit after the statement
         """
-        connection.ensure_connection()
-        native = connection.connection
-        if getattr(native, "prepare_threshold", None) is None:  # psycopg2 has none
+        if pipeline is None:
             return connection.cursor()
-        from psycopg import Cursor
-
-        usual = native.cursor_factory
-        native.cursor_factory = Cursor
-        try:
-            return connection.cursor()
-        finally:
-            native.cursor_factory = usual
+        return cursor_of(connection, pipeline.MAKERS[commits])
 
     # The commit of a claim need not wait for the disk: the log is written in order, so if the
     # commit that stores the response is durable, so is the claim before it; and if a crash of the
@@ -113,11 +114,33 @@ class Postgresql(Dialect):
         f"SELECT locked.*, pg_current_xact_id()::text FROM ({lock}) AS locked"
         for lock in Dialect.lock_sql
     )
-    # A view may have left another transaction than the one that locked the record.
-    names_transaction = True
+
+    # A view may have left another transaction than the one that locked the record. An attempt that
+    # has lost its record must not commit: where COMMIT follows in the same message, the cast fails.
     complete_sql = (
-        f"{COMPLETE} AND pg_current_xact_id() = COALESCE(%s::xid8, pg_current_xact_id())",
-    ) * 2
+        f"WITH stored AS ({COMPLETE} "
+        "AND pg_current_xact_id() = COALESCE(%s::xid8, pg_current_xact_id()) RETURNING 1) "
+        f"SELECT CAST(CASE WHEN COUNT(*) = 1 THEN '1' WHEN %s THEN '{_LOST}' ELSE '0' END AS int) "
+        "FROM stored"
+    )
+
+    def complete(
+        self,
+        connection: Any,
+        record: Snapshot,
+        response: StoredResponse,
+        retention: timedelta,
+        commits: bool = False,
+    ) -> bool:
+        values = self.completion(record, response, retention)
+        with self.cursor(connection, commits) as cursor:
+            try:
+                cursor.execute(self.sql(self.complete_sql), (*values, record.transaction, commits))
+            except DataError as error:
+                if _LOST not in str(error):
+                    raise
+                return False
+            return bool(cursor.fetchone() == (1,))
 
     # https://www.postgresql.org/docs/current/sql-commands.html
     endings = Endings(

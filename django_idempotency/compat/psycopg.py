@@ -1,0 +1,309 @@
+"""Send several statements to PostgreSQL in one round trip, and prepare them, through psycopg 3.
+
+Its cursors can do neither as a guard needs it: they send BEGIN and COMMIT alone, and a pipeline of
+theirs costs more processor time than it saves on a near server. So this module speaks to libpq,
+through the interface that psycopg documents (``psycopg.pq``), ``Connection.wait()`` and the
+generators of ``psycopg.generators``, which wait as the rest of psycopg waits (gevent included).
+``tests/compat/test_psycopg.py`` has a test per name.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache, lru_cache, partial
+from hashlib import blake2s
+from operator import methodcaller
+from types import SimpleNamespace
+from typing import Any
+
+from psycopg import ClientCursor, Connection, errors, generators, pq
+
+logger = logging.getLogger("django_idempotency")
+
+_IDLE = pq.TransactionStatus.IDLE
+_SYNC = pq.ExecStatus.PIPELINE_SYNC
+_DONE = pq.ExecStatus.COMMAND_OK
+_FATAL = pq.ExecStatus.FATAL_ERROR
+_OFF = pq.PipelineStatus.OFF
+_BINARY = pq.Format.BINARY
+
+UNKNOWN_STATEMENT = (
+    errors.InvalidSqlStatementName,  # 26000
+    errors.DuplicatePreparedStatement,  # 42P05
+    errors.FeatureNotSupported,  # 0A000: the table has got other columns
+)
+"""What a server says whose session has other prepared statements than we believe."""
+
+_STATE = "_idempotency_session"
+
+_integer = partial(int.from_bytes, byteorder="big", signed=True)
+_DECODERS: dict[int, Callable[[bytes], Any]] = {
+    16: {b"\x00": False, b"\x01": True}.__getitem__,  # bool
+    17: bytes,  # bytea
+    **dict.fromkeys((20, 21, 23), _integer),
+}
+"""By the type's number, for the binary format; all other columns of ours are text."""
+
+
+@lru_cache(maxsize=64)
+def _numbered(sql: str) -> bytes:
+    """Return a statement with ``$1`` instead of ``%s``."""
+    count = iter(range(1, 1000))
+    return re.sub("%s", lambda _: f"${next(count)}", sql).replace("%%", "%").encode()
+
+
+@lru_cache(maxsize=64)
+def _name(sql: str) -> bytes:
+    """Return the same name for the same text only: a pooler may give us a session of the server in
+    which another client has prepared under that name."""
+    return b"idempotency_" + blake2s(_numbered(sql), digest_size=10).hexdigest().encode()
+
+
+_unprepared: set[Any] = set()
+"""Databases to which this process sends nothing by name any more."""
+
+
+@dataclass(slots=True)
+class ServerSession:
+    """What we believe about the server's end of one of psycopg's connections.
+
+    :ivar database: where it is
+    :ivar is_managed: psycopg prepares statements, too, and sends DEALLOCATE ALL after a rollback
+    :ivar is_direct: no pooler stands between, which could give each transaction another session of
+        the server; ``None`` before the first round trip
+    :ivar prepared: names of statements
+    """
+
+    database: Any
+    is_managed: bool
+    is_direct: bool | None = None
+    prepared: set[bytes] = field(default_factory=set)
+
+    def may_prepare(self, in_transaction: bool) -> bool:
+        """Whether to send a statement by name. In a transaction an unknown name would be the end of
+        that, so there it must be certain that names last."""
+        if not self.is_direct or self.database in _unprepared:
+            return False
+        return not (in_transaction and self.is_managed)
+
+    def forget(self, error: BaseException, is_harmless: bool) -> None:
+        """The server does not know what was prepared, or knows it already: somebody has deallocated
+        it, or this is another session of the server.
+
+        :param is_harmless: the statement can be sent again; otherwise this must not happen twice
+        """
+        self.prepared.clear()
+        if not is_harmless or isinstance(error, errors.DuplicatePreparedStatement):
+            _unprepared.add(self.database)
+            logger.warning("Statements are not prepared any more: %s", error)
+
+
+def session_of(connection: Any, native: Any) -> ServerSession | None:
+    """Return what is known about the session of a connection.
+
+    :param connection: Django's
+    :param native: psycopg's
+    :return: ``None`` if this driver cannot send statements together. A tracer's proxy for psycopg
+        cannot, either: it would not see what is sent past its cursors
+    """
+    if not (issubclass(type(native), Connection) and pq.version() >= 140000):
+        return None
+    if native.pgconn.pipeline_status != _OFF:
+        return None  # a pipeline of the project's is open
+    known: ServerSession | None = vars(native).get(_STATE)
+    if known is None:
+        info, options = native.info, connection.settings_dict["OPTIONS"]
+        is_forbidden = options.get("prepare_threshold", 0) is None
+        known = ServerSession(
+            (info.host, info.port, info.dbname),
+            is_managed=native.prepare_threshold is not None,
+            is_direct=False if is_forbidden else None,
+        )
+        setattr(native, _STATE, known)
+    return known
+
+
+def cursor_maker(commits: bool) -> Callable[[Any, Any], Any]:
+    """Return what makes a cursor for Django's and psycopg's connection, or ``None`` if the driver
+    cannot send statements together.
+
+    :param commits: end the transaction after the statement
+    """
+
+    def make(connection: Any, native: Any) -> Any:
+        session = session_of(connection, native)
+        return session and RoundTrip(session, native, commits)
+
+    return make
+
+
+MAKERS = {commits: cursor_maker(commits) for commits in (False, True)}
+
+
+class RoundTrip:
+    """A cursor for one statement, which travels with its neighbours: BEGIN, where psycopg would
+    send it first, and COMMIT. It is prepared where that is safe.
+
+    It has of a DB-API cursor what Django's wrappers and this package's statements need.
+
+    :param session: of the connection
+    :param native: psycopg's connection
+    :param commits: end the transaction after the statement, unless that fails
+    """
+
+    def __init__(self, session: ServerSession, native: Any, commits: bool = False) -> None:
+        self._native = native
+        self._session = session
+        self._commits = commits
+        self._result: Any = None
+        self._sent: tuple[str, Sequence[Any]] = ("", ())
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> None:
+        """Send a statement and wait for its result.
+
+        :param sql: with ``%s`` for parameters
+        :raises psycopg.Error: the statement's, or that of COMMIT
+        """
+        self._sent = (sql, params)
+        native = self._native
+        is_first = native.pgconn.transaction_status == _IDLE
+        begins = is_first and not native.autocommit
+        while True:
+            by_name = self._session.may_prepare(begins or not is_first)
+            try:
+                self._result = self._exchange(sql, params, begins, by_name)
+                return
+            except UNKNOWN_STATEMENT as error:
+                if not by_name:
+                    raise
+                self._session.forget(error, is_first)
+                if not is_first:
+                    raise
+                native.rollback()
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        result = self._result
+        if not result.ntuples:
+            return None
+        row = []
+        for at in range(result.nfields):
+            value = result.get_value(0, at)
+            if value is not None:
+                value = _DECODERS.get(result.ftype(at), bytes.decode)(value)
+            row.append(value)
+        return tuple(row)
+
+    @property
+    def rowcount(self) -> int:
+        return self._result.command_tuples or 0
+
+    @property
+    def _query(self) -> Any:
+        """What Django's query log shows."""
+        sql, params = self._sent
+        return SimpleNamespace(query=ClientCursor(self._native).mogrify(sql, params).encode())
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def _exchange(self, sql: str, params: Sequence[Any], begins: bool, by_name: bool) -> Any:
+        session, text, name = self._session, _numbered(sql), _name(sql)
+        messages = [_plainly(_begin_text(self._native))] if begins else []
+        is_new = by_name and name not in session.prepared
+        if is_new:
+            messages.append(methodcaller("send_prepare", name, text))
+        values, formats = _bound(params)
+        if by_name:
+            main = methodcaller("send_query_prepared", name, values, formats, _BINARY)
+        else:
+            main = methodcaller("send_query_params", text, values, None, formats, _BINARY)
+        after = [_plainly(b"COMMIT")] if self._commits else []
+        if session.is_direct is None:
+            after.append(_plainly(b"SELECT pg_backend_pid()"))
+        results = send_together(self._native, [*messages, main, *after])
+        if is_new and results[len(messages) - 1].status == _DONE:
+            session.prepared.add(name)  # it stays prepared if the statement itself fails
+        for result in results:
+            if result.status == _FATAL:
+                raise errors.error_from_result(result)
+        if session.is_direct is None:
+            # A pooler tells its clients another number than the server's, when they connect.
+            process = int(results[-1].get_value(0, 0))
+            session.is_direct = process == self._native.pgconn.backend_pid
+        return results[len(messages)]
+
+
+def _bound(params: Sequence[Any]) -> tuple[list[bytes | None], list[int]]:
+    """Return parameters as libpq takes them. The server finds out their types."""
+    values: list[bytes | None] = []
+    formats = []
+    for each in params:
+        is_binary = isinstance(each, bytes)
+        value = each if is_binary or each is None else str(each).encode()
+        if value is not None and not is_binary and b"\0" in value:
+            raise errors.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+        values.append(value)
+        formats.append(int(is_binary))
+    return values, formats
+
+
+@cache
+def _plainly(text: bytes) -> methodcaller:
+    return methodcaller("send_query_params", text, None)
+
+
+def _begin_text(native: Any) -> bytes:
+    """Return how psycopg would begin, by the connection's documented attributes."""
+    level, read_only, deferrable = native.isolation_level, native.read_only, native.deferrable
+    if level is read_only is deferrable is None:
+        return b"BEGIN"
+    text = "BEGIN"
+    if level is not None:
+        text += f" ISOLATION LEVEL {level.name.replace('_', ' ')}"
+    if read_only is not None:
+        text += " READ ONLY" if read_only else " READ WRITE"
+    if deferrable is not None:
+        text += " DEFERRABLE" if deferrable else " NOT DEFERRABLE"
+    return text.encode()
+
+
+def send_together(native: Any, messages: Sequence[methodcaller]) -> list[Any]:
+    """Send messages in one round trip, and return their results. After the first error the server
+    skips the rest, COMMIT included.
+
+    :raises psycopg.OperationalError: if the session is lost
+    """
+    pgconn = native.pgconn
+    with native.lock:
+        pgconn.enter_pipeline_mode()
+        try:
+            for send in messages:
+                send(pgconn)
+            pgconn.pipeline_sync()
+            results: list[Any] = native.wait(_results(pgconn))
+            pgconn.exit_pipeline_mode()
+        except BaseException:
+            # It is unknown what else will arrive, so nobody may read from it any more.
+            with suppress(Exception):
+                native.close()
+            raise
+    return results
+
+
+def _results(pgconn: Any) -> Generator[Any, Any, list[Any]]:
+    """Return what arrives until the server is ready again."""
+    yield from generators.send(pgconn)
+    found: list[Any] = []
+    while True:
+        try:
+            results = yield from generators.fetch_many(pgconn)
+        except errors.OperationalError:
+            lost = [each for each in found if each.status == _FATAL]
+            if not lost:
+                raise
+            raise errors.error_from_result(lost[0]) from None  # why the server has hung up
+        if results and results[0].status == _SYNC:
+            return found
+        found += results
