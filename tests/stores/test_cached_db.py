@@ -18,6 +18,7 @@ from django_idempotency.protocol.envelope import record_name
 from django_idempotency.protocol.record import StoredResponse
 from django_idempotency.stores import breaker
 from django_idempotency.stores.base import Outage
+from django_idempotency.stores.cache import redis as redis_module
 from django_idempotency.stores.cache import replay_cache as writer
 from django_idempotency.stores.cache.cached_database import CachedDatabaseStore
 from django_idempotency.stores.cache.redis import RedisReplayCache
@@ -150,6 +151,27 @@ def test_an_entry_ends_before_its_record(redis: RedisServer, caller: Caller) -> 
     left = caches["redis"].pttl(name_of(record)) / 1000
     retention = (record.expires_at - record.completed_at).total_seconds()
     assert 0.99 * retention < left <= 0.999 * retention
+
+
+def test_a_lookup_seldom_asks_for_the_time(
+    redis: RedisServer, caller: Caller, monkeypatch: Any
+) -> None:
+    """It is an earlier one then: entries end earlier, too."""
+    monkeypatch.setattr(redis_module, "TIME_KEPT", 0)
+    caller.post(PATH, key="k-1")
+    monkeypatch.setattr(redis_module, "TIME_KEPT", 3600)
+    now, asked = redis_module._times["redis"]
+    monkeypatch.setitem(redis_module._times, "redis", (now - 600_000, asked))
+    redis.ask("CONFIG", "RESETSTAT")
+    caller.post(PATH, key="k-2")
+    flush()
+    assert "cmdstat_eval:" not in redis.ask("INFO", "commandstats")
+    one, two = IdempotencyRecord.objects.order_by("id")
+    earlier = caches["redis"].pttl(name_of(one)) - caches["redis"].pttl(name_of(two))
+    assert 590_000 < earlier < 660_000  # both were made within a minute
+    monkeypatch.setattr(redis_module, "TIME_KEPT", 0)
+    caller.post(PATH, key="k-3")
+    assert "cmdstat_eval:calls=1" in redis.ask("INFO", "commandstats")
 
 
 def test_an_evicted_entry_comes_back_with_the_next_replay(

@@ -51,7 +51,7 @@ OPTIONAL = {
     "rest_framework": {"adapters", "metadata", "reconciliation"},
     "ninja": {"compat"},
     "django_redis": {"stores", "checks"},
-    "redis": {"stores"},
+    "redis": {"stores", "compat"},
 }
 """What not every project has installed, and who may ask for it."""
 

@@ -98,12 +98,11 @@ Entry = tuple[str, bytes, int]
 """Name, value, and when it expires (milliseconds, by the cache's clock)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(NamedTuple):
     """Answer of the replay cache.
 
     :ivar value: ``None`` if there is no entry
-    :ivar now: the cache's time in milliseconds
+    :ivar now: the cache's time in milliseconds, when it was asked or before
     :ivar epoch: the current epoch
     """
 

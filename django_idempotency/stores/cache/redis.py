@@ -2,9 +2,10 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from time import monotonic
+from typing import Any
 
 from django.core.cache import caches
 from django.core.cache.backends.base import default_key_func
@@ -12,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError, ResponseError
 
+from ...compat.redis import Command, ask
 from ...protocol.envelope import prefix_of
 from ...protocol.record import Claim, State
 from ..base import Outage, Unusable
@@ -30,8 +32,6 @@ from .backends import (
 )
 
 logger = logging.getLogger("django_idempotency")
-
-Answer = TypeVar("Answer")
 
 _ONE_KEY = re.compile(r"\bWRONGTYPE\b|\buser_script:")
 """Errors that say something about the one key that a script was run on: another type, or a content
@@ -61,25 +61,30 @@ class Redis:
         :raises Outage: if Redis does not answer, or answers with an error
         :raises Unusable: if another program has written the key; other keys are not concerned
         """
-        key = self.key(name)
-        return self._ask(lambda client: client.eval(script, 1, key, *arguments), at_once, key)
+        [reply] = self.send([("EVAL", script, 1, self.key(name), *arguments)], at_once)
+        return reply
 
-    def send(self, fill: Callable[[Any], object]) -> list[Any]:
+    def send(self, commands: Sequence[Command], at_once: bool = False) -> list[Any]:
         """Run several commands in one round trip.
 
         Each command has one key: the keys of a script would have to be in one slot of a cluster.
 
-        :param fill: adds the commands to a pipeline
         :raises Outage: if Redis does not answer, or answers with an error
         :raises Unusable: if another program has written one of the keys
         """
-
-        def execute(client: Any) -> list[Any]:
-            pipeline = client.pipeline(transaction=False)
-            fill(pipeline)
-            return list(pipeline.execute())
-
-        return self._ask(execute)
+        ticket = self._breaker.ticket if at_once else self._breaker.enter()
+        try:
+            replies = ask(self.client(), commands)
+        except (RedisError, OSError) as error:
+            raise self._outage(error) from error
+        for command, reply in zip(commands, replies, strict=True):
+            if isinstance(reply, ResponseError):
+                if not _is_about_one_key(reply):
+                    raise self._outage(reply) from reply
+                self._breaker.answered(ticket)
+                raise self._unusable(reply, _key_of(command)) from reply
+        self._breaker.answered(ticket)
+        return replies
 
     def key(self, name: str) -> str:
         """Return the key of a name by Django's own function, never by ``KEY_FUNCTION``.
@@ -101,24 +106,18 @@ class Redis:
                 '"django_redis.cache.RedisCache".'
             ) from error
 
-    def _ask(
-        self, question: Callable[[Any], Answer], at_once: bool = False, key: str = ""
-    ) -> Answer:
-        ticket = self._breaker.ticket if at_once else self._breaker.enter()
-        try:
-            answer = question(self.client())
-        except (RedisError, OSError) as error:
-            text = f'Redis (cache "{self._alias}"): {error}'
-            if _is_about_one_key(error):
-                self._breaker.answered(ticket)
-                # The error of a pipeline names the command, and so the key.
-                about = (text, key or "the key")
-                logger.error("%s. Another program has written %s: delete it", *about)
-                raise Unusable(text) from error
-            self._breaker.failed(error)
-            raise Outage(text) from error
-        self._breaker.answered(ticket)
-        return answer
+    def _outage(self, error: Exception) -> Outage:
+        self._breaker.failed(error)
+        return Outage(f'Redis (cache "{self._alias}"): {error}')
+
+    def _unusable(self, error: Exception, key: str) -> Unusable:
+        text = f'Redis (cache "{self._alias}"): {error}'
+        logger.error("%s. Another program has written %s: delete it", text, key)
+        return Unusable(text)
+
+
+def _key_of(command: Command) -> str:
+    return str(command[3] if command[0] == "EVAL" else command[1])
 
 
 def _is_about_one_key(error: Exception) -> bool:
@@ -193,6 +192,13 @@ def _milliseconds(duration: timedelta) -> int:
     return duration // timedelta(milliseconds=1)
 
 
+TIME_KEPT = 1.0
+"""Seconds for which a lookup need not ask for the time again. Copies end that much earlier."""
+
+_times: dict[str, tuple[int, float]] = {}
+"""For each cache, a time that its server has told, and our own before it was asked."""
+
+
 class RedisReplayCache:
     """Keeps copies in Redis, where all processes share them.
 
@@ -200,30 +206,35 @@ class RedisReplayCache:
     """
 
     def __init__(self, alias: str) -> None:
+        self._alias = alias
         self._redis = Redis(alias)
 
     def get(self, name: str) -> Lookup:
         key, epoch_key = self._redis.key(name), self._redis.key(EPOCH)
-        (value, now), epoch = self._redis.send(
-            lambda pipeline: pipeline.eval(scripts.GET, 1, key).get(epoch_key)
-        )
+        asked, (now, known_at) = monotonic(), _times.get(self._alias, (0, 0.0))
+        commands: list[Command] = [("GET", key), ("GET", epoch_key)]
+        if not now or asked - known_at > TIME_KEPT:
+            # First: an entry that is added later, for as long as a record has left, must not
+            # outlive the record, however long the way took. An earlier time is as good.
+            now, value, epoch = self._redis.send([("EVAL", scripts.NOW, 1, epoch_key), *commands])
+            _times[self._alias] = (now, asked)
+        else:
+            value, epoch = self._redis.send(commands)
         if epoch is None:
             epoch = self._set_epoch(if_absent=True)
         return Lookup(name, value, now, epoch.decode("ascii", "replace"))
 
     def add(self, entries: Iterable[Entry]) -> None:
-        def fill(pipeline: Any) -> None:
-            for name, value, expires in entries:
-                pipeline.set(self._redis.key(name), value, pxat=expires, nx=True)
-
-        self._redis.send(fill)
+        self._redis.send(
+            [
+                ("SET", self._redis.key(name), value, "PXAT", expires, "NX")
+                for name, value, expires in entries
+            ]
+        )
 
     def mark_deleted(self, names: Iterable[str]) -> None:
-        def fill(pipeline: Any) -> None:
-            for name in names:
-                pipeline.set(self._redis.key(name), DELETED, px=DELETED_FOR)
-
-        self._redis.send(fill)
+        end = ("PX", _milliseconds(DELETED_FOR))
+        self._redis.send([("SET", self._redis.key(name), DELETED, *end) for name in names])
 
     def begin_epoch(self) -> None:
         self._set_epoch()
@@ -231,7 +242,6 @@ class RedisReplayCache:
     def _set_epoch(self, if_absent: bool = False) -> bytes:
         """Return the epoch of now: of two processes that find none, one sets it."""
         key = self._redis.key(EPOCH)
-        _, epoch = self._redis.send(
-            lambda pipeline: pipeline.set(key, new_epoch(), nx=if_absent).get(key)
-        )
+        condition = ("NX",) if if_absent else ()
+        _, epoch = self._redis.send([("SET", key, new_epoch(), *condition), ("GET", key)])
         return epoch or b""

@@ -164,11 +164,5 @@ keep(tonumber(lease), expires, tonumber(tombstone))
 )
 """Let a record expire earlier. For tests."""
 
-GET = (
-    _NOW
-    + """
-return {redis.call('GET', KEYS[1]), now}
-"""
-)
-"""Return an entry of the replay cache, and the time. The time comes first: an entry that is added
-later, for as long as a record has left, must not outlive the record, however long the way took."""
+NOW = _NOW + "return now"
+"""Return the time, by the clock of the server that has the key."""
