@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from itertools import count
+from time import monotonic
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error, connections
@@ -97,8 +99,14 @@ class AtomicOperation(Operation):
 
     def _lock(self, claimed: Snapshot, wait: timedelta = AT_ONCE) -> BeginResult | Retry:
         """Lock the record, and run under a fencing token that only this attempt has (I12)."""
-        known = claimed
-        for _ in range(TRIES):
+        known, end = claimed, monotonic() + wait.total_seconds()
+        for tried in count():
+            if tried:
+                wait = wait and max(AT_ONCE, timedelta(seconds=end - monotonic()))
+            # A duplicate that waits does so until its time is over: when an attempt has died, those
+            # that have waited for it compete.
+            if tried >= TRIES and not wait:
+                break
             if not known.fresh:
                 bumped = self._bump_fencing_token(known, wait)
                 if not isinstance(bumped, Snapshot):

@@ -10,7 +10,8 @@ from django.db import connection
 from django.db.models import F
 
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.operations.base import InFlight, Started
+from django_idempotency.operations.atomic import AtomicOperation
+from django_idempotency.operations.base import InFlight, Started, Wait
 from django_idempotency.protocol.record import Claim, Mismatch, Replay, Snapshot, StoredResponse
 from django_idempotency.stores.database.store import DatabaseStore
 from django_idempotency.stores.database.transactions import write_transaction
@@ -184,6 +185,27 @@ class TestOperations:
         assert an_operation(Overtaken("default")).begin() == InFlight()
         operation = an_operation()
         assert operation.begin() == Started()
+        assert operation.finish(CREATED)
+
+    @row_locks
+    def test_a_duplicate_that_waits_does_so_until_its_time_is_over(self) -> None:
+        """I4: when the first attempt dies, those that wait compete for its number, and each of them
+        may lose more often than a request that does not wait tries."""
+        rivals = iter(range(40))
+
+        class Overtaken(DatabaseStore):
+            def lock(self, record_id: int, wait: timedelta = timedelta(0)) -> Snapshot | None:
+                def rival() -> None:
+                    IdempotencyRecord.objects.update(attempt=F("attempt") + 1)
+
+                if next(rivals, None) is not None:
+                    in_thread(rival).result()
+                return super().lock(record_id, wait)
+
+        wait = Wait(timedelta(seconds=60), limit=1)
+        operation = AtomicOperation(Overtaken("default"), a_claim(), "default", wait)
+        assert operation.begin() == Started()
+        assert next(rivals, None) is None
         assert operation.finish(CREATED)
 
     def test_an_expired_record_is_as_good_as_absent(self) -> None:
