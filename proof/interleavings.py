@@ -35,6 +35,8 @@ HANGS = 120.0
 MariaDB has once taken more than 30 for a ``KILL``."""
 VIEWS = "shop_order"
 """The table that the view writes to."""
+LOCKS = "FOR UPDATE"
+"""How a statement ends that locks a record."""
 
 
 class Clock:
@@ -92,7 +94,7 @@ class Actor(threading.Thread):
         """Start an action; it stops before its first statement."""
         self.clock = clock
         with self.condition:
-            self.seen, self.result, self.killed = [], None, False
+            self.seen, self.result, self.killed, self.holds = [], None, False, False
             self.action, self.state = action, "running"
             self.condition.notify_all()
         assert self.came_back(HANGS)
@@ -121,10 +123,12 @@ class Actor(threading.Thread):
             return not self.holds
         if not self.is_in_transaction:
             return False
+        if "SET autocommit" in self.next:
+            return False  # a commit that travels with the store
         if self.next.startswith(("UPDATE", "RELEASE")):
             return self.holds and among_requests
         if self.next.startswith("SAVEPOINT"):
-            return True
+            return LOCKS not in self.next
         return self.next.startswith("INSERT") and VIEWS in self.next
 
     def quit(self) -> None:
@@ -224,6 +228,7 @@ class Actor(threading.Thread):
         def noted(*args: Any) -> Any:
             rows = fetch(*args)
             self.seen.append(_plain(rows))
+            self.holds |= self.is_in_transaction and bool(rows) and LOCKS in self.next
             return rows
 
         return noted

@@ -86,7 +86,11 @@ def unfenced_store() -> list[tuple[Any, str, Any]]:
         return record is not None and record.state is State.CLAIMED
 
     def complete(
-        self: DatabaseStore, record: Snapshot, response: StoredResponse, retention: timedelta
+        self: DatabaseStore,
+        record: Snapshot,
+        response: StoredResponse,
+        retention: timedelta,
+        commits: bool = False,
     ) -> bool:
         updated = (
             self._records()
@@ -172,11 +176,18 @@ def server_not_asked() -> list[tuple[Any, str, Any]]:
     def always_open(self: Dialect, session: Any) -> TransactionStatus:
         return TransactionStatus.OPEN
 
+    lock = mysql.Mysql.lock
+
+    def unmarked(self: mysql.Mysql, connection: Any, record_id: int, waits: bool) -> Any:
+        found = lock(self, connection, record_id, waits)
+        return found and found._replace(transaction=None)
+
     return [
         (Watch, "_ask", lambda self: None),
+        (mysql.Mysql, "lock", unmarked),
         *(
             (dialect, "transaction_status", always_open)
-            for dialect in (postgresql.Postgresql, sqlite.Sqlite)
+            for dialect in (postgresql.Postgresql, sqlite.Sqlite, mysql.Mysql)
         ),
     ]
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 from weakref import WeakMethod
 
 from django.db import Error, connections, transaction
+from django.db.backends.utils import debug_transaction
 from django.db.models import QuerySet
 
 Wrapper = Callable[..., Any]
@@ -95,6 +96,32 @@ def enter_immediately(connection: Any, block: transaction.Atomic) -> None:
         connection.transaction_mode = mode
 
 
+def enter_without_sending(connection: Any, block: transaction.Atomic, begins: Wrapper) -> None:
+    """Enter an outermost block on MySQL, but let its first statement begin the transaction.
+
+    ``_set_autocommit`` would begin at once.
+
+    :param begins: an execute wrapper for that statement, nearest to the database; it removes itself
+    """
+
+    def set_autocommit(autocommit: bool) -> None:
+        if autocommit:  # the block connects
+            type(connection)._set_autocommit(connection, True)
+
+    connection._set_autocommit = set_autocommit
+    try:
+        block.__enter__()
+    finally:
+        del connection._set_autocommit
+    connection.execute_wrappers.append(begins)
+
+
+def switch_autocommit_off(connection: Any) -> None:
+    """Begin on MySQL; nothing is sent if the driver knows that this is done (``_set_autocommit``,
+    because ``set_autocommit()`` is refused inside of blocks)."""
+    connection._set_autocommit(False)
+
+
 # --- Commits and rollbacks beneath blocks that stay open ---
 
 
@@ -144,6 +171,29 @@ def commit_beneath(connection: Any, begin: Callable[[], None]) -> None:
     """
     connection._commit()
     begin()
+
+
+def skip_commit(connection: Any, is_done: Callable[[], bool]) -> None:
+    """Let Django's next commit send nothing, because it travelled with a statement (``_commit``).
+
+    What Django does around it stays: hooks, and the entry in the query log (``debug_transaction``).
+
+    :param is_done: asked then; if not, it is sent as usual
+    """
+
+    others = vars(connection).get("_commit")
+
+    def commit() -> None:
+        del connection._commit
+        if others is not None:
+            connection._commit = others
+        if not is_done():
+            connection._commit()
+            return
+        with debug_transaction(connection, "COMMIT"):
+            pass
+
+    connection._commit = commit
 
 
 def send_directly(connection: Any, sql: str) -> None:

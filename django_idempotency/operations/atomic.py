@@ -45,6 +45,10 @@ NOT_DURABLE = (
     "with the view, and a crash forgets it. Put @transaction.non_atomic_requests on the view (on "
     "dispatch() of a class)."
 )
+LOST_WRITES = (
+    "The view answered {}, but what it did cannot be remembered. Nothing is stored; a retry runs "
+    "again. {}"
+)
 
 
 class AtomicOperation(Operation):
@@ -119,7 +123,7 @@ class AtomicOperation(Operation):
                 return begun
             if self.attempt == known.attempt:
                 self._is_locked = True
-                self._transaction.watch()
+                self._transaction.watch(self._record.transaction)
                 return begun
             # Another attempt has bumped the token, and is about to run: give way, and look again.
             self._transaction.give_up()
@@ -236,14 +240,13 @@ class AtomicOperation(Operation):
         attempt = self._transaction
         if attempt.block is None:
             return self._complete_late(response)
-        found = attempt.inspect(asks_server=self._ending is None)
+        # Storing asks the server, too, if the record names the transaction.
+        asks_server = self._ending is None and self._record.transaction is None
+        found = attempt.inspect(asks_server)
         unintended = "" if self._ending else found.unintended
         if unintended and response.status < 400:
             attempt.rollback()
-            raise LostWrites(
-                f"The view answered {response.status}, but what it did cannot be remembered. "
-                f"Nothing is stored; a retry runs again. {unintended}"
-            )
+            raise LostWrites(LOST_WRITES.format(response.status, unintended))
         if self._ending in {Ending.KEEP, Ending.OPEN}:
             # The project's code has made a result of what looked like a refusal.
             self._undo_and_lock()
@@ -253,10 +256,14 @@ class AtomicOperation(Operation):
             return self._complete_late(response)
         try:
             stored = self._store_response(response)
-        except DatabaseError:
-            if self._ending is None:
+        except DatabaseError as error:
+            loss = attempt.loss_by(error)
+            if loss and response.status < 400:
+                raise LostWrites(LOST_WRITES.format(response.status, loss)) from error
+            if self._ending is None and not loss:
                 raise
-            # A handler of the exception has met an error that it did not raise.
+            # A failure whose writes are gone, or a handler of the exception has met an error that
+            # it did not raise.
             return self._complete_late(response)
         if not stored and self._ending is None:
             raise LostRecord(
@@ -316,7 +323,7 @@ class AtomicOperation(Operation):
         except Busy:
             self._is_locked = False
         if attempt.block is not None:
-            attempt.watch()
+            attempt.watch(self._record.transaction)
 
     def _is_still_ours(self, record: Snapshot | None) -> bool:
         if record is None and self._transaction.claims_in_request_block:

@@ -26,7 +26,7 @@ from ..compat.django import (
 from ..stores.base import Busy
 from ..stores.database.connections import claim_connection
 from ..stores.database.dialects import dialect_of
-from .watch import CLOSED, Inspection, Watch
+from .watch import CLOSED, ENDED, Inspection, Watch
 
 
 class RequestBlock(Enum):
@@ -147,7 +147,8 @@ class AttemptTransaction:
             raise
 
     def begin(self) -> None:
-        """Begin, or join what Django has begun; on SQLite wait for the write lock.
+        """Begin, or join what Django has begun; on SQLite wait for the write lock. A record must be
+        locked next.
 
         :raises Busy: if that takes longer than the busy timeout
         """
@@ -161,7 +162,7 @@ class AttemptTransaction:
         else:
             self._is_outermost = not connection.in_atomic_block
             try:
-                self._dialect.enter(block, connection)
+                self._dialect.enter(block, connection, locks_next=True)
             except OperationalError as error:
                 if self._dialect.is_contention(error):
                     raise Busy(self._dialect.has_busy_timeout) from error
@@ -173,10 +174,14 @@ class AttemptTransaction:
         joins = self._foundation is not None
         return transaction.atomic(using=self.using) if joins else nullcontext()
 
-    def watch(self) -> None:
-        """The view runs next: see what becomes of the transaction."""
+    def watch(self, savepoint: str | None = None) -> None:
+        """The view runs next: see what becomes of the transaction.
+
+        :param savepoint: see :class:`Watch`
+        """
         assert self.block is not None  # noqa: S101
-        self._watch = Watch(self.block, self._dialect, self._has_request_block)
+        has_request_block = self._has_request_block
+        self._watch = Watch(self.block, self._dialect, has_request_block, savepoint=savepoint)
         connection = connections[self.using]
         if self._may_save_savepoint and not savepoints(connection):
             self._may_save_savepoint = False
@@ -205,6 +210,11 @@ class AttemptTransaction:
                 raise
             start_over(connection, partial(self._dialect.begin, connection))
             raise Busy(self._dialect.has_busy_timeout) from error
+
+    def loss_by(self, error: BaseException) -> str:
+        """Return how the transaction has ended, if storing the response has failed because of
+        that."""
+        return ENDED.format(self.using) if self._dialect.found_it_ended(error) else ""
 
     @property
     def is_undone(self) -> bool:

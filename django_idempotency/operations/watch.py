@@ -18,7 +18,7 @@ from .errors import EndsTransaction
 
 SAVEPOINT = "idempotency_attempt"
 """It still exists at the end, unless the server has ended the transaction in between. MySQL's
-drivers and servers say so in no cheaper way."""
+drivers and servers say so in no other way."""
 
 INSTEAD = (
     "Remove it, or use @idempotent(atomic=False) for a view that owns its transactions: in atomic "
@@ -71,6 +71,7 @@ class Watch:
     :param dialect: of its database
     :param has_request_block: Django's ``ATOMIC_REQUESTS`` block is a savepoint in this transaction
     :param remedy: what to do instead of ending the transaction
+    :param savepoint: was set with the lock, where the dialect needs one; by default it is set here
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Watch:
         dialect: Dialect,
         has_request_block: bool = False,
         remedy: str = INSTEAD,
+        savepoint: str | None = None,
     ) -> None:
         self._block = block
         self._connection = connection = cast(Any, connections[str(block.using)])
@@ -93,8 +95,9 @@ class Watch:
         self._refused: EndsTransaction | None = None
         self._wrapper = partial(_statement, ref(self))
         watch_statements(connection, self._wrapper, self._note_request)
+        self._savepoint = savepoint or SAVEPOINT
         self._has_savepoint = not self._dialect.knows_transaction_status
-        if self._has_savepoint:
+        if self._has_savepoint and not savepoint:
             self._control("SAVEPOINT")
 
     def close(self) -> None:
@@ -151,6 +154,8 @@ class Watch:
         if has_lost(self._connection, self._session) or status is TransactionStatus.ENDED:
             # In autocommit, or in a transaction that has no end, it would be half of the writes.
             raise EndsTransaction(f"{self.inspect().loss} Nothing more is sent to the database.")
+        if self._dialect.completes(sql):
+            return execute(sql, params, many, context)
         if self._dialect.ends_transaction(self._connection, sql):
             self._refused = EndsTransaction(
                 f"django_idempotency: {str(sql)[:200]!r} would end the transaction of the "
@@ -202,7 +207,7 @@ class Watch:
 
     def _control(self, verb: str) -> None:
         with self._connection.cursor() as cursor:
-            cursor.execute(f"{verb} {SAVEPOINT}")
+            cursor.execute(f"{verb} {self._savepoint}")
 
 
 def _statement(

@@ -132,7 +132,8 @@ class Snapshot(NamedTuple):
     scope: str = ""
     key: str = ""
     transaction: str | None = None
-    """The server's number of the transaction that locked it, if the server tells."""
+    """Names the transaction that locked it, where storing asks for that: by the server's number, or
+    by a savepoint."""
     held: bool = False
     """The store knows that an attempt holds it. A database knows only when it tries to lock."""
 

@@ -20,6 +20,7 @@ from django.test.utils import CaptureQueriesContext
 import django_idempotency
 from django_idempotency.compat import django as compat
 from django_idempotency.stores.database.dialects import dialect_of
+from tests.conftest import in_thread
 from tests.shop.models import Order
 
 PACKAGE = Path(django_idempotency.__file__).parent
@@ -29,6 +30,7 @@ NAMES = [
     *("execute_wrappers", "closed_in_transaction", "_rollback", "_commit", "transaction_mode"),
     *("_savepoint", "_savepoint_commit", "_savepoint_rollback"),
     *("wrap_database_errors", "inc_thread_sharing", "close_at", "_TestState"),
+    *("_set_autocommit", "debug_transaction"),
     "_raw_delete",
 ]
 
@@ -155,6 +157,43 @@ class TestBlocks:
         assert [each for each in statements if "BEGIN" in each] == ["BEGIN IMMEDIATE", "BEGIN"]
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connections["default"].vendor != "mysql", reason="about MySQL")
+class TestAutocommit:
+    """``_set_autocommit`` switches the server's."""
+
+    @pytest.fixture
+    def begins(self) -> Any:
+        def begins(execute: Any, sql: Any, *rest: Any) -> Any:
+            compat.remove_wrapper(connection, begins)
+            seen.append(sql)
+            return execute(sql, *rest)
+
+        return begins
+
+    def test_a_block_is_entered_without_sending(self, begins: Any) -> None:
+        connection.ensure_connection()
+        block = transaction.atomic()
+        compat.enter_without_sending(connection, block, begins)
+        assert connection.in_atomic_block
+        assert connection.connection.get_autocommit()
+        compat.switch_autocommit_off(connection)
+        assert not connection.connection.get_autocommit()
+        assert Order.objects.count() == 0
+        assert len(seen) == 1
+        block.__exit__(None, None, None)
+        assert connection.connection.get_autocommit()
+
+    def test_a_block_that_connects_is_in_autocommit_like_any_other(self, begins: Any) -> None:
+        connection.close()
+        block = transaction.atomic()
+        compat.enter_without_sending(connection, block, begins)
+        assert connection.connection.get_autocommit()
+        block.__exit__(None, None, None)
+        Order.objects.create(item="vm")
+        assert Order.objects.count() == 1
+
+
 class compat_statements:  # noqa: N801  (a context manager)
     """What Django sends on the connection, control of transactions included."""
 
@@ -203,6 +242,29 @@ class TestCommits:
             Order.objects.create(item="undone")
             transaction.set_rollback(True)
         assert [order.item for order in Order.objects.all()] == ["kept"]
+
+    def test_a_commit_that_has_taken_place_is_logged_and_not_sent(self) -> None:
+        """``_commit`` is what ``commit()`` sends, ``debug_transaction`` what notes it."""
+        with CaptureQueriesContext(connection) as captured, transaction.atomic():
+            transaction.on_commit(lambda: seen.append("hook"))
+            Order.objects.create(item="undone")
+            compat.skip_commit(connection, lambda: True)
+            connection._rollback()
+        assert captured[-1]["sql"] == "COMMIT"
+        assert seen == ["hook"]
+        assert not Order.objects.exists()
+
+    @pytest.mark.parametrize("is_done", [False, True])
+    def test_the_next_commit_is_sent(self, is_done: bool) -> None:
+        for _ in range(1 + is_done):
+            with transaction.atomic():
+                Order.objects.create(item="kept")
+                if not seen:
+                    compat.skip_commit(connection, lambda: seen.append(1) or is_done)
+                    if is_done:
+                        connection._commit()
+        assert in_thread(Order.objects.count).result() == 1 + is_done
+        assert "_commit" not in vars(connection)
 
     @pytest.mark.once
     def test_wrap_database_errors(self) -> None:

@@ -180,10 +180,12 @@ def test_a_late_store_that_loses_is_not_stored() -> None:
 
 @row_locks
 def test_an_error_at_the_commit_is_not_a_success(caller: Caller, settings: Any) -> None:
-    """The connection is cut between the store and the commit."""
+    """The connection is cut between the store and the commit, or where they travel together."""
     _settings_of_a_busy_database(settings)
 
     def cut(execute: Any, sql: str, *rest: Any) -> Any:
+        if "SET autocommit" in sql and "UPDATE" in sql:
+            connection.connection.close()
         result = execute(sql, *rest)
         if sql.startswith("UPDATE"):
             connection.connection.close()

@@ -14,9 +14,10 @@ pytestmark = pytest.mark.usefixtures("kept_claim_connections")
 
 
 def control_of_a_first_request() -> int:
-    """MySQL's drivers begin by switching autocommit off and end by switching it on; two are for the
-    savepoint that must still exist at the end. With ``ATOMIC_REQUESTS`` the attempt shares Django's
-    transaction (SQLite's is left and entered again)."""
+    """On MySQL a transaction begins, switches autocommit off, and commits by switching it on; two
+    are for the savepoint that must still exist at the end. All of them travel with the lock and the
+    store. With ``ATOMIC_REQUESTS`` the attempt shares Django's transaction (SQLite's is left and
+    entered again)."""
     asked = 2 if connection.vendor == "mysql" else 0
     if not connection.settings_dict["ATOMIC_REQUESTS"]:
         return asked + (3 if connection.vendor == "mysql" else 2)

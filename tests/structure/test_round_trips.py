@@ -43,10 +43,10 @@ COSTS = {
         DECORATED_REST: (Cost(1), Cost(3)),
     },
     "mariadb": {
-        FUNCTION: (Cost(5), Cost(7, -2, -3)),
-        DECORATED_FUNCTION: (Cost(5), Cost(5)),
-        REST: (Cost(5), Cost(5)),
-        DECORATED_REST: (Cost(5), Cost(5)),
+        FUNCTION: (Cost(0), Cost(0, -2, -3)),
+        DECORATED_FUNCTION: (Cost(0), Cost(3)),
+        REST: (Cost(0), Cost(3)),
+        DECORATED_REST: (Cost(0), Cost(3)),
     },
 }
 """By database and adapter: without and with ``ATOMIC_REQUESTS``."""

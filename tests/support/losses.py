@@ -184,6 +184,11 @@ def driver_commits() -> None:
     connections["default"].connection.commit()
 
 
+def procedure_commits() -> None:
+    with connection.cursor() as cursor:
+        cursor.callproc("commit_everything")
+
+
 def driver_commits_and_goes_on() -> None:
     native: Any = connection.connection
     native.commit()
@@ -192,7 +197,7 @@ def driver_commits_and_goes_on() -> None:
 
 COMMITTED = {
     "postgresql": [driver_commits, driver_commits_and_goes_on],
-    "mariadb": [driver_commits, driver_commits_and_goes_on],
+    "mariadb": [driver_commits, driver_commits_and_goes_on, procedure_commits],
     "sqlite": [driver_commits],
 }[DATABASE]
 
@@ -234,9 +239,10 @@ def setup() -> None:
     for code in ("first", "second"):
         GiftCoupon.objects.create(code=code, giver="bert")
     if DATABASE == "mariadb":
-        for name in ("undo_everything", "touch_gift"):
+        for name in ("undo_everything", "commit_everything", "touch_gift"):
             run(f"DROP PROCEDURE IF EXISTS {name}")
         run("CREATE PROCEDURE undo_everything() ROLLBACK")
+        run("CREATE PROCEDURE commit_everything() SET autocommit = 1")
         run(
             "CREATE PROCEDURE touch_gift(number BIGINT) "
             "UPDATE shop_giftcoupon SET giver = 'view' WHERE coupon_ptr_id = number"

@@ -34,7 +34,9 @@ def snapshot(
 ) -> Snapshot:
     """Build a snapshot from ``COLUMNS``, ``expired``, ``is_tombstone`` and ``fresh``."""
     if isinstance(row[1], bytes):  # as MySQL's drivers return columns that compare exactly
-        row = [each if at == _BODY else _text(each) for at, each in enumerate(row)]
+        body = row[_BODY]
+        row = [each.decode(errors="replace") if type(each) is bytes else each for each in row]
+        row[_BODY] = body
         scope, key = _text(scope), _text(key)
     record_id, state, attempt, fingerprint, *response, expired, is_tombstone, fresh = row
     claimed = state == State.CLAIMED

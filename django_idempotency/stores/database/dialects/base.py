@@ -4,12 +4,9 @@ Dialects build their SQL once per process. Compiled by the ORM for each request,
 stored response took nearly half of the processor time (decision 0060).
 """
 
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from enum import Enum, auto
 from functools import cache, cached_property
 from typing import Any
 
@@ -20,6 +17,7 @@ from ....protocol.record import Claim, Snapshot, State, StoredResponse
 from ..rows import COLUMNS, response_values, snapshot
 from .endings import Endings
 from .sql import COMPLETE, READ, START, replacements
+from .values import Batch, Keepalive, ServerFault, TransactionStatus
 
 NOW = timedelta(0)
 
@@ -28,57 +26,6 @@ _SNAPSHOT = len(COLUMNS) + 3
 
 _USUAL = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 """How nearly every statement begins, and none that ends a transaction."""
-
-
-class TransactionStatus(Enum):
-    """What the driver knows about its session's transaction, without asking the server."""
-
-    OPEN = auto()
-    """In a transaction. The drivers of MySQL do not know, and always say this."""
-    ABORTED = auto()
-    """The server refuses every statement until a rollback, or a rollback to a savepoint."""
-    ENDED = auto()
-    """In no transaction."""
-
-
-class ServerFault(Enum):
-    """What keeps a database server from holding records as it should."""
-
-    NO_SKIP_LOCKED = auto()
-    """Its version is too old for ``SKIP LOCKED``."""
-    WRONG_ENGINE = auto()
-    """The table of records has a storage engine without transactions."""
-    NO_WRITE_AHEAD_LOG = auto()
-    """Readers and the writer block each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keepalive:
-    """How to make a database server give up connections of hosts that have vanished.
-
-    :ivar option: key of ``OPTIONS`` in ``DATABASES``
-    :ivar enough: what its value must contain
-    :ivar example: a value that is enough
-    """
-
-    option: str
-    enough: re.Pattern[str]
-    example: str
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one transaction of the purge did.
-
-    :ivar removed: number of records that are gone
-    :ivar last: the latest expiry it looked at; the next batch starts there. Starting from the
-        beginning, it would read again what is dead, but not yet out of the index
-    :ivar orphaned: removed records whose steps are still there
-    """
-
-    removed: int
-    last: Any
-    orphaned: Collection[int] = ()
 
 
 class Dialect:
@@ -190,8 +137,17 @@ class Dialect:
         """Lock a record until the transaction ends; ``None`` if it is locked or gone."""
         with self.cursor(connection) as cursor:
             cursor.execute(self.sql(self.lock_sql[waits]), (self.time(), record_id))
-            row = cursor.fetchone()
-        return None if row is None else snapshot(row[:_SNAPSHOT], *row[_SNAPSHOT:])
+            return self.locked(cursor.fetchone())
+
+    def locked(self, row: Any, transaction: str | None = None) -> Snapshot | None:
+        """Return the snapshot of a locked row.
+
+        :param transaction: see :attr:`Snapshot.transaction`, unless the row has it
+        """
+        if row is None:
+            return None
+        values = row[_SNAPSHOT:] if transaction is None else (*row[_SNAPSHOT:], transaction)
+        return snapshot(row[:_SNAPSHOT], *values)
 
     complete_sql: Any = (COMPLETE, COMPLETE)
     """With a body, and without one."""
@@ -226,6 +182,15 @@ class Dialect:
             *(record.id, record.attempt, str(State.CLAIMED), record.key, record.scope),
         )
 
+    def completes(self, sql: Any) -> bool:
+        """Whether a text is one of those that :meth:`complete` sends to end a transaction."""
+        return False
+
+    def found_it_ended(self, error: BaseException) -> bool:
+        """Whether :meth:`complete` has failed because the transaction that locked the record has
+        ended. Where it only matches no row then, it never fails so."""
+        return False
+
     # The step log
 
     start_sql = f"{START} ON CONFLICT DO NOTHING"
@@ -240,8 +205,11 @@ class Dialect:
 
     # Transactions
 
-    def enter(self, block: transaction.Atomic, connection: Any) -> None:
-        """Enter an ``atomic()`` block that will write."""
+    def enter(self, block: transaction.Atomic, connection: Any, locks_next: bool = False) -> None:
+        """Enter an ``atomic()`` block that will write.
+
+        :param locks_next: :meth:`lock` comes next, so both may travel together
+        """
         block.__enter__()
 
     def begin(self, connection: Any, immediate: bool = False) -> None:

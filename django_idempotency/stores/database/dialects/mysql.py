@@ -1,27 +1,31 @@
-"""MySQL and MariaDB, with InnoDB: a claim in one statement on MariaDB, in two on MySQL."""
+"""MySQL and MariaDB, with InnoDB: a claim in one statement on MariaDB, in two on MySQL; transaction
+control travels with the lock and the store."""
 
 import json
 import math
 import re
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from ....models import IdempotencyRecord
-from ....protocol.record import Claim, Snapshot
-from ..rows import snapshot
-from .base import (
-    DIALECTS,
-    NOW,
-    Dialect,
-    Keepalive,
-    ServerFault,
-    rows_of,
+from ....compat.django import (
+    enter_without_sending,
+    remove_wrapper,
+    skip_commit,
+    switch_autocommit_off,
 )
+from ....compat.mysqlclient import is_in_autocommit, sends_several
+from ....models import IdempotencyRecord
+from ....protocol.record import Claim, Snapshot, StoredResponse
+from ..rows import snapshot
+from .base import DIALECTS, NOW, Dialect, rows_of
 from .endings import ROLLBACK, Endings
 from .sql import COMPARED, COMPLETE, START
+from .values import Keepalive, ServerFault, TransactionStatus
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -32,6 +36,22 @@ _EACH = (
     "FROM JSON_TABLE(%s, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted "
     "STRAIGHT_JOIN {table} AS r FORCE INDEX (PRIMARY) ON r.{id} = wanted.id"
 )
+
+_MARK = "idempotency_lock"
+"""A savepoint in the transaction that has locked a record. It is gone if that has ended, whoever
+ended it: neither the servers nor their drivers tell one transaction from another."""
+
+# Several statements travel as one text. A compound statement would cost the server half as much
+# again, and MySQL has none outside of procedures.
+_SET_MARK = f"SAVEPOINT {_MARK}; "
+_ASK_FOR_MARK = f"RELEASE SAVEPOINT {_MARK}; "
+
+# Proxies that route by the text know by its first words that a transaction begins; a text that
+# begins with SET some take for no more than that. With autocommit off, nothing commits by itself
+# that is sent after the server has rolled back.
+_BEGIN = "START TRANSACTION; SET autocommit = 0; "
+# To switch autocommit on is to commit, and a store that matches no row switches nothing on.
+_COMMIT = "; SET autocommit = (ROW_COUNT() = 1)"
 
 
 class Mysql(Dialect):
@@ -90,6 +110,79 @@ class Mysql(Dialect):
         except IntegrityError:
             return False
 
+    def enter(self, block: transaction.Atomic, connection: Any, locks_next: bool = False) -> None:
+        """Begin with the lock if that comes next, as psycopg begins with the first statement.
+        Should another one come first, that begins."""
+        if locks_next and not connection.in_atomic_block and sends_several(connection.connection):
+            enter_without_sending(connection, block, _begin_first)
+        else:
+            block.__enter__()
+
+    def lock(self, connection: Any, record_id: int, waits: bool) -> Snapshot | None:
+        """Unless it waits, mark the transaction in the same round trip."""
+        is_alone = waits or not connection.in_atomic_block
+        if is_alone or not sends_several(connection.connection):
+            return super().lock(connection, record_id, waits)
+        sql = self.sql(_SET_MARK + self.lock_sql[False])
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql, (self.time(), record_id))
+                row = cursor.fetchone()
+                while cursor.nextset():
+                    row = cursor.fetchone()
+        finally:
+            remove_wrapper(connection, _begin_first)
+        # Nothing is sent, unless a proxy has not let the driver know that it is off.
+        switch_autocommit_off(connection)
+        return self.locked(row, _MARK)
+
+    def complete(
+        self,
+        connection: Any,
+        record: Snapshot,
+        response: StoredResponse,
+        retention: timedelta,
+        commits: bool = False,
+    ) -> bool:
+        """Ask for the mark, store, and commit, in one round trip.
+
+        :raises django.db.OperationalError: see :meth:`found_it_ended`
+        """
+        if not record.transaction or not connection.in_atomic_block:
+            return super().complete(connection, record, response, retention)
+        sql = self._completions[commits, bool(response.omitted)]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, self.completion(record, response, retention))
+            cursor.nextset()
+            stored = bool(cursor.rowcount == 1)
+            while cursor.nextset():
+                pass
+        if stored and commits:
+            # Unless a proxy has not let the driver know: then Django commits as usual.
+            skip_commit(connection, lambda: is_in_autocommit(connection.connection))
+        return stored
+
+    @cached_property
+    def _completions(self) -> dict[tuple[bool, bool], str]:
+        """Texts that complete a record, by whether they commit, and whether they have no body."""
+        return {
+            (commits, is_omitted): self.sql(
+                _ASK_FOR_MARK + self.complete_sql[is_omitted] + _COMMIT * commits
+            )
+            for commits in (False, True)
+            for is_omitted in (False, True)
+        }
+
+    def completes(self, sql: Any) -> bool:
+        return sql in self._completions.values()
+
+    def found_it_ended(self, error: BaseException) -> bool:
+        return self.code_of(error) == _NO_SAVEPOINT and _MARK in str(error)
+
+    def transaction_status(self, session: Any) -> TransactionStatus:
+        """In autocommit there is none, and what is sent would be committed at once."""
+        return TransactionStatus.ENDED if is_in_autocommit(session) else TransactionStatus.OPEN
+
     # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
     endings = Endings(
         rf"COMMIT|BEGIN(?!\s+NOT\s+ATOMIC)|START|XA|{ROLLBACK}|ALTER"
@@ -113,6 +206,12 @@ class Mysql(Dialect):
         "SELECT @@SESSION.innodb_lock_wait_timeout",
         "SET SESSION innodb_lock_wait_timeout = %s",
     )
+
+    @contextmanager
+    def lock_timeout(self, connection: Any, wait: timedelta) -> Iterator[None]:
+        _begin_now(connection)
+        with super().lock_timeout(connection, wait):
+            yield
 
     def timeout_value(self, wait: timedelta) -> int:
         """InnoDB counts whole seconds."""
@@ -202,6 +301,27 @@ class Mysql(Dialect):
             values.get("idle_transaction_timeout", 0),
         )
         return min((limit for limit in limits if limit), default=0)
+
+
+_NO_SAVEPOINT = 1305
+
+
+def _begin_first(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+    """An execute wrapper, which begins with the first statement after :meth:`Mysql.enter`."""
+    connection = context["connection"]
+    remove_wrapper(connection, _begin_first)
+    if connection.in_atomic_block and is_in_autocommit(connection.connection):
+        if isinstance(sql, str) and sql.startswith(_SET_MARK):
+            sql = _BEGIN + sql
+        else:
+            switch_autocommit_off(connection)
+    return execute(sql, params, many, context)
+
+
+def _begin_now(connection: Any) -> None:
+    remove_wrapper(connection, _begin_first)
+    if connection.in_atomic_block:
+        switch_autocommit_off(connection)
 
 
 DIALECTS[Mysql.name] = Mysql()

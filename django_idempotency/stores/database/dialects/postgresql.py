@@ -14,17 +14,10 @@ from ....compat.django import cursor_of
 from ....models import IdempotencyRecord
 from ....protocol.record import Claim, Snapshot, State, StoredResponse
 from ..rows import snapshot
-from .base import (
-    DIALECTS,
-    NOW,
-    Batch,
-    Dialect,
-    Keepalive,
-    TransactionStatus,
-    rows_of,
-)
+from .base import DIALECTS, NOW, Dialect, rows_of
 from .endings import ROLLBACK, Endings
 from .sql import COMPARED, COMPLETE
+from .values import Batch, Keepalive, TransactionStatus
 
 pipeline: Any
 try:

@@ -15,16 +15,10 @@ from ....compat.django import (
 )
 from ....models import IdempotencyRecord
 from ..file_locks import file_locks
-from .base import (
-    DIALECTS,
-    NOW,
-    Dialect,
-    ServerFault,
-    TransactionStatus,
-    rows_of,
-)
+from .base import DIALECTS, NOW, Dialect, rows_of
 from .endings import ROLLBACK, Endings
 from .sql import READ
+from .values import ServerFault, TransactionStatus
 
 _BASELINE = "_idempotency_changes"
 """Attribute of a connection: how many rows it had changed when its transaction began."""
@@ -44,7 +38,7 @@ class Sqlite(Dialect):
     insert_sql = "INSERT INTO {table} ({inserted}) VALUES ({values}) ON CONFLICT DO NOTHING"
     lock_sql = (READ, READ)
 
-    def enter(self, block: transaction.Atomic, connection: Any) -> None:
+    def enter(self, block: transaction.Atomic, connection: Any, locks_next: bool = False) -> None:
         """Enter as ``BEGIN IMMEDIATE``. A deferred transaction would read first and fail when it
         wants to write, because another connection wrote in between. An immediate one waits, up to
         the busy timeout."""
