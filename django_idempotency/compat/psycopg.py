@@ -9,6 +9,7 @@ generators of ``psycopg.generators``, which wait as the rest of psycopg waits (g
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from functools import cache, lru_cache, partial
 from hashlib import blake2s
 from operator import methodcaller
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from psycopg import ClientCursor, Connection, errors, generators, pq
 
@@ -55,11 +56,20 @@ def _numbered(sql: str) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _name(sql: str) -> bytes:
+def _name(sql: str, generation: int) -> bytes:
     """Return the same name for the same text only: a pooler may give us a session of the server in
     which another client has prepared under that name."""
-    return b"idempotency_" + blake2s(_numbered(sql), digest_size=10).hexdigest().encode()
+    digest = blake2s(_numbered(sql), digest_size=10).hexdigest()
+    return f"idempotency_{digest}_{generation}".encode()
 
+
+_generations: Counter[Any] = Counter()
+"""By database: how often names were lost. New names follow, on every connection of this process, so
+what a claim finds out holds for the lock and the store on another one."""
+
+_FORGIVEN = 5
+"""How many generations a process may have. A migration that changes the table takes one; a project
+that deallocates with each request would take one each time."""
 
 _unprepared: set[Any] = set()
 """Databases to which this process sends nothing by name any more."""
@@ -70,34 +80,79 @@ class ServerSession:
     """What we believe about the server's end of one of psycopg's connections.
 
     :ivar database: where it is
+    :ivar is_forbidden: the project does not want prepared statements
     :ivar is_managed: psycopg prepares statements, too, and sends DEALLOCATE ALL after a rollback
     :ivar is_direct: no pooler stands between, which could give each transaction another session of
-        the server; ``None`` before the first round trip
+        the server; ``None`` if that is to be found out with the next round trip
     :ivar prepared: names of statements
     """
 
     database: Any
+    is_forbidden: bool
     is_managed: bool
     is_direct: bool | None = None
     prepared: set[bytes] = field(default_factory=set)
 
-    def may_prepare(self, in_transaction: bool) -> bool:
-        """Whether to send a statement by name. In a transaction an unknown name would be the end of
-        that, so there it must be certain that names last."""
-        if not self.is_direct or self.database in _unprepared:
-            return False
-        return not (in_transaction and self.is_managed)
+    def generation(self, in_transaction: bool) -> int | None:
+        """Return which names to send a statement by, if by any.
 
-    def forget(self, error: BaseException, is_harmless: bool) -> None:
-        """The server does not know what was prepared, or knows it already: somebody has deallocated
-        it, or this is another session of the server.
-
-        :param is_harmless: the statement can be sent again; otherwise this must not happen twice
+        In a transaction an unknown name would be the end of that, so there it must be certain that
+        names last. Outside it is tried: a pooler may know the statements of its clients. (PgBouncer
+        hangs up on a client that has lost them, so one that deallocates does better without.)
         """
-        self.prepared.clear()
-        if not is_harmless or isinstance(error, errors.DuplicatePreparedStatement):
-            _unprepared.add(self.database)
-            logger.warning("Statements are not prepared any more: %s", error)
+        if self.is_forbidden or self.is_direct is None or self.database in _unprepared:
+            return None
+        if self.is_direct:
+            lasts = not (in_transaction and self.is_managed)
+        else:
+            lasts = not (in_transaction or self.is_managed)
+        return _generations[self.database] if lasts else None
+
+    def lose(self, generation: int, error: BaseException, is_harmless: bool) -> int | None:
+        """The server does not know what was prepared, or knows it already: somebody has deallocated
+        it, a table has changed, or this is another session of the server.
+
+        :param generation: of the names
+        :param is_harmless: the statement can be sent again; otherwise this must not happen twice
+        :return: which names to send it by, if by any. The claim must have one if the store has: it
+            is the first to notice when that is lost
+        """
+        is_other = not self.is_direct or isinstance(error, errors.DuplicatePreparedStatement)
+        self.is_direct = None
+        if is_other or not is_harmless:
+            _stop_preparing(self.database, error)
+        elif generation == _generations[self.database]:
+            begin_generation(self.database, error)
+        return None if self.database in _unprepared else _generations[self.database]
+
+
+def trust() -> None:
+    """Forget what was found out about databases."""
+    _unprepared.clear()
+    _generations.clear()
+
+
+def begin_generation(database: Any, reason: Any) -> None:
+    """Use other names from now on."""
+    if database in _unprepared:
+        return
+    _generations[database] += 1
+    if _generations[database] > _FORGIVEN:
+        _stop_preparing(database, reason)
+
+
+def _stop_preparing(database: Any, reason: Any) -> None:
+    _unprepared.add(database)
+    logger.info(
+        "From now on this process prepares no statements on the database %s: %s", database, reason
+    )
+
+
+def notice_deallocation(native: Any, sql: str) -> None:
+    """The project's code deallocates statements, ours perhaps among them."""
+    session: ServerSession | None = getattr(native, "__dict__", {}).get(_STATE)
+    if session is not None:
+        begin_generation(session.database, sql)
 
 
 def session_of(connection: Any, native: Any) -> ServerSession | None:
@@ -115,11 +170,10 @@ def session_of(connection: Any, native: Any) -> ServerSession | None:
     known: ServerSession | None = vars(native).get(_STATE)
     if known is None:
         info, options = native.info, connection.settings_dict["OPTIONS"]
-        is_forbidden = options.get("prepare_threshold", 0) is None
         known = ServerSession(
             (info.host, info.port, info.dbname),
+            is_forbidden=options.get("prepare_threshold", 0) is None,
             is_managed=native.prepare_threshold is not None,
-            is_direct=False if is_forbidden else None,
         )
         setattr(native, _STATE, known)
     return known
@@ -170,18 +224,17 @@ class RoundTrip:
         native = self._native
         is_first = native.pgconn.transaction_status == _IDLE
         begins = is_first and not native.autocommit
-        while True:
-            by_name = self._session.may_prepare(begins or not is_first)
-            try:
-                self._result = self._exchange(sql, params, begins, by_name)
-                return
-            except UNKNOWN_STATEMENT as error:
-                if not by_name:
-                    raise
-                self._session.forget(error, is_first)
-                if not is_first:
-                    raise
-                native.rollback()
+        generation = self._session.generation(begins or not is_first)
+        try:
+            self._result = self._exchange(sql, params, begins, generation)
+        except UNKNOWN_STATEMENT as error:
+            if generation is None:
+                raise
+            again = self._session.lose(generation, error, is_first)
+            if not is_first:
+                raise
+            native.rollback()
+            self._result = self._exchange(sql, params, begins, again)
 
     def fetchone(self) -> tuple[Any, ...] | None:
         result = self._result
@@ -208,27 +261,31 @@ class RoundTrip:
     def close(self) -> None:
         """There is nothing to close."""
 
-    def _exchange(self, sql: str, params: Sequence[Any], begins: bool, by_name: bool) -> Any:
-        session, text, name = self._session, _numbered(sql), _name(sql)
+    def _exchange(
+        self, sql: str, params: Sequence[Any], begins: bool, generation: int | None = None
+    ) -> Any:
+        session, text = self._session, _numbered(sql)
+        name = None if generation is None else _name(sql, generation)
         messages = [_plainly(_begin_text(self._native))] if begins else []
-        is_new = by_name and name not in session.prepared
+        is_new = name is not None and name not in session.prepared
         if is_new:
             messages.append(methodcaller("send_prepare", name, text))
         values, formats = _bound(params)
-        if by_name:
+        if name is not None:
             main = methodcaller("send_query_prepared", name, values, formats, _BINARY)
         else:
             main = methodcaller("send_query_params", text, values, None, formats, _BINARY)
         after = [_plainly(b"COMMIT")] if self._commits else []
-        if session.is_direct is None:
+        is_asking = session.is_direct is None and not session.is_forbidden
+        if is_asking:
             after.append(_plainly(b"SELECT pg_backend_pid()"))
         results = send_together(self._native, [*messages, main, *after])
         if is_new and results[len(messages) - 1].status == _DONE:
-            session.prepared.add(name)  # it stays prepared if the statement itself fails
+            session.prepared.add(cast(bytes, name))  # also if the statement itself fails
         for result in results:
             if result.status == _FATAL:
                 raise errors.error_from_result(result)
-        if session.is_direct is None:
+        if is_asking:
             # A pooler tells its clients another number than the server's, when they connect.
             process = int(results[-1].get_value(0, 0))
             session.is_direct = process == self._native.pgconn.backend_pid

@@ -162,6 +162,7 @@ class Watch:
                 f"idempotency key, and was not sent to the database. {self._remedy}"
             )
             raise self._refused
+        self._dialect.notice(self._session, sql)
         try:
             result = execute(sql, params, many, context)
         except DatabaseError:

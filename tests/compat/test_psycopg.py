@@ -20,9 +20,9 @@ from django_idempotency.compat.django import cursor_of  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def _trusting() -> Iterator[None]:
-    compat._unprepared.clear()
+    compat.trust()
     yield
-    compat._unprepared.clear()
+    compat.trust()
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_prepared_although_its_first_use_failed(own: Any) -> None:
     assert send(own, sql, "1") == (1,)
     own.rollback()
     own.set_autocommit(True)
-    assert session(own).may_prepare(in_transaction=True)
+    assert session(own).generation(in_transaction=True) is not None
 
 
 @pytest.mark.parametrize("gone", ["DEALLOCATE ALL", "DISCARD ALL"])
@@ -164,9 +164,9 @@ def test_a_forgotten_name_is_no_error_where_nothing_was_done_yet(
 def test_a_name_that_another_client_has_used_ends_preparing(own: Any) -> None:
     """A pooler has given us a session that others have had."""
     sql = "SELECT 1"
-    own.connection.pgconn.prepare(compat._name(sql), b"SELECT 1")
+    own.connection.pgconn.prepare(compat._name(sql, 0), b"SELECT 1")
     assert send(own, sql) == (1,)
-    assert not session(own).may_prepare(in_transaction=False)
+    assert session(own).generation(in_transaction=False) is None
 
 
 def test_a_forgotten_name_within_a_transaction_happens_once(own: Any) -> None:
@@ -179,7 +179,7 @@ def test_a_forgotten_name_within_a_transaction_happens_once(own: Any) -> None:
         send(own, sql)
     own.rollback()
     own.set_autocommit(True)
-    assert not session(own).may_prepare(in_transaction=True)
+    assert session(own).generation(in_transaction=True) is None
 
 
 def test_a_cached_plan_whose_result_has_changed(own: Any) -> None:
@@ -189,12 +189,41 @@ def test_a_cached_plan_whose_result_has_changed(own: Any) -> None:
     assert send(own, "SELECT * FROM thing") == (1, "a name", None, None)
 
 
-def test_behind_a_pooler_nothing_is_prepared(own: Any) -> None:
-    """``tests/processes/test_poolers.py`` has a real one."""
+def test_a_cached_plan_is_replaced_by_another_one(own: Any) -> None:
+    """Under another name, because the first one cannot be used again."""
+    for number in range(3):
+        with own.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE thing ADD COLUMN more_{number} int")
+        send(own, "SELECT * FROM thing")
+    assert session(own).generation(in_transaction=True) == 2
+
+
+def test_names_that_are_lost_again_and_again_are_given_up(own: Any) -> None:
+    for _ in range(compat._FORGIVEN + 1):
+        send(own, "SELECT 1")
+        with own.cursor() as cursor:
+            cursor.execute("DEALLOCATE ALL")
+    assert send(own, "SELECT 1") == (1,)
+    assert session(own).generation(in_transaction=False) is None
+    assert prepared(own) == set()
+
+
+def test_behind_a_pooler_a_name_is_tried_outside_of_transactions(own: Any) -> None:
+    """``tests/processes/test_poolers.py`` has real ones."""
     assert session(own).is_direct
     session(own).is_direct = False
+    begin(own)
     assert send(own, "SELECT name FROM thing") == ("a name",)
     assert "SELECT name FROM thing" not in prepared(own)
+    own.rollback()
+    own.set_autocommit(True)
+    assert send(own, "SELECT name FROM thing") == ("a name",)
+    assert "SELECT name FROM thing" in prepared(own)
+    with own.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")
+    session(own).is_direct = False
+    assert send(own, "SELECT name FROM thing") == ("a name",)
+    assert session(own).generation(in_transaction=False) is None
 
 
 @pytest.mark.parametrize(("threshold", "prepares"), [(None, False), (5, True)])
@@ -205,8 +234,8 @@ def test_the_project_s_threshold(own: Any, threshold: Any, prepares: bool) -> No
     own.settings_dict["OPTIONS"] = usual | {"prepare_threshold": threshold}
     own.close()
     send(own, "SELECT 1")
-    assert session(own).may_prepare(in_transaction=False) is prepares
-    assert not session(own).may_prepare(in_transaction=True)
+    assert (session(own).generation(in_transaction=False) is not None) is prepares
+    assert session(own).generation(in_transaction=True) is None
     own.settings_dict["OPTIONS"] = usual
 
 

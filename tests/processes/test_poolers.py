@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from django_idempotency.compat import psycopg as compat
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
+from tests.shop import views
 from tests.shop.models import Order
 from tests.support.adapters import every_mode, few_adapters, usual_and_whole
 from tests.support.databases import DATABASE
 from tests.support.operations import CREATED, an_operation
-from tests.support.poolers import Pool, Pooler, running_pooler
+from tests.support.poolers import IS_ODYSSEY, Pool, Pooler, running_pooler
 from tests.support.server import Server, running_server, together
 
 pytestmark = [
@@ -28,7 +30,9 @@ pytestmark = [
 ]
 
 PATHS = ("/rest/", "/decorated-create/")
+PATH = "/decorated-rest/"
 KEYS = 12
+DEALLOCATE = "DEALLOCATE ALL"
 DUPLICATES = 6
 ROOMY = Pool("transaction", 20)
 """For requests that need two sessions of the server at once."""
@@ -80,9 +84,11 @@ def pooled(pooler: Pooler) -> Iterator[Pooler]:
     """Connections of this process go through the pooler."""
     usual = connection.settings_dict["PORT"]
     connection.close()
+    compat.trust()
     connection.settings_dict["PORT"] = str(pooler.port)
     yield pooler
     connection.close()
+    compat.trust()
     connection.settings_dict["PORT"] = usual
 
 
@@ -117,11 +123,64 @@ def test_each_request_meets_another_session(adapter: str, caller: Caller, pooled
 
 
 @through_some
+def test_claims_are_prepared_while_the_pooler_knows_them(
+    caller: Caller, pooled: Pooler, request: Any
+) -> None:
+    """A claim is in no transaction, so it can be tried. The lock and the store are not tried."""
+    pool = request.node.callspec.params["pooler"]
+    for number in range(6):
+        # Some meet a session in which nothing is prepared.
+        with pooled.occupied(database(), number % 3):
+            assert caller.post(PATH, key=f"k-{number}").status_code == 201
+    # An Odyssey does not say which session comes next.
+    if pool.tracked or not IS_ODYSSEY:
+        assert (compat._unprepared == set()) is bool(pool.tracked)
+    assert caller.post(PATH, key="k-0")["Idempotency-Replayed"] == "true"
+
+
+@through_some
+def test_a_view_that_deallocates(caller: Caller, pooled: Pooler, monkeypatch: Any) -> None:
+    """PgBouncer that tracks them hangs up on a client which uses a statement after that."""
+    monkeypatch.setattr(views, "after_write", lambda: connection.cursor().execute(DEALLOCATE))
+    for number in range(compat._FORGIVEN + 2):
+        assert caller.post(PATH, key=f"k-{number}").status_code == 201
+
+
+@through_some
+def test_a_project_that_deallocates(caller: Caller, pooled: Pooler) -> None:
+    for number in range(compat._FORGIVEN + 2):
+        connection.cursor().execute(DEALLOCATE)
+        operation = an_operation(key=f"k-{number}")
+        operation.begin()
+        assert operation.finish(CREATED)
+
+
+@pytest.mark.parametrize("threshold", [0, None])
+@through_some
+def test_the_project_s_own_prepared_statements(
+    caller: Caller, pooled: Pooler, request: Any, threshold: Any
+) -> None:
+    """psycopg deallocates after each rollback."""
+    if threshold is not None and not request.node.callspec.params["pooler"].tracked:
+        pytest.skip("nobody can prepare there")
+    usual = connection.settings_dict["OPTIONS"]
+    connection.settings_dict["OPTIONS"] = usual | {"prepare_threshold": threshold}
+    try:
+        for number in range(4):
+            assert caller.post(PATH, key=f"k-{number}").status_code == 201
+            failed = caller.post(PATH, {"outcome": "raise 500"}, key=f"f-{number}")
+            assert failed.status_code == 500
+            assert caller.post(PATH, key=f"k-{number}")["Idempotency-Replayed"] == "true"
+    finally:
+        connection.settings_dict["OPTIONS"] = usual
+
+
+@through_some
 def test_a_view_that_fails_leaves_nothing(caller: Caller, pooled: Pooler) -> None:
     """I2"""
-    assert caller.post("/decorated-rest/", {"outcome": "raise 500"}).status_code == 500
+    assert caller.post(PATH, {"outcome": "raise 500"}).status_code == 500
     assert Order.objects.count() == 0
-    assert caller.post("/decorated-rest/", {"outcome": "raise 500"}).status_code == 500
+    assert caller.post(PATH, {"outcome": "raise 500"}).status_code == 500
     assert IdempotencyRecord.objects.get().attempt == 2
 
 

@@ -225,6 +225,12 @@ class Dialect:
 
     endings: Endings | None = None
 
+    def notice(self, session: Any, sql: Any) -> None:
+        """A view sends a statement that is not of the ordinary kind.
+
+        :param session: the driver's connection
+        """
+
     def ends_transaction(self, connection: Any, sql: Any) -> bool:
         """Whether the text of a statement says that it ends the transaction it runs in.
 

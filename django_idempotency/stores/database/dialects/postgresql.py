@@ -28,6 +28,8 @@ except ImportError:  # psycopg2
 _LOST = "django_idempotency: the record belongs to another attempt, or is gone"
 """What the server logs."""
 
+_DEALLOCATES = re.compile(r"\b(?:DEALLOCATE|DISCARD)\b", re.IGNORECASE)
+
 _MICROSECOND = timedelta(microseconds=1)
 
 _ABORTED = 3
@@ -139,6 +141,10 @@ class Postgresql(Dialect):
     endings = Endings(
         rf"COMMIT|END|ABORT|BEGIN|START\s+TRANSACTION|PREPARE\s+TRANSACTION|{ROLLBACK}"
     )
+
+    def notice(self, session: Any, sql: Any) -> None:
+        if pipeline is not None and _DEALLOCATES.search(str(sql)):
+            pipeline.notice_deallocation(session, str(sql)[:100])
 
     def transaction_status(self, session: Any) -> TransactionStatus:
         status = getattr(getattr(session, "info", None), "transaction_status", None)
