@@ -215,8 +215,10 @@ def raised_refusals_kept() -> list[tuple[Any, str, Any]]:
     """The attempt ends for itself what the block of ``ATOMIC_REQUESTS`` is to undo."""
     commit, leave = AttemptTransaction.commit, AttemptTransaction._leave
 
-    def commit_at_once(self: AttemptTransaction, at_once: bool = False) -> None:
-        commit(self, at_once=True)
+    def commit_at_once(
+        self: AttemptTransaction, at_once: bool = False, together: Any = None
+    ) -> None:
+        commit(self, together is None, together)
 
     def leave_in_peace(self: AttemptTransaction, block: Any, failure: Any) -> None:
         leave(self, block, None)

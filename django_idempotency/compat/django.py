@@ -1,5 +1,5 @@
 """Everything this package asks of Django's transactions and connections beyond their documented
-interface. No other module uses these names.
+interface. No other module uses these names, except ``request_block`` beside this one.
 
 They are the same in Django 5.2, 6.0 and 6.1; ``tests/compat/test_django.py`` has a test per name,
 which fails on a Django that lacks one or means something else by it.
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 from weakref import WeakMethod
 
 from django.db import Error, connections, transaction
@@ -55,7 +55,7 @@ def leave_blocks(connection: Any, count: int, error: BaseException) -> None:
 
 def savepoints(connection: Any) -> list[str | None]:
     """Return the savepoints of the inner blocks; ``None`` for a block without one, or whose
-    savepoint the database never sees (:class:`UnsentSavepoint`).
+    savepoint the database never sees (``request_block.UnsentSavepoint``).
 
     ``savepoint_ids``: an entry is removed before Django sends the statement that ends it.
     """
@@ -203,135 +203,6 @@ def send_directly(connection: Any, sql: str) -> None:
     """
     with connection.wrap_database_errors:
         connection.connection.execute(sql)
-
-
-class UnsentSavepoint:
-    """A savepoint of Django's at the beginning of a transaction, which the database never sees.
-
-    There is nothing to release, and rolling back to it is rolling the whole transaction back. No
-    cursor is asked for that (``_savepoint_commit``, ``_savepoint_rollback``), because Django's log
-    of queries would show it.
-
-    :param undo: called instead of rolling back to it
-    :param sid: Django's name for it
-    """
-
-    def __init__(self, connection: Any, undo: Callable[[], None], sid: str = "") -> None:
-        self._connection = connection
-        self._undo = undo
-        self.sid = sid
-        connection._savepoint_commit = self._release
-        connection._savepoint_rollback = self._roll_back
-
-    def close(self) -> None:
-        """Answer for it no more."""
-        replaced = vars(self._connection)
-        if replaced.get("_savepoint_commit") == self._release:
-            del replaced["_savepoint_commit"], replaced["_savepoint_rollback"]
-
-    def _release(self, sid: str) -> None:
-        if sid != self.sid:
-            type(self._connection)._savepoint_commit(self._connection, sid)
-
-    def _roll_back(self, sid: str) -> None:
-        if sid == self.sid:
-            self._undo()
-        else:
-            type(self._connection)._savepoint_rollback(self._connection, sid)
-
-
-class FirstSavepoint(UnsentSavepoint):
-    """The savepoint of a block of Django's that begins inside ours before anything else was sent.
-
-    :param connection: in our block, which is the outermost one
-    :param undo: called instead of rolling back to the savepoint
-    :ivar is_open: Django may still roll back to it
-    :ivar is_undone: Django has, and nothing was sent since
-    """
-
-    def __init__(self, connection: Any, undo: Callable[[], None]) -> None:
-        super().__init__(connection, undo)
-        self.is_open = self.is_undone = False
-        connection._savepoint = self._create
-        put_wrapper_first(connection, self._note_statement)
-
-    def close(self) -> None:
-        super().close()
-        self.is_open = self.is_undone = False
-        self._wait_no_more()
-
-    def _create(self, sid: str) -> None:
-        self.sid = sid
-        self.is_open = True
-        self._wait_no_more()
-
-    def _note_statement(self, execute: Any, *statement: Any) -> Any:
-        self._wait_no_more()
-        self.is_undone = False
-        if not self.is_open:
-            self.close()
-        return execute(*statement)
-
-    def _wait_no_more(self) -> None:
-        remove_wrapper(self._connection, self._note_statement)
-        if vars(self._connection).get("_savepoint") == self._create:
-            del self._connection._savepoint
-
-    def _release(self, sid: str) -> None:
-        super()._release(sid)
-        self.is_open = self.is_open and sid != self.sid
-
-    def _roll_back(self, sid: str) -> None:
-        if sid != self.sid:
-            super()._roll_back(sid)
-            return
-        # Django itself removes those of the savepoint: there may be others, registered before it.
-        hooks = self._connection.run_on_commit
-        self._undo()
-        if not self._connection.closed_in_transaction:
-            self._connection.run_on_commit = hooks
-        self.is_undone = True
-        put_wrapper_first(self._connection, self._note_statement)
-
-
-class Foundation:
-    """The guard's block beneath a block of Django that has already begun the transaction.
-
-    The guard's block becomes the outermost one, and Django's behaves as if it had created a
-    savepoint when it began. (``atomic_blocks``, ``savepoint_ids``)
-
-    :param block: ours, not entered
-    :param upper: Django's block, the only one that is open
-    :param undo: called instead of rolling back to the savepoint
-    """
-
-    SAVEPOINT = "idempotency_request"
-
-    def __init__(
-        self, block: transaction.Atomic, upper: transaction.Atomic, undo: Callable[[], None]
-    ) -> None:
-        self._connection = connection = cast(Any, connections[str(block.using)])
-        self._block = block
-        self._upper = upper
-        connection.atomic_blocks.insert(0, block)
-        connection.savepoint_ids.insert(0, self.SAVEPOINT)
-        self._savepoint = UnsentSavepoint(connection, undo, self.SAVEPOINT)
-
-    @property
-    def carries(self) -> bool:
-        """Whether Django's block is still open."""
-        return is_inside(self._connection, self._upper)
-
-    def withdraw(self) -> None:
-        """Let Django's block be the outermost one again: it ends the transaction."""
-        if is_inside(self._connection, self._block):
-            self._connection.atomic_blocks.remove(self._block)
-            self._connection.savepoint_ids.remove(self.SAVEPOINT)
-        self.close()
-
-    def close(self) -> None:
-        """Stop answering for the savepoint."""
-        self._savepoint.close()
 
 
 # --- What happens on a connection ---

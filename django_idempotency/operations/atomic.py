@@ -49,6 +49,10 @@ LOST_WRITES = (
     "The view answered {}, but what it did cannot be remembered. Nothing is stored; a retry runs "
     "again. {}"
 )
+NOT_OURS = (
+    "The record of this attempt was removed or changed while it ran, or is not locked by this "
+    "transaction any more; its writes are rolled back."
+)
 
 
 class AtomicOperation(Operation):
@@ -266,10 +270,7 @@ class AtomicOperation(Operation):
             # it did not raise.
             return self._complete_late(response)
         if not stored and self._ending is None:
-            raise LostRecord(
-                "The record of this attempt was removed or changed while it ran, or is not locked "
-                "by this transaction any more; its writes are rolled back."
-            )
+            raise LostRecord(NOT_OURS)
         return stored
 
     def _complete_late(self, response: StoredResponse) -> bool:
@@ -291,10 +292,13 @@ class AtomicOperation(Operation):
         return self._store_response(response)
 
     def _store_response(self, response: StoredResponse) -> bool:
+        store = partial(self._store.complete, self._record, response, self._retention)
+        if self._ending is None and self._transaction.commits_together:
+            self._has_stored = True
+            self._transaction.commit(together=partial(_store_or_raise, store))
+            return True
         try:
-            commits = self._transaction.commits_alone
-            arguments = (self._record, response, self._retention, commits)
-            self._has_stored = self._store.complete(*arguments)
+            self._has_stored = store(self._transaction.commits_alone)
         except BaseException:
             self._transaction.rollback()
             raise
@@ -346,3 +350,9 @@ class AtomicOperation(Operation):
         if not self._has_stored or not self._transaction.is_handed_over:
             return False
         return self._transaction.on_commit(committed)
+
+
+def _store_or_raise(store: Callable[[bool], bool], commits: bool) -> None:
+    """Store a response with the commit of Django's block, or prevent that."""
+    if not store(commits):
+        raise LostRecord(NOT_OURS)

@@ -12,8 +12,6 @@ from django.db import OperationalError, connections, transaction
 
 from ..compat.django import (
     AttemptBlock,
-    FirstSavepoint,
-    Foundation,
     commit_beneath,
     first_on_commit,
     is_in_test_case,
@@ -23,6 +21,7 @@ from ..compat.django import (
     set_hooks_aside,
     start_over,
 )
+from ..compat.request_block import FirstSavepoint, Foundation, LastStatement
 from ..stores.base import Busy
 from ..stores.database.connections import claim_connection
 from ..stores.database.dialects import dialect_of
@@ -159,6 +158,7 @@ class AttemptTransaction:
         if self.joins_request_block and is_inside(connection, self._request_block):
             assert self._request_block is not None  # noqa: S101
             self._foundation = Foundation(block, self._request_block, self._undone)
+            self._is_outermost = True
         else:
             self._is_outermost = not connection.in_atomic_block
             try:
@@ -227,11 +227,19 @@ class AttemptTransaction:
         carries = self._foundation is not None and self._foundation.carries
         return self._is_outermost and not carries
 
-    def commit(self, at_once: bool = False) -> None:
+    @property
+    def commits_together(self) -> bool:
+        """Whether Django's block commits for us, and can send a statement of ours with COMMIT."""
+        carries = self._foundation is not None and self._foundation.carries
+        return carries and self._dialect.fuses_commit(connections[self.using])
+
+    def commit(self, at_once: bool = False, together: Callable[[bool], None] | None = None) -> None:
         """Commit and run the ``on_commit`` hooks, which may raise when all is committed.
 
         :param at_once: although Django's block is open, in which we are; otherwise that commits,
             or undoes everything
+        :param together: sends what is committed with :attr:`commits_together`, given whether COMMIT
+            comes next; raises if nothing may be committed
         """
         self.is_committed = False
         connection = connections[self.using]
@@ -247,6 +255,9 @@ class AttemptTransaction:
             self._hand_over()
             self.is_handed_over = True
             first_on_commit(connection, note)
+            if together is not None:
+                begin = partial(self._dialect.begin, connection)
+                LastStatement(connection, note, together, begin)
 
     def on_commit(self, function: Callable[[], None]) -> bool:
         """Call a function when Django's block has committed, before the hooks of the view.

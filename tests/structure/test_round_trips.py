@@ -38,15 +38,15 @@ REST, DECORATED_REST = "/rest/", "/decorated-rest/"
 COSTS = {
     "postgresql": {
         FUNCTION: (Cost(1), Cost(1, -1, -2)),
-        DECORATED_FUNCTION: (Cost(1), Cost(3)),
-        REST: (Cost(1), Cost(3)),
-        DECORATED_REST: (Cost(1), Cost(3)),
+        DECORATED_FUNCTION: (Cost(1), Cost(2)),
+        REST: (Cost(1), Cost(2)),
+        DECORATED_REST: (Cost(1), Cost(2)),
     },
     "mariadb": {
         FUNCTION: (Cost(0), Cost(0, -2, -3)),
-        DECORATED_FUNCTION: (Cost(0), Cost(3)),
-        REST: (Cost(0), Cost(3)),
-        DECORATED_REST: (Cost(0), Cost(3)),
+        DECORATED_FUNCTION: (Cost(0), Cost(1)),
+        REST: (Cost(0), Cost(1)),
+        DECORATED_REST: (Cost(0), Cost(1)),
     },
 }
 """By database and adapter: without and with ``ATOMIC_REQUESTS``."""
@@ -115,6 +115,32 @@ def test_a_request_waits_for_the_database_this_often(
     replay = project.guarded(path, atomic_requests, "k", "k")
     in_atomic, insert = project.bare(path, atomic_requests=True), 1
     assert Cost(first - in_atomic, replay - (bare - insert), expected.cached) == expected
+
+
+class KnowsTheUser:
+    """A middleware that asks for the user before Django's block begins."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> Any:
+        assert request.user.is_authenticated
+        return self.get_response(request)
+
+
+@servers
+@pytest.mark.parametrize("guard", [[], [MIDDLEWARE]], ids=["decorator", "middleware"])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_in_djangos_block_the_lock_travels_with_begin_and_the_store_with_commit(
+    guard: list[str], is_known: bool, project: Project
+) -> None:
+    """The block is Django's, which has sent nothing yet, if the caller is known already. A
+    decorator ends inside that block."""
+    early = [f"{__name__}.KnowsTheUser"] * is_known
+    bare = project.trips(FUNCTION, True, early, None)
+    first = project.trips(DECORATED_FUNCTION, True, [*early, *guard], "k")
+    expected = {"postgresql": 1 if is_known else 2, "mariadb": 1 if guard else 3}
+    assert first - bare == expected[DATABASE]
 
 
 @servers

@@ -205,6 +205,11 @@ class Dialect:
 
     # Transactions
 
+    def fuses_commit(self, connection: Any) -> bool:
+        """Whether :meth:`complete` sends COMMIT along. Otherwise it is better not to wait for it
+        with the statement."""
+        return False
+
     def enter(self, block: transaction.Atomic, connection: Any, locks_next: bool = False) -> None:
         """Enter an ``atomic()`` block that will write.
 

@@ -137,6 +137,9 @@ class Postgresql(Dialect):
                 return False
             return bool(cursor.fetchone() == (1,))
 
+    def fuses_commit(self, connection: Any) -> bool:
+        return pipeline is not None and bool(pipeline.session_of(connection, connection.connection))
+
     # https://www.postgresql.org/docs/current/sql-commands.html
     endings = Endings(
         rf"COMMIT|END|ABORT|BEGIN|START\s+TRANSACTION|PREPARE\s+TRANSACTION|{ROLLBACK}"
