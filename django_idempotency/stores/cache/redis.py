@@ -210,9 +210,10 @@ class RedisReplayCache:
         self._redis = Redis(alias)
 
     def get(self, name: str) -> Lookup:
-        key, epoch_key = self._redis.key(name), self._redis.key(EPOCH)
+        prefix = self._redis.key("")
+        epoch_key = prefix + EPOCH
         asked, (now, known_at) = monotonic(), _times.get(self._alias, (0, 0.0))
-        commands: list[Command] = [("GET", key), ("GET", epoch_key)]
+        commands: list[Command] = [("GET", prefix + name), ("GET", epoch_key)]
         if not now or asked - known_at > TIME_KEPT:
             # First: an entry that is added later, for as long as a record has left, must not
             # outlive the record, however long the way took. An earlier time is as good.
@@ -225,12 +226,10 @@ class RedisReplayCache:
         return Lookup(name, value, now, epoch.decode("ascii", "replace"))
 
     def add(self, entries: Iterable[Entry]) -> None:
-        self._redis.send(
-            [
-                ("SET", self._redis.key(name), value, "PXAT", expires, "NX")
-                for name, value, expires in entries
-            ]
-        )
+        prefix, commands = self._redis.key(""), []
+        for name, value, expires in entries:
+            commands.append(("SET", prefix + name, value, "PXAT", expires, "NX"))
+        self._redis.send(commands)
 
     def mark_deleted(self, names: Iterable[str]) -> None:
         end = ("PX", _milliseconds(DELETED_FOR))

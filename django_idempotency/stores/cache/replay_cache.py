@@ -1,6 +1,7 @@
 """The replay cache, and the thread that writes to it: no request waits for that."""
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 
@@ -31,12 +32,16 @@ def replay_cache_of(alias: str) -> ReplayCache:
 
     :raises ModuleNotFoundError: if it needs django-redis, which is not installed
     """
-    if is_local(alias):
-        return LocalReplayCache(alias)
+    return LocalReplayCache(alias) if is_local(alias) else _redis_replay_cache()(alias)
+
+
+@cache
+def _redis_replay_cache() -> Callable[[str], ReplayCache]:
+    """Return the class. Imported once: each request asks for it."""
     require("django_redis", "redis", 'The store "cached_db"')
     from .redis import RedisReplayCache
 
-    return RedisReplayCache(alias)
+    return RedisReplayCache
 
 
 class Writer(Background):
