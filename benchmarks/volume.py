@@ -25,12 +25,13 @@ def fill(count: int, expires: str) -> None:
         cursor.execute(
             f"INSERT INTO {TABLE} (scope, key, fingerprint, state, attempt, method, path, "
             "response_version, response_status, response_headers, response_body, "
-            "response_omitted, created_at, completed_at, expires_at) "
+            "response_omitted, created_at, completed_at, expires_at, purge_at, outcome_open) "
             "SELECT md5(n::text) || md5(n::text), gen_random_uuid()::text, '1:' || md5(n::text) "
             "|| md5(n::text), 'completed', 1, 'POST', '/buy/', 1, 201, "
             "'[[\"Content-Type\", \"application/json\"]]', '\\x7b226964223a20317d', '', "
             "now() - interval '1 day', now() - interval '1 day', "
-            f"now() + interval '{expires}' * (1 + random()) FROM generate_series(1, %s) AS n",
+            "life.ends, life.ends, FALSE FROM generate_series(1, %s) AS n, "
+            f"LATERAL (SELECT now() + interval '{expires}' * (1 + random() + 0 * n) AS ends) life",
             [count],
         )
         cursor.execute(f"VACUUM ANALYZE {TABLE}")

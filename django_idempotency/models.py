@@ -5,7 +5,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import models, router
 from django.utils.translation import gettext_lazy as _
 
-from .fields import ClaimedIndex, ExactCharField
+from .fields import ExactCharField, OpenIndex
 from .protocol.keys import MAX_KEY_LENGTH
 from .protocol.record import MAX_STEP_NAME_LENGTH, RESPONSE_VERSION, Omitted, State
 
@@ -25,22 +25,32 @@ class IdempotencyRecord(models.Model):
     interrupted when it is not.
     """
 
+    # PostgreSQL logs what an update of a row changes from the first changed byte to the last. So
+    # what completing a record leaves alone comes first, and no index covers what it changes: then
+    # the update is a HOT one, and writes no index (decision 0084).
     id = models.BigAutoField(primary_key=True)
+    created_at = models.DateTimeField(_("created"))
+    # Never later than expires_at, which decides. The purge looks at a record from then on.
+    purge_at = models.DateTimeField(_("looked at by the purge"))
+    attempt = models.PositiveIntegerField(_("attempt"), default=1)
+    response_version = models.PositiveSmallIntegerField(
+        _("response version"), default=RESPONSE_VERSION
+    )
+    # Claimed in non-atomic mode, and no response is stored.
+    outcome_open = models.BooleanField(_("outcome open"), default=False)
     scope = ExactCharField(_("scope"), max_length=64)
     key = ExactCharField(_("key"), max_length=MAX_KEY_LENGTH)
     fingerprint = ExactCharField(_("fingerprint"), max_length=80)
+    method = ExactCharField(_("method"), max_length=16)
+    path = ExactCharField(_("path"), max_length=255)
+    expires_at = models.DateTimeField(_("expires"))
+    completed_at = models.DateTimeField(_("completed"), null=True)
+    response_status = models.PositiveSmallIntegerField(_("status"), null=True)
     state = ExactCharField(
         _("state"),
         max_length=16,
         choices=[(str(state), state.capitalize()) for state in State],
     )
-    attempt = models.PositiveIntegerField(_("attempt"), default=1)
-    method = ExactCharField(_("method"), max_length=16)
-    path = ExactCharField(_("path"), max_length=255)
-    response_version = models.PositiveSmallIntegerField(
-        _("response version"), default=RESPONSE_VERSION
-    )
-    response_status = models.PositiveSmallIntegerField(_("status"), null=True)
     response_headers = models.TextField(_("response headers"), default="")
     response_body = models.BinaryField(_("response body"), null=True)
     response_omitted = ExactCharField(
@@ -50,9 +60,6 @@ class IdempotencyRecord(models.Model):
         choices=[(str(reason), reason.replace("_", " ")) for reason in Omitted],
     )
     response_codec = ExactCharField(_("response codec"), max_length=32, default="", db_default="")
-    created_at = models.DateTimeField(_("created"))
-    completed_at = models.DateTimeField(_("completed"), null=True)
-    expires_at = models.DateTimeField(_("expires"))
 
     class Meta:
         verbose_name = _("idempotency record")
@@ -62,8 +69,8 @@ class IdempotencyRecord(models.Model):
             models.UniqueConstraint(fields=["key", "scope"], name="idempotency_key_scope"),
         ]
         indexes = [
-            models.Index(fields=["expires_at"], name="idempotency_expires"),
-            ClaimedIndex(fields=["id"], name="idempotency_claimed"),
+            models.Index(fields=["purge_at"], name="idempotency_purge"),
+            OpenIndex(fields=["id"], name="idempotency_open"),
         ]
         permissions = [
             ("view_response", _("Can view stored responses")),

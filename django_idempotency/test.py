@@ -140,7 +140,8 @@ def expire(key: str, *, ago: timedelta = _MOMENT, using: str | None = None) -> N
     :param ago: how long ago the retention ended, for policies with a ``tombstone``
     :param using: alias of the database; by default the one of the settings
     """
-    changed = _change(_records(using).filter(key=key), expires_at=StoreTime(-ago))
+    ended = StoreTime(-ago)
+    changed = _change(_records(using).filter(key=key), expires_at=ended, purge_at=ended)
     _check(
         changed > 0,
         f"There is no record of the key {key!r} in the database. (Records in a cache alone cannot "
@@ -161,7 +162,7 @@ def advance(by: timedelta, *, using: str | None = None) -> None:
     if settings.cache is not None:
         backend_of(settings.cache).let_time_pass(by)
     if settings.policy.store is not StoreKind.CACHE or using is not None:
-        times = ("created_at", "completed_at", "expires_at")
+        times = ("created_at", "completed_at", "expires_at", "purge_at")
         _change(_records(using), **{name: F(name) - by for name in times})
 
 

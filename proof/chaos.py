@@ -206,6 +206,7 @@ def purge() -> str:
                 scope="old",
                 key=f"{random.random()}",
                 created_at=long_ago,
+                purge_at=long_ago,
                 expires_at=long_ago,
                 **common,
             )

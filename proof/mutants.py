@@ -67,6 +67,7 @@ def look_then_insert() -> list[tuple[Any, str, Any]]:
                 method=claim.method,
                 path=claim.path,
                 created_at=StoreTime(),
+                purge_at=StoreTime(claim.retention),
                 expires_at=StoreTime(claim.retention),
             )
         found = original(self, claim)

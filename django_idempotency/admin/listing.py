@@ -31,24 +31,23 @@ class StateFilter(admin.SimpleListFilter):
     title = _("state")
     parameter_name = "state"
     CLAIMED = frozenset({"claimed", "in_flight", "interrupted"})
+    OPEN = "open"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         overview = Overview.of(request, model_admin.get_queryset(request).db)
         claimed = [("in_flight", _("in flight")), ("interrupted", _("interrupted"))]
         if overview.in_flight is None:
             claimed = [("claimed", _("in flight or interrupted"))]
-        return [*claimed, ("completed", _("completed"))]
+        return [*claimed, (self.OPEN, _("outcome open")), ("completed", _("completed"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         wanted = self.value()
         if wanted == "completed":
             return queryset.filter(state=State.COMPLETED)
-        if wanted not in self.CLAIMED:
-            return queryset
-        claimed = queryset.filter(state=State.CLAIMED)
-        overview = Overview.of(request, queryset.db)
-        chosen = None if wanted == "claimed" else getattr(overview, str(wanted))
-        return claimed if chosen is None else claimed.filter(pk__in=chosen)
+        if wanted == self.OPEN:
+            return queryset.filter(outcome_open=True, state=State.CLAIMED)
+        # RecordList finds out which of them are in flight: it knows where to look.
+        return queryset.filter(state=State.CLAIMED) if wanted in self.CLAIMED else queryset
 
 
 class ChoiceFilter(admin.SimpleListFilter):
@@ -156,6 +155,8 @@ class RecordList(ChangeList):
     overview: Overview
     older: int | None
     """Show records before this one to see older ones; ``None`` if there are none."""
+    _last_asked: int | None = None
+    """The last record whose lock was asked for, if there are more claimed ones."""
 
     def get_filters_params(self, params: Any = None) -> Any:
         lookups = super().get_filters_params(params)
@@ -173,19 +174,34 @@ class RecordList(ChangeList):
         self.overview = Overview.of(request, records.db)
         if self.before is not None:
             records = records.filter(pk__lt=self.before)
-        if self.is_indexed:
-            return records
-        return records.filter(pk__gte=self.floor, pk__lt=self._range[1])
+        if not self.is_indexed:
+            records = records.filter(pk__gte=self.floor, pk__lt=self._range[1])
+        return self._by_lock(records)
+
+    def _by_lock(self, claimed: QuerySet[Any]) -> QuerySet[Any]:
+        """Choose those that are in flight, or those that are not, if that is wanted."""
+        wanted = self.params.get(StateFilter.parameter_name)
+        if wanted not in StateFilter.CLAIMED or wanted == "claimed":
+            return claimed
+        limit = self.overview.limit
+        ids = list(claimed.order_by("-pk").values_list("pk", flat=True)[: limit + 1])
+        if len(ids) > limit:
+            self._last_asked = ids[limit - 1]
+        in_flight = self.overview.in_flight_among(ids[:limit])
+        if in_flight is None:
+            return claimed
+        chosen = in_flight if wanted == "in_flight" else set(ids[:limit]) - in_flight
+        return claimed.filter(pk__in=chosen)
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         self.result_list = list(self.result_list)
         self.overview.tell(self.result_list)
         count, last = self.paginator.counted
-        self.older = None
+        self.older = self._last_asked
         if count >= LIMIT:
             self.older = last
-        elif not self.is_indexed and self.floor > self._range[0]:
+        elif not (self.older or self.is_indexed) and self.floor > self._range[0]:
             self.older = self.floor
 
     @cached_property
@@ -195,10 +211,9 @@ class RecordList(ChangeList):
 
     @cached_property
     def is_indexed(self) -> bool:
-        """Whether an index finds the records: by key, or because they are claimed."""
-        wanted = self.params.get(StateFilter.parameter_name)
-        is_claimed = wanted in StateFilter.CLAIMED and self.overview.has_claimed_index
-        return bool(self.query) or is_claimed
+        """Whether an index finds the records: by key, or because their outcome is open."""
+        is_open = self.params.get(StateFilter.parameter_name) == StateFilter.OPEN
+        return bool(self.query) or (is_open and self.overview.has_open_index)
 
     @cached_property
     def floor(self) -> int:

@@ -11,9 +11,10 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ..fields import has_claimed_index
+from ..fields import has_open_index
 from ..models import IdempotencyRecord
 from ..protocol.record import State
+from ..stores.database.dialects import dialect_of
 from ..stores.database.statistics import COUNTED, TableStatistics, table_statistics
 from ..stores.database.store import DatabaseStore
 from .presentation import at_most, number
@@ -45,28 +46,27 @@ class Overview:
         return table_statistics(self.using)
 
     @property
-    def has_claimed_index(self) -> bool:
-        return has_claimed_index(connections[self.using])
+    def has_open_index(self) -> bool:
+        return has_open_index(connections[self.using])
 
     @property
     def is_partial(self) -> bool:
         """Whether there may be claimed records further back than :data:`WIDTH`."""
         whole = self.table_statistics
-        return not self.has_claimed_index and whole.last - whole.first >= WIDTH
+        return whole.last - whole.first >= WIDTH
 
     @cached_property
     def claimed(self) -> list[int]:
         """The newest claimed records, at most :attr:`limit` and one more."""
-        claimed = IdempotencyRecord.rows(self.using).filter(state=State.CLAIMED)
-        if not self.has_claimed_index:
-            claimed = claimed.filter(pk__gt=self.table_statistics.last - WIDTH)
+        recent = self.table_statistics.last - WIDTH
+        claimed = IdempotencyRecord.rows(self.using).filter(state=State.CLAIMED, pk__gt=recent)
         newest = claimed.order_by("-pk").values_list("pk", flat=True)
         return list(newest[: self.limit + 1])
 
     @property
     def limit(self) -> int:
         """Fewer where finding out about claimed records means to lock them."""
-        return 1000 if self.has_claimed_index else 200
+        return 200 if dialect_of(connections[self.using]).locks_ranges else 1000
 
     @cached_property
     def in_flight(self) -> frozenset[int] | None:
@@ -117,6 +117,15 @@ class Overview:
             self._probe([pk for pk in claimed if pk not in known])
         for record in records:
             record.in_flight = self._in_flight.get(record.pk)
+
+    def in_flight_among(self, ids: list[int]) -> frozenset[int] | None:
+        """Return those of these claimed records that are in flight; ``None`` if unknown."""
+        if self.in_flight is None:
+            return None
+        unknown = [pk for pk in ids if pk not in self._in_flight]
+        if unknown and self._probe(unknown) is None:
+            return None
+        return frozenset(pk for pk in ids if self._in_flight[pk])
 
     def _probe(self, ids: list[int]) -> frozenset[int] | None:
         locked = DatabaseStore(self.using).locked(ids)

@@ -14,7 +14,8 @@ from ..conf.policy import StoreKind
 from ..conf.settings import Configuration
 from ..contract.endpoints import longest_tombstone, policies_of_endpoints
 from ..models import IdempotencyRecord
-from ..stores.database.dialects import ServerFault, StoreTime, dialect_of
+from ..stores.database.dialects import ServerFault, dialect_of
+from ..stores.database.store import DatabaseStore
 from .configuration import Databases, Messages, check
 from .messages import message
 
@@ -135,9 +136,8 @@ def check_purge(valid: Configuration, databases: Databases) -> Messages:
     if connection is None:
         return
     latest = _PURGED_WITHIN + longest_tombstone()
-    records = IdempotencyRecord.rows(connection.alias)
     try:
-        is_purged = not records.filter(expires_at__lte=StoreTime(-latest)).exists()
+        is_purged = not DatabaseStore(connection.alias).expired(latest).exists()
     except DatabaseError:  # Before the first migration there is no table.
         return
     if not is_purged:

@@ -36,6 +36,17 @@ class Migration(migrations.Migration):
             name="IdempotencyRecord",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("created_at", models.DateTimeField(verbose_name="created")),
+                ("purge_at", models.DateTimeField(verbose_name="looked at by the purge")),
+                ("attempt", models.PositiveIntegerField(default=1, verbose_name="attempt")),
+                (
+                    "response_version",
+                    models.PositiveSmallIntegerField(default=1, verbose_name="response version"),
+                ),
+                (
+                    "outcome_open",
+                    models.BooleanField(default=False, verbose_name="outcome open"),
+                ),
                 (
                     "scope",
                     django_idempotency.fields.ExactCharField(max_length=64, verbose_name="scope"),
@@ -51,15 +62,6 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
-                    "state",
-                    django_idempotency.fields.ExactCharField(
-                        choices=[("claimed", "Claimed"), ("completed", "Completed")],
-                        max_length=16,
-                        verbose_name="state",
-                    ),
-                ),
-                ("attempt", models.PositiveIntegerField(default=1, verbose_name="attempt")),
-                (
                     "method",
                     django_idempotency.fields.ExactCharField(max_length=16, verbose_name="method"),
                 ),
@@ -67,13 +69,19 @@ class Migration(migrations.Migration):
                     "path",
                     django_idempotency.fields.ExactCharField(max_length=255, verbose_name="path"),
                 ),
-                (
-                    "response_version",
-                    models.PositiveSmallIntegerField(default=1, verbose_name="response version"),
-                ),
+                ("expires_at", models.DateTimeField(verbose_name="expires")),
+                ("completed_at", models.DateTimeField(null=True, verbose_name="completed")),
                 (
                     "response_status",
                     models.PositiveSmallIntegerField(null=True, verbose_name="status"),
+                ),
+                (
+                    "state",
+                    django_idempotency.fields.ExactCharField(
+                        choices=[("claimed", "Claimed"), ("completed", "Completed")],
+                        max_length=16,
+                        verbose_name="state",
+                    ),
                 ),
                 ("response_headers", models.TextField(default="", verbose_name="response headers")),
                 ("response_body", models.BinaryField(null=True, verbose_name="response body")),
@@ -100,9 +108,6 @@ class Migration(migrations.Migration):
                         db_default="", default="", max_length=32, verbose_name="response codec"
                     ),
                 ),
-                ("created_at", models.DateTimeField(verbose_name="created")),
-                ("completed_at", models.DateTimeField(null=True, verbose_name="completed")),
-                ("expires_at", models.DateTimeField(verbose_name="expires")),
             ],
             options={
                 "verbose_name": "idempotency record",
@@ -115,16 +120,15 @@ class Migration(migrations.Migration):
                     ("resolve_idempotencyrecord", "Can resolve interrupted operations"),
                 ],
                 "indexes": [
-                    models.Index(fields=["expires_at"], name="idempotency_expires"),
-                    django_idempotency.fields.ClaimedIndex(
-                        fields=["id"], name="idempotency_claimed"
-                    ),
+                    models.Index(fields=["purge_at"], name="idempotency_purge"),
+                    django_idempotency.fields.OpenIndex(fields=["id"], name="idempotency_open"),
                 ],
                 "constraints": [
                     models.UniqueConstraint(fields=("key", "scope"), name="idempotency_key_scope")
                 ],
             },
         ),
+        django_idempotency.fields.SetStorage(),
         migrations.CreateModel(
             name="IdempotencyStep",
             fields=[

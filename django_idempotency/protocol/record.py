@@ -109,6 +109,8 @@ class Claim(NamedTuple):
     """How long an expired record is told apart from one that never was."""
     codec: str = ""
     """How policy wants the response stored, for an operator who answers in the view's place."""
+    outcome_open: bool = False
+    """An interruption leaves its outcome unknown: effects lie outside of the database."""
     secret: bytes = b""
     """Secret of the keys that are derived for other systems."""
 

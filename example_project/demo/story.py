@@ -223,7 +223,7 @@ RECORDS = (
 )
 EXPIRE = (
     RECORDS + "; from django.utils.timezone import now, timedelta; "
-    "print(r.update(expires_at=now() - timedelta(minutes=1)))"
+    "past = now() - timedelta(minutes=1); print(r.update(expires_at=past, purge_at=past))"
 )
 COUNT = RECORDS + "; print(r.count())"
 

@@ -127,7 +127,9 @@ def test_somebody_changes_their_mind(live_server):
 @pytest.mark.once
 @pytest.mark.usefixtures("records")
 def test_somebody_purges(live_server):
-    IdempotencyRecord.objects.filter(key="key-of-the-first").update(expires_at=timezone.now())
+    now = timezone.now()
+    first = IdempotencyRecord.objects.filter(key="key-of-the-first")
+    first.update(expires_at=now, purge_at=now)
     with browser_page() as page:
         log_in(page, live_server.url, "admin")
         page.goto(f"{live_server.url}/admin/django_idempotency/idempotencyrecord/")

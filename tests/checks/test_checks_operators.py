@@ -234,7 +234,7 @@ class TestPurge:
 
         def since(age: timedelta) -> None:
             created = F("created_at")
-            IdempotencyRecord.objects.update(expires_at=created - age)
+            IdempotencyRecord.objects.update(expires_at=created - age, purge_at=created - age)
 
         return since
 

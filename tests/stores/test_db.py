@@ -33,7 +33,8 @@ class TestDatabaseStore(StoreContract):
         return operation
 
     def expire(self, claim: Claim) -> None:
-        IdempotencyRecord.objects.filter(key=claim.key).update(expires_at="2020-01-01T00:00Z")
+        past = "2020-01-01T00:00Z"
+        IdempotencyRecord.objects.filter(key=claim.key).update(expires_at=past, purge_at=past)
 
     def purged(self) -> int:
         return sum(self.store().purge(10))

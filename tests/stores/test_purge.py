@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, connections
+from django.db import connection
 from django.urls import path
 from django.utils import timezone
 
@@ -24,8 +24,8 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.record import Claim, State
 from django_idempotency.stores.database.file_locks import file_locks
 from django_idempotency.stores.database.store import DatabaseStore
-from django_idempotency.stores.database.transactions import write_transaction
 from tests.conftest import row_locks
+from tests.support.operations import rival
 from tests.support.server import ROOT
 
 rival_rows = pytest.mark.django_db(transaction=True)
@@ -40,6 +40,7 @@ class Terminal(io.StringIO):
 def remember(key: str, *, expired: timedelta | None, state: State = State.COMPLETED):
     """Create a record that expired some time ago, or (``None``) has a day to live."""
     now = timezone.now()
+    expires = now + timedelta(days=1) if expired is None else now - expired
     return IdempotencyRecord.objects.create(
         scope="a" * 64,
         key=key,
@@ -49,7 +50,8 @@ def remember(key: str, *, expired: timedelta | None, state: State = State.COMPLE
         path="/orders",
         response_status=201 if state is State.COMPLETED else None,
         created_at=now,
-        expires_at=now + timedelta(days=1) if expired is None else now - expired,
+        purge_at=expires,
+        expires_at=expires,
     )
 
 
@@ -73,19 +75,6 @@ def purge(*arguments: str, stderr: io.StringIO | None = None, **options: object)
 
 def keys() -> set[str]:
     return set(IdempotencyRecord.objects.values_list("key", flat=True))
-
-
-@contextmanager
-def rival() -> Iterator[DatabaseStore]:
-    """A store on another connection, in a transaction that it has begun like an attempt does."""
-    connections["rival"] = connections.create_connection("default")
-    connections["rival"].ensure_connection()
-    try:
-        with write_transaction("rival"):
-            yield DatabaseStore("rival")
-    finally:
-        connections["rival"].close()
-        del connections["rival"]
 
 
 @contextmanager
@@ -330,7 +319,7 @@ def test_two_at_once_share_the_work():
     IdempotencyRecord.objects.bulk_create(
         IdempotencyRecord(
             scope="a" * 64, key=f"{number}", fingerprint="f", state=State.COMPLETED, method="POST",
-            path="/", created_at=now, expires_at=now,
+            path="/", created_at=now, purge_at=now, expires_at=now,
         )
         for number in range(2000)
     )  # fmt: skip

@@ -39,7 +39,8 @@ def remember(key: str, **values: object) -> IdempotencyRecord:
         "completed_at": now,
         "expires_at": now + timedelta(days=1),
     }
-    return IdempotencyRecord.objects.create(key=key, **given | values)
+    given |= values
+    return IdempotencyRecord.objects.create(key=key, purge_at=given["expires_at"], **given)
 
 
 def listed(client, **query: str) -> list[str]:

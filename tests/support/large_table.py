@@ -26,6 +26,8 @@ PAGES: list[dict[str, Any]] = [
     {"state": "interrupted"},
     {"state": "claimed"},
     {"state": "claimed", "method": "PUT"},
+    {"state": "interrupted", "before": "the middle"},
+    {"state": "open"},
     {"state": "completed"},
     {"method": "DELETE"},
     {"status": "4"},
@@ -49,7 +51,8 @@ def fill(count: int) -> None:
     """Add records of the past ten days, a second's worth at a time, and let the planner know."""
     columns = (
         "scope, {key}, fingerprint, state, attempt, method, path, response_version, "
-        "response_status, response_headers, response_body, response_omitted, created_at, expires_at"
+        "response_status, response_headers, response_body, response_omitted, outcome_open, "
+        "created_at, expires_at, purge_at"
     )
     body, numbers, quoted, now, past, analyze = {
         "postgresql": (
@@ -78,7 +81,8 @@ def fill(count: int) -> None:
             "CASE WHEN n % 20 = 0 THEN 'PUT' ELSE 'POST' END, '/orders/', 1, "
             "CASE WHEN n % 25 = 0 THEN 422 ELSE 201 END, REPEAT('x', 60), "
             f"{body}, '', "
-            f"{now} - {past}, {now} - {past} + {day} FROM {numbers}"
+            f"n % 50000 = 1, {now} - {past}, {now} - {past} + {day}, {now} - {past} + {day} "
+            f"FROM {numbers}"
         )
         cursor.execute(f"{analyze} {table()}")
         if connection.vendor == "mysql":

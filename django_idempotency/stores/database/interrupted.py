@@ -75,7 +75,8 @@ def open_attempts(
     :param older_than: how long ago they must have started
     :param key: only those with this key
     """
-    records = IdempotencyRecord.rows(using).filter(state=State.CLAIMED)
+    # An index finds those whose outcome is open; they are few.
+    records = IdempotencyRecord.rows(using).filter(outcome_open=True, state=State.CLAIMED)
     claimed = records if key is None else records.filter(key=key)
     started = IdempotencyStep.rows(using).filter(
         position=BEGINNING, finished_at=None, record_id__in=claimed.values("pk")

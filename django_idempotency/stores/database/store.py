@@ -27,6 +27,10 @@ NOT_MIGRATED = "lacks the table of the records, or one of its columns: run manag
 _FLUSHES = 100
 """Maximum number of flushes at once in this process; each takes a few milliseconds."""
 
+_FIRST = 100
+"""Records compared for the purge's lag. One that lived for longer than its claim said may come
+before others that expired earlier."""
+
 Records = QuerySet[IdempotencyRecord]
 
 
@@ -35,7 +39,7 @@ class DatabaseStore:
 
     :param using: alias of the database
     :param is_durable: claims wait for the disk, because effects that a crash of the database
-        server does not undo will follow them
+        server does not undo will follow them; their outcome is open until a response is stored
     :ivar dialect: of that database
     """
 
@@ -68,6 +72,8 @@ class DatabaseStore:
         :raises Busy: if others occupy the database
         :raises Outage: if the database is out of reach, or cannot keep records
         """
+        if self._is_durable:
+            claim = claim._replace(outcome_open=True)
         connection = connections[self.using]
         # One breaker per tenant: a missing table in one schema says nothing about the others.
         breaker = breaker_of(label_of(self.using, getattr(connection, "schema_name", None)))
@@ -139,7 +145,9 @@ class DatabaseStore:
 
     def bump_fencing_token(self, record: Snapshot) -> None:
         """Count an attempt that takes a locked record over."""
-        self._records().filter(pk=record.id).update(attempt=F("attempt") + 1)
+        # Policy may have changed since the claim.
+        marks = {"outcome_open": True} if self._is_durable else {}
+        self._records().filter(pk=record.id).update(attempt=F("attempt") + 1, **marks)
 
     def complete(
         self,
@@ -164,7 +172,8 @@ class DatabaseStore:
         """Remove a record if it is expired and not locked; return whether it is gone."""
         with contention_is_busy(self.using):
             # No signals: expired records are of no interest to receivers of deletions.
-            removed = self._remove(self.expired().filter(pk=record_id), quietly=True)
+            expired = self._records().filter(pk=record_id, expires_at__lte=StoreTime())
+            removed = self._remove(expired, quietly=True)
             return removed or not self.exists(record_id)
 
     def remove(self, record_id: int, state: State, attempt: int) -> bool:
@@ -200,13 +209,16 @@ class DatabaseStore:
 
     def expired(self, older_than: timedelta = NOW) -> Records:
         """Return the records that expired at least ``older_than`` ago."""
-        return self._records().filter(expires_at__lte=StoreTime(-older_than))
+        moment = StoreTime(-older_than)
+        # The index on purge_at finds them.
+        return self._records().filter(purge_at__lte=moment, expires_at__lte=moment)
 
     def lag(self, older_than: timedelta = NOW) -> timedelta:
-        """Return how long the oldest expired record has been left, beyond ``older_than``."""
-        oldest = self.expired(older_than).order_by("expires_at")
-        row = oldest.values_list(StoreTime(-older_than), "expires_at").first()
-        return row[0] - row[1] if row else NOW
+        """Return how long an expired record has been left, beyond ``older_than``: the longest of
+        those that the next purge would remove first."""
+        first = self.expired(older_than).order_by("purge_at")
+        rows = first.values_list(StoreTime(-older_than), "expires_at")[:_FIRST]
+        return max((now - expired for now, expired in rows), default=NOW)
 
     def locked(self, ids: Collection[int]) -> frozenset[int] | None:
         """Return which of these records are in flight (or were removed just now).

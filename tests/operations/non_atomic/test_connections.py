@@ -209,7 +209,8 @@ class TestConnections:
     def test_steps_are_removed_with_their_record(self, caller: Caller) -> None:
         caller.post("/effects/function/")
         caller.post("/effects/function/", key="k-2")
-        IdempotencyRecord.objects.filter(key="k-1").update(expires_at="2000-01-01T00:00Z")
+        past = "2000-01-01T00:00Z"
+        IdempotencyRecord.objects.filter(key="k-1").update(expires_at=past, purge_at=past)
         kept = IdempotencyRecord.objects.get(key="k-2")
         assert list(DatabaseStore("default").purge(10)) == [1]
         assert [step.record_id for step in IdempotencyStep.objects.all()] == [kept.pk]

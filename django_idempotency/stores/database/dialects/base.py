@@ -21,6 +21,9 @@ from .values import Batch, Keepalive, ServerFault, TransactionStatus
 
 NOW = timedelta(0)
 
+SOON = timedelta(hours=1)
+"""Records that expire within this time are looked at again by the next purge."""
+
 _SNAPSHOT = len(COLUMNS) + 3
 """Columns of a snapshot; in a locked row its scope, key and transaction follow."""
 
@@ -38,7 +41,7 @@ class Dialect:
     :cvar knows_transaction_status: :meth:`transaction_status` notices when a transaction has ended
     :cvar reads_what_it_locks: plain reads in a transaction see the rows that its locks see
     :cvar locks_ranges: a locking read by a list of keys locks other rows, too
-    :cvar has_partial_index: an index can be limited to claimed records
+    :cvar has_partial_index: an index can be limited to records whose outcome is open
     :cvar exact_type: the type of columns that compare exactly, for hints
     """
 
@@ -57,6 +60,7 @@ class Dialect:
     quote = '"'
     clock = "%s"
     """SQL of the store's clock; its parameter is what :meth:`time` returns."""
+    least = "LEAST"
 
     @property
     def is_supported(self) -> bool:
@@ -66,7 +70,7 @@ class Dialect:
     @cached_property
     def sql(self) -> Callable[[str], str]:
         """Puts names of tables and columns into a statement, which is made once per process."""
-        names = replacements(self.clock, self.quoted)
+        names = replacements(self.clock, self.least, self.quoted)
         return cache(lambda text: text.format(**names))
 
     def quoted(self, name: str) -> str:
@@ -127,7 +131,9 @@ class Dialect:
     def claim_values(self, claim: Claim) -> tuple[Any, ...]:
         """Return the parameters of ``{values}``."""
         identity = (claim.scope, claim.key, claim.fingerprint, claim.method, claim.path)
-        return (*identity, claim.codec, self.time(), self.time(claim.retention))
+        expires = self.time(claim.retention)
+        times = (self.time(), expires, expires)
+        return (*identity, claim.codec, *times, "open" if claim.outcome_open else "")
 
     # SKIP LOCKED rather than NOWAIT: an error would end the transaction and fill the log.
     lock_sql: Sequence[str] = (f"{READ} FOR UPDATE SKIP LOCKED", f"{READ} FOR UPDATE")
@@ -174,10 +180,10 @@ class Dialect:
         self, record: Snapshot, response: StoredResponse, retention: timedelta
     ) -> tuple[Any, ...]:
         """Return the parameters of a statement that completes a record."""
+        expires = self.time(retention)
         return (
             str(State.COMPLETED),
-            self.time(),
-            self.time(retention),
+            *(self.time(), expires, expires),
             *response_values(response),
             *(record.id, record.attempt, str(State.CLAIMED), record.key, record.scope),
         )
@@ -318,10 +324,13 @@ class Dialect:
     # Many records
 
     first: Any = (datetime.min, 0)
-    """Where the purge starts: before every expiry."""
+    """Where the purge starts: before every ``purge_at``."""
 
     def purge(self, connection: Any, older_than: timedelta, size: int, start: Any) -> Batch | None:
         """Remove up to ``size`` expired records, skipping locked ones, in this transaction.
+
+        Records that turn out to live for longer than their claim said are put off, so that no later
+        purge reads them in vain; those that expire within :data:`SOON` are not worth a write.
 
         :param start: :attr:`first`, or ``last`` of the batch before
         :return: ``None`` if there are no more
@@ -329,18 +338,27 @@ class Dialect:
         # Finds a page without a lock, then removes the records that are free.
         last, last_id = start
         sql = self.sql(
-            "SELECT {expires_at}, {id} FROM {table} "
-            "WHERE {expires_at} <= {clock} AND {expires_at} >= %s "
-            "AND ({expires_at} > %s OR {id} > %s) ORDER BY {expires_at}, {id} LIMIT %s"
+            "SELECT {purge_at}, {id}, {expires_at} <= {clock} FROM {table} "
+            "WHERE {purge_at} <= {clock} AND {purge_at} >= %s "
+            "AND ({purge_at} > %s OR {id} > %s) "
+            "AND ({expires_at} <= {clock} OR {expires_at} > {clock}) "
+            "ORDER BY {purge_at}, {id} LIMIT %s"
         )
-        page = rows_of(connection, sql, (self.time(-older_than), last, last, last_id, size))
+        now, soon = self.time(-older_than), self.time(SOON - older_than)
+        page = rows_of(connection, sql, (now, now, last, last, last_id, now, soon, size))
         if not page:
             return None
-        removed = self.remove_free(connection, older_than, [pk for _, pk in page])
-        return Batch(len(removed), page[-1], removed)
+        expired = [pk for _, pk, is_expired in page if is_expired]
+        removed = self.remove_free(connection, older_than, expired)
+        self.put_off(connection, [pk for _, pk, is_expired in page if not is_expired])
+        return Batch(len(removed), page[-1][:2], removed)
 
     def remove_free(self, connection: Any, older_than: timedelta, ids: list[int]) -> list[int]:
         """Remove those of these records that are free, and return their ids."""
+        raise NotImplementedError
+
+    def put_off(self, connection: Any, ids: list[int]) -> None:
+        """Let the purge look at those of these records that are free when they expire."""
         raise NotImplementedError
 
     def locked_ids(self, connection: Any, ids: Collection[int]) -> frozenset[int] | None:
@@ -365,6 +383,9 @@ class Dialect:
 
     collation: str | None = None
     """Collation of such a column."""
+
+    storage_sql = ""
+    """Says how the table of records is stored, where the server's own way is not the best."""
 
     def server_faults(self, connection: Any) -> Iterator[tuple[ServerFault, str]]:
         """Ask the server, and yield each fault with the value that was found."""

@@ -227,6 +227,15 @@ class Mysql(Dialect):
             cursor.execute(self.sql("DELETE r " + _EACH), (json.dumps(free),))
         return free
 
+    def put_off(self, connection: Any, ids: list[int]) -> None:
+        if not ids:
+            return
+        lock = self.sql("SELECT r.{id} " + _EACH + " FOR UPDATE SKIP LOCKED")
+        free = [pk for (pk,) in rows_of(connection, lock, (json.dumps(ids),))]
+        update = "UPDATE " + _EACH.removeprefix("FROM ") + " SET r.{purge_at} = r.{expires_at}"
+        with connection.cursor() as cursor:
+            cursor.execute(self.sql(update), (json.dumps(free),))
+
     def locked_ids(self, connection: Any, ids: Collection[int]) -> frozenset[int] | None:
         """The server does not say, so the records that are free are locked for a moment, as a retry
         would lock them. Inside a transaction those locks would stay until its end."""

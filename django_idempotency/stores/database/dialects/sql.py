@@ -11,8 +11,11 @@ READ = (
     "SELECT {columns}, {expires_at} <= {clock}, 0, 0, {scope}, {key} FROM {table} WHERE {id} = %s"
 )
 # A view may have left another schema's table in the place of ours: so scope and key are named.
+# The indexed columns change only where the record expires earlier than its claim said, and in
+# non-atomic mode.
 COMPLETE = (
     "UPDATE {table} SET {state} = %s, {completed_at} = {clock}, {expires_at} = {clock}, "
+    "{purge_at} = {least}({purge_at}, {clock}), {outcome_open} = FALSE, "
     + ", ".join(f"{{{name}}} = %s" for name in RESPONSE_COLUMNS)
     + " WHERE {id} = %s AND {attempt} = %s AND {state} = %s AND {match}"
 )
@@ -35,7 +38,10 @@ _INSERTED = {
     "response_headers": "''",
     "response_omitted": "''",
     "created_at": "{clock}",
+    "purge_at": "{clock}",
     "expires_at": "{clock}",
+    # By a comparison, because a driver may send every parameter as text.
+    "outcome_open": "%s = 'open'",
 }
 """Columns of a new record, and their values."""
 
@@ -49,14 +55,16 @@ _PARTS = {
 }
 
 
-def replacements(clock: str, quoted: Callable[[str], str]) -> dict[str, str]:
+def replacements(clock: str, least: str, quoted: Callable[[str], str]) -> dict[str, str]:
     """Return what to put in place of names in braces: names of tables and columns, and parts.
 
     :param clock: SQL of the store's clock
+    :param least: function that returns the least of its arguments
     :param quoted: quotes a name
     """
     names = {
         "clock": clock,
+        "least": least,
         "table": quoted(IdempotencyRecord._meta.db_table),
         "steps": quoted(IdempotencyStep._meta.db_table),
     }

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import Error, transaction
+from django.db.models import F
 
 from ....compat.django import (
     delete_without_signals,
@@ -30,6 +31,7 @@ class Sqlite(Dialect):
     name = "sqlite"
     has_server = False
     has_row_locks = False
+    least = "MIN"
 
     def time(self, offset: timedelta = NOW) -> str:
         """SQLite runs on this host: its clock is ours."""
@@ -90,6 +92,10 @@ class Sqlite(Dialect):
         free = [pk for pk in ids if not self.has_file_lock(connection, pk)]
         delete_without_signals(IdempotencyRecord.rows(using).filter(pk__in=free), using)
         return free
+
+    def put_off(self, connection: Any, ids: list[int]) -> None:
+        """Those with a file lock, too: they are claimed, and what it writes is true of them."""
+        IdempotencyRecord.rows(connection.alias).filter(pk__in=ids).update(purge_at=F("expires_at"))
 
     def has_file_lock(self, connection: Any, record_id: int) -> bool:
         return file_locks(connection).is_locked(record_id)

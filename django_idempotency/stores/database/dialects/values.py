@@ -48,7 +48,7 @@ class Batch:
     """What one transaction of the purge did.
 
     :ivar removed: number of records that are gone
-    :ivar last: the latest expiry it looked at; the next batch starts there. Starting from the
+    :ivar last: the latest ``purge_at`` it looked at; the next batch starts there. Starting from the
         beginning, it would read again what is dead, but not yet out of the index
     :ivar orphaned: removed records whose steps are still there
     """
