@@ -53,7 +53,8 @@ images: $(VENV)/installed
 		$(VENV)/bin/python -m pytest --create-db --quiet -k pictures tests/admin/test_admin_browser.py
 
 # What the promise costs, compared with the bare view and with other packages. Needs a quiet
-# machine, wrk, PostgreSQL and Redis; ARGS=--quick for a look at the harness.
+# machine, wrk, PostgreSQL, MariaDB and Redis; ARGS="--only far,driver" measures parts of it,
+# ARGS=--resume goes on where a run was stopped, ARGS=--quick is for a look at the harness.
 bench: $(BENCH)/installed
 	$(BENCH)/bin/python -m benchmarks $(ARGS)
 
@@ -81,6 +82,7 @@ $(VENV)/installed: setup.cfg pyproject.toml | python
 $(BENCH)/installed: setup.cfg pyproject.toml | python
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python $(PIP) --editable ".[drf,redis]" gunicorn "psycopg[binary]" hiredis
+	$(BENCH)/bin/python $(PIP) mysqlclient || true
 	for peer in $(PEERS); do $(BENCH)/bin/python $(PIP) "$$peer" || true; done
 	touch $@
 

@@ -15,7 +15,8 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection
 from django.test import RequestFactory, override_settings
 
-from benchmarks.statements import Statements
+from benchmarks.servers import TOKEN
+from benchmarks.statements import floor as floor_of_this_process
 from django_idempotency.operations.transaction import AttemptTransaction
 from django_idempotency.operations.watch import UNHARMED
 from django_idempotency.protocol.record import Snapshot, State
@@ -27,22 +28,22 @@ FACTORY = RequestFactory()
 BODY = b'{"item": "a small server"}'
 
 
-def request(token: str, key: str | None, path: str = "/buy/") -> Any:
+def request(key: str | None, path: str = "/buy/") -> Any:
     extra = {} if key is None else {"HTTP_IDEMPOTENCY_KEY": key}
     return FACTORY.post(
-        path, BODY, "application/json", HTTP_AUTHORIZATION=f"Token {token}", **extra
+        path, BODY, "application/json", HTTP_AUTHORIZATION=f"Token {TOKEN}", **extra
     )
 
 
 CACHED = {"STORE": "cached_db", "CACHE": "default"}
 
 
-def statements(handler: Any, token: str) -> dict[str, int]:
+def statements(handler: Any) -> dict[str, int]:
     """Statements of ours, counted on the server."""
 
     def count(key: str | None, handler: Any = handler) -> int:
         with counted() as counter:
-            response = handler.get_response(request(token, key))
+            response = handler.get_response(request(key))
             response.close()
         assert response.status_code == 201
         return counter.statements
@@ -82,7 +83,7 @@ def own_time(handler: Any, rounds: int = 60, requests: int = 50) -> dict[str, fl
 
 
 def _time(handler: Any, key: Callable[[], str | None], requests: int) -> float:
-    prepared = [request("", key(), "/dispatched/") for _ in range(requests)]
+    prepared = [request(key(), "/dispatched/") for _ in range(requests)]
     started = time.process_time()
     answers = [handler.get_response(each) for each in prepared]
     spent = time.process_time() - started
@@ -106,7 +107,7 @@ def _no_statements() -> Iterator[None]:
     changes: list[tuple[Any, str, Any]] = [
         (DatabaseStore, "claim", claim),
         (DatabaseStore, "lock", lock),
-        (DatabaseStore, "complete", lambda *args: True),
+        (DatabaseStore, "complete", lambda *args, **options: True),
         (AttemptTransaction, "begin", lambda self: setattr(self, "block", NoBlock())),
         (AttemptTransaction, "watch", lambda self: None),
         (AttemptTransaction, "inspect", lambda self, asks_server=False: UNHARMED),
@@ -129,7 +130,7 @@ class NoBlock:
 
 def floor(rounds: int = 5, requests: int = 200) -> dict[str, float]:
     """The bare statements through the driver, in ms: what a first request must at least add."""
-    statements_, times = Statements(), []
+    statements_, times = floor_of_this_process(), []
     for _ in range(rounds):
         started = time.perf_counter()
         for _ in range(requests):
@@ -139,13 +140,13 @@ def floor(rounds: int = 5, requests: int = 200) -> dict[str, float]:
     return {"ms": statistics.median(times)}
 
 
-def upload_memory(token: str) -> dict[str, float]:
+def upload_memory() -> dict[str, float]:
     """How much more memory an upload of 50 MB takes than one of 5 MB, in MB."""
-    small, large = (_peak(token, size) for size in (5, 50))
+    small, large = (_peak(size) for size in (5, 50))
     return {"small": small, "large": large, "difference": large - small}
 
 
-def _peak(token: str, megabytes: int) -> float:
+def _peak(megabytes: int) -> float:
     """Peak memory of a forked process that gets a raw upload."""
     connection.close()
     reader, writer = os.pipe()
@@ -153,7 +154,7 @@ def _peak(token: str, megabytes: int) -> float:
     if pid == 0:
         try:
             Path("/proc/self/clear_refs").write_text("5")
-            _upload(token, megabytes)
+            _upload(megabytes)
             status = Path("/proc/self/status").read_text()
             peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
             os.write(writer, peak.split()[1].encode())
@@ -182,9 +183,9 @@ class Zeros(io.RawIOBase):
         return count
 
 
-def _upload(token: str, megabytes: int) -> None:
+def _upload(megabytes: int) -> None:
     size = megabytes * 1024 * 1024
-    environ = request(token, str(uuid.uuid4())).environ | {
+    environ = request(str(uuid.uuid4())).environ | {
         "CONTENT_TYPE": "application/octet-stream",
         "CONTENT_LENGTH": str(size),
         "wsgi.input": io.BufferedReader(Zeros(size)),

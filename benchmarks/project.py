@@ -1,10 +1,14 @@
-"""One DRF view with one INSERT and token authentication; ``BENCH_VARIANT`` says who guards it."""
+"""One DRF view with one INSERT and token authentication; the environment says who guards it.
+
+The variables are those of :meth:`benchmarks.cases.Case.environment` and of
+:class:`benchmarks.servers.Place`.
+"""
 
 import os
 from typing import Any
 
-VARIANT = os.environ.get("BENCH_VARIANT", "bare")
-REDIS = os.environ.get("BENCH_REDIS", "redis://127.0.0.1:6379/8")
+GUARD = os.environ.get("BENCH_GUARD", "bare")
+REDIS = f"redis://127.0.0.1:{os.environ.get('BENCH_REDIS_PORT', '6379')}/8"
 OURS = "django_idempotency.middleware.IdempotencyMiddleware"
 
 SECRET_KEY = "only-for-benchmarks-and-long-enough"
@@ -13,18 +17,32 @@ USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "benchmarks.urls"
 LOGGING_CONFIG = None
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": {
+SERVERS: dict[str, dict[str, Any]] = {
+    "postgresql": {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": os.environ.get("BENCH_NAME", "idempotency_bench"),
-        "HOST": "127.0.0.1",
-        "PORT": os.environ.get("PGPORT", "5432"),
         "USER": os.environ.get("PGUSER", "postgres"),
         "PASSWORD": os.environ.get("PGPASSWORD", ""),
+    },
+    "mariadb": {
+        "ENGINE": "django.db.backends.mysql",
+        "USER": os.environ.get("MYSQL_USER", "root"),
+        "PASSWORD": os.environ.get("MYSQL_PASSWORD", ""),
+        "OPTIONS": {"charset": "utf8mb4"},
+    },
+}
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        **SERVERS[os.environ.get("BENCH_DATABASE", "postgresql")],
+        "NAME": os.environ.get("BENCH_NAME", "idempotency_bench"),
+        "HOST": "127.0.0.1",
+        "PORT": os.environ.get("BENCH_DATABASE_PORT", os.environ.get("PGPORT", "5432")),
         "CONN_MAX_AGE": None,
-        "ATOMIC_REQUESTS": True,
+        "ATOMIC_REQUESTS": os.environ.get("BENCH_ATOMIC_REQUESTS", "1") == "1",
     }
 }
+if threshold := os.environ.get("BENCH_PREPARE_THRESHOLD"):
+    number = None if threshold == "None" else int(threshold)
+    DATABASES["default"]["OPTIONS"] = {"prepare_threshold": number}
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
@@ -39,8 +57,6 @@ INSTALLED_APPS = [
     "rest_framework.authtoken",
     "tests.shop",
 ]
-if VARIANT.startswith("ours"):  # another package has a setting of the same name
-    INSTALLED_APPS += ["django_idempotency"]
 MIDDLEWARE: list[str] = []
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.TokenAuthentication"],
@@ -49,26 +65,15 @@ REST_FRAMEWORK = {
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 IDEMPOTENCY: dict[str, Any] = {}
-PREPARING = {"prepare_threshold": 5}
 
-match VARIANT:
-    case "bare, prepared":
-        DATABASES["default"]["OPTIONS"] = PREPARING
-    case "ours" | "ours without key" | "ours, prepared":
+match GUARD:
+    case "ours" | "ours, cached_db":
+        INSTALLED_APPS += ["django_idempotency"]
         MIDDLEWARE = [OURS]
-        # Guarded views run in a transaction anyway; without a key it is Django's.
-        DATABASES["default"]["ATOMIC_REQUESTS"] = VARIANT == "ours without key"
-        DATABASES["default"]["OPTIONS"] = PREPARING if VARIANT == "ours, prepared" else {}
-    case "ours, statements alone" | "ours, statements alone, prepared":
-        MIDDLEWARE = ["benchmarks.statements.Around"]
-        DATABASES["default"]["ATOMIC_REQUESTS"] = False
-        DATABASES["default"]["OPTIONS"] = PREPARING if VARIANT.endswith("prepared") else {}
-    case "ours, ATOMIC_REQUESTS":
-        MIDDLEWARE = [OURS]
-    case "ours, cached_db":
-        MIDDLEWARE = [OURS]
-        DATABASES["default"]["ATOMIC_REQUESTS"] = False
-        IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "default"}
+        if GUARD == "ours, cached_db":
+            IDEMPOTENCY = {"STORE": "cached_db", "CACHE": "default"}
+    case "the statements":
+        INSTALLED_APPS += ["django_idempotency"]
     case "django-idempotency-key":
         MIDDLEWARE = ["idempotency_key.middleware.IdempotencyKeyMiddleware"]
         IDEMPOTENCY_KEY = {
@@ -83,9 +88,9 @@ match VARIANT:
     case "drf-idempotency, database" | "drf-idempotency, Redis":
         INSTALLED_APPS += ["drf_idempotency"]
         MIDDLEWARE = ["drf_idempotency.middleware.IdempotencyMiddleware"]
-        kind = "redis.RedisBackend" if "Redis" in VARIANT else "database.DatabaseBackend"
+        kind = "redis.RedisBackend" if "Redis" in GUARD else "database.DatabaseBackend"
         IDEMPOTENCY = {"BACKEND": f"drf_idempotency.backends.{kind}"}
-        if "Redis" in VARIANT:
+        if "Redis" in GUARD:
             IDEMPOTENCY["BACKEND_OPTIONS"] = {"url": REDIS}
     case "drf-idempotencykey":
         INSTALLED_APPS += ["drf_idempotencykey"]

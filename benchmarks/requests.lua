@@ -22,8 +22,13 @@ function request()
    return wrk.format("POST", nil, headers, body)
 end
 
+-- RESULT requests microseconds failures, and each latency in microseconds with its number.
 function done(summary, latency)
    local failed = summary.errors.status + summary.errors.read + summary.errors.timeout
-   io.write(string.format("RESULT %d %d %d %d %d\n", summary.requests, summary.duration, failed,
-      latency:percentile(50), latency:percentile(99)))
+   io.write(string.format("RESULT %d %d %d", summary.requests, summary.duration, failed))
+   for index = 1, #latency do
+      local value, count = latency(index)
+      io.write(string.format(" %d:%d", value, count))
+   end
+   io.write("\n")
 end

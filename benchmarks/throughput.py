@@ -1,179 +1,221 @@
-"""Requests per second through gunicorn: variants take turns, and each is compared with the bare
-view of the same round."""
+"""Requests per second and latencies through gunicorn. All servers of a part run at once and take
+turns, second by second; each case is compared with the bare view before and after it."""
 
 import os
 import shutil
 import subprocess
-import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from pathlib import Path
-from statistics import median
+from itertools import groupby
+from typing import Any
 
-from proof.servers import free_port, wait_for
+from benchmarks.cases import Case
+from benchmarks.servers import ROOT, TOKEN, Gunicorn, last_line, place_of
 
-ROOT = Path(__file__).parent.parent
-WORKERS, CONNECTIONS = 2, 4
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is sent to which variant."""
-
-    name: str
-    variant: str
-    keys: str
-    path: str = "/buy/"
-
-    @property
-    def bare(self) -> "Case":
-        """What it is compared with: the bare view under the same database options."""
-        suffix = PREPARED if self.variant.endswith(PREPARED) else ""
-        return Case("bare view", f"bare{suffix}", "none")
+CONNECTIONS = 4
+BODY = '{"item": "a small server"}'
+STEP = 50
+"""Latencies are kept in steps of so many microseconds."""
 
 
-PREPARED = ", prepared"
-"""Variants with ``prepare_threshold``."""
-STATEMENTS = "ours, statements alone"
+@dataclass
+class Load:
+    """What one case has answered in a while.
 
-CASES = [
-    Case("bare view", "bare", "none"),
-    Case("bare view without authentication", "bare", "none", "/anonymous/"),
-    Case("authentication alone, no view", "bare", "none", "/nothing/"),
-    Case("the bare statements around the bare view", STATEMENTS, "none"),
-    Case("the bare statements, prepared", f"{STATEMENTS}{PREPARED}", "none"),
-    Case("no key", "ours without key", "none"),
-    Case("first request", "ours", "unique"),
-    Case("first request, prepared", f"ours{PREPARED}", "unique"),
-    Case("first request, ATOMIC_REQUESTS", "ours, ATOMIC_REQUESTS", "unique"),
-    Case("first request, cached_db", "ours, cached_db", "unique"),
-    Case("replay, database", "ours", "replay"),
-    Case("replay, database, prepared", f"ours{PREPARED}", "replay"),
-    Case("replay, Redis", "ours, cached_db", "replay"),
-]
-PEERS = [
-    Case(f"{peer}: {what}", peer, keys)
-    for peer in (
-        "isik",
-        "drf-idempotencykey",
-        "drf-idempotency, database",
-        "drf-idempotency, Redis",
-        "django-idempotency-key",
-    )
-    for what, keys in (("first request", "unique"), ("replay", "replay"))
-]
+    :ivar latencies: how many took so long, in microseconds
+    """
+
+    per_second: float
+    latencies: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass
 class Measured:
-    """One case in every round."""
+    """One case in every round.
 
-    per_second: list[float]
-    ratios: list[float]
-    p50: list[float]
-    p99: list[float]
+    :ivar ratios: of requests per second, to the bare view beside it
+    :ivar bare: the latencies of that
+    """
 
-    @property
-    def ratio(self) -> float:
-        return median(self.ratios)
+    per_second: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    latencies: Counter[int] = field(default_factory=Counter)
+    bare: Counter[int] = field(default_factory=Counter)
+
+    def add(self, load: Load, before: Load, after: Load) -> None:
+        self.per_second.append(load.per_second)
+        self.ratios.append(load.per_second / ((before.per_second + after.per_second) / 2))
+        self.latencies.update(load.latencies)
+        self.bare.update(before.latencies)
+        self.bare.update(after.latencies)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "per second": self.per_second,
+            "ratios": self.ratios,
+            "latencies": sorted(self.latencies.items()),
+            "bare": sorted(self.bare.items()),
+        }
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> "Measured":
+        latencies, bare = (Counter(dict(found[name])) for name in ("latencies", "bare"))
+        return cls(found["per second"], found["ratios"], latencies, bare)
 
 
-@contextmanager
-def serving(variant: str, environment: dict[str, str]) -> Iterator[int]:
-    """Run gunicorn for one variant; give its port."""
-    port = free_port()
-    options = ["--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}", "--preload"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "benchmarks.wsgi", *options],
-        cwd=ROOT,
-        env=os.environ | environment | {"BENCH_VARIANT": variant},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def percentile(latencies: Counter[int], share: float) -> float:
+    """Return a latency in milliseconds."""
+    rest = share * latencies.total()
+    for value, count in sorted(latencies.items()):
+        rest -= count
+        if rest <= 0:
+            return value / 1000
+    return 0.0
+
+
+def measure(
+    cases: list[Case],
+    database: str,
+    is_far: bool,
+    seconds: int,
+    rounds: int,
+    state: dict[str, Any],
+    save: Callable[[], None],
+) -> None:
+    """Measure every case in every round.
+
+    :param state: where an earlier run has stopped; completed in place, round by round
+    :param save: called after each round
+    """
+    failed: dict[str, str] = state.setdefault("failed", {})
+    found = {name: Measured.from_json(each) for name, each in state.get("cases", {}).items()}
+    with ExitStack() as stack:
+        ports = _started(stack, cases, database, is_far, failed)
+        for number in range(state.get("rounds", 0), rounds):
+            for bare, others in groupby(cases, lambda case: case.bare):
+                _round([bare, *others], ports, seconds, failed, found)
+            state["cases"] = {name: each.as_json() for name, each in found.items()}
+            state["rounds"] = number + 1
+            save()
+            print(f"  round {number + 1} of {rounds}", flush=True)
+
+
+def _started(
+    stack: ExitStack, cases: list[Case], database: str, is_far: bool, failed: dict[str, str]
+) -> dict[Any, int]:
+    """Start a server for each project, and warm it up; return their ports."""
+    servers: dict[Any, tuple[Case, Gunicorn]] = {}
+    for case in (*cases, *(each.bare for each in cases)):
+        if case.environment not in servers and case.name not in failed:
+            # Each has wires of its own: one proxy for all would have their load to carry.
+            place = stack.enter_context(place_of(database, is_far))
+            servers[case.environment] = case, Gunicorn(case, place)
+            stack.callback(servers[case.environment][1].stop)
+    ports = {}
+    for environment, (case, server) in servers.items():
+        try:
+            ports[environment] = server.wait()
+            load(ports[environment], case, 1)
+        except Exception as error:
+            print(f"  {case.name} fails: {error}", flush=True)
+            failed |= {each.name: str(error) for each in cases if each.environment == environment}
+    return ports
+
+
+def _round(
+    cases: list[Case],
+    ports: dict[Any, int],
+    seconds: int,
+    failed: dict[str, str],
+    found: dict[str, Measured],
+) -> None:
+    """Measure the first case between all the others."""
+    bare = cases[0]
+    before = load(ports[bare.environment], bare, seconds)
+    for case in cases[1:]:
+        if case.name in failed:
+            continue
+        try:
+            each = _load_again(ports[case.environment], case, seconds)
+        except Exception as error:
+            failed[case.name] = str(error)
+            found.pop(case.name, None)
+            print(f"  {case.name} fails: {error}", flush=True)
+            continue
+        after = load(ports[bare.environment], bare, seconds)
+        found.setdefault(case.name, Measured()).add(each, before, after)
+        before = after
+
+
+def _load_again(port: int, case: Case, seconds: int) -> Load:
+    """A busy machine may fail a case once."""
     try:
-        wait_for(port)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(30)
+        return load(port, case, seconds)
+    except RuntimeError as error:
+        print(f"  {case.name} fails, and is measured again: {error}", flush=True)
+        return load(port, case, seconds)
 
 
-def load(port: int, case: Case, seconds: float, token: str) -> tuple[float, float, float]:
-    """Send for so long; return requests per second, and the median and p99 latency in ms."""
-    keys = _completed(port, case, token) if case.keys == "replay" else case.keys
-    environment = {"BENCH_KEYS": keys, "BENCH_TOKEN": token, "BENCH_ROUND": str(port)}
+def load(port: int, case: Case, seconds: int) -> Load:
+    """Send for so long.
+
+    :raises RuntimeError: if a request fails
+    """
+    keys = completed(port, case) if case.keys == "replay" else case.keys
+    environment = {"BENCH_KEYS": keys, "BENCH_TOKEN": TOKEN, "BENCH_ROUND": str(port)}
     command = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--timeout", "10s"]
-    command += ["--duration", f"{seconds:.0f}s", "--script", str(ROOT / "benchmarks/requests.lua")]
+    command += ["--duration", f"{seconds}s", "--script", str(ROOT / "benchmarks/requests.lua")]
     done = subprocess.run(
         [*command, f"http://127.0.0.1:{port}{case.path}"],
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        check=True,
     )
-    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
-    requests, duration, failed, p50, p99 = (float(part) for part in line.split()[1:])
-    if failed:
-        raise RuntimeError(f"{case.name}: {failed:.0f} of {requests:.0f} requests failed")
-    return requests / duration * 1e6, p50 / 1000, p99 / 1000
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not lines:
+        raise RuntimeError(f"wrk says: {last_line(done.stdout + done.stderr)}")
+    _, requests, duration, failures, *histogram = lines[0].split()
+    if int(failures):
+        raise RuntimeError(f"{failures} of {requests} requests failed")
+    latencies: Counter[int] = Counter()
+    for bar in histogram:
+        value, count = map(int, bar.split(":"))
+        latencies[value // STEP * STEP] += count
+    return Load(int(requests) / int(duration) * 1e6, latencies)
 
 
-def _completed(port: int, case: Case, token: str) -> str:
+def post(port: int, case: Case, key: str | None) -> int:
+    """Send one request; return the status of its answer."""
+    headers = {"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"}
+    if key is not None:
+        headers["Idempotency-Key"] = key
+    with _connected(port) as connection:
+        connection.request("POST", case.path, BODY, headers)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+
+@contextmanager
+def _connected(port: int) -> Iterator[HTTPConnection]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def completed(port: int, case: Case) -> str:
     """Complete a request, and return its key."""
     key = str(uuid.uuid4())
-    headers = {"Authorization": f"Token {token}", "Idempotency-Key": key}
-    headers["Content-Type"] = "application/json"
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("POST", case.path, '{"item": "a small server"}', headers)
-    status = connection.getresponse().status
-    connection.close()
+    status = post(port, case, key)
     if status != 201:
-        raise RuntimeError(f"{case.name}: the first request got {status}")
+        raise RuntimeError(f"the first request got {status}")
     return key
-
-
-def measure(
-    cases: list[Case], rounds: int, seconds: float, token: str, environment: dict[str, str]
-) -> tuple[dict[str, Measured], dict[str, str]]:
-    """Measure every case in every round, beside the bare view of its moment.
-
-    :return: what was measured, and what could not be, with the reason
-    """
-    found = {case.name: Measured([], [], [], []) for case in cases}
-    failed: dict[str, str] = {}
-    for number in range(rounds):
-        for case in cases:
-            if case.name in failed:
-                continue
-            try:
-                bare, rate, p50, p99 = _pair(case, seconds, token, environment)
-            except (RuntimeError, TimeoutError) as error:
-                failed[case.name] = str(error)
-                continue
-            measured = found[case.name]
-            measured.per_second.append(rate)
-            measured.ratios.append(rate / bare)
-            measured.p50.append(p50)
-            measured.p99.append(p99)
-        print(f"round {number + 1} of {rounds}", flush=True)
-    return {name: m for name, m in found.items() if name not in failed}, failed
-
-
-def _pair(
-    case: Case, seconds: float, token: str, environment: dict[str, str]
-) -> tuple[float, float, float, float]:
-    """Both servers run; halves alternate, so that a slow second slows both."""
-    beside = case.bare
-    with serving(beside.variant, environment) as bare, serving(case.variant, environment) as ours:
-        for port, what in ((bare, beside), (ours, case)):
-            load(port, what, 1, token)  # connections, caches
-        first = load(bare, beside, seconds / 2, token)
-        measured = load(ours, case, seconds, token)
-        second = load(bare, beside, seconds / 2, token)
-    return ((first[0] + second[0]) / 2, *measured)
 
 
 def missing() -> str:

@@ -1,5 +1,6 @@
 """The view, guarded as the variant says."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -10,21 +11,31 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 
-from benchmarks.project import VARIANT
+from benchmarks.cases import FLOOR
+from benchmarks.project import GUARD
 from tests.shop.models import Order
 
 
 def mixins() -> tuple[Any, ...]:
     """What a package wants views to inherit from."""
-    if VARIANT == "drf-idempotencykey":
+    if GUARD == "drf-idempotencykey":
         from drf_idempotencykey.mixins import DrfIdempotencyKeyMixin
 
         return (DrfIdempotencyKeyMixin,)
-    if VARIANT == "isik":
+    if GUARD == "isik":
         from isik.django.apps.idempotency.drf import IdempotencyMixin
 
         return (IdempotencyMixin,)
     return ()
+
+
+def around() -> AbstractContextManager[None]:
+    """The statements of a first request, where they are measured alone."""
+    if GUARD != FLOOR:
+        return nullcontext()
+    from benchmarks.statements import floor
+
+    return floor().around()
 
 
 class Bought(*mixins(), GenericAPIView):
@@ -33,7 +44,8 @@ class Bought(*mixins(), GenericAPIView):
     queryset = Order.objects.all()
 
     def post(self, request: Any) -> Response:
-        order = Order.objects.create(item=request.data["item"])
+        with around():
+            order = Order.objects.create(item=request.data["item"])
         return Response({"id": order.pk, "item": order.item}, status=201)
 
 

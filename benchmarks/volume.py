@@ -8,8 +8,10 @@ from typing import Any
 
 from django.db import connection, connections
 
+from benchmarks.cases import OURS, Case
 from benchmarks.inside import request
-from benchmarks.throughput import Case, load, serving
+from benchmarks.servers import near, serving
+from benchmarks.throughput import load, percentile
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.stores.database.store import DatabaseStore
 
@@ -43,11 +45,11 @@ def empty() -> None:
         cursor.execute(f"TRUNCATE {TABLE} CASCADE")
 
 
-def latency(handler: Any, token: str, requests: int = 600) -> tuple[float, float]:
+def latency(handler: Any, requests: int = 600) -> tuple[float, float]:
     """Median milliseconds of a first request and of a replay."""
 
     def once(key: str) -> float:
-        each = request(token, key)
+        each = request(key)
         started = time.perf_counter()
         handler.get_response(each).close()
         return (time.perf_counter() - started) * 1e3
@@ -57,19 +59,19 @@ def latency(handler: Any, token: str, requests: int = 600) -> tuple[float, float
     return statistics.median(first), statistics.median([once(key) for key in keys])
 
 
-def growth(handler: Any, token: str, few: int, many: int) -> dict[str, Any]:
+def growth(handler: Any, few: int, many: int) -> dict[str, Any]:
     """Compare latencies beside few and beside many records, and back."""
     ratios: dict[str, list[float]] = {"first request": [], "replay": []}
     empty()
     fill(few, "1 day")
-    latency(handler, token)
-    before = latency(handler, token)
+    latency(handler)
+    before = latency(handler)
     fill(many - few, "1 day")
-    latency(handler, token)
-    beside = latency(handler, token)
+    latency(handler)
+    beside = latency(handler)
     empty()
     fill(few, "1 day")
-    after = latency(handler, token)
+    after = latency(handler)
     for index, name in enumerate(ratios):
         ratios[name] = [beside[index] / ((before[index] + after[index]) / 2)]
     return {"few": few, "many": many, **{name: values[0] for name, values in ratios.items()}}
@@ -79,24 +81,24 @@ SECONDS, PAUSE, ROUNDS = 4, 0.02, 5
 """How long and how often the live requests are measured, and what ``--pause 20ms`` means."""
 
 
-def purge(token: str, environment: dict[str, str], rows: int) -> dict[str, float]:
+def purge(rows: int) -> dict[str, float]:
     """Rows per second alone, and the p99 of live requests with and without a purge beside it."""
     empty()
     fill(rows, "-1 hour")
     started = time.perf_counter()
     removed = sum(DatabaseStore("default").purge(1000))
     found = {"rows per second": removed / (time.perf_counter() - started)}
-    live = Case("live", "ours", "unique")
+    live = Case("live", OURS, "unique", atomic_requests=False)
     pauses = {"fast": 0.0, "gentle": PAUSE}
     ratios: dict[str, list[float]] = {name: [] for name in pauses}
     removed_beside = dict.fromkeys(pauses, 0)
     quiet: list[float] = []
-    with serving("ours", environment) as port:
+    with serving(live, near("postgresql")) as port:
 
         def p99() -> float:
-            return load(port, live, SECONDS, token)[2]
+            return percentile(load(port, live, SECONDS).latencies, 0.99)
 
-        load(port, live, 2, token)
+        load(port, live, 2)
         for _ in range(ROUNDS):
             for name, pause in pauses.items():
                 empty()

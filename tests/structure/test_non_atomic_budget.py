@@ -15,11 +15,10 @@ from django.views.decorators.csrf import csrf_exempt
 from django_idempotency.decorators import idempotent
 from django_idempotency.operations.base import InFlight, Started
 from django_idempotency.stores.database.connections import own_connections
-from tests.support.counting import counted
+from tests.support.counting import counted, wire_to_database
 from tests.support.databases import DATABASE
 from tests.support.holding import CREATED, an_operation
 from tests.support.interruptions import Crash, crash
-from tests.support.wire import wire_to_database
 
 pytestmark = [
     pytest.mark.urls(__name__),

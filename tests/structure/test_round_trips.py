@@ -11,9 +11,10 @@ from django.db import connection, connections
 from django_idempotency.stores.cache.replay_cache import writer_of
 from tests.conftest import Caller
 from tests.support.adapters import MIDDLEWARE
+from tests.support.counting import wire_to_database
 from tests.support.databases import DATABASE
 from tests.support.redis_server import RedisServer, caches
-from tests.support.wire import Wire, wire_to_database
+from tests.support.wire import Wire
 
 servers = pytest.mark.skipif(DATABASE == "sqlite", reason="SQLite is in the process")
 

@@ -1,4 +1,4 @@
-"""Statements as the database server counts them, and round trips to Redis."""
+"""Statements as the database server counts them, and round trips to it and to Redis."""
 
 import re
 import threading
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, cast
 
-from django.db import connection
+from django.db import connection, connections
 from redis.connection import Connection
 
 from django_idempotency.stores.database import connections as own_connections
+from tests.support.wire import Wire
 
 CONTROL = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET|START)\b", re.IGNORECASE)
 _MYSQL_CONTROL = ("begin", "commit", "rollback", "savepoint", "release_savepoint", "set_option")
@@ -83,6 +84,36 @@ def trips() -> Iterator[list[str]]:
     yield found
     sent = CountingConnection.sent[start:]
     found += [name for name in sent if not name.startswith("idempotency-")]
+
+
+@contextmanager
+def wire_to_database(using: str = "default", delay: float = 0.0) -> Iterator[Wire]:
+    """Put a wire between this process and a database, also for claims on connections of their own.
+
+    Connections are made anew inside, and again after it. Other threads must have none.
+    """
+    settings = connections.settings[using]
+    with Wire((settings["HOST"], int(settings["PORT"])), delay) as wire:
+        changed = {"HOST": "127.0.0.1", "PORT": str(wire.port)}
+        if settings["ENGINE"].endswith("postgresql"):
+            plain = {"sslmode": "disable", "gssencmode": "disable"}
+            changed["OPTIONS"] = {**settings["OPTIONS"], **plain}
+        before = {name: settings[name] for name in changed}
+        _disconnect(using)
+        settings.update(changed)
+        try:
+            yield wire
+        finally:
+            _disconnect(using)
+            settings.update(before)
+
+
+def _disconnect(using: str) -> None:
+    connections[using].close()
+    for pool in own_connections._pools.values():
+        for each in pool._idle:
+            each.close()
+        pool._idle.clear()
 
 
 @contextmanager

@@ -21,23 +21,19 @@ from functools import partial
 from time import monotonic
 from types import TracebackType
 
-from django.db import connections
-
-from django_idempotency.stores.database import connections as own_connections
-
 _CHUNK = 1 << 16
 _PR_SET_TIMERSLACK = 29
 
 
 class Direction:
-    """What one side has sent, and the other has not got yet.
+    """One way between the two sides.
 
-    :ivar is_open: there may be more
+    :ivar is_open: there may be more to come
     """
 
     def __init__(self, source: socket.socket, target: socket.socket) -> None:
+        source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.source, self.target = source, target
-        self.pending: deque[tuple[float, bytes]] = deque()
         self.is_open = True
 
 
@@ -49,40 +45,35 @@ class Connection:
     """
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
-        for each in (client, server):
-            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.there = Direction(client, server)
         self.back = Direction(server, client)
         self.round_trips = 0
         self._is_asked = False
 
-    def receive(self, direction: Direction, due: float) -> None:
+    def receive(self, direction: Direction) -> bytes:
+        """Return what has arrived; nothing at the end."""
         try:
             data = direction.source.recv(_CHUNK)
         except OSError:
             data = b""
-        direction.is_open = bool(data)
-        direction.pending.append((due, data))
         if direction is self.there and data:
             self._is_asked = True
+        return data
 
-    def deliver(self, direction: Direction, now: float) -> float | None:
-        """Hand over what is due; return when the next is."""
-        while direction.pending and direction.pending[0][0] <= now:
-            _, data = direction.pending.popleft()
-            if direction is self.back and data and self._is_asked:
-                self._is_asked = False
-                self.round_trips += 1
-            with suppress(OSError):  # the other side has gone: its own end says so
-                if data:
-                    direction.target.sendall(data)
-                else:
-                    direction.target.shutdown(socket.SHUT_WR)
-        return direction.pending[0][0] if direction.pending else None
+    def deliver(self, direction: Direction, data: bytes) -> None:
+        if direction is self.back and data and self._is_asked:
+            self._is_asked = False
+            self.round_trips += 1
+        with suppress(OSError):  # the other side has gone: its own end says so
+            if data:
+                direction.target.sendall(data)
+            else:
+                direction.is_open = False
+                direction.target.shutdown(socket.SHUT_WR)
 
-    @property
-    def is_over(self) -> bool:
-        return not any(way.is_open or way.pending for way in (self.there, self.back))
+    def close_if_over(self) -> None:
+        if not (self.there.is_open or self.back.is_open):
+            self.close()
 
     def close(self) -> None:
         self.there.source.close()
@@ -103,7 +94,8 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._waker, self._woken = socket.socketpair()
         self._selector = selectors.SelectSelector()  # epoll sleeps for whole milliseconds
-        self._open: list[Connection] = []
+        # Everything takes the same time, so what was sent first arrives first.
+        self._under_way: deque[tuple[float, Connection, Direction, bytes]] = deque()
         self._thread = threading.Thread(target=self.run, name="wire", daemon=True)
         self.port: int = self._listener.getsockname()[1]
         self.connections: list[Connection] = []
@@ -144,33 +136,25 @@ class Wire:
             while self._serve():
                 pass
         finally:
-            for connection in self._open:
+            for connection in self.connections:
                 connection.close()
             for each in (self._listener, self._woken, self._selector):
                 each.close()
 
     def _serve(self) -> bool:
         """Wait for the next event, whatever it is; return whether there will be more."""
-        due = self._deliver()
-        wait = None if due is None else max(0.0, due - monotonic())
+        wait = None
+        if self._under_way:
+            wait = max(0.0, self._under_way[0][0] - monotonic())
         for key, _ in self._selector.select(wait):
             if key.data is None:
                 return False
             key.data()
+        while self._under_way and self._under_way[0][0] <= monotonic():
+            _, connection, direction, data = self._under_way.popleft()
+            connection.deliver(direction, data)
+            connection.close_if_over()
         return True
-
-    def _deliver(self) -> float | None:
-        """Hand over what is due; return when the next is."""
-        now, dues = monotonic(), []
-        for connection in self._open:
-            for direction in (connection.there, connection.back):
-                due = connection.deliver(direction, now)
-                if due is not None:
-                    dues.append(due)
-        for connection in [each for each in self._open if each.is_over]:
-            self._open.remove(connection)
-            connection.close()
-        return min(dues, default=None)
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
@@ -180,16 +164,16 @@ class Wire:
             client.close()  # as a server that is not there
             return
         connection = Connection(client, server)
-        self._open.append(connection)
         self.connections.append(connection)
         for direction in (connection.there, connection.back):
             receive = partial(self._receive, connection, direction)
             self._selector.register(direction.source, selectors.EVENT_READ, receive)
 
     def _receive(self, connection: Connection, direction: Direction) -> None:
-        connection.receive(direction, monotonic() + self._delay)
-        if not direction.is_open:
+        data = connection.receive(direction)
+        if not data:
             self._selector.unregister(direction.source)
+        self._under_way.append((monotonic() + self._delay, connection, direction, data))
 
 
 class Trips:
@@ -204,36 +188,6 @@ class Trips:
     @property
     def total(self) -> int:
         return sum(self.each)
-
-
-@contextmanager
-def wire_to_database(using: str = "default", delay: float = 0.0) -> Iterator[Wire]:
-    """Put a wire between this process and a database, also for claims on connections of their own.
-
-    Connections are made anew inside, and again after it. Other threads must have none.
-    """
-    settings = connections.settings[using]
-    with Wire((settings["HOST"], int(settings["PORT"])), delay) as wire:
-        changed = {"HOST": "127.0.0.1", "PORT": str(wire.port)}
-        if settings["ENGINE"].endswith("postgresql"):
-            plain = {"sslmode": "disable", "gssencmode": "disable"}
-            changed["OPTIONS"] = {**settings["OPTIONS"], **plain}
-        before = {name: settings[name] for name in changed}
-        _disconnect(using)
-        settings.update(changed)
-        try:
-            yield wire
-        finally:
-            _disconnect(using)
-            settings.update(before)
-
-
-def _disconnect(using: str) -> None:
-    connections[using].close()
-    for pool in own_connections._pools.values():
-        for each in pool._idle:
-            each.close()
-        pool._idle.clear()
 
 
 def main() -> None:
