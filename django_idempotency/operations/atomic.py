@@ -293,9 +293,10 @@ class AtomicOperation(Operation):
 
     def _store_response(self, response: StoredResponse) -> bool:
         store = partial(self._store.complete, self._record, response, self._retention)
-        if self._ending is None and self._transaction.commits_together:
+        if self._ending is None and self._transaction.commits_together(response.status < 400):
             self._has_stored = True
-            self._transaction.commit(together=partial(_store_or_raise, store))
+            together = partial(self._store_or_raise, store, response.status)
+            self._transaction.commit(together=together)
             return True
         try:
             self._has_stored = store(self._transaction.commits_alone)
@@ -308,6 +309,18 @@ class AtomicOperation(Operation):
         else:
             self._transaction.rollback()
         return self._has_stored
+
+    def _store_or_raise(self, store: Callable[[bool], bool], status: int, commits: bool) -> None:
+        """Store a response with the commit of Django's block, or prevent that."""
+        try:
+            stored = store(commits)
+        except DatabaseError as error:
+            loss = self._transaction.loss_by(error)
+            if not loss:
+                raise
+            raise LostWrites(LOST_WRITES.format(status, loss)) from error
+        if not stored:
+            raise LostRecord(NOT_OURS)
 
     def _end(self, keeps_writes: bool) -> None:
         """End without storing. What was written after the view's writes were undone stays."""
@@ -350,9 +363,3 @@ class AtomicOperation(Operation):
         if not self._has_stored or not self._transaction.is_handed_over:
             return False
         return self._transaction.on_commit(committed)
-
-
-def _store_or_raise(store: Callable[[bool], bool], commits: bool) -> None:
-    """Store a response with the commit of Django's block, or prevent that."""
-    if not store(commits):
-        raise LostRecord(NOT_OURS)

@@ -227,18 +227,22 @@ class AttemptTransaction:
         carries = self._foundation is not None and self._foundation.carries
         return self._is_outermost and not carries
 
-    @property
-    def commits_together(self) -> bool:
-        """Whether Django's block commits for us, and can send a statement of ours with COMMIT."""
+    def commits_together(self, is_success: bool) -> bool:
+        """Whether Django's block commits for us, and can send a statement of ours with COMMIT.
+
+        :param is_success: otherwise the response is stored even if the transaction has ended, so
+            storing must not wait where that is not known before
+        """
         carries = self._foundation is not None and self._foundation.carries
-        return carries and self._dialect.fuses_commit(connections[self.using])
+        may_wait = is_success or self._dialect.knows_transaction_status
+        return carries and may_wait and self._dialect.fuses_commit(connections[self.using])
 
     def commit(self, at_once: bool = False, together: Callable[[bool], None] | None = None) -> None:
         """Commit and run the ``on_commit`` hooks, which may raise when all is committed.
 
         :param at_once: although Django's block is open, in which we are; otherwise that commits,
             or undoes everything
-        :param together: sends what is committed with :attr:`commits_together`, given whether COMMIT
+        :param together: sends what is committed with :meth:`commits_together`, given whether COMMIT
             comes next; raises if nothing may be committed
         """
         self.is_committed = False

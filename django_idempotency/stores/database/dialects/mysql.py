@@ -162,6 +162,9 @@ class Mysql(Dialect):
             skip_commit(connection, lambda: is_in_autocommit(connection.connection))
         return stored
 
+    def fuses_commit(self, connection: Any) -> bool:
+        return sends_several(connection.connection)
+
     @cached_property
     def _completions(self) -> dict[tuple[bool, bool], str]:
         """Texts that complete a record, by whether they commit, and whether they have no body."""
