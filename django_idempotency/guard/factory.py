@@ -38,17 +38,17 @@ from ..stores.database.step_log import ResumePayload, StepLog
 from ..stores.database.store import DatabaseStore
 
 
-def store_of(policy: Policy, using: str, is_durable: bool = False) -> DatabaseStore:
+def store_of(policy: Policy, using: str, outcome_open: bool = False) -> DatabaseStore:
     """Return the store of one request.
 
     :param using: alias of the database
-    :param is_durable: claims wait for the disk
+    :param outcome_open: see :class:`.DatabaseStore`
     """
     if policy.store is StoreKind.CACHED_DB:
         return CachedDatabaseStore(
-            using, is_durable, cache=cache_alias(policy), secret=configuration().secret
+            using, outcome_open, cache=cache_alias(policy), secret=configuration().secret
         )
-    return DatabaseStore(using, is_durable)
+    return DatabaseStore(using, outcome_open)
 
 
 def cache_store_of(policy: Policy) -> CacheStore:
@@ -182,7 +182,7 @@ def resumed_operation(policy: Policy, claim: Claim, using: str, attempt: int) ->
 def _locked(
     policy: Policy, using: str, payload_of: PayloadOf
 ) -> tuple[DatabaseStore, StepLog, RowLock]:
-    store = store_of(policy, using, is_durable=True)
+    store = store_of(policy, using, outcome_open=True)
     step_log = StepLog(using, Cipher(policy.codec, configuration().keyring))
     session = session_of(using, policy.lock_connections)
     return store, step_log, RowLock(store, step_log, session, payload_of)

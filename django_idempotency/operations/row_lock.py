@@ -159,9 +159,11 @@ class RowLock:
 
     def _complete(self, response: StoredResponse, retention: timedelta) -> bool:
         try:
+            commits = self._session.commits_alone
             with self._session.entered():
-                stored = self._store.complete(self._record, response, retention)
-            self._session.commit()
+                stored = self._store.complete(self._record, response, retention, commits)
+            if stored:
+                self._session.commit()
         finally:
             self._session.close()
         return stored
@@ -170,9 +172,23 @@ class RowLock:
         self._has_ended = True
         try:
             if nothing_done and self._has_started:
-                self._step_log.end(self._record.id, self._record.attempt)
+                self._end()
         finally:
             self._session.close()
+
+    def _end(self) -> None:
+        """Say in the step log that nothing was done, in the transaction of the lock if it is still
+        there: then both end at once."""
+        place = self._record.id, self._record.attempt
+        if self._session.is_open:
+            try:
+                with self._session.entered():
+                    self._step_log.end(*place)
+                return self._session.commit()
+            except Error as error:
+                logger.warning("The lock of record %d was lost: %s", self._record.id, error)
+                self._session.close()
+        return self._step_log.end(*place)
 
     def _lock(self, record_id: int, wait: timedelta = AT_ONCE) -> Snapshot | None:
         locked = None

@@ -7,12 +7,12 @@ from time import monotonic, sleep
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error, connections
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..compat.django import in_place_of_usual, own_blocks
 from ..protocol.record import Snapshot
-from ..stores.database.connections import own_connections
+from ..stores.database.connections import has_news, own_connections
 from ..stores.database.dialects import dialect_of
 from ..stores.database.file_locks import file_locks
 from ..stores.database.location import location_of
@@ -39,6 +39,8 @@ class Session:
 
     is_open = True
     """Whether there is a transaction, as far as we know."""
+    commits_alone = False
+    """Whether :meth:`commit` sends COMMIT, so that it may travel with the statement before."""
 
     def lock(self, store: DatabaseStore, record_id: int, wait: timedelta) -> Snapshot | None:
         """Lock a record until :meth:`commit` or :meth:`close`; ``None`` if it is locked or gone.
@@ -58,7 +60,8 @@ class Session:
         """Roll back, which unlocks. It may be called twice."""
 
     def is_alive(self) -> bool:
-        """Whether there is a transaction, as the server says."""
+        """Whether there is a transaction, as far as the server has said. It is asked only if there
+        is a reason to."""
         return self.is_open
 
 
@@ -112,6 +115,11 @@ class OwnSession(Session):
     def is_open(self) -> bool:  # type: ignore[override]
         return self._connection is not None
 
+    @property
+    def commits_alone(self) -> bool:  # type: ignore[override]
+        with self.entered():
+            return self._transaction.commits_alone
+
     def lock(self, store: DatabaseStore, record_id: int, wait: timedelta) -> Snapshot | None:
         if self._connection is None:
             self._connection = self._pool.lend(self._limit, self._location)
@@ -147,14 +155,11 @@ class OwnSession(Session):
             self._pool.take_back(connection)
 
     def is_alive(self) -> bool:
-        if self._connection is None:
+        # A server that ends a session says so.
+        connection = self._connection
+        if connection is None or connection.connection is None:
             return False
-        try:
-            with self._connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-        except Error:
-            return False
-        return True
+        return not has_news(connection) or connection.is_usable()
 
 
 def session_of(using: str, limit: int) -> Session:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from django.views.decorators.csrf import csrf_exempt
 from django_idempotency.operations.base import Started
 from django_idempotency.stores.database import store as durability
 from django_idempotency.stores.database.dialects import dialect_of
+from django_idempotency.stores.database.store import DatabaseStore
 from proof import servers
 from tests.conftest import Caller
+from tests.support import holding
 from tests.support.losses import run
-from tests.support.operations import CREATED, an_operation
+from tests.support.operations import CREATED, a_claim, an_operation
 
 ROOT = Path(__file__).parents[2]
 postgresql = pytest.mark.skipif(
@@ -54,6 +57,18 @@ class TestClaims:
         assert position("flush") >= claimed
         assert operation.derive_key("charge") == key
         assert operation.finish(CREATED)
+
+    def test_are_on_disk_before_a_view_runs_outside_of_a_transaction(self) -> None:
+        """I11: what it does elsewhere would outlive them. The start of its attempt is committed
+        after them, so they need not be waited for."""
+        claimed = DatabaseStore("default").claim(a_claim())
+        assert claimed is not None
+        written = position("insert")
+        _, lock = holding.an_operation()
+        assert lock.take(claimed, timedelta(0)) is not None
+        assert lock.start() is not None
+        assert position("flush") >= written
+        lock.release()
 
     def test_whatever_the_project_says_about_its_own_commits(self) -> None:
         with connection.cursor() as cursor:

@@ -9,8 +9,8 @@ from django_idempotency.stores.database.store import DatabaseStore
 from tests.conftest import Caller
 from tests.support.operations import CREATED, a_claim
 
-ATOMIC = {"is_durable": False}
-NON_ATOMIC = {"is_durable": True}
+ATOMIC = {"outcome_open": False}
+NON_ATOMIC = {"outcome_open": True}
 
 
 def open_records() -> list[str]:

@@ -22,7 +22,7 @@ def a_claim(key: str = "k") -> Claim:
 def an_operation(
     resolve: Any = still_unknown, key: str = "k", limit: int = 5
 ) -> tuple[NonAtomicOperation, RowLock]:
-    store = DatabaseStore("default", is_durable=True)
+    store = DatabaseStore("default", outcome_open=True)
     step_log = StepLog("default")
     hold = RowLock(store, step_log, session_of("default", limit))
     return NonAtomicOperation(store, a_claim(key), hold, resolve, step_log=step_log), hold

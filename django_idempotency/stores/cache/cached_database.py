@@ -28,13 +28,13 @@ class CachedDatabaseStore(DatabaseStore):
     """The database's store, with a cache for replays. For one request.
 
     :param using: alias of the database
-    :param is_durable: claims wait for the disk
+    :param outcome_open: see :class:`.DatabaseStore`
     :param cache: alias of the cache
     :param secret: key of the names and seals
     """
 
-    def __init__(self, using: str, is_durable: bool = False, *, cache: str, secret: bytes) -> None:
-        super().__init__(using, is_durable)
+    def __init__(self, using: str, outcome_open: bool = False, *, cache: str, secret: bytes) -> None:
+        super().__init__(using, outcome_open)
         self._cache = cache
         self._secret = secret
         # Where the copy belongs, once the cache has answered.

@@ -38,15 +38,15 @@ class DatabaseStore:
     """The store that atomic mode needs.
 
     :param using: alias of the database
-    :param is_durable: claims wait for the disk, because effects that a crash of the database
-        server does not undo will follow them; their outcome is open until a response is stored
+    :param outcome_open: views have effects that nothing undoes, so the outcome of an operation is
+        open until a response is stored
     :ivar dialect: of that database
     """
 
-    def __init__(self, using: str, is_durable: bool = False) -> None:
+    def __init__(self, using: str, outcome_open: bool = False) -> None:
         self.using = using
         self.dialect = dialect_of(connections[using])
-        self._is_durable = is_durable
+        self._outcome_open = outcome_open
         self._may_be_lost = False
 
     def cached(self, claim: Claim) -> Snapshot | None:
@@ -72,7 +72,7 @@ class DatabaseStore:
         :raises Busy: if others occupy the database
         :raises Outage: if the database is out of reach, or cannot keep records
         """
-        if self._is_durable:
+        if self._outcome_open:
             claim = claim._replace(outcome_open=True)
         connection = connections[self.using]
         # One breaker per tenant: a missing table in one schema says nothing about the others.
@@ -80,14 +80,13 @@ class DatabaseStore:
         ticket = breaker.ticket
         in_transaction = connection.in_atomic_block
         was_idle = connection.connection is not None and not in_transaction
-        waits_for_disk = self._is_durable or in_transaction
         try:
             try:
-                found = self.dialect.claim(connection, claim, waits_for_disk)
+                found = self.dialect.claim(connection, claim, in_transaction)
             except Error as error:
                 if not (was_idle and self._has_reconnected(connection, error)):
                     raise
-                found = self.dialect.claim(connection, claim, waits_for_disk)
+                found = self.dialect.claim(connection, claim, in_transaction)
         except Error as error:
             if self.dialect.is_contention(error):
                 raise Busy(self.dialect.has_busy_timeout) from error
@@ -97,7 +96,7 @@ class DatabaseStore:
             raise Outage(str(error)) from error
         if breaker.is_open:
             breaker.answered(ticket)
-        self._may_be_lost = self.dialect.has_asynchronous_commit and not waits_for_disk
+        self._may_be_lost = self.dialect.has_asynchronous_commit and not in_transaction
         return found
 
     def _has_reconnected(self, connection: BaseDatabaseWrapper, error: Error) -> bool:
@@ -146,7 +145,7 @@ class DatabaseStore:
     def bump_fencing_token(self, record: Snapshot) -> None:
         """Count an attempt that takes a locked record over."""
         # Policy may have changed since the claim.
-        marks = {"outcome_open": True} if self._is_durable else {}
+        marks = {"outcome_open": True} if self._outcome_open else {}
         self._records().filter(pk=record.id).update(attempt=F("attempt") + 1, **marks)
 
     def complete(

@@ -108,6 +108,24 @@ class TestFencing:
         assert StepLog("default").is_open(IdempotencyRecord.objects.get().pk)
         assert winner.finish(CREATED)
 
+    def test_a_lost_lock_does_not_make_nothing_done_an_unknown_outcome(self) -> None:
+        operation, hold = an_operation()
+        assert operation.begin() == Started()
+        kill(hold)
+        operation.finish(None, nothing_done=True)
+        again, _ = an_operation()
+        assert again.begin() == Started()
+        assert again.finish(CREATED)
+
+    def test_a_store_that_finds_another_attempt_commits_nothing(self) -> None:
+        operation, hold = an_operation()
+        assert operation.begin() == Started()
+        hold._record = hold._record._replace(attempt=9)
+        with pytest.raises(LostRecord):
+            operation.finish(CREATED)
+        assert IdempotencyRecord.objects.get().state == "claimed"
+        assert an_operation()[0].begin() == OutcomeUnknown()
+
     def test_a_late_store_gives_way_to_a_successor(self) -> None:
         loser, hold = an_operation()
         assert loser.begin() == Started()
