@@ -128,11 +128,10 @@ class OwnSession(Session):
         with self.entered():
             try:
                 self._transaction.begin()
-                dialect_of(self._connection).lift_server_timeouts(self._connection)
             except BaseException:
                 self.close()
                 raise
-            return store.lock(record_id, wait)
+            return store.lock(record_id, wait, stays_idle=True)
 
     @contextmanager
     def entered(self) -> Iterator[None]:

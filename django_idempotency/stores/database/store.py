@@ -125,18 +125,21 @@ class DatabaseStore:
             flush(self.using)
             self._may_be_lost = False
 
-    def lock(self, record_id: int, wait: timedelta = NOW) -> Snapshot | None:
+    def lock(
+        self, record_id: int, wait: timedelta = NOW, stays_idle: bool = False
+    ) -> Snapshot | None:
         """Lock the record until the transaction ends; ``None`` if it is locked or gone.
 
         :param wait: how long to wait for the lock of another attempt; the database wakes us
+        :param stays_idle: no timeout of the server may end the transaction then
         :raises Busy: if others occupy the database
         """
         connection = connections[self.using]
         try:
             if not wait:
-                return self.dialect.lock(connection, record_id, False)
+                return self.dialect.lock(connection, record_id, False, stays_idle)
             with self.dialect.lock_timeout(connection, wait):
-                return self.dialect.lock(connection, record_id, True)
+                return self.dialect.lock(connection, record_id, True, stays_idle)
         except Error as error:
             if self.dialect.is_contention(error):
                 raise Busy(self.dialect.has_busy_timeout) from error

@@ -1,6 +1,7 @@
 """An attempt's lock is held on a connection beside the view's."""
 
 import os
+from datetime import timedelta
 from time import monotonic
 from typing import Any
 
@@ -18,7 +19,7 @@ from django_idempotency.stores.database.dialects import dialect_of
 from django_idempotency.stores.database.store import DatabaseStore
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop.models import Order
-from tests.support.holding import CREATED, an_operation, terminate
+from tests.support.holding import CREATED, a_claim, an_operation, terminate
 from tests.support.problems import code_of
 
 
@@ -58,15 +59,34 @@ class TestConnections:
     def test_a_transaction_that_cannot_begin_gives_its_connection_back(
         self, monkeypatch: Any
     ) -> None:
-        def busy(*args: Any) -> None:
+        def busy(*args: Any, **kwargs: Any) -> None:
             raise Busy
 
         with monkeypatch.context() as patch:
-            patch.setattr(dialect_of(connection), "lift_server_timeouts", busy)
+            patch.setattr(dialect_of(connection), "enter", busy)
             assert an_operation(limit=1)[0].begin() == Unavailable()
         operation, _ = an_operation(limit=1)
         assert operation.begin() == Started()
         assert operation.finish(CREATED)
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="others end no transaction")
+    @pytest.mark.parametrize("wait", [timedelta(0), timedelta(seconds=5)])
+    def test_the_server_does_not_end_what_stays_idle(
+        self, wait: timedelta, monkeypatch: Any
+    ) -> None:
+        """I3: a timeout is no crash. Only in this transaction: the session may be a pooler's."""
+        settings = connections.settings["default"]
+        options = {"options": "-c idle_in_transaction_session_timeout=5min"}
+        monkeypatch.setitem(settings, "OPTIONS", {**settings["OPTIONS"], **options})
+        claimed = DatabaseStore("default").claim(a_claim())
+        assert claimed is not None
+        _, lock = an_operation()
+        assert lock.take(claimed, wait) is not None
+        with lock._session.entered():
+            assert idle_timeout() == "0"
+            lock._session.commit()
+            assert idle_timeout() == "5min"
+        lock.release()
 
     def test_they_do_not_come_from_djangos_pool(
         self, monkeypatch: Any, kept_claim_connections: None
@@ -214,6 +234,12 @@ class TestConnections:
         kept = IdempotencyRecord.objects.get(key="k-2")
         assert list(DatabaseStore("default").purge(10)) == [1]
         assert [step.record_id for step in IdempotencyStep.objects.all()] == [kept.pk]
+
+
+def idle_timeout() -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        return cursor.fetchone()[0]
 
 
 def sessions_in_use() -> int:

@@ -138,11 +138,22 @@ class Dialect:
     # SKIP LOCKED rather than NOWAIT: an error would end the transaction and fill the log.
     lock_sql: Sequence[str] = (f"{READ} FOR UPDATE SKIP LOCKED", f"{READ} FOR UPDATE")
     """Without waiting, and waiting."""
+    idle_lock_sql: str | None = None
+    """Without waiting, with what :meth:`lift_server_timeouts` does."""
 
-    def lock(self, connection: Any, record_id: int, waits: bool) -> Snapshot | None:
-        """Lock a record until the transaction ends; ``None`` if it is locked or gone."""
+    def lock(
+        self, connection: Any, record_id: int, waits: bool, stays_idle: bool = False
+    ) -> Snapshot | None:
+        """Lock a record until the transaction ends; ``None`` if it is locked or gone.
+
+        :param stays_idle: no timeout of the server may end the transaction then
+        """
+        if stays_idle and (waits or self.idle_lock_sql is None):
+            self.lift_server_timeouts(connection)
+            stays_idle = False
+        sql = self.idle_lock_sql if stays_idle else None
         with self.cursor(connection) as cursor:
-            cursor.execute(self.sql(self.lock_sql[waits]), (self.time(), record_id))
+            cursor.execute(self.sql(sql or self.lock_sql[waits]), (self.time(), record_id))
             return self.locked(cursor.fetchone())
 
     def locked(self, row: Any, transaction: str | None = None) -> Snapshot | None:
@@ -152,7 +163,8 @@ class Dialect:
         """
         if row is None:
             return None
-        values = row[_SNAPSHOT:] if transaction is None else (*row[_SNAPSHOT:], transaction)
+        identity = row[_SNAPSHOT : _SNAPSHOT + 3]
+        values = identity if transaction is None else (*identity, transaction)
         return snapshot(row[:_SNAPSHOT], *values)
 
     complete_sql: Any = (COMPLETE, COMPLETE)

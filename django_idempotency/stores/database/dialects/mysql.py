@@ -118,7 +118,9 @@ class Mysql(Dialect):
         else:
             block.__enter__()
 
-    def lock(self, connection: Any, record_id: int, waits: bool) -> Snapshot | None:
+    def lock(
+        self, connection: Any, record_id: int, waits: bool, stays_idle: bool = False
+    ) -> Snapshot | None:
         """Unless it waits, mark the transaction in the same round trip."""
         is_alone = waits or not connection.in_atomic_block
         if is_alone or not sends_several(connection.connection):

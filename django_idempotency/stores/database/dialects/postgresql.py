@@ -30,6 +30,12 @@ _LOST = "django_idempotency: the record belongs to another attempt, or is gone"
 
 _DEALLOCATES = re.compile(r"\b(?:DEALLOCATE|DISCARD)\b", re.IGNORECASE)
 
+# Where they are set, for this transaction: behind a pooler the next one has another session.
+_LIFTED = ", ".join(
+    f"CASE WHEN current_setting('{name}', TRUE) <> '0' THEN set_config('{name}', '0', TRUE) END"
+    for name in ("idle_in_transaction_session_timeout", "transaction_timeout")
+)
+
 _MICROSECOND = timedelta(microseconds=1)
 
 _ABORTED = 3
@@ -75,7 +81,7 @@ class Postgresql(Dialect):
     # commit that stores the response is durable, so is the claim before it; and if a crash of the
     # server loses the claim, nothing else was committed under it. The setting ends with the
     # transaction, so it is left alone inside a longer one (a test case's). Effects on other systems
-    # would not be undone by that crash, so there the claim waits.
+    # would not be undone by that crash: before those come, a later commit waits.
     claim_sql = tuple(
         "WITH known AS (SELECT {seen} FROM {table} WHERE {match}), claimed AS ("
         "INSERT INTO {table} ({inserted}) SELECT {values} WHERE NOT EXISTS (SELECT 1 FROM known) "
@@ -108,6 +114,7 @@ class Postgresql(Dialect):
         f"SELECT locked.*, pg_current_xact_id()::text FROM ({lock}) AS locked"
         for lock in Dialect.lock_sql
     )
+    idle_lock_sql = lock_sql[False].replace("::text FROM", f"::text, {_LIFTED} FROM", 1)
 
     # A view may have left another transaction than the one that locked the record. An attempt that
     # has lost its record must not commit: where COMMIT follows in the same message, the cast fails.
@@ -179,11 +186,7 @@ class Postgresql(Dialect):
         https://www.postgresql.org/docs/current/runtime-config-client.html
         """
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT set_config(name, '0', TRUE) FROM pg_settings "
-                "WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout') "
-                "AND setting <> '0'"
-            )
+            cursor.execute(f"SELECT {_LIFTED}")
 
     # The commit of a message waits until the log is on disk as far as the message, and with it
     # everything that was committed before. A message needs no privilege and leaves nothing behind:
