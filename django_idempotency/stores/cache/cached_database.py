@@ -33,7 +33,9 @@ class CachedDatabaseStore(DatabaseStore):
     :param secret: key of the names and seals
     """
 
-    def __init__(self, using: str, outcome_open: bool = False, *, cache: str, secret: bytes) -> None:
+    def __init__(
+        self, using: str, outcome_open: bool = False, *, cache: str, secret: bytes
+    ) -> None:
         super().__init__(using, outcome_open)
         self._cache = cache
         self._secret = secret
