@@ -86,6 +86,17 @@ def test_other_clients_find_their_connections_themselves(
     assert pipelines == [client]
 
 
+def test_commands_are_packed_as_redis_py_does_it(redis: RedisServer) -> None:
+    """Text in UTF-8, whatever the client's encoding."""
+    pool = get_redis_connection("redis").connection_pool
+    connection = pool.get_connection()
+    words = ["name", "nämé", "", b"\x00\r\n\xff", 0, -1, 2**62, b"x" * 100_000]
+    commands = [("SET", *words), ("GET", "name")]
+    expected = b"".join(connection.pack_commands(commands))
+    pool.release(connection)
+    assert compat.packed(commands) == expected
+
+
 class Wrapper:
     """As wrapt makes them: it pretends to be what it wraps."""
 
