@@ -28,7 +28,8 @@ KEYS = st.sampled_from(["k", "K", "k ", "kk"])
 SCOPES = st.sampled_from(["s", "S"])
 FINGERPRINTS = st.sampled_from(["1:a", "1:b"])
 RESPONSES = st.builds(
-    StoredResponse,
+    # Hypothesis would also draw the fields of a named tuple that have defaults.
+    lambda *values: StoredResponse(*values),
     st.sampled_from([200, 201, 404, 503]),
     st.lists(st.tuples(st.sampled_from(["X-A", "X-B"]), st.text("aé\"' ", max_size=5))).map(tuple),
     st.binary(max_size=20),
