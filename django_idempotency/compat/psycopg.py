@@ -98,7 +98,7 @@ class ServerSession:
 
         In a transaction an unknown name would be the end of that, so there it must be certain that
         names last. Outside it is tried: a pooler may know the statements of its clients. (PgBouncer
-        hangs up on a client that has lost them, so one that deallocates does better without.)
+        hangs up on a client that has deallocated what it uses, so not where psycopg does that.)
         """
         if self.is_forbidden or self.is_direct is None or self.database in _unprepared:
             return None
@@ -235,6 +235,10 @@ class RoundTrip:
                 raise
             native.rollback()
             self._result = self._exchange(sql, params, begins, again)
+        except errors.ProtocolViolation as error:
+            if generation is not None:  # PgBouncer has hung up
+                self._session.lose(generation, error, is_harmless=False)
+            raise
 
     def fetchone(self) -> tuple[Any, ...] | None:
         result = self._result
@@ -282,6 +286,9 @@ class RoundTrip:
         results = send_together(self._native, [*messages, main, *after])
         if is_new and results[len(messages) - 1].status == _DONE:
             session.prepared.add(cast(bytes, name))  # also if the statement itself fails
+        elif is_new and not session.is_direct:
+            # PgBouncer believes that it is prepared, and would hang up on a second try.
+            begin_generation(session.database, "a statement was refused")
         for result in results:
             if result.status == _FATAL:
                 raise errors.error_from_result(result)

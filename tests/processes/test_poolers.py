@@ -92,6 +92,12 @@ def pooled(pooler: Pooler) -> Iterator[Pooler]:
     connection.settings_dict["PORT"] = usual
 
 
+def hang_ups(pooler: Pooler) -> int:
+    """How often PgBouncer has ended a connection because of a statement that it does not know, or
+    knows already."""
+    return pooler.log().count("pooler error: prepared statement")
+
+
 def database() -> str:
     return str(connection.settings_dict["NAME"])
 
@@ -142,17 +148,38 @@ def test_claims_are_prepared_while_the_pooler_knows_them(
 def test_a_view_that_deallocates(caller: Caller, pooled: Pooler, monkeypatch: Any) -> None:
     """PgBouncer that tracks them hangs up on a client which uses a statement after that."""
     monkeypatch.setattr(views, "after_write", lambda: connection.cursor().execute(DEALLOCATE))
+    before = hang_ups(pooled)
     for number in range(compat._FORGIVEN + 2):
         assert caller.post(PATH, key=f"k-{number}").status_code == 201
+    assert hang_ups(pooled) == before
 
 
 @through_some
 def test_a_project_that_deallocates(caller: Caller, pooled: Pooler) -> None:
+    """The claim is sent again, on another connection, and in this process never again by name."""
+    before = hang_ups(pooled)
     for number in range(compat._FORGIVEN + 2):
         connection.cursor().execute(DEALLOCATE)
         operation = an_operation(key=f"k-{number}")
         operation.begin()
         assert operation.finish(CREATED)
+    assert hang_ups(pooled) <= before + 1
+
+
+@through_some
+def test_a_table_that_is_away_for_a_while(caller: Caller, pooled: Pooler) -> None:
+    """PgBouncer hangs up on a client that prepares under a name again, although the server has
+    refused the statement."""
+    table = IdempotencyRecord._meta.db_table
+    first, before = caller.post(PATH, key="k-1"), hang_ups(pooled)
+    for _ in "12":
+        connection.cursor().execute(f"ALTER TABLE {table} RENAME TO away")
+        try:
+            assert caller.post(PATH, key="k-1").status_code == 503
+        finally:
+            connection.cursor().execute(f"ALTER TABLE away RENAME TO {table}")
+        assert caller.post(PATH, key="k-1").content == first.content
+    assert hang_ups(pooled) == before
 
 
 @pytest.mark.parametrize("threshold", [0, None])
@@ -165,6 +192,7 @@ def test_the_project_s_own_prepared_statements(
         pytest.skip("nobody can prepare there")
     usual = connection.settings_dict["OPTIONS"]
     connection.settings_dict["OPTIONS"] = usual | {"prepare_threshold": threshold}
+    before = hang_ups(pooled)
     try:
         for number in range(4):
             assert caller.post(PATH, key=f"k-{number}").status_code == 201
@@ -173,6 +201,7 @@ def test_the_project_s_own_prepared_statements(
             assert caller.post(PATH, key=f"k-{number}")["Idempotency-Replayed"] == "true"
     finally:
         connection.settings_dict["OPTIONS"] = usual
+    assert hang_ups(pooled) == before
 
 
 @through_some
@@ -230,9 +259,13 @@ def servers(django_db_setup: None, tmp_path_factory: Any) -> Iterator[Servers]:
                     patch.setenv("IDEMPOTENCY_TEST_ATOMIC_REQUESTS", "1")
                 folder = tmp_path_factory.mktemp("server")
                 server = running_server(folder, workers=4, threads=2, policy=policy)
-                return stack.enter_context(server)
+                started.append(stack.enter_context(server))
+                return started[-1]
 
+        started: list[Server] = []
         yield running
+        for server in started:  # all at once: each takes its time
+            server.ask_to_stop()
 
 
 @pytest.fixture

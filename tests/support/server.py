@@ -166,9 +166,12 @@ class Server:
     def log(self) -> str:
         return (self.stage / "server.log").read_text()
 
-    def stop(self) -> None:
+    def ask_to_stop(self) -> None:
         self.go_on()
         self._process.terminate()
+
+    def stop(self) -> None:
+        self.ask_to_stop()
         self._process.wait(30)
         self._log.close()
 
