@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -53,6 +54,9 @@ NOT_OURS = (
     "The record of this attempt was removed or changed while it ran, or is not locked by this "
     "transaction any more; its writes are rolled back."
 )
+
+_UNDECIDED = frozenset({Ending.KEEP, Ending.OPEN})
+"""Nothing is undone yet."""
 
 
 class AtomicOperation(Operation):
@@ -206,7 +210,7 @@ class AtomicOperation(Operation):
         if self._ending is None:
             explain(error, found.loss)
         self._ending = ending
-        if ending not in {Ending.KEEP, Ending.OPEN}:
+        if ending not in _UNDECIDED:
             with self._leaving_request_block(error):
                 if ending is not Ending.STORE:
                     attempt.rollback()
@@ -228,9 +232,12 @@ class AtomicOperation(Operation):
     ) -> bool:
         """Store the response and commit, or end without."""
         self._retention = retention or self._claim.retention
-        with self._leaving_request_block():
-            if response is not None:
+        if response is not None:
+            if self._leaving_request_block is nullcontext:
                 return self._complete(response)
+            with self._leaving_request_block():
+                return self._complete(response)
+        with self._leaving_request_block():
             if keeps_writes and self._ending is None:
                 # A refusal is true without its writes, so it is no error of the server. But a
                 # lockout that counts nothing must be noticed.
@@ -251,7 +258,7 @@ class AtomicOperation(Operation):
         if unintended and response.status < 400:
             attempt.rollback()
             raise LostWrites(LOST_WRITES.format(response.status, unintended))
-        if self._ending in {Ending.KEEP, Ending.OPEN}:
+        if self._ending in _UNDECIDED:
             # The project's code has made a result of what looked like a refusal.
             self._undo_and_lock()
             found = attempt.inspect()
