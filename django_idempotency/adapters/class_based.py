@@ -137,7 +137,8 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
         return call
     keep_body(request)
     view_class: Any = type(view)
-    guarded = _guarded(is_async, policy, key, handler_position(view_class, function))
+    under = (policy, key, handler_position(view_class, function))
+    guarded: Any = partial(_arun if is_async else _run, under)
     if name == "dispatch":
         call = partial(guarded, call)
     elif not is_guarded:
@@ -159,19 +160,19 @@ def _key_of(request: Any, state: RequestState, policy: Policy | None) -> str | P
     return key
 
 
-def _guarded(is_async: bool, policy: Policy, key: str, position: GuardPosition) -> Any:
-    """Return what runs a handler under the guard, for one request."""
+Under = tuple[Policy, str, GuardPosition]
+"""What a handler runs under: the policy, the key, and the place where the guard begins."""
 
-    def sync_handler(handler: Any, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return run(partial(handler, request, *args, **kwargs), request, policy, key, position)
 
-    async def async_handler(
-        handler: Any, request: Any, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
-        call = partial(handler, request, *args, **kwargs)
-        return await arun(call, request, policy, key, position)
+def _run(under: Under, handler: Any, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    """Run a handler under the guard."""
+    return run(partial(handler, request, *args, **kwargs), request, *under)
 
-    return async_handler if is_async else sync_handler
+
+async def _arun(
+    under: Under, handler: Any, request: Any, *args: Any, **kwargs: Any
+) -> HttpResponseBase:
+    return await arun(partial(handler, request, *args, **kwargs), request, *under)
 
 
 def _replaced_on(view: Any, request: Any) -> tuple[Any, Any]:
@@ -310,6 +311,8 @@ def _facts(handler: Any) -> tuple[bool, bool]:
 
 def _nearest_mark(view_class: type) -> str | None:
     """A class is guarded or exempt as its nearest relative says."""
+    if not (hasattr(view_class, EXEMPT) or hasattr(view_class, OPTIONS)):
+        return None
     for relative in view_class.__mro__:
         for mark in (EXEMPT, OPTIONS):
             if mark in vars(relative):

@@ -7,7 +7,7 @@ handlers end in :func:`arun`, which takes the same steps, each on the request's 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial, wraps
-from typing import Any, cast
+from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.http.response import HttpResponseBase
@@ -57,13 +57,10 @@ def adapter_for(
         if isinstance(key_or_problem, Problem)
         else guard_type(request, policy, key_or_problem)
     )
+    kind: Callable[..., Adapter] = state.adapter_class or Adapter
     if view_request is not request:
-        return cast(
-            Adapter,
-            drf_adapters().rest_adapter(view_request, policy, state, guard_or_problem, position),
-        )
-    adapter_class: type[Adapter] = state.adapter_class or Adapter
-    return adapter_class(view_request, policy, state, guard_or_problem, position)
+        kind = drf_adapters().rest_adapter
+    return kind(view_request, policy, state, guard_or_problem, position)
 
 
 @cache

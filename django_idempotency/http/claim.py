@@ -47,6 +47,8 @@ _LOCAL = frozenset({"localhost", ".localhost", "127.0.0.1", "[::1]", "testserver
 
 _DEFAULT = Policy()
 
+_OURS = (RereadableStream, InMemory)
+
 
 class BodyTooLarge(Exception):
     """A body is larger than policy lets the guard keep."""
@@ -225,7 +227,7 @@ def keep_body(request: Any) -> RereadableStream | InMemory | None:
     """Replace the request's stream by one that can be read twice, and return it; ``None`` if the
     view or a middleware has begun to read the body."""
     stream = _chunked(request) or getattr(request, "_stream", None)
-    if isinstance(stream, RereadableStream | InMemory):
+    if isinstance(stream, _OURS):
         return stream
     if stream is None or hasattr(request, "_body") or request._read_started:
         return None
@@ -249,7 +251,8 @@ def _read(request: Any, announced: int, largest: int | None) -> tuple[IO[bytes],
         stream = InMemory(request.body)
     elif (
         not 0 < announced <= settings.FILE_UPLOAD_MAX_MEMORY_SIZE
-        or isinstance(unread, RereadableStream | InMemory | None)
+        or unread is None
+        or isinstance(unread, _OURS)
         or request._read_started
     ):
         stream = keep_body(request)
