@@ -33,6 +33,7 @@ from ..protocol.status import ResolverAnswer
 from ..stores.base import Claims
 from ..stores.cache.cached_database import CachedDatabaseStore
 from ..stores.cache.store import CacheStore
+from ..stores.database.dialects import dialect_of
 from ..stores.database.location import location_of
 from ..stores.database.step_log import ResumePayload, StepLog
 from ..stores.database.store import DatabaseStore
@@ -118,12 +119,15 @@ def operation_of(policy: Policy, claim: Claim, view: Any, view_request: Any = No
     if policy.store is StoreKind.CACHE or not policy.atomic:
         return _beside_transactions(policy, claim, view, view_request, wait)
     using = policy.using or router.db_for_write(IdempotencyRecord)
-    is_cached = policy.store is StoreKind.CACHED_DB
-    store = store_of(policy, using) if is_cached else DatabaseStore(using)
+    connection = connections[using]
+    if policy.store is StoreKind.CACHED_DB:
+        store = store_of(policy, using)
+    else:
+        store = DatabaseStore(using, dialect=dialect_of(connection))
     block = RequestBlock.NONE
-    if connections[using].settings_dict["ATOMIC_REQUESTS"]:
+    if connection.settings_dict["ATOMIC_REQUESTS"]:
         block = _request_block(view, getattr(view_request, "_request", view_request), using)
-    return AtomicOperation(store, claim, using, wait, block)
+    return AtomicOperation(store, claim, connection, wait, block)
 
 
 def _beside_transactions(

@@ -15,7 +15,6 @@ from urllib.parse import quote
 from django.conf import settings
 from django.core.exceptions import (
     BadRequest,
-    DisallowedHost,
     ImproperlyConfigured,
     SuspiciousOperation,
 )
@@ -124,11 +123,9 @@ def target_of(request: HttpRequest, policy: Policy, view_request: Any) -> Target
     if counts is CountHost.ALWAYS or (
         counts is CountHost.AUTO and _are_many(tuple(settings.ALLOWED_HOSTS))
     ):
-        try:
-            host = _split(request.get_host())[0]
-        except DisallowedHost:
-            # Compared as it was sent. The code that asks Django for the host refuses it.
-            host = str(request.META.get("HTTP_HOST", ""))
+        # As get_host() does, but any: the code that asks Django for the host refuses a wrong one.
+        sent = cast(Any, request)._get_raw_host()
+        host = _split(sent)[0] or sent
     return Target(request.method or "", request.path, query, host, version)
 
 

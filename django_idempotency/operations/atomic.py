@@ -10,6 +10,7 @@ from time import monotonic
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
@@ -62,7 +63,7 @@ _UNDECIDED = frozenset({Ending.KEEP, Ending.OPEN})
 class AtomicOperation(Operation):
     """Runs the view in the transaction that locks its record.
 
-    :param using: alias of the database that holds the records and gets the view's writes
+    :param connection: of this thread, to the database that has the records and gets the writes
     :param request_block: where Django's block of ``ATOMIC_REQUESTS`` is
     """
 
@@ -72,16 +73,16 @@ class AtomicOperation(Operation):
         self,
         store: Store,
         claim: Claim,
-        using: str,
+        connection: BaseDatabaseWrapper,
         wait: Wait = NO_WAIT,
         request_block: RequestBlock = RequestBlock.NONE,
     ) -> None:
         super().__init__(store, claim, wait)
-        self._transaction = AttemptTransaction(using, request_block, self._undo_and_lock)
+        self._transaction = AttemptTransaction(connection, request_block, self._undo_and_lock)
         if self._transaction.leaves_request_block:
             self._leaving_request_block = self._transaction.outside_request_block
         if self._transaction.claims_on_other_connection:
-            self._on_claim_connection = partial(claim_connection, using)
+            self._on_claim_connection = partial(claim_connection, connection.alias)
         self._ending: Ending | None = None
         self._is_locked = False
         self._has_stored = False

@@ -104,7 +104,6 @@ class OwnSession(Session):
     """
 
     def __init__(self, using: str, limit: int) -> None:
-        self._using = using
         self._limit = limit
         self._location = location_of(using)
         self._pool = own_connections(using)
@@ -123,8 +122,7 @@ class OwnSession(Session):
     def lock(self, store: DatabaseStore, record_id: int, wait: timedelta) -> Snapshot | None:
         if self._connection is None:
             self._connection = self._pool.lend(self._limit, self._location)
-            with self.entered():
-                self._transaction = AttemptTransaction(self._using)
+            self._transaction = AttemptTransaction(self._connection)
         with self.entered():
             try:
                 self._transaction.begin()

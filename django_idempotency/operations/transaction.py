@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..compat.django import (
     AttemptBlock,
@@ -63,13 +64,12 @@ class AttemptTransaction:
 
     def __init__(
         self,
-        using: str,
+        connection: BaseDatabaseWrapper,
         expected: RequestBlock = RequestBlock.NONE,
         undone: Callable[[], None] = lambda: None,
     ) -> None:
-        connection = connections[using]
         self._dialect = dialect_of(connection)
-        self.using = using
+        self.using = using = connection.alias
         self._request_block = None
         self.joins_request_block = False
         if connection.in_atomic_block:
@@ -115,7 +115,7 @@ class AttemptTransaction:
             yield self
             return
         with claim_connection(self.using, waits):
-            yield AttemptTransaction(self.using)
+            yield AttemptTransaction(connections[self.using])
 
     @contextmanager
     def outside_request_block(self, failure: BaseException | None = None) -> Iterator[None]:
@@ -182,10 +182,11 @@ class AttemptTransaction:
         assert self.block is not None  # noqa: S101
         has_request_block = self._has_request_block
         self._watch = Watch(self.block, self._dialect, has_request_block, savepoint=savepoint)
-        connection = connections[self.using]
-        if self._may_save_savepoint and not savepoints(connection):
-            self._may_save_savepoint = False
-            self._first_savepoint = FirstSavepoint(connection, self._undone)
+        if self._may_save_savepoint:
+            connection = connections[self.using]
+            if not savepoints(connection):
+                self._may_save_savepoint = False
+                self._first_savepoint = FirstSavepoint(connection, self._undone)
 
     def undo(self) -> None:
         """Undo everything, and begin again at once, without any lock on a record.
@@ -250,7 +251,7 @@ class AttemptTransaction:
         note = partial(setattr, self, "is_committed", True)
         if self._foundation is None or not self._foundation.carries:
             first_on_commit(connection, note)
-            self._end()
+            self._end(connection)
         elif at_once:
             begin = partial(self._dialect.begin, connection)
             self._hand_over(lambda: commit_beneath(connection, begin))
@@ -282,7 +283,7 @@ class AttemptTransaction:
         elif self.block is not None:
             if is_inside(connection, self.block):
                 transaction.set_rollback(True, using=self.using)
-            self._end()
+            self._end(connection)
 
     def give_up(self) -> None:
         """End before the view has run: what others have done in the transaction stays."""
@@ -303,12 +304,12 @@ class AttemptTransaction:
             assert foundation is not None  # noqa: S101
             foundation.withdraw()
 
-    def _end(self) -> None:
+    def _end(self, connection: Any) -> None:
         """Leave our block, if Django still knows it: not if the view has connected anew."""
         block, foundation, watch = self.block, self._foundation, self._watch
         first, self._first_savepoint = self._first_savepoint, None
         self.block = self._foundation = self._watch = None
-        is_entered = is_inside(connections[self.using], block)
+        is_entered = is_inside(connection, block)
         if watch is not None:
             watch.close()
         if foundation is not None:

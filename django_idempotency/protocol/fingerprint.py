@@ -38,11 +38,12 @@ NO_PAYLOAD = Payload("none", b"")
 
 def fingerprint(target: Target, payload: Payload) -> str:
     """Return the digest of a request, as text that fits the record's column."""
-    delimited = b""
-    for text in (*target, payload.kind):
-        part = text.encode("utf-8", "surrogatepass")
-        delimited += len(part).to_bytes(8, "big") + part
-    delimited += len(payload.digest).to_bytes(8, "big") + payload.digest
+    method, path, query, host, version = target
+    kind = payload.kind
+    # All lengths come first, and what they leave is the payload's digest.
+    lengths = f"{len(method)},{len(path)},{len(query)},{len(host)},{len(version)},{len(kind)}"
+    texts = f"{lengths}:{method}{path}{query}{host}{version}{kind}"
+    delimited = texts.encode("utf-8", "surrogatepass") + payload.digest
     return f"{VERSION}:{sha256(delimited).hexdigest()}"
 
 

@@ -203,7 +203,7 @@ class TestOperations:
                 return super().lock(record_id, wait)
 
         wait = Wait(timedelta(seconds=60), limit=1)
-        operation = AtomicOperation(Overtaken("default"), a_claim(), "default", wait)
+        operation = AtomicOperation(Overtaken("default"), a_claim(), connection, wait)
         assert operation.begin() == Started()
         assert next(rivals, None) is None
         assert operation.finish(CREATED)

@@ -237,6 +237,10 @@ class TestBodies:
         assert not hasattr(request, "_files")
         assert (request.POST["name"], len(request._files)) == ("ada", 0)
 
+    def test_a_request_knows_its_host_before_it_is_checked(self) -> None:
+        request: Any = RequestFactory().post("/", headers={"host": "not allowed"})
+        assert request._get_raw_host() == "not allowed"
+
     def test_a_response_has_its_header_fields_in_pairs(self) -> None:
         response: Any = HttpResponse(headers={"content-type": "text/plain", "X-Tag": "a"})
         response["X-tag"] = "b"

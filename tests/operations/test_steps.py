@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import TestCase
 
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
@@ -250,7 +250,7 @@ class TestElsewhere(TestCase):
         assert operation.finish(CREATED)
 
     def test_atomic_mode_has_no_steps(self) -> None:
-        operation = AtomicOperation(DatabaseStore("default"), a_claim(), "default")
+        operation = AtomicOperation(DatabaseStore("default"), a_claim(), connection)
         assert operation.begin() == Started()
         with pytest.raises(StepError, match="atomic=False"):
             operation.step("charge", World().do, "charge")

@@ -23,7 +23,7 @@ class TestDatabaseStore(StoreContract):
         return DatabaseStore("default")
 
     def operation(self, claim: Claim) -> Operation:
-        return AtomicOperation(self.store(), claim, "default")
+        return AtomicOperation(self.store(), claim, connection)
 
     def dying(self, claim: Claim) -> Operation:
         """The database ends its transaction."""

@@ -14,7 +14,7 @@ from ...protocol.record import Claim, Snapshot, State, StoredResponse
 from ..base import Busy, Outage
 from ..breaker import breaker_of
 from .connections import own_connections
-from .dialects import NOW, StoreTime, dialect_of
+from .dialects import NOW, Dialect, StoreTime, dialect_of
 from .location import label_of
 from .rows import COLUMNS, snapshot
 from .step_log import StepLog
@@ -40,12 +40,14 @@ class DatabaseStore:
     :param using: alias of the database
     :param outcome_open: views have effects that nothing undoes, so the outcome of an operation is
         open until a response is stored
-    :ivar dialect: of that database
+    :param dialect: of that database, if it is known already
     """
 
-    def __init__(self, using: str, outcome_open: bool = False) -> None:
+    def __init__(
+        self, using: str, outcome_open: bool = False, dialect: Dialect | None = None
+    ) -> None:
         self.using = using
-        self.dialect = dialect_of(connections[using])
+        self.dialect = dialect or dialect_of(connections[using])
         self._outcome_open = outcome_open
         self._may_be_lost = False
 
