@@ -94,7 +94,7 @@ def _hook_method(view_class: Any, name: str, hook: Hook, inherited: bool) -> Non
     own = vars(view_class).get(name)
 
     @wraps(getattr(view_class, name))
-    def hooked(view: Any, *args: Any, **kwargs: Any) -> Any:
+    def hooked(view: Any, /, *args: Any, **kwargs: Any) -> Any:
         if own is None:
             # Looked up each time: in a subclass with another parent, that comes next.
             method = getattr(super(view_class, view), name)

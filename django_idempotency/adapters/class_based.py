@@ -70,13 +70,13 @@ def hook_subclasses(view_class: Any) -> None:
     view_class.as_view = classonlymethod(as_view)
 
 
-def _setup(view: Any, setup: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+def _setup(view: Any, setup: Any, request: Any, /, *args: Any, **kwargs: Any) -> None:
     """Guard the handler for code that calls it, rather than ``dispatch()``."""
     setup(request, *args, **kwargs)
     _prepared(view, state_of(request), request, view.dispatch)
 
 
-def _dispatch(view: Any, dispatch: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+def _dispatch(view: Any, dispatch: Any, request: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Have the guard, if it starts, end when ``dispatch()`` does."""
     state = state_of(request)
 
@@ -92,7 +92,9 @@ def _dispatch(view: Any, dispatch: Any, request: Any, *args: Any, **kwargs: Any)
     return in_state(request, call if is_rest else _prepared(view, state, request, call))
 
 
-def _initialize_request(view: Any, initialize: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+def _initialize_request(
+    view: Any, initialize: Any, request: Any, /, *args: Any, **kwargs: Any
+) -> Any:
     """A DRF view chooses its handler after this. Until now its ``dispatch()`` may have put another
     one in place, or changed the request's method."""
     made = initialize(request, *args, **kwargs)
@@ -164,13 +166,15 @@ Under = tuple[Policy, str, GuardPosition]
 """What a handler runs under: the policy, the key, and the place where the guard begins."""
 
 
-def _run(under: Under, handler: Any, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+def _run(
+    under: Under, handler: Any, request: Any, /, *args: Any, **kwargs: Any
+) -> HttpResponseBase:
     """Run a handler under the guard."""
     return run(partial(handler, request, *args, **kwargs), request, *under)
 
 
 async def _arun(
-    under: Under, handler: Any, request: Any, *args: Any, **kwargs: Any
+    under: Under, handler: Any, request: Any, /, *args: Any, **kwargs: Any
 ) -> HttpResponseBase:
     return await arun(partial(handler, request, *args, **kwargs), request, *under)
 
@@ -194,10 +198,10 @@ def _replace(view: Any, name: str, handler: Any, replacement: Any, request: Any)
 def _refusing(view: Any, policy: Policy, problem: Problem) -> Call:
     """Refuse a malformed key before any query (I7), in any view."""
 
-    def refuse(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def refuse(request: Any, /, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return refusal_of(request, policy, problem)
 
-    async def arefuse(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    async def arefuse(request: Any, /, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return refuse(request)
 
     return arefuse if getattr(view, "view_is_async", False) else refuse
@@ -225,7 +229,7 @@ def _with_early_replay(view: Any, state: RequestState, policy: Policy, call: Cal
     return alook if getattr(view, "view_is_async", False) else look
 
 
-def _initial(view: Any, initial: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+def _initial(view: Any, initial: Any, request: Any, /, *args: Any, **kwargs: Any) -> None:
     state = state_of(request)
     if state.view is view and state.refusal is not None:
         raise AnsweredEarly(refusal_of(request, *state.refusal))

@@ -179,7 +179,7 @@ class RestAdapter(Adapter):
             self._has_raised = self.guard.is_open
         return None
 
-    def outermost(self, act: Callable[..., Any], method: Any, *args: Any, **kwargs: Any) -> Any:
+    def outermost(self, act: Callable[..., Any], method: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Act around a method of the view, unless that is called in an outer hook around it."""
         if self._is_inside:
             return method(*args, **kwargs)
@@ -202,7 +202,13 @@ class RestAdapter(Adapter):
         return response
 
     def finalize(
-        self, finalize: Callable[..., Any], request: Any, response: Any, *args: Any, **kwargs: Any
+        self,
+        finalize: Callable[..., Any],
+        request: Any,
+        response: Any,
+        /,
+        *args: Any,
+        **kwargs: Any,
     ) -> HttpResponseBase:
         """The view finalizes a response."""
         if self._has_begun and self.guard is not None:
@@ -222,6 +228,7 @@ class RestAdapter(Adapter):
         finalize: Callable[..., Any],
         request: Any,
         response: Any,
+        /,
         *args: Any,
         **kwargs: Any,
     ) -> HttpResponseBase:
@@ -298,6 +305,7 @@ class AsyncRestAdapter(RestAdapter):
         finalize: Callable[..., Any],
         request: Any,
         response: Any,
+        /,
         *args: Any,
         **kwargs: Any,
     ) -> HttpResponseBase:
@@ -330,7 +338,7 @@ def _handle_exception(view: Any, handle: Any, error: Exception) -> Any:
 
 
 def _finalize_response(
-    view: Any, finalize: Any, request: Any, response: Any, *args: Any, **kwargs: Any
+    view: Any, finalize: Any, request: Any, response: Any, /, *args: Any, **kwargs: Any
 ) -> Any:
     adapter = _adapter_of(view, request)
     if adapter is None:

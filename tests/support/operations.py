@@ -19,7 +19,9 @@ def a_claim(fingerprint: str = "1:a", key: str = "k") -> Claim:
 
 
 def an_operation(store: DatabaseStore | None = None, **changes: str) -> AtomicOperation:
-    return AtomicOperation(store or DatabaseStore("default"), a_claim(**changes), connections["default"])
+    return AtomicOperation(
+        store or DatabaseStore("default"), a_claim(**changes), connections["default"]
+    )
 
 
 @contextmanager

@@ -152,6 +152,18 @@ class Inherits(Drf):
         return super().post(request, "large")
 
 
+class Echoes(View):
+    """Its URL's parameters have the names that hooks give to theirs."""
+
+    def post(self, request: HttpRequest, **parameters: str) -> HttpResponse:
+        return JsonResponse(parameters, status=201)
+
+
+class EchoesRest(Drf):
+    def post(self, request: Any, **parameters: str) -> Response:  # type: ignore[override]
+        return Response(parameters, status=201)
+
+
 @csrf_exempt
 async def unhurried(request: HttpRequest) -> HttpResponse:
     order = await Order.objects.acreate(item="vm")
@@ -193,6 +205,8 @@ urlpatterns = [
     path("decorated-drf/<name>", idempotent(Drf.as_view())),
     path("decorated-csrf-function/", idempotent(views.csrf_function)),
     path("decorated-template-function/", idempotent(views.template_function)),
+    path("echoes/<view>/<method>/<handler>/<act>/<dispatch>", Echoes.as_view()),
+    path("echoes-rest/<view>/<method>/<handler>/<act>/<dispatch>", EchoesRest.as_view()),
     path("inherits/", Inherits.as_view()),
     path("decorated-inherits/", idempotent(type("Inherits", (Inherits,), {})).as_view()),
     path("unhurried/", unhurried),

@@ -36,6 +36,14 @@ def test_async_classes_behind_wsgi_are_answered_in_one_way(
     assert Order.objects.count() == (first.status_code == 201)
 
 
+@pytest.mark.parametrize("path", ["/echoes/", "/echoes-rest/"])
+def test_parameters_of_urls_have_any_name(path: str, use_middleware: None, caller: Caller) -> None:
+    first, retry = caller.post(f"{path}1/2/3/4/5"), caller.post(f"{path}1/2/3/4/5")
+    names = ("view", "method", "handler", "act", "dispatch")
+    assert first.json() == dict(zip(names, "12345", strict=True)) == retry.json()
+    assert retry[MARKER] == "true"
+
+
 def nothing_special(request: HttpRequest) -> HttpResponse:
     """Documented."""
     return HttpResponse()
