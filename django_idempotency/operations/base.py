@@ -151,7 +151,7 @@ class Operation(ABC):
         self._retention = claim.retention
         self._record: Snapshot  # set when the attempt starts
         # What an attempt's statements, and the commit of its claim, must be surrounded with. Mostly
-        # nothing, and that is not entered: it would take three calls.
+        # nothing: entering that takes three calls, so it is not done where it is easily avoided.
         self._leaving_request_block: Callable[..., AbstractContextManager[Any]] = nullcontext
         self._on_claim_connection: Callable[[], AbstractContextManager[Any]] = nullcontext
 
@@ -224,26 +224,21 @@ class Operation(ABC):
             match decide(known, self._claim.fingerprint):
                 case Replay() | Mismatch() as answer:
                     return answer
-        if self._leaving_request_block is nullcontext:
-            return self._begin()
         with self._leaving_request_block():
-            return self._begin()
-
-    def _begin(self) -> BeginResult:
-        for _ in range(TRIES):
-            try:
-                if self._on_claim_connection is nullcontext:
-                    record = self._store.claim(self._claim)
-                else:
-                    with self._on_claim_connection():
+            for _ in range(TRIES):
+                try:
+                    if self._on_claim_connection is nullcontext:
                         record = self._store.claim(self._claim)
-            except Busy as busy:
-                if busy.waited:
-                    break
-                continue
-            begun = Retry() if record is None else self._proceed(record)
-            if not isinstance(begun, Retry):
-                return begun
+                    else:
+                        with self._on_claim_connection():
+                            record = self._store.claim(self._claim)
+                except Busy as busy:
+                    if busy.waited:
+                        break
+                    continue
+                begun = Retry() if record is None else self._proceed(record)
+                if not isinstance(begun, Retry):
+                    return begun
         return Unavailable()
 
     def _proceed(self, record: Snapshot) -> BeginResult | Retry:
