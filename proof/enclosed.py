@@ -2,8 +2,8 @@
 
 Each ending of a view in nobody's block, in the one of ``ATOMIC_REQUESTS``, and in one that a
 middleware has opened and commits or rolls back; with and without our middleware, and with and
-without a write before the guard. The view without a guard says which writes a success and a
-refusal keep.
+without a write before the guard or after it. The view without a guard says which writes a success
+and a refusal keep.
 """
 
 from collections.abc import Callable, Iterator
@@ -55,16 +55,19 @@ class Case:
     :ivar block: who has opened one: nobody, Django, or a middleware that commits or rolls back
     :ivar has_ours: our middleware is installed
     :ivar writes_before: something is written before the guard of a decorator begins
+    :ivar writes_after: and after it has ended
     """
 
     block: str
     has_ours: bool
     writes_before: bool
     ending: str
+    writes_after: bool = False
 
     def __str__(self) -> str:
         details = [f"block: {self.block}", self.ending]
         details += ["middleware"] * self.has_ours + ["a write before"] * self.writes_before
+        details += ["a write after"] * self.writes_after
         return ", ".join(details)
 
     @property
@@ -81,11 +84,14 @@ def _view(request: Any) -> HttpResponse:
     return ENDINGS[case.ending][1]()
 
 
-def _after_a_write(view: Any) -> Any:
+def _between_writes(view: Any) -> Any:
     def wrapped(request: Any) -> Any:
         if case.writes_before:
             Order.objects.create(item="before")
-        return view(request)
+        response = view(request)
+        if case.writes_after:
+            Order.objects.create(item="after")
+        return response
 
     return csrf_exempt(wrapped)
 
@@ -104,8 +110,8 @@ def foreign_block(get_response: Any) -> Any:
 
 
 urlpatterns = [
-    path("view/", _after_a_write(_view)),
-    path("guarded/", _after_a_write(idempotent(scope=world.everybody)(_view))),
+    path("view/", _between_writes(_view)),
+    path("guarded/", _between_writes(idempotent(scope=world.everybody)(_view))),
 ]
 
 
@@ -116,6 +122,7 @@ def cases() -> Iterator[Case]:
         yield Case(block, has_ours, False, ending)
         if block in {"none", "django"}:
             yield Case(block, has_ours, True, ending)
+            yield Case(block, has_ours, False, ending, writes_after=True)
 
 
 def run() -> list[Outcome]:

@@ -14,6 +14,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from django_idempotency.compat.django import own_blocks
+from django_idempotency.compat.request_block import LastStatement
 from django_idempotency.guard import guard
 from django_idempotency.operations import transaction as lifecycle
 from django_idempotency.operations.atomic import AtomicOperation
@@ -230,6 +231,17 @@ def raised_refusals_kept() -> list[tuple[Any, str, Any]]:
     ]
 
 
+def store_after_django_s_commit() -> list[tuple[Any, str, Any]]:
+    """The block of ``ATOMIC_REQUESTS`` commits, and then the response is stored."""
+    original = LastStatement._commit
+
+    def commit(self: LastStatement) -> None:
+        type(self._connection)._commit(self._connection)
+        original(self)
+
+    return [(LastStatement, "_commit", commit)]
+
+
 MUTANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "lock released early": lock_released_early,
     "look, then insert": look_then_insert,
@@ -244,6 +256,7 @@ MUTANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "any block taken for Django's": any_block_taken_for_django_s,
     "refusals undone": refusals_undone,
     "raised refusals kept": raised_refusals_kept,
+    "store after Django's commit": store_after_django_s_commit,
 }
 
 

@@ -20,10 +20,14 @@ FOUND_BY = {
     "any block taken for Django's": ("enclosed",),
     "refusals undone": ("enclosed",),
     "raised refusals kept": ("enclosed",),
+    "store after Django's commit": ("enclosed",),
 }
 """Which experiments look for which bug; that is where it would be noticed."""
 
-NEED_ROW_LOCKS = {"lock released early", "look, then insert", "purge without SKIP LOCKED"}
+NEED_ROW_LOCKS = {
+    *("lock released early", "look, then insert", "purge without SKIP LOCKED"),
+    "store after Django's commit",
+}
 """SQLite has one writer: there, these cannot do harm."""
 
 HARMLESS = {

@@ -231,12 +231,24 @@ class AttemptTransaction:
     def commits_together(self, is_success: bool) -> bool:
         """Whether Django's block commits for us, and can send a statement of ours with COMMIT.
 
+        Not beside a block on another database, which might have committed before that fails.
+
         :param is_success: otherwise the response is stored even if the transaction has ended, so
             storing must not wait where that is not known before
         """
         carries = self._foundation is not None and self._foundation.carries
         may_wait = is_success or self._dialect.knows_transaction_status
-        return carries and may_wait and self._dialect.fuses_commit(connections[self.using])
+        connection = connections[self.using]
+        return (
+            carries
+            and may_wait
+            and self._dialect.fuses_commit(connection)
+            and not any(
+                each.in_atomic_block
+                for each in connections.all(initialized_only=True)
+                if each is not connection
+            )
+        )
 
     def commit(self, at_once: bool = False, together: Callable[[bool], None] | None = None) -> None:
         """Commit and run the ``on_commit`` hooks, which may raise when all is committed.

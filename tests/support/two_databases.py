@@ -156,7 +156,23 @@ def charge_here(request: HttpRequest) -> HttpResponse:
     return answer
 
 
+def lose(request: HttpRequest) -> HttpResponse:
+    """Write one order into the first database, while another attempt takes the record over."""
+    from django.db.models import F
+
+    from django_idempotency.decorators import idempotent
+    from django_idempotency.models import IdempotencyRecord
+
+    def view(request: HttpRequest) -> HttpResponse:
+        IdempotencyRecord.objects.using("billing").update(attempt=F("attempt") + 1)
+        return buy(request)
+
+    answer: HttpResponse = idempotent(view)(request)
+    return answer
+
+
 urlpatterns = [
+    path("lose/", lose),
     path("buy/", buy),
     path("buy-here/", buy_here),
     path("charge-here/", charge_here),
@@ -196,6 +212,22 @@ def using() -> None:
     post(client, "billing", "default", key="fails", status=503)
     assert count(ORDER, "billing") == 1
     assert count(ORDER, "default") == 1
+
+
+def blocks_on_both() -> None:
+    """I2: Django's blocks commit one after the other, the first alias first. What the guard knows
+    before that undoes both."""
+    client = set_up(IDEMPOTENCY={"USING": "billing"})
+    settings.MIDDLEWARE = settings.MIDDLEWARE[:-1]
+    from django.db import connections
+
+    for alias in ("default", "billing"):
+        connections.settings[alias]["ATOMIC_REQUESTS"] = True
+    headers = {"idempotency-key": "k"}
+    data = {"in": ["default"]}
+    first = client.post("/lose/", data, content_type="application/json", headers=headers)
+    assert first.status_code == 500
+    assert count(ORDER, "default") == 0
 
 
 def router() -> None:
@@ -298,7 +330,9 @@ def nothing_is_asked_of_records() -> Iterator[None]:
         yield
 
 
-ANYWHERE: dict[str, Callable[[], None]] = {"database_of_each_tenant": database_of_each_tenant}
+ANYWHERE: dict[str, Callable[[], None]] = {
+    story.__name__: story for story in (database_of_each_tenant, blocks_on_both)
+}
 """Stories for every kind of database."""
 
 STORIES: dict[str, Callable[[], None]] = {
