@@ -81,7 +81,8 @@ class ServerSession:
 
     :ivar database: where it is
     :ivar is_forbidden: the project does not want prepared statements
-    :ivar is_managed: psycopg prepares statements, too, and sends DEALLOCATE ALL after a rollback
+    :ivar is_managed: others deallocate: psycopg, which prepares, too, and sends DEALLOCATE ALL
+        after a rollback, or the function with which the project's pool resets its connections
     :ivar is_direct: no pooler stands between, which could give each transaction another session of
         the server; ``None`` if that is to be found out with the next round trip
     :ivar prepared: names of statements
@@ -170,10 +171,12 @@ def session_of(connection: Any, native: Any) -> ServerSession | None:
     known: ServerSession | None = vars(native).get(_STATE)
     if known is None:
         info, options = native.info, connection.settings_dict["OPTIONS"]
+        pool = options.get("pool")
+        is_reset = isinstance(pool, dict) and "reset" in pool
         known = ServerSession(
             (info.host, info.port, info.dbname),
             is_forbidden=options.get("prepare_threshold", 0) is None,
-            is_managed=native.prepare_threshold is not None,
+            is_managed=native.prepare_threshold is not None or is_reset,
         )
         setattr(native, _STATE, known)
     return known

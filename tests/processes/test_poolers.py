@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from django_idempotency.compat import psycopg as compat
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.shop import views
@@ -23,6 +22,7 @@ from tests.support.operations import CREATED, an_operation
 from tests.support.poolers import IS_ODYSSEY, Pool, Pooler, running_pooler
 from tests.support.server import Server, running_server, together
 
+compat = pytest.importorskip("django_idempotency.compat.psycopg")
 pytestmark = [
     pytest.mark.processes,
     pytest.mark.skipif(DATABASE != "postgresql", reason="about PostgreSQL"),

@@ -1,12 +1,11 @@
 """Prepared statements on PostgreSQL: wherever names are sure to last."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.db import connection
 
-from django_idempotency.compat import psycopg as compat
 from tests.conftest import Caller
 from tests.shop import views
 from tests.shop.models import Order
@@ -14,6 +13,7 @@ from tests.support.adapters import every_adapter, few_adapters
 from tests.support.counting import connections_at_rest
 from tests.support.databases import DATABASE
 
+compat = pytest.importorskip("django_idempotency.compat.psycopg")
 pytestmark = [
     pytest.mark.skipif(DATABASE != "postgresql", reason="about PostgreSQL"),
     pytest.mark.usefixtures("kept_claim_connections"),
@@ -32,11 +32,12 @@ def _trusting() -> Iterator[None]:
 def connected(request: Any, caller: Caller) -> Iterator[None]:
     """A connection with the options of the test, and the usual one afterwards."""
     usual = connection.settings_dict["OPTIONS"]
+    connection.close()
     connection.settings_dict["OPTIONS"] = usual | request.param
-    connection.close()
     yield
-    connection.settings_dict["OPTIONS"] = usual
     connection.close()
+    cast(Any, connection).close_pool()
+    connection.settings_dict["OPTIONS"] = usual
 
 
 def prepared() -> list[str]:
@@ -129,6 +130,23 @@ def test_a_project_may_deallocate_between_requests(
         assert caller.post(adapter, {"item": "vm"}, key=f"k-{key}").status_code == 201
     assert Order.objects.count() == compat._FORGIVEN + 4
     assert prepared() == []
+
+
+def reset(session: Any) -> None:
+    """As PgBouncer does, and as ``psycopg_pool`` lets a project do."""
+    session.execute("DISCARD ALL")
+    session.commit()
+
+
+@options(pool={"min_size": 1, "max_size": 4, "reset": reset})
+@few_adapters
+def test_a_pool_that_resets_its_connections(adapter: str, caller: Caller, connected: None) -> None:
+    """With ``ATOMIC_REQUESTS`` the claim, on another connection, would not notice that the lock's
+    name is gone."""
+    pytest.importorskip("psycopg_pool")
+    for key in range(4):
+        assert caller.post(adapter, {"item": "vm"}, key=f"k-{key}").status_code == 201
+        connection.close()
 
 
 @options()
