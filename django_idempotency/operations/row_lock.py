@@ -182,8 +182,9 @@ class RowLock:
         place = self._record.id, self._record.attempt
         if self._session.is_open:
             try:
+                commits = self._session.commits_alone
                 with self._session.entered():
-                    self._step_log.end(*place)
+                    self._step_log.end(*place, commits)
                 return self._session.commit()
             except Error as error:
                 logger.warning("The lock of record %d was lost: %s", self._record.id, error)
@@ -201,8 +202,9 @@ class RowLock:
 
     def _bump_fencing_token(self) -> bool:
         """Commit a new token, so that the previous attempt cannot store anything (I12)."""
+        commits = self._session.commits_alone
         with self._session.entered():
-            self._store.bump_fencing_token(self._record)
+            self._store.bump_fencing_token(self._record, commits)
         self._session.commit()
         locked = self._lock(self._record.id)
         # A rival may be faster now. It does the same, so one of them runs.

@@ -63,6 +63,7 @@ class Steps:
 
     def _take(self, name: str, call: Callable[[], Any]) -> str:
         self._is_running = True
+        commits = not connections[self._step_log.using].in_atomic_block  # as in a test case
         try:
             block = AttemptBlock(self._step_log.using, savepoint=True, durable=False)
             with write_transaction(self._step_log.using, block):
@@ -73,8 +74,8 @@ class Steps:
                 with closing(Watch(block, dialect, remedy=INSTEAD)) as watch:
                     text = _plain(name, call())
                     _check_writes(name, watch)
-                    place = (self._record_id, self._position + 1, self._attempt)
-                    self._step_log.add(place, name, text, started)
+                place = (self._record_id, self._position + 1, self._attempt)
+                self._step_log.add(place, name, text, started, commits)
         finally:
             self._is_running = False
         return text

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.test import TestCase
+from rest_framework.authtoken.models import Token
 
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.operations.atomic import AtomicOperation
@@ -67,6 +68,30 @@ class TestSteps:
             operation.step("order", breaks)
         assert not Order.objects.exists()
         assert operation.step("order", world.order, "vm") == Order.objects.get().pk
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="others defer no constraint")
+    def test_a_commit_that_fails_leaves_neither(self, operation: NonAtomicOperation) -> None:
+        """The commit travels with the result."""
+
+        def breaks() -> None:
+            World().order("vm")
+            Token.objects.create(key="k", user_id=0)
+
+        with pytest.raises(IntegrityError):
+            operation.step("order", breaks)
+        assert not Order.objects.exists()
+        assert operation.step("order", World().order, "vm") == Order.objects.get().pk
+        assert IdempotencyStep.objects.filter(position__gt=0).count() == 1
+
+    def test_its_hooks_run_once_when_it_is_committed(self, operation: NonAtomicOperation) -> None:
+        seen: list[int] = []
+
+        def order() -> None:
+            World().order("vm")
+            transaction.on_commit(lambda: seen.append(in_thread(Order.objects.count).result()))
+
+        operation.step("order", order)
+        assert seen == [1]
 
     def test_it_is_committed_before_the_next_one(self, operation: NonAtomicOperation) -> None:
         operation.step("order", World().order, "vm")

@@ -49,12 +49,12 @@ COSTS = {
     "replay": costs(Cost(1, 0, 1), Cost(1, 0, 1), Cost(1, 0)),
     "mismatch": costs(Cost(1, 0, 1), Cost(1, 0, 1), Cost(1, 0)),
     "duplicate_in_flight": costs(Cost(2, 2, 3), Cost(2, 5, 4), Cost(1, 0)),
-    "not_now": costs(Cost(4, 2, 5), Cost(4, 5, 6), Cost(5, 0)),
-    "retry_after_not_now": costs(Cost(9, 6, 13), Cost(9, 13, 16), Cost(9, 1)),
-    "retry_after_an_interruption": costs(Cost(9, 6, 12), Cost(9, 13, 14), Cost(9, 1)),
+    "not_now": costs(Cost(4, 2, 4), Cost(4, 5, 4), Cost(5, 0)),
+    "retry_after_not_now": costs(Cost(9, 6, 11), Cost(9, 13, 13), Cost(9, 1)),
+    "retry_after_an_interruption": costs(Cost(9, 6, 11), Cost(9, 13, 13), Cost(9, 1)),
     "unknown_outcome": costs(Cost(3, 2, 4), Cost(3, 5, 5), Cost(3, 0)),
-    "one_step": costs(Cost(6, 4, 8), Cost(6, 10, 11), Cost(7, 1)),
-    "three_steps": costs(Cost(10, 8, 16), Cost(10, 20, 25), Cost(11, 3)),
+    "one_step": costs(Cost(6, 4, 6), Cost(6, 9, 9), Cost(7, 1)),
+    "three_steps": costs(Cost(10, 8, 10), Cost(10, 17, 19), Cost(11, 3)),
 }
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum, auto
 from typing import Any
 
@@ -13,6 +12,7 @@ from ...models import IdempotencyRecord, IdempotencyStep
 from ...protocol.codecs import Cipher
 from ...protocol.record import State
 from .dialects import StoreTime, dialect_of
+from .dialects.sql import ADD_STEP, END
 from .transactions import contention_is_busy, write_transaction
 
 BEGINNING = 0
@@ -136,35 +136,48 @@ class StepLog:
             return ResumePayload(handler, self._cipher.open(text, record_id, BEGINNING))
         return NO_PAYLOAD
 
-    def end(self, record_id: int, attempt: int) -> None:
-        """Store that an attempt ended without a result and without effects outside of its steps."""
-        self._beginning(record_id).filter(attempt=attempt).update(finished_at=StoreTime())
+    def end(self, record_id: int, attempt: int, commits: bool = False) -> None:
+        """Store that an attempt ended without a result and without effects outside of its steps.
 
-    def lock_attempt(self, record_id: int, attempt: int) -> datetime | None:
+        :param commits: the caller commits the transaction next
+        """
+        connection = connections[self.using]
+        dialect = dialect_of(connection)
+        dialect.write(connection, END, (dialect.time(), record_id, attempt), commits)
+
+    def lock_attempt(self, record_id: int, attempt: int) -> str | None:
         """Keep later attempts from starting until this transaction ends.
 
         :return: the time; ``None`` if a later attempt has started already
         """
-        ours = self._beginning(record_id).filter(attempt=attempt, finished_at=None)
-        return next(iter(ours.select_for_update().values_list(StoreTime(), flat=True)), None)
+        connection = connections[self.using]
+        dialect = dialect_of(connection)
+        with dialect.cursor(connection) as cursor:
+            values = (dialect.time(), record_id, attempt)
+            cursor.execute(dialect.sql(dialect.lock_attempt_sql), values)
+            row = cursor.fetchone()
+        return None if row is None else str(row[0])
 
     def add(
-        self, place: tuple[int, int, int], name: str, result: str, started_at: datetime
+        self,
+        place: tuple[int, int, int],
+        name: str,
+        result: str,
+        started_at: str,
+        commits: bool = False,
     ) -> None:
         """Store a step that is done, in the transaction of its writes.
 
         :param place: its record's id, position and attempt
+        :param started_at: what :meth:`lock_attempt` has returned
+        :param commits: the caller commits the transaction next
         """
-        record_id, position, attempt = place
-        self._rows().create(
-            record_id=record_id,
-            position=position,
-            attempt=attempt,
-            name=name,
-            result=self._cipher.lock(result, record_id, position),
-            started_at=started_at,
-            finished_at=StoreTime(),
-        )
+        record_id, position, _ = place
+        connection = connections[self.using]
+        dialect = dialect_of(connection)
+        sealed = self._cipher.lock(result, record_id, position)
+        values = (*place, name, sealed, started_at, dialect.time())
+        dialect.write(connection, ADD_STEP, values, commits)
 
     def steps(self, record_id: int) -> list[tuple[str, str]]:
         """Return names and results of the steps that are done, in order.

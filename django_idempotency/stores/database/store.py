@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet, Value
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet, Value
 
 from ...compat.django import check_pool, delete_without_signals
 from ...models import IdempotencyRecord
@@ -15,6 +15,7 @@ from ..base import Busy, Outage
 from ..breaker import breaker_of
 from .connections import own_connections
 from .dialects import NOW, Dialect, StoreTime, dialect_of
+from .dialects.sql import BUMP
 from .location import label_of
 from .rows import COLUMNS, snapshot
 from .step_log import StepLog
@@ -147,11 +148,14 @@ class DatabaseStore:
                 raise Busy(self.dialect.has_busy_timeout) from error
             raise
 
-    def bump_fencing_token(self, record: Snapshot) -> None:
-        """Count an attempt that takes a locked record over."""
+    def bump_fencing_token(self, record: Snapshot, commits: bool = False) -> None:
+        """Count an attempt that takes a locked record over.
+
+        :param commits: the caller commits the transaction next
+        """
         # Policy may have changed since the claim.
-        marks = {"outcome_open": True} if self._outcome_open else {}
-        self._records().filter(pk=record.id).update(attempt=F("attempt") + 1, **marks)
+        values = (self._outcome_open, record.id)
+        self.dialect.write(connections[self.using], BUMP, values, commits)
 
     def complete(
         self,

@@ -76,6 +76,22 @@ class TestFencing:
         assert attempt.finish(CREATED)
         assert an_operation()[0].begin() == Replay(CREATED)
 
+    def test_so_does_a_store_whose_confirmation_was_lost(self, monkeypatch: Any) -> None:
+        """The commit travels with it."""
+        attempt, hold = an_operation()
+        assert attempt.begin() == Started()
+        complete = hold._store.complete
+
+        def unconfirmed(*args: Any) -> None:
+            complete(*args)
+            monkeypatch.undo()
+            hold._session.commit()
+            raise OperationalError("server closed the connection unexpectedly")
+
+        monkeypatch.setattr(hold._store, "complete", unconfirmed)
+        assert attempt.finish(CREATED)
+        assert an_operation()[0].begin() == Replay(CREATED)
+
     def test_an_operator_was_faster_than_a_lost_attempt(self) -> None:
         loser, hold = an_operation()
         assert loser.begin() == Started()

@@ -16,7 +16,7 @@ from django.db.models import DateTimeField, Func
 from ....protocol.record import Claim, Snapshot, State, StoredResponse
 from ..rows import COLUMNS, response_values, snapshot
 from .endings import Endings
-from .sql import COMPLETE, READ, START, replacements
+from .sql import COMPLETE, OF_ATTEMPT, READ, START, replacements
 from .values import Batch, Keepalive, ServerFault, TransactionStatus
 
 NOW = timedelta(0)
@@ -209,6 +209,16 @@ class Dialect:
         ended. Where it only matches no row then, it never fails so."""
         return False
 
+    def write(self, connection: Any, sql: str, values: Sequence[Any], commits: bool) -> bool:
+        """Write one row; return whether it was there.
+
+        :param sql: with names in braces
+        :param commits: the transaction is committed next, so both may travel together
+        """
+        with self.cursor(connection) as cursor:
+            cursor.execute(self.sql(sql), values)
+            return bool(cursor.rowcount == 1)
+
     # The step log
 
     start_sql = f"{START} ON CONFLICT DO NOTHING"
@@ -216,10 +226,12 @@ class Dialect:
     def start(self, connection: Any, record_id: int, attempt: int, payload: Sequence[str]) -> bool:
         """Write to the step log that the first attempt under a record starts; ``False`` if another
         one has."""
-        with self.cursor(connection) as cursor:
-            values = (record_id, attempt, *payload, self.time())
-            cursor.execute(self.sql(self.start_sql), values)
-            return bool(cursor.rowcount == 1)
+        values = (record_id, attempt, *payload, self.time())
+        return self.write(connection, self.start_sql, values, commits=False)
+
+    lock_attempt_sql = f"SELECT CAST({{clock}} AS CHAR){OF_ATTEMPT} FOR UPDATE"
+    """Locks the row of an attempt that has not ended, and returns the time as text, which can be a
+    parameter again."""
 
     # Transactions
 

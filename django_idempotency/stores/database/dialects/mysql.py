@@ -101,6 +101,18 @@ class Mysql(Dialect):
         COMPLETE,
     )
 
+    def write(self, connection: Any, sql: str, values: Sequence[Any], commits: bool) -> bool:
+        session = connection.connection
+        if not (commits and connection.in_atomic_block and sends_several(session)):
+            return super().write(connection, sql, values, commits)
+        with connection.cursor() as cursor:
+            cursor.execute(f"{self.sql(sql)}; SET autocommit = 1", values)
+            written = bool(cursor.rowcount == 1)
+            while cursor.nextset():
+                pass
+        skip_commit(connection, lambda: is_in_autocommit(connection.connection))
+        return written
+
     start_sql = START
 
     def start(self, connection: Any, record_id: int, attempt: int, payload: Sequence[str]) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta, tzinfo
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from ....protocol.record import Claim, Snapshot, State, StoredResponse
 from ..rows import snapshot
 from .base import DIALECTS, NOW, SOON, Dialect, rows_of
 from .endings import ROLLBACK, Endings
-from .sql import COMPARED, COMPLETE
+from .sql import COMPARED, COMPLETE, OF_ATTEMPT
 from .values import Batch, Keepalive, TransactionStatus
 
 pipeline: Any
@@ -145,6 +145,13 @@ class Postgresql(Dialect):
 
     def fuses_commit(self, connection: Any) -> bool:
         return pipeline is not None and bool(pipeline.session_of(connection, connection.connection))
+
+    def write(self, connection: Any, sql: str, values: Sequence[Any], commits: bool) -> bool:
+        with self.cursor(connection, commits) as cursor:
+            cursor.execute(self.sql(sql), values)
+            return bool(cursor.rowcount == 1)
+
+    lock_attempt_sql = f"SELECT ({{clock}})::text{OF_ATTEMPT} FOR UPDATE"
 
     # https://www.postgresql.org/docs/current/sql-commands.html
     endings = Endings(

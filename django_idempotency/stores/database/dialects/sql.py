@@ -20,10 +20,27 @@ COMPLETE = (
     + " WHERE {id} = %s AND {attempt} = %s AND {state} = %s AND {match}"
 )
 
+BUMP = (
+    "UPDATE {table} SET {attempt} = {attempt} + 1, {outcome_open} = {outcome_open} OR %s "
+    "WHERE {id} = %s"
+)
 # The step log's row of an attempt that starts, if none has started before.
 START = (
     "INSERT INTO {steps} ({record_id}, {position}, {attempt}, {name}, {result}, {started_at}) "
     "VALUES (%s, 0, %s, %s, %s, {clock})"
+)
+
+END = (
+    "UPDATE {steps} SET {finished_at} = {clock} "
+    "WHERE {record_id} = %s AND {position} = 0 AND {attempt} = %s"
+)
+OF_ATTEMPT = (
+    " FROM {steps} WHERE {record_id} = %s AND {position} = 0 AND {attempt} = %s "
+    "AND {finished_at} IS NULL"
+)
+ADD_STEP = (
+    "INSERT INTO {steps} ({record_id}, {position}, {attempt}, {name}, {result}, {started_at}, "
+    "{finished_at}) VALUES (%s, %s, %s, %s, %s, %s, {clock})"
 )
 
 COMPARED = ("key", "scope", "fingerprint")

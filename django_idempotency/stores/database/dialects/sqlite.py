@@ -18,7 +18,7 @@ from ....models import IdempotencyRecord
 from ..file_locks import file_locks
 from .base import DIALECTS, NOW, Dialect, rows_of
 from .endings import ROLLBACK, Endings
-from .sql import READ
+from .sql import OF_ATTEMPT, READ
 from .values import ServerFault, TransactionStatus
 
 _BASELINE = "_idempotency_changes"
@@ -39,6 +39,7 @@ class Sqlite(Dialect):
 
     insert_sql = "INSERT INTO {table} ({inserted}) VALUES ({values}) ON CONFLICT DO NOTHING"
     lock_sql = (READ, READ)
+    lock_attempt_sql = f"SELECT {{clock}}{OF_ATTEMPT}"
 
     def enter(self, block: transaction.Atomic, connection: Any, locks_next: bool = False) -> None:
         """Enter as ``BEGIN IMMEDIATE``. A deferred transaction would read first and fail when it
