@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
+from django_idempotency.protocol.record import Claim, Snapshot, State, StoredResponse
 from django_idempotency.stores.database.store import DatabaseStore
 from django_idempotency.stores.database.transactions import write_transaction
 from proof import world
@@ -33,10 +33,6 @@ RESPONSES = st.builds(
     st.sampled_from([200, 201, 404, 503]),
     st.lists(st.tuples(st.sampled_from(["X-A", "X-B"]), st.text("aé\"' ", max_size=5))).map(tuple),
     st.binary(max_size=20),
-    # Hypothesis would make up what a named tuple has defaults for.
-    omitted=st.just(Omitted.NOTHING),
-    codec=st.just(""),
-    attributes=st.just({}),
 )
 
 

@@ -272,4 +272,5 @@ class TestOperations:
 
     @staticmethod
     def _expire() -> None:
-        IdempotencyRecord.objects.update(expires_at=F("created_at") - timedelta(days=1))
+        past = F("created_at") - timedelta(days=1)
+        IdempotencyRecord.objects.update(expires_at=past, purge_at=past)
