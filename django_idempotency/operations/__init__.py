@@ -1,1 +1,43 @@
-"""What happens under a key: claim, lock, run, store."""
+"""What happens under a key: claim, lock, run, store.
+
+The names that projects import from here are those of functions that run once per key. They come
+from another room, which uses this one, so they are looked up when they are asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..functions.errors import (
+        KeyExpired,
+        KeyReused,
+        NotPlainData,
+        OperationError,
+        OperationInFlight,
+        OutcomeUnknown,
+        ResultUnavailable,
+    )
+    from ..functions.run import arun_once, current_operation, idempotent_function, run_once
+
+_RUN = ("arun_once", "current_operation", "idempotent_function", "run_once")
+
+__all__ = [
+    "KeyExpired",
+    "KeyReused",
+    "NotPlainData",
+    "OperationError",
+    "OperationInFlight",
+    "OutcomeUnknown",
+    "ResultUnavailable",
+    "arun_once",
+    "current_operation",
+    "idempotent_function",
+    "run_once",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ..functions import errors, run
+
+    return getattr(run if name in _RUN else errors, name)

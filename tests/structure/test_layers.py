@@ -24,7 +24,7 @@ ROOMS = [
     *("fields", "migrations", "models", "stores"),
     *("operations", "invalidation"),
     # Requests and responses, and the views behind them.
-    *("http", "remember", "guard", "adapters", "drf", "decorators", "middleware"),
+    *("http", "remember", "guard", "functions", "adapters", "drf", "decorators", "middleware"),
     # What is guarded how, and who is told.
     *("contract", "openapi", "metadata", "views", "reconciliation"),
     # What people use.
@@ -39,8 +39,12 @@ LAZY = {
         "fields",
         "stores.database.dialects",
     ): "a column's type is the database's; dialects name the columns of the models",
+    **dict.fromkeys(
+        [("operations", "functions.errors"), ("operations", "functions.run")],
+        "projects import these names from operations",
+    ),
 }
-"""The only imports that go the other way. They are made inside functions."""
+"""The only imports that go the other way. They are made inside functions, or for type checkers."""
 
 OPTIONAL = {
     "corsheaders": {"checks"},
@@ -88,6 +92,7 @@ def imports() -> Iterator[Import]:
             id(node)
             for function in ast.walk(tree)
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            or (isinstance(function, ast.If) and ast.unparse(function.test) == "TYPE_CHECKING")
             for node in ast.walk(function)
         }
         for node in ast.walk(tree):

@@ -1,0 +1,1 @@
+"""Operations that are no requests: functions that run once per key."""

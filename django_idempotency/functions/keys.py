@@ -1,0 +1,74 @@
+"""Keys of functions: the id that a task queue gives to a task, and keeps for redeliveries."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+NO_KEY = (
+    "{name} has no key. In a task of Celery, RQ or Dramatiq its id is the key, and in one of "
+    "django.tasks with takes_context=True; elsewhere give @idempotent_function(key=...) a function "
+    "of the arguments that returns what identifies this very operation, such as a message's id."
+)
+NO_TEXT = "{name}: its key is {key!r}. A key is text of 1 to {most} printable ASCII characters."
+
+
+def current_task_id(args: tuple[Any, ...]) -> str | None:
+    """Return the id of the task that runs, if a task queue runs one.
+
+    Nothing is imported: a queue whose task runs has been.
+    """
+    for find in (_django_task, _celery_task, _rq_job, _dramatiq_message):
+        found = find(args)
+        if found is not None:
+            return found
+    return None
+
+
+def without_task(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the arguments without what a queue puts first: a bound task, or a task's context."""
+    return args[1:] if args and (_is_celery_task(args[0]) or _is_context(args[0])) else args
+
+
+def _module(name: str) -> Any:
+    return sys.modules.get(name)
+
+
+def _is_context(value: Any) -> bool:
+    return type(value).__name__ == "TaskContext" and hasattr(value, "task_result")
+
+
+def _django_task(args: tuple[Any, ...]) -> str | None:
+    # https://docs.djangoproject.com/en/stable/ref/tasks/#task-context
+    return str(args[0].task_result.id) if args and _is_context(args[0]) else None
+
+
+def _is_celery_task(value: Any) -> bool:
+    tasks = _module("celery.app.task")
+    return tasks is not None and isinstance(value, tasks.Task)
+
+
+def _celery_task(args: tuple[Any, ...]) -> str | None:
+    # https://docs.celeryq.dev/en/stable/userguide/tasks.html#task-request
+    celery = _module("celery")
+    task = celery.current_task if celery is not None else None
+    found = getattr(getattr(task, "request", None), "id", None)
+    return str(found) if found else None
+
+
+def _rq_job(args: tuple[Any, ...]) -> str | None:
+    # https://python-rq.org/docs/jobs/#accessing-the-current-job-from-within-the-job-function
+    rq = _module("rq")
+    job = rq.get_current_job() if rq is not None else None
+    return None if job is None else str(job.id)
+
+
+def _dramatiq_message(args: tuple[Any, ...]) -> str | None:
+    # https://dramatiq.io/reference.html#dramatiq.middleware.CurrentMessage
+    middleware = _module("dramatiq.middleware")
+    current = getattr(middleware, "CurrentMessage", None)
+    message = current.get_current_message() if current is not None else None
+    return None if message is None else str(message.message_id)
+
+
+KeyFunction = Callable[..., str]
+"""Returns the key of a call, from its arguments."""
