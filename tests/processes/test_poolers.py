@@ -4,9 +4,10 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,15 +82,23 @@ def pooler(request: Any, caller: Caller, poolers: Callable[[Pool], Pooler]) -> P
 
 @pytest.fixture
 def pooled(pooler: Pooler) -> Iterator[Pooler]:
+    with connected_through(pooler):
+        yield pooler
+
+
+@contextmanager
+def connected_through(pooler: Pooler) -> Iterator[None]:
     """Connections of this process go through the pooler."""
     usual = connection.settings_dict["PORT"]
     connection.close()
     compat.trust()
     connection.settings_dict["PORT"] = str(pooler.port)
-    yield pooler
-    connection.close()
-    compat.trust()
-    connection.settings_dict["PORT"] = usual
+    try:
+        yield
+    finally:
+        connection.close()
+        compat.trust()
+        connection.settings_dict["PORT"] = usual
 
 
 def hang_ups(pooler: Pooler) -> int:
@@ -230,13 +239,14 @@ def derived_key(key: str) -> str:
     return derived
 
 
-@through_some
-def test_a_pooler_that_was_restarted(caller: Caller, pooled: Pooler) -> None:
+@pytest.mark.parametrize("pool", [Pool("transaction", 3), TRACKED], ids=str)
+def test_a_pooler_that_was_restarted(caller: Caller, tmp_path: Path, pool: Pool) -> None:
     """The claim notices that its connection is dead, and takes another one."""
-    derived = derived_key("a")
-    pooled.stop()
-    pooled.start()
-    assert derived_key("b") != derived
+    with running_pooler(tmp_path, pool) as pooler, connected_through(pooler):
+        derived = derived_key("a")
+        pooler.stop()
+        pooler.start()
+        assert derived_key("b") != derived
 
 
 # --- Real servers ---
