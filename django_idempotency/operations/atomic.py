@@ -154,7 +154,7 @@ class AtomicOperation(Operation):
                     return self._record._replace(fresh=False)
                 self.recovered = True
                 try:
-                    self._store.bump_fencing_token(self._record)
+                    self._store.bump_fencing_token(self._record, separate.commits_alone)
                 except BaseException:
                     separate.rollback()
                     raise

@@ -70,8 +70,11 @@ class Store(Claims, Protocol):
     def exists(self, record_id: int) -> bool:
         """Whether there is such a record, locked or not."""
 
-    def bump_fencing_token(self, record: Snapshot) -> None:
-        """Count an attempt that takes a locked record over."""
+    def bump_fencing_token(self, record: Snapshot, commits: bool = False) -> None:
+        """Count an attempt that takes a locked record over.
+
+        :param commits: the caller commits the transaction next
+        """
 
     def complete(
         self,

@@ -11,7 +11,6 @@ from functools import cache, cached_property
 from typing import Any
 
 from django.db import Error, OperationalError, transaction
-from django.db.models import DateTimeField, Func
 
 from ....protocol.record import Claim, Snapshot, State, StoredResponse
 from ..rows import COLUMNS, response_values, snapshot
@@ -446,28 +445,3 @@ def dialect_of(connection: Any) -> Dialect:
     For a database that is not supported, its ``is_supported`` is false.
     """
     return DIALECTS.get(connection.vendor, _UNSUPPORTED)
-
-
-def is_refused_in_transactions(error: Error) -> bool:
-    """Whether a statement must be the first one of a transaction, or outside of one. The error may
-    come from any of the databases."""
-    return any(
-        dialect.code_of(error) in dialect.refused_in_transaction for dialect in DIALECTS.values()
-    )
-
-
-class StoreTime(Func):
-    """The store's clock, which decides about expiry, for queries made by the ORM.
-
-    :param offset: added to the present
-    """
-
-    output_field = DateTimeField()
-
-    def __init__(self, offset: timedelta = NOW) -> None:
-        super().__init__()
-        self._offset = offset
-
-    def as_sql(self, compiler: Any, connection: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        dialect = dialect_of(connection)
-        return f"({dialect.clock})", (dialect.time(self._offset),)
