@@ -265,6 +265,15 @@ def has_lost(connection: Any, session: Any) -> bool:
     return bool(connection.closed_in_transaction or connection.connection is not session)
 
 
+def doubt(connection: Any) -> None:
+    """Have Django ask between requests whether a connection still works (``errors_occurred``).
+
+    Django notes that for errors of the database, but not for an interruption (a time limit, a
+    greenlet that is killed), after which the next request would meet a closed session.
+    """
+    connection.errors_occurred = True
+
+
 # --- The guard's connections ---
 
 

@@ -11,7 +11,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from hashlib import blake2s
@@ -20,6 +19,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from psycopg import ClientCursor, Connection, errors, generators, pq
+
+from .django import doubt
 
 logger = logging.getLogger("django_idempotency")
 
@@ -191,7 +192,7 @@ def cursor_maker(commits: bool) -> Callable[[Any, Any], Any]:
 
     def make(connection: Any, native: Any) -> Any:
         session = session_of(connection, native)
-        return session and RoundTrip(session, native, commits)
+        return session and RoundTrip(session, connection, native, commits)
 
     return make
 
@@ -206,11 +207,13 @@ class RoundTrip:
     It has of a DB-API cursor what Django's wrappers and this package's statements need.
 
     :param session: of the connection
-    :param native: psycopg's connection
+    :param connection: Django's
+    :param native: psycopg's
     :param commits: end the transaction after the statement, unless that fails
     """
 
-    def __init__(self, session: ServerSession, native: Any, commits: bool = False) -> None:
+    def __init__(self, session: ServerSession, connection: Any, native: Any, commits: bool) -> None:
+        self._connection = connection
         self._native = native
         self._session = session
         self._commits = commits
@@ -286,7 +289,11 @@ class RoundTrip:
         is_asking = session.is_direct is None and not session.is_forbidden
         if is_asking:
             after.append(_plainly(b"SELECT pg_backend_pid()"))
-        results = send_together(self._native, [*messages, main, *after])
+        try:
+            results = send_together(self._native, [*messages, main, *after])
+        except BaseException:
+            doubt(self._connection)
+            raise
         if is_new and results[len(messages) - 1].status == _DONE:
             session.prepared.add(cast(bytes, name))  # also if the statement itself fails
         elif is_new and not session.is_direct:
@@ -352,9 +359,9 @@ def send_together(native: Any, messages: Sequence[methodcaller]) -> list[Any]:
             results: list[Any] = native.wait(_results(pgconn))
             pgconn.exit_pipeline_mode()
         except BaseException:
-            # It is unknown what else will arrive, so nobody may read from it any more.
-            with suppress(Exception):
-                native.close()
+            # It is unknown what else will arrive, so nobody may read from it any more. Not close(),
+            # which returns it to a pool that has ``close_returns``.
+            pgconn.finish()
             raise
     return results
 

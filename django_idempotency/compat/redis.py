@@ -43,6 +43,10 @@ def ask(client: Any, commands: Sequence[Command]) -> list[Any]:
             lambda: _exchange(connection, commands),
             lambda error: connection.disconnect(),  # type: ignore[no-untyped-call]
         )
+    except BaseException:
+        # An interruption between two replies: the next one to use it would read the others.
+        connection.disconnect()  # type: ignore[no-untyped-call]
+        raise
     finally:
         pool.release(connection)
     return replies

@@ -340,14 +340,28 @@ def _arguments(
 
     :raises TypeError: if the function does not take them
     """
+    own = without_task(args)
     try:
-        known = signature(function)
-    except ValueError:  # some that are written in C have none
-        return {"args": list(without_task(args)), **kwargs}
-    given = dict(known.bind(*args, **kwargs).arguments)
-    if len(without_task(args)) < len(args):
-        del given[next(iter(given))]
+        given = dict(_bound(function, args, kwargs))
+    except ValueError:  # some that are written in C have no signature
+        return {"args": list(own), **kwargs}
+    if len(own) < len(args):
+        first = next(iter(given))
+        if given[first] is args[0]:
+            del given[first]
+        else:  # it is one of *args
+            given[first] = given[first][1:]
     return {name: list(each) if isinstance(each, tuple) else each for name, each in given.items()}
+
+
+def _bound(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    try:
+        return signature(function).bind(*args, **kwargs).arguments
+    except TypeError:
+        # A decorator with wraps() may pass arguments that its caller does not give.
+        return signature(function, follow_wrapped=False).bind(*args, **kwargs).arguments
 
 
 def _is_key(key: object) -> bool:

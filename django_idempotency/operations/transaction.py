@@ -347,7 +347,8 @@ def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | N
         raise ImproperlyConfigured(
             "An idempotent view runs inside another one, as a separate request. Its response "
             "cannot be committed before the outer one's: take the key from the inner request, or "
-            "the guard from the outer view."
+            "the guard from the outer view. What run_once() runs cannot be inside of either: call "
+            "it before or after, or call the plain function."
         )
     if len(blocks) == 1 and expected is RequestBlock.AROUND:
         block: transaction.Atomic = blocks[0]

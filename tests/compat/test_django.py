@@ -457,6 +457,14 @@ class TestStatements:
 
 
 class TestConnections:
+    def test_errors_occurred(self, own: Any, db: None) -> None:
+        own.ensure_connection()
+        own.close_at = None
+        compat.doubt(own)
+        own.close_if_unusable_or_obsolete()
+        assert own.connection is not None
+        assert not own.errors_occurred
+
     def test_an_alias_can_stand_for_another_connection(self, own: Any) -> None:
         usual = connections["default"]
         with compat.in_place_of_usual(own):

@@ -3,7 +3,9 @@
 A failure here names what a new version lacks, or has another meaning for.
 """
 
+import signal
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -248,6 +250,60 @@ def test_a_session_that_ends_says_why(own: Any) -> None:
     with pytest.raises(OperationalError, match="terminating connection"):
         send(own, "SELECT 1")
     assert own.connection.closed
+
+
+class Interruption(BaseException):
+    """As a time limit, or gevent, raises one."""
+
+
+def interrupt(own: Any) -> None:
+    """Raise an exception while a statement waits for the server."""
+
+    def raise_it(*_: Any) -> None:
+        raise Interruption
+
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(18)")
+        usual = signal.signal(signal.SIGALRM, raise_it)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        try:
+            with pytest.raises(Interruption):
+                send(own, "SELECT pg_advisory_lock(18)")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, usual)
+            cursor.execute("SELECT pg_advisory_unlock(18)")
+
+
+def test_after_an_interruption_the_next_request_connects_anew(own: Any) -> None:
+    """I15: with ``CONN_MAX_AGE = None`` Django asks a session whether it lives after errors of the
+    database only."""
+    own.close_at = None
+    interrupt(own)
+    own.close_if_unusable_or_obsolete()
+    assert send(own, "SELECT 1") == (1,)
+
+
+def test_after_an_interruption_a_pool_gets_no_session_back(own: Any) -> None:
+    """A pool with ``close_returns`` takes what is closed for its own, and Django returns it once
+    more."""
+    pools = pytest.importorskip("psycopg_pool")
+    if "close_returns" not in signature(pools.ConnectionPool).parameters:
+        pytest.skip("psycopg_pool before 3.3")
+    own.close()
+    usual = own.settings_dict["OPTIONS"]
+    own.settings_dict["OPTIONS"] = usual | {
+        "pool": {"close_returns": True, "min_size": 1, "max_size": 1}
+    }
+    try:
+        send(own, "SELECT 1")
+        interrupt(own)
+        own.close()
+        assert send(own, "SELECT 1") == (1,)
+    finally:
+        own.close()
+        own.close_pool()
+        own.settings_dict["OPTIONS"] = usual
 
 
 def test_wrappers_and_the_query_log_see_the_statement_alone(own: Any) -> None:

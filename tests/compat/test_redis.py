@@ -170,6 +170,27 @@ def test_one_that_breaks_in_the_middle_is_not_used_again(
     check(compat.ask(client, COMMANDS))
 
 
+def test_one_that_is_interrupted_between_two_replies_is_not_used_again(
+    redis: RedisServer, monkeypatch: Any
+) -> None:
+    """I17: or a lookup would find another key's copy."""
+    client = get_redis_connection("redis")
+    check(compat.ask(client, COMMANDS))
+    [connection] = client.connection_pool._available_connections
+    read = connection.read_response
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.undo()
+        read(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connection, "read_response", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compat.ask(client, COMMANDS)
+    # Its pool would notice replies that have arrived, not those that are still on their way.
+    assert connection._sock is None
+
+
 def test_retries_are_those_of_the_settings(redis: RedisServer, settings: Any) -> None:
     from redis.backoff import NoBackoff
     from redis.retry import Retry

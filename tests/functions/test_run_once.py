@@ -3,7 +3,8 @@
 import json
 import pickle
 from datetime import timedelta
-from functools import partial
+from functools import partial, wraps
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -218,6 +219,51 @@ def test_async_functions_run_too() -> None:
 
     first, second = async_to_sync(twice)()
     assert first == second == {"id": Order.objects.get().pk}
+
+
+def test_a_decorator_may_pass_more_arguments_than_its_caller() -> None:
+    @wraps(buy)
+    def narrow(item: str) -> Any:
+        return buy(item, size=1)
+
+    def with_size(size: int, item: str) -> Any:
+        return buy(item, size=size)
+
+    @wraps(with_size)
+    def injected(*args: Any, **kwargs: Any) -> Any:
+        return with_size(1, *args, **kwargs)
+
+    functions: tuple[Any, ...] = (narrow, injected)
+    for number, function in enumerate(functions):
+        key = str(number)
+        first = run_once(function, "vm", key=key, scope="s")
+        assert run_once(function, "vm", key=key, scope="s") == first
+        with pytest.raises(KeyReused):
+            run_once(function, "another vm", key=key, scope="s")
+    with pytest.raises(TypeError, match="missing"):
+        run_once(buy, key="none", scope="s")
+
+
+class TaskContext:
+    """As django.tasks passes it."""
+
+    task_result = SimpleNamespace(id="a-task")
+
+
+def test_what_follows_a_context_is_compared() -> None:
+    @idempotent_function(scope="s")
+    def handle(*args: Any) -> int:
+        return len(args)
+
+    @idempotent_function(scope="named")
+    def named(context: Any, item: str) -> str:
+        return item
+
+    assert handle(TaskContext(), "vm") == handle(TaskContext(), "vm") == 2
+    assert named(TaskContext(), "vm") == named(TaskContext(), item="vm") == "vm"
+    for function in (handle, named):
+        with pytest.raises(KeyReused):
+            function(TaskContext(), "another vm")
 
 
 class TestDecorator:
