@@ -95,7 +95,7 @@ class Watch:
         self._refused: EndsTransaction | None = None
         self._wrapper = partial(_statement, ref(self))
         watch_statements(connection, self._wrapper, self._note_request)
-        self._savepoint = savepoint or SAVEPOINT
+        self._savepoint_name = savepoint or SAVEPOINT
         self._has_savepoint = not self._dialect.knows_transaction_status
         if self._has_savepoint and not savepoint:
             self._control("SAVEPOINT")
@@ -208,7 +208,7 @@ class Watch:
 
     def _control(self, verb: str) -> None:
         with self._connection.cursor() as cursor:
-            cursor.execute(f"{verb} {self._savepoint}")
+            cursor.execute(f"{verb} {self._savepoint_name}")
 
 
 def _statement(

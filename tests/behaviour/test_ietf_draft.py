@@ -282,7 +282,8 @@ def test_2_5_2_without_the_field_nothing_is_remembered(caller: Caller, view: str
 
 def test_2_5_2_the_lifecycle_of_keys_is_managed(caller: Caller, view: str) -> None:
     caller.post(view, key=KEY)
-    IdempotencyRecord.objects.update(expires_at=F("created_at") - timedelta(days=1))
+    long_ago = F("created_at") - timedelta(days=1)
+    IdempotencyRecord.objects.update(expires_at=long_ago, purge_at=long_ago)
     call_command("purge_idempotency_records")
     assert not IdempotencyRecord.objects.exists()
 

@@ -100,7 +100,7 @@ class TestStore:
 
     def test_a_takeover_that_fails_leaves_no_transaction(self) -> None:
         class Broken(DatabaseStore):
-            def bump_fencing_token(self, record: Snapshot) -> None:
+            def bump_fencing_token(self, record: Snapshot, commits: bool = False) -> None:
                 raise OperationalError("the server is gone")
 
         DatabaseStore("default").claim(a_claim())
