@@ -50,7 +50,8 @@ class ManualResolution:
         """Let the next retry run the operation again, from the first step that is not done."""
 
         def end(record: Snapshot) -> None:
-            self._step_log.end(record.id, record.attempt)
+            # An attempt that has not started may have counted in the record, but not there.
+            self._step_log.end(record.id, self._step_log.look(record.id).number)
 
         return self._resolve(record_id, end)
 

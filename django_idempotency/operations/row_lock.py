@@ -10,7 +10,7 @@ from django.db import Error
 
 from ..protocol.record import Snapshot, State, StoredResponse
 from ..stores.base import Busy
-from ..stores.database.step_log import NO_PAYLOAD, LastAttempt, ResumePayload, StepLog
+from ..stores.database.step_log import NO_ATTEMPT, NO_PAYLOAD, ResumePayload, StepLog
 from ..stores.database.store import DatabaseStore
 from .base import AT_ONCE
 from .sessions import Session
@@ -105,13 +105,13 @@ class RowLock:
         self._record: Snapshot
         self._asking = threading.Lock()
         self._is_fresh = False
-        self._last = LastAttempt.NONE
+        self._last = NO_ATTEMPT
         self._has_started = False
         self._has_ended = False
 
     @property
     def interrupted(self) -> bool:
-        return self._last is LastAttempt.OPEN
+        return self._last.is_open
 
     def take(self, record: Snapshot, wait: timedelta) -> Snapshot | None:
         locked = self._lock(record.id, wait)

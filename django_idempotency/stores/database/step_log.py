@@ -2,8 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connections
 from django.db.models import Exists, OuterRef, QuerySet
@@ -36,15 +35,19 @@ class ResumePayload:
 NO_PAYLOAD = ResumePayload()
 
 
-class LastAttempt(Enum):
-    """What the step log says of the last attempt under a record."""
+class LastAttempt(NamedTuple):
+    """What the step log says of the last attempt under a record.
 
-    NONE = auto()
-    """No attempt has started."""
-    OPEN = auto()
-    """It has started, and has not said how it ended."""
-    ENDED = auto()
-    """It has ended without effects that are not accounted for."""
+    :ivar number: of that attempt; 0 if none has started
+    :ivar is_open: it has started, and has not said how it ended. Otherwise it has ended without
+        effects that are not accounted for
+    """
+
+    number: int = 0
+    is_open: bool = False
+
+
+NO_ATTEMPT = LastAttempt()
 
 
 class StepLog:
@@ -61,14 +64,15 @@ class StepLog:
         self._cipher = cipher
 
     def look(self, record_id: int) -> LastAttempt:
-        """Return how the last attempt that has started has ended."""
-        for (finished_at,) in self._beginning(record_id).values_list("finished_at"):
-            return LastAttempt.OPEN if finished_at is None else LastAttempt.ENDED
-        return LastAttempt.NONE
+        """Return the last attempt that has started."""
+        found = self._beginning(record_id).values_list("attempt", "finished_at")
+        for number, finished_at in found:
+            return LastAttempt(number, finished_at is None)
+        return NO_ATTEMPT
 
     def is_open(self, record_id: int) -> bool:
         """Whether an attempt has started and has not ended."""
-        return self.look(record_id) is LastAttempt.OPEN
+        return self.look(record_id).is_open
 
     def unresolved(self, record_ids: Collection[int]) -> set[int]:
         """Return which of these records have no result, and an attempt that has not ended."""
@@ -88,10 +92,13 @@ class StepLog:
         record_id: int,
         attempt: int,
         payload: ResumePayload | None = NO_PAYLOAD,
-        last: LastAttempt = LastAttempt.NONE,
+        last: LastAttempt = NO_ATTEMPT,
     ) -> bool:
-        """Store that an attempt starts; ``False`` if a later one has, or if a step of an earlier
+        """Store that an attempt starts; ``False`` if another one has, or if a step of an earlier
         one is being written at this moment.
+
+        One that has lost its lock before it started may start after all, unless a later one has.
+        So what was decided about the last attempt holds only while that is still the last (I11).
 
         :param payload: committed with that; ``None`` leaves the payload of the attempt before
         :param last: what :meth:`look` has said
@@ -102,15 +109,14 @@ class StepLog:
             text = payload.handler and self._cipher.lock(payload.text, record_id, BEGINNING)
             values = [payload.handler, text]
         with contention_is_busy(self.using):
-            if last is LastAttempt.NONE:
-                # In one statement, which commits by itself.
-                connection = connections[self.using]
-                first = values or ["", ""]
-                if dialect_of(connection).start(connection, record_id, attempt, first):
-                    return True
-            return self._follow(record_id, attempt, values)
+            if last.number:
+                return self._follow(record_id, attempt, values, last.number)
+            # In one statement, which commits by itself.
+            connection = connections[self.using]
+            first = values or ["", ""]
+            return dialect_of(connection).start(connection, record_id, attempt, first)
 
-    def _follow(self, record_id: int, attempt: int, payload: list[str] | None) -> bool:
+    def _follow(self, record_id: int, attempt: int, payload: list[str] | None, last: int) -> bool:
         """Start after an earlier attempt, in its row."""
         values: dict[str, Any] = {"attempt": attempt, "started_at": StoreTime()}
         if payload is not None:
@@ -121,7 +127,7 @@ class StepLog:
             if known is None:
                 return False
             row = self._rows().filter(pk=known)
-            earlier = row.filter(attempt__lt=attempt).select_for_update(skip_locked=True)
+            earlier = row.filter(attempt=last).select_for_update(skip_locked=True)
             if not list(earlier.values_list("pk", flat=True)):
                 return False
             row.update(**values, finished_at=None)

@@ -1,5 +1,6 @@
 """I12: an attempt that lost its lock cannot store, release or overwrite anything."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,8 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations.base import InFlight, OutcomeUnknown, Started
 from django_idempotency.operations.errors import LostRecord
 from django_idempotency.operations.non_atomic import run_again
-from django_idempotency.operations.resolution import ManualResolution
+from django_idempotency.operations.resolution import ManualResolution, ResolutionOutcome
+from django_idempotency.operations.row_lock import RowLock
 from django_idempotency.protocol.record import Replay, StoredResponse
 from django_idempotency.resolving import RUN_AGAIN
 from django_idempotency.stores.database.connections import OwnConnections
@@ -175,6 +177,38 @@ class TestFencing:
         assert slow_hold.start() is None
         assert fast.finish(CREATED)
 
+    def test_an_attempt_that_starts_late_is_not_followed_unseen(self, monkeypatch: Any) -> None:
+        """I11: its lock is lost, and it starts after its successor has looked for a start."""
+        store = DatabaseStore("default")
+        claimed = store.claim(a_claim())
+        assert claimed is not None
+        _, late = an_operation()
+        assert late.take(claimed, timedelta(0)) is not None
+        kill(late)
+        successor, hold = an_operation(run_again)
+        monkeypatch.setattr(hold, "_bump_fencing_token", _after(hold, late))
+        assert successor.begin() == InFlight()
+        late.release()
+        assert an_operation()[0].begin() == OutcomeUnknown()
+
+    def test_an_interruption_is_taken_over_once(self, monkeypatch: Any) -> None:
+        """I11: the same, where what is followed is not the attempt that was decided about."""
+        first, _ = an_operation()
+        assert first.begin() == Started()
+        interrupt_attempt(first)
+        claimed = DatabaseStore("default").claim(a_claim())
+        assert claimed is not None
+        _, late = an_operation()
+        assert late.take(claimed, timedelta(0)) is not None
+        assert late._bump_fencing_token()
+        kill(late)
+        monkeypatch.setattr(late, "_bump_fencing_token", lambda: True)
+        successor, hold = an_operation(run_again)
+        monkeypatch.setattr(hold, "_bump_fencing_token", _after(hold, late))
+        assert successor.begin() == InFlight()
+        late.release()
+        assert an_operation()[0].begin() == OutcomeUnknown()
+
     def test_a_lock_lost_while_taking_over_starts_nothing(self, monkeypatch: Any) -> None:
         """Another is faster between the new number's commit and the lock."""
         claimed = DatabaseStore("default").claim(a_claim())
@@ -192,6 +226,24 @@ class TestFencing:
         assert hold.start() is None
         assert rival.finish(CREATED)
 
+    def test_an_operator_lets_run_what_another_could_not_take_over(self) -> None:
+        """An attempt took a number, and died before it started: the record and the step log name
+        different attempts."""
+        first, _ = an_operation()
+        assert first.begin() == Started()
+        interrupt_attempt(first)
+        claimed = DatabaseStore("default").claim(a_claim())
+        assert claimed is not None
+        _, dying = an_operation()
+        assert dying.take(claimed, timedelta(0)) is not None
+        assert dying._bump_fencing_token()
+        kill(dying)
+        dying.release()
+        assert ManualResolution("default").rerun(claimed.id) is ResolutionOutcome.DONE
+        retry, _ = an_operation()
+        assert retry.begin() == Started()
+        assert retry.finish(CREATED)
+
     def test_a_released_attempt_cannot_store_after_its_successor(self) -> None:
         loser, hold = an_operation()
         assert loser.begin() == Started()
@@ -207,7 +259,8 @@ class TestFencing:
         step_log = StepLog("default")
         assert step_log.start(7, 1)
         assert not step_log.start(7, 1)
-        assert step_log.start(7, 2)
+        assert not step_log.start(7, 2)
+        assert step_log.start(7, 2, last=step_log.look(7))
         assert not step_log.start(7, 1)
 
     def test_one_of_two_takes_an_interruption_over(self) -> None:
@@ -218,6 +271,18 @@ class TestFencing:
         assert second.begin() == Started()
         assert in_thread(lambda: an_operation(run_again)[0].begin()).result() == InFlight()
         assert second.finish(CREATED)
+
+
+def _after(hold: RowLock, late: RowLock) -> Callable[[], bool]:
+    """Return what takes a number for an attempt, after which a late one starts."""
+    bump = hold._bump_fencing_token
+
+    def overtaken() -> bool:
+        is_ours = bump()
+        assert late.start() is not None
+        return is_ours
+
+    return overtaken
 
 
 @pytest.mark.django_db(transaction=True)
