@@ -68,7 +68,7 @@ class Reader:
             lines = printed.splitlines()
             missing = [line for line in expected.splitlines() if line not in lines]
             assert missing == [], f"{missing} not in:\n{printed[:2000]}"
-            marker = "Idempotency-Replayed"
+            marker = "Idempotency-Replayed: true"
             assert (marker in printed) is (marker in expected), printed
 
     def shell(self, code: str) -> str:
