@@ -6,7 +6,6 @@ Like ``django`` beside it, this uses parts of Django beyond its documented inter
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, cast
 
 from django.db import Error, connections, transaction
@@ -197,8 +196,10 @@ class LastStatement:
             except BaseException:
                 connection.in_atomic_block = False
                 # Django does this for errors of the database only.
-                with suppress(Error):
+                try:
                     connection.rollback()
+                except Error:
+                    connection.close()
                 raise
             connection.in_atomic_block = False
         connection._commit()

@@ -247,3 +247,28 @@ def test_its_copy_is_made_when_it_is_committed(
     with CaptureQueriesContext(connection) as queries:
         assert_replays(caller, url, first)
     assert not [each for each in queries.captured_queries if "idempotency" in each["sql"]]
+
+
+class Interruption(BaseException):
+    """As a time limit, or the end of a worker, raises one."""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_interruption_stays_what_it_is_and_leaves_no_closed_session() -> None:
+    """A worker that is to end must not see an error of the database instead."""
+
+    def send(commits: bool) -> None:
+        connection.connection.close()
+        raise Interruption
+
+    def hook() -> None: ...
+
+    @transaction.atomic
+    def write() -> None:
+        execute("SELECT 1")
+        transaction.on_commit(hook)
+        LastStatement(connections["default"], hook, send, lambda: None)
+
+    with pytest.raises(Interruption):
+        write()
+    execute("SELECT 1")
