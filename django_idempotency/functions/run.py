@@ -204,6 +204,8 @@ class Run:
             raise ValueError(NO_TEXT.format(name=name, key=key, most=MAX_KEY_LENGTH))
         if not isinstance(scope, str) or not scope:
             raise ValueError(f"{name}: its scope is {scope!r}. A scope is a text.")
+        if not isinstance(name, str) or not name.isprintable():
+            raise ValueError(f"The name of a function is printable text, not {name!r}.")
         self._function = function
         self._name = name
         self._key = key
@@ -328,7 +330,7 @@ def _name_of(function: Callable[..., Any]) -> str:
     """
     :raises TypeError: if the function does not say what it is called
     """
-    if not hasattr(function, "__qualname__"):
+    if "<lambda>" in getattr(function, "__qualname__", "<lambda>"):
         raise TypeError(f"{function!r} has no name. Give name=, by which its records are known.")
     return dotted_path(function)
 

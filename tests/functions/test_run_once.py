@@ -114,9 +114,16 @@ def test_a_key_is_text(key: Any) -> None:
 
 
 def test_a_function_without_a_name_is_given_one() -> None:
-    with pytest.raises(TypeError, match=r"has no name\. Give name="):
-        run_once(partial(buy, "vm"), key="k", scope="s")
+    for nameless in (partial(buy, "vm"), lambda: buy("vm")):
+        with pytest.raises(TypeError, match=r"has no name\. Give name="):
+            run_once(nameless, key="k", scope="s")
     assert run_once(partial(buy, "vm"), key="k", scope="s", name="buy")["item"] == "vm"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", 7])
+def test_a_name_is_text(name: Any) -> None:
+    with pytest.raises(ValueError, match="printable text"):
+        once(name=name)
 
 
 @pytest.mark.parametrize("scope", ["", None, 7])
