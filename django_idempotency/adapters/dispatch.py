@@ -147,18 +147,35 @@ def guarded(
     """
 
     def sync_handler(*args: Any, **kwargs: Any) -> Any:
-        view_request = args[0] if hasattr(args[0], "META") else args[1]
+        has_first = args and hasattr(args[0], "META")
+        view_request = args[0] if has_first else _second(handler, args)
         policy = policy_of(view_request.path_info, args[0])
         return run(partial(handler, *args, **kwargs), view_request, policy, position=position)
 
     async def async_handler(*args: Any, **kwargs: Any) -> Any:
-        view_request = args[0] if hasattr(args[0], "META") else args[1]
+        has_first = args and hasattr(args[0], "META")
+        view_request = args[0] if has_first else _second(handler, args)
         policy = policy_of(view_request.path_info, args[0])
         return await arun(
             partial(handler, *args, **kwargs), view_request, policy, position=position
         )
 
     return wraps(handler)(async_handler if iscoroutinefunction(handler) else sync_handler)
+
+
+def _second(handler: Handler, args: tuple[Any, ...]) -> Any:
+    """Return the request of a method: its second argument.
+
+    :raises TypeError: if there is none
+    """
+    if len(args) > 1 and hasattr(args[1], "META"):
+        return args[1]
+    name = getattr(handler, "__qualname__", repr(handler))
+    raise TypeError(
+        f"{name} is decorated with @idempotent, and was called without a request. For a function "
+        "that is no view (a task, a command) use @idempotent_function "
+        "(django_idempotency.operations)."
+    )
 
 
 @dataclass(frozen=True, slots=True)

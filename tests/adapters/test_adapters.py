@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
+import pytest
 from django.db import connection
 
+from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller, request_of
 from tests.shop.models import Order
@@ -139,3 +141,13 @@ def test_the_view_sees_its_operation(adapter: str, caller: Caller, after_write: 
     operation = request_of(retry).idempotency
     assert (operation.key, operation.attempt, operation.recovered) == ("k-1", 2, True)
     assert IdempotencyRecord.objects.get().attempt == 2
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("arguments", [(), ("an order",), ("an order", 7)])
+def test_a_function_that_is_no_view_says_what_to_use(arguments: Any) -> None:
+    @idempotent
+    def provision(*args: Any) -> None: ...
+
+    with pytest.raises(TypeError, match=r"provision is decorated .* use @idempotent_function"):
+        provision(*arguments)
