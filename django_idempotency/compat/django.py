@@ -13,7 +13,8 @@ from typing import Any
 from weakref import WeakMethod
 
 from django.db import Error, connections, transaction
-from django.db.backends.utils import debug_transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper, debug_transaction
 from django.db.models import QuerySet
 
 Wrapper = Callable[..., Any]
@@ -294,14 +295,29 @@ def in_place_of_usual(connection: Any) -> Iterator[None]:
 
 def cursor_of(connection: Any, make: Callable[[Any, Any], Any]) -> Any:
     """Return a cursor of ours as one of Django's: execute wrappers and the query log see what it
-    sends (``_prepare_cursor``), and the connection works (``close_if_health_check_failed``).
+    sends, and the connection works.
+
+    Where a backend or a tool has made ``cursor()`` or ``_cursor()`` its own, that is called, for it
+    may do more: django-tenants sets the ``search_path`` there. Elsewhere ``_prepare_cursor`` and
+    ``close_if_health_check_failed`` do what Django would, without a cursor of the driver's.
 
     :param make: called with Django's connection and the driver's; ``None`` means Django's cursor
     """
+    kind = type(connection)
+    is_usual = kind._cursor is _CURSOR and kind.cursor is _PUBLIC_CURSOR
+    if not is_usual or "cursor" in vars(connection):
+        wrapped = connection.cursor()
+        if isinstance(wrapped, CursorWrapper):
+            wrapped.cursor = make(connection, connection.connection) or wrapped.cursor
+        return wrapped
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     cursor = make(connection, connection.connection)
     return connection.cursor() if cursor is None else connection._prepare_cursor(cursor)
+
+
+_wrapper: Any = BaseDatabaseWrapper
+_CURSOR, _PUBLIC_CURSOR = _wrapper._cursor, _wrapper.cursor
 
 
 def share_between_threads(connection: Any) -> None:

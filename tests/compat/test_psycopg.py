@@ -342,3 +342,26 @@ def test_a_tracer_in_the_driver_s_place_goes_on_seeing_everything(own: Any) -> N
     assert isinstance(own.connection, psycopg.Connection)
     assert session(own) is None
     own.connection = own.connection._traced
+
+
+@pytest.mark.parametrize("place", ["the class", "the connection"])
+def test_a_backend_s_own_cursor_is_called_first(own: Any, place: str, monkeypatch: Any) -> None:
+    """django-tenants sets the ``search_path`` there, debugging tools replace it."""
+    called: list[str] = []
+
+    def cursor(*args: Any) -> Any:
+        called.append("cursor")
+        return usual(*args)
+
+    if place == "the class":
+        usual = type(own)._cursor
+        monkeypatch.setattr(type(own), "_cursor", cursor)
+    else:
+        usual = own.cursor
+        own.cursor = cursor
+    begin(own)
+    send(own, "UPDATE thing SET name = 'other' RETURNING id", commits=True)
+    assert called == ["cursor"]
+    assert status(own) == "IDLE"
+    own.set_autocommit(True)
+    assert send(own, "SELECT name FROM thing") == ("other",)
