@@ -304,7 +304,8 @@ def cursor_of(connection: Any, make: Callable[[Any, Any], Any]) -> Any:
     :param make: called with Django's connection and the driver's; ``None`` means Django's cursor
     """
     kind = type(connection)
-    is_usual = kind._cursor is _CURSOR and kind.cursor is _PUBLIC_CURSOR
+    # Some have none: a proxy for a connection, such as django.db.connection.
+    is_usual = getattr(kind, "_cursor", None) is _CURSOR and kind.cursor is _PUBLIC_CURSOR
     if not is_usual or "cursor" in vars(connection):
         wrapped = connection.cursor()
         if isinstance(wrapped, CursorWrapper):
