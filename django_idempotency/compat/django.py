@@ -7,7 +7,7 @@ which fails on a Django that lacks one or means something else by it.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 from weakref import WeakMethod
@@ -159,7 +159,8 @@ def start_over(connection: Any, begin: Callable[[], None]) -> None:
         connection._rollback()
     except Error:
         # The session is lost. Django's blocks find that out when they end.
-        connection.close()
+        with suppress(Error):  # the driver may not close what is closed
+            connection.close()
         return
     connection.needs_rollback = False
     begin()

@@ -6,6 +6,7 @@ Like ``django`` beside it, this uses parts of Django beyond its documented inter
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from django.db import Error, connections, transaction
@@ -199,7 +200,8 @@ class LastStatement:
                 try:
                     connection.rollback()
                 except Error:
-                    connection.close()
+                    with suppress(Error):  # the driver may not close what is closed
+                        connection.close()
                 raise
             connection.in_atomic_block = False
         connection._commit()
