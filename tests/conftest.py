@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.core.management.commands import flush
 from django.db import connection, connections
 from django.test import AsyncClient, Client
+from django_redis.pool import ConnectionFactory
 from hypothesis import settings as hypothesis_settings
 from rest_framework.authtoken.models import Token
 
@@ -167,6 +168,8 @@ def redis_server(tmp_path_factory: Any) -> Iterator[RedisServer]:
 def redis(redis_server: RedisServer, settings: Any) -> Iterator[RedisServer]:
     """An empty Redis, behind the cache alias ``redis``."""
     redis_server.ask("FLUSHALL")
+    # django-redis keeps pools by URL, and another test's counts nothing.
+    ConnectionFactory._pools.clear()
     settings.CACHES = caches(redis_server.url, **COUNTING)
     yield redis_server
     let_go()
