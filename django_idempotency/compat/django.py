@@ -294,7 +294,7 @@ def in_place_of_usual(connection: Any) -> Iterator[None]:
         connections[alias] = usual
 
 
-def cursor_of(connection: Any, make: Callable[[Any, Any], Any]) -> Any:
+def cursor_of(connection: Any, make: Callable[..., Any], *args: Any) -> Any:
     """Return a cursor of ours as one of Django's: execute wrappers and the query log see what it
     sends, and the connection works.
 
@@ -302,7 +302,8 @@ def cursor_of(connection: Any, make: Callable[[Any, Any], Any]) -> Any:
     may do more: django-tenants sets the ``search_path`` there. Elsewhere ``_prepare_cursor`` and
     ``close_if_health_check_failed`` do what Django would, without a cursor of the driver's.
 
-    :param make: called with Django's connection and the driver's; ``None`` means Django's cursor
+    :param make: called with Django's connection, the driver's, and ``args``; returns ``None`` for
+        Django's cursor
     """
     kind = type(connection)
     # Some have none: a proxy for a connection, such as django.db.connection.
@@ -310,11 +311,11 @@ def cursor_of(connection: Any, make: Callable[[Any, Any], Any]) -> Any:
     if not is_usual or "cursor" in vars(connection):
         wrapped = connection.cursor()
         if isinstance(wrapped, CursorWrapper):
-            wrapped.cursor = make(connection, connection.connection) or wrapped.cursor
+            wrapped.cursor = make(connection, connection.connection, *args) or wrapped.cursor
         return wrapped
     connection.close_if_health_check_failed()
     connection.ensure_connection()
-    cursor = make(connection, connection.connection)
+    cursor = make(connection, connection.connection, *args)
     return connection.cursor() if cursor is None else connection._prepare_cursor(cursor)
 
 

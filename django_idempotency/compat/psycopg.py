@@ -183,21 +183,16 @@ def session_of(connection: Any, native: Any) -> ServerSession | None:
     return known
 
 
-def cursor_maker(commits: bool) -> Callable[[Any, Any], Any]:
-    """Return what makes a cursor for Django's and psycopg's connection, or ``None`` if the driver
-    cannot send statements together.
+def round_trip(connection: Any, native: Any, commits: bool) -> "RoundTrip | None":
+    """Return a cursor that sends a statement together with its neighbours; ``None`` if the driver
+    cannot.
 
+    :param connection: Django's
+    :param native: psycopg's
     :param commits: end the transaction after the statement
     """
-
-    def make(connection: Any, native: Any) -> Any:
-        session = session_of(connection, native)
-        return session and RoundTrip(session, connection, native, commits)
-
-    return make
-
-
-MAKERS = {commits: cursor_maker(commits) for commits in (False, True)}
+    session = session_of(connection, native)
+    return None if session is None else RoundTrip(session, connection, native, commits)
 
 
 class RoundTrip:

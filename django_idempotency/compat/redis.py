@@ -2,8 +2,8 @@
 
 A pipeline costs as much processor time as the round trip, and a replay consists of little else. Of
 redis-py this uses what its pipelines use, too: ``get_connection()`` and ``release()`` of the pool,
-and ``send_packed_command()``, ``read_response()`` and ``retry`` of the connection. Health checks,
-reconnects, timeouts and retries are those of the project's settings.
+and ``pack_commands()``, ``send_packed_command()``, ``read_response()`` and ``retry`` of the
+connection. Health checks, reconnects, timeouts and retries are those of the project's settings.
 
 ``tests/compat/test_redis.py`` fails on a redis-py without them.
 """
@@ -53,26 +53,8 @@ def ask(client: Any, commands: Sequence[Command]) -> list[Any]:
 
 
 def _exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
-    connection.send_packed_command([packed(commands)])
+    connection.send_packed_command(connection.pack_commands(commands))
     return [_reply(connection) for _ in commands]
-
-
-def packed(commands: Sequence[Command]) -> bytes:
-    """Return commands as they are sent: each an array of strings that say their length
-    (https://redis.io/docs/latest/develop/reference/protocol-spec/). ``pack_commands()`` of the
-    connection takes three times as long for the same bytes."""
-    parts = []
-    for command in commands:
-        parts.append(b"*%d\r\n" % len(command))
-        for word in command:
-            data = _encoded(word)
-            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
-
-
-def _encoded(word: Any) -> bytes:
-    # By us, in either case: copies must not change their names where somebody watches.
-    return word if isinstance(word, bytes) else str(word).encode()
 
 
 def _reply(connection: Any) -> Any:
@@ -85,8 +67,7 @@ def _reply(connection: Any) -> Any:
 def _pipelined(client: Any, commands: Sequence[Command]) -> list[Any]:
     pipeline = client.pipeline(transaction=False)
     for command in commands:
-        name, *words = command
-        pipeline.execute_command(name, *map(_encoded, words))
+        pipeline.execute_command(*command)
     return list(pipeline.execute(raise_on_error=False))
 
 

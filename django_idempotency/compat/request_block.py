@@ -2,7 +2,7 @@
 undoes or commits for both.
 
 Like ``django`` beside it, this uses parts of Django beyond its documented interface, and
-``tests/compat/test_django.py`` has a test per name.
+``tests/compat/test_request_block.py`` has a test per name.
 """
 
 from collections.abc import Callable

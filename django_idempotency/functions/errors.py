@@ -3,8 +3,6 @@
 All of them can be pickled, so a task queue can carry them.
 """
 
-from typing import Any
-
 
 class OperationError(Exception):
     """The function did not run under this key."""
@@ -45,8 +43,3 @@ class ResultUnavailable(OperationError):
 class NotPlainData(TypeError):
     """Arguments or a result are no plain data: ``None``, bool, numbers, text, lists, and dicts with
     text as keys."""
-
-
-def shown(value: Any) -> str:
-    """Return a value for a message, without what may be secret in it."""
-    return type(value).__name__

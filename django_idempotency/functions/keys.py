@@ -29,10 +29,6 @@ def without_task(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return args[1:] if args and (_is_celery_task(args[0]) or _is_context(args[0])) else args
 
 
-def _module(name: str) -> Any:
-    return sys.modules.get(name)
-
-
 def _is_context(value: Any) -> bool:
     return type(value).__name__ == "TaskContext" and hasattr(value, "task_result")
 
@@ -43,13 +39,13 @@ def _django_task(args: tuple[Any, ...]) -> str | None:
 
 
 def _is_celery_task(value: Any) -> bool:
-    tasks = _module("celery.app.task")
+    tasks = sys.modules.get("celery.app.task")
     return tasks is not None and isinstance(value, tasks.Task)
 
 
 def _celery_task(args: tuple[Any, ...]) -> str | None:
     # https://docs.celeryq.dev/en/stable/userguide/tasks.html#task-request
-    celery = _module("celery")
+    celery = sys.modules.get("celery")
     task = celery.current_task if celery is not None else None
     found = getattr(getattr(task, "request", None), "id", None)
     return str(found) if found else None
@@ -57,14 +53,14 @@ def _celery_task(args: tuple[Any, ...]) -> str | None:
 
 def _rq_job(args: tuple[Any, ...]) -> str | None:
     # https://python-rq.org/docs/jobs/#accessing-the-current-job-from-within-the-job-function
-    rq = _module("rq")
+    rq = sys.modules.get("rq")
     job = rq.get_current_job() if rq is not None else None
     return None if job is None else str(job.id)
 
 
 def _dramatiq_message(args: tuple[Any, ...]) -> str | None:
     # https://dramatiq.io/reference.html#dramatiq.middleware.CurrentMessage
-    middleware = _module("dramatiq.middleware")
+    middleware = sys.modules.get("dramatiq.middleware")
     current = getattr(middleware, "CurrentMessage", None)
     message = current.get_current_message() if current is not None else None
     return None if message is None else str(message.message_id)

@@ -43,7 +43,6 @@ from .errors import (
     OperationInFlight,
     OutcomeUnknown,
     ResultUnavailable,
-    shown,
 )
 from .keys import NO_KEY, NO_TEXT, KeyFunction, current_task_id, without_task
 
@@ -232,15 +231,15 @@ class Run:
     def _claim(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Claim:
         secret, policy = configuration().secret, self._policy
         arguments = _arguments(self._function, args, kwargs)
-        given = plain_text(arguments)
-        if given is None:
-            kinds = ", ".join(shown(each) for each in (*without_task(args), *kwargs.values()))
+        if plain_text(arguments) is None:
+            given = (*without_task(args), *kwargs.values())
+            kinds = ", ".join(type(each).__name__ for each in given)
             raise NotPlainData(
                 f"{self._name}: its arguments ({kinds}) must be plain data, so that a second call "
                 "can be compared with the first: None, bool, numbers, text, lists, and dicts with "
                 "text as keys. Pass a primary key instead of an object."
             )
-        text = json.dumps(json.loads(given), sort_keys=True)
+        text = json.dumps(arguments, sort_keys=True)
         return Claim(
             scope=keyed_digest(SCOPE + secret, ("function", self._scope)).hex(),
             key=self._key,
@@ -276,9 +275,9 @@ class Run:
         text = plain_text(result)
         if text is None:
             raise NotPlainData(
-                f"{self._name} returned {shown(result)}, which is no plain data, so that it could "
-                "not be stored: return None, bool, numbers, text, lists, and dicts with text as "
-                "keys."
+                f"{self._name} returned {type(result).__name__}, which is no plain data, so that "
+                "it could not be stored: return None, bool, numbers, text, lists, and dicts with "
+                "text as keys."
             )
         plain = StoredResponse(DONE, body=text.encode())
         policy = self._policy

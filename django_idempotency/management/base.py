@@ -6,6 +6,7 @@ A command exits with 0, or with 1 and the reason on stderr. Its summary goes to 
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -25,7 +26,7 @@ _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = timedelta(days=3660)
 
 
-class MaintenanceCommand(BaseCommand):
+class MaintenanceCommand(BaseCommand, ABC):
     """Works on the records of one database.
 
     A subclass does its work in :meth:`run`.
@@ -55,12 +56,12 @@ class MaintenanceCommand(BaseCommand):
         if options["verbosity"] and summary:
             self.stdout.write(summary)
 
+    @abstractmethod
     def run(self, options: dict[str, Any]) -> str:
         """Do the work and return a summary.
 
         :raises CommandError: if the options are wrong, or something is left to do for people
         """
-        raise NotImplementedError
 
     def so_far(self) -> str:
         """Return what the command has done, for people who read that it failed."""

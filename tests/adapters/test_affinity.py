@@ -272,7 +272,7 @@ def test_a_task_that_outlives_its_view_writes_nothing(adapter: str, caller: Call
 def test_without_a_key_nothing_is_refused(caller: Caller) -> None:
     """I9."""
     if connection.vendor == "sqlite":
-        pytest.skip("the view's own connections would wait for each other")
+        pytest.skip("SQLite has one writer: the view's two connections would wait for each other")
 
     async def script(server: Server) -> Any:
         return await server.post("/in_a_thread/", key=None).end()

@@ -1,5 +1,5 @@
-"""What ``compat/django.py`` and ``compat/request_block.py`` use beyond Django's documented
-interface, name by name.
+"""What ``compat/django.py`` uses beyond Django's documented interface, name by name. What
+``compat/request_block.py`` does with those names is in ``test_request_block.py``.
 
 A failure here names what a new Django lacks, or has another meaning for.
 """
@@ -20,7 +20,6 @@ from django.test.utils import CaptureQueriesContext
 
 import django_idempotency
 from django_idempotency.compat import django as compat
-from django_idempotency.compat.request_block import FirstSavepoint, Foundation, LastStatement
 from django_idempotency.stores.database.dialects import dialect_of
 from tests.conftest import in_thread
 from tests.shop.models import Order
@@ -274,132 +273,6 @@ class TestCommits:
         with pytest.raises(DatabaseError) as caught:
             compat.send_directly(connection, "NONSENSE")
         assert isinstance(caught.value.__cause__, sqlite3.Error)
-
-    def test_a_block_of_djangos_stands_on_ours(self) -> None:
-        """Its rollback becomes ours; its end ends nothing."""
-        undone: list[int] = []
-        ours = compat.AttemptBlock("default", savepoint=True, durable=False)
-        with transaction.atomic():
-            upper = connection.atomic_blocks[0]
-            foundation = Foundation(ours, upper, lambda: undone.append(1))
-            assert foundation.carries
-        assert not foundation.carries
-        assert connection.in_atomic_block
-        foundation.close()
-        ours.__exit__(None, None, None)
-        assert (connection.in_atomic_block, undone) == (False, [])
-
-    def test_a_rollback_of_djangos_block_on_ours_is_answered(self) -> None:
-        undone: list[int] = []
-        ours = compat.AttemptBlock("default", savepoint=True, durable=False)
-        with suppress(ValueError), transaction.atomic():
-            upper = connection.atomic_blocks[0]
-            foundation = Foundation(ours, upper, lambda: undone.append(1))
-            raise ValueError
-        foundation.close()
-        ours.__exit__(None, None, None)
-        assert (connection.in_atomic_block, undone) == (False, [1])
-
-
-@pytest.mark.django_db(transaction=True)
-class TestLastStatement:
-    """``_commit``, replaced on a connection for one commit."""
-
-    @staticmethod
-    def in_a_block(send: Any) -> None:
-        def hook() -> None:
-            seen.append("hook")
-
-        compat.first_on_commit(connection, hook)
-        LastStatement(connection, hook, send, begin)
-
-    def test_commit_sends_it(self) -> None:
-        with transaction.atomic():
-            self.in_a_block(lambda commits: seen.append(f"commits: {commits}"))
-            assert "_commit" in vars(connection)
-        assert seen == ["commits: True", "hook"]
-        assert "_commit" not in vars(connection)
-
-    def test_so_does_any_other_statement_first(self) -> None:
-        with transaction.atomic():
-            self.in_a_block(lambda commits: seen.append(f"commits: {commits}"))
-            Order.objects.count()
-            assert "_commit" not in vars(connection)
-        assert seen == ["commits: False", "hook"]
-
-    def test_it_may_add_hooks(self) -> None:
-        with transaction.atomic():
-            self.in_a_block(lambda commits: transaction.on_commit(lambda: seen.append("late")))
-        assert seen == ["hook", "late"]
-
-    def test_its_error_undoes_everything(self) -> None:
-        def refuse(commits: bool) -> None:
-            raise ValueError
-
-        with suppress(ValueError), transaction.atomic():
-            Order.objects.create(item="undone")
-            self.in_a_block(refuse)
-        assert not Order.objects.exists()
-        assert (seen, connection.in_atomic_block) == ([], False)
-
-    def test_a_rollback_forgets_it(self) -> None:
-        with suppress(ValueError), transaction.atomic():
-            self.in_a_block(lambda commits: seen.append("sent"))
-            raise ValueError
-        Order.objects.create(item="next")
-        assert (seen, "_commit" in vars(connection)) == ([], False)
-
-
-@pytest.mark.django_db(transaction=True)
-class TestSavepoints:
-    def test_savepoint_and_its_ends_are_not_sent(self) -> None:
-        """``_savepoint``, ``_savepoint_commit``, ``_savepoint_rollback``."""
-        undone: list[int] = []
-        with transaction.atomic():
-            first = FirstSavepoint(connection, lambda: undone.append(1))
-            with CaptureQueriesContext(connection) as queries:
-                with suppress(ValueError), transaction.atomic():
-                    assert first.is_open
-                    assert compat.savepoints(connection) == [None]
-                    raise ValueError
-                assert (undone, first.is_open, first.is_undone) == ([1], False, True)
-            assert queries.captured_queries == []
-            assert not {name for name in vars(connection) if name == "_savepoint"}
-            first.close()
-        assert not vars(connection).keys() & {"_savepoint_commit", "_savepoint_rollback"}
-
-    def test_other_savepoints_are(self) -> None:
-        undone: list[int] = []
-        with transaction.atomic():
-            FirstSavepoint(connection, lambda: undone.append(1))
-            with transaction.atomic():
-                Order.objects.create(item="kept")
-                with suppress(ValueError), transaction.atomic():
-                    Order.objects.create(item="undone")
-                    raise ValueError
-                with transaction.atomic():
-                    Order.objects.create(item="kept")
-        assert ([order.item for order in Order.objects.all()], undone) == (["kept"] * 2, [])
-
-    def test_nor_is_the_first_one_unsent_after_another_statement(self) -> None:
-        with transaction.atomic():
-            FirstSavepoint(connection, lambda: None)
-            Order.objects.create(item="kept")
-            assert "_savepoint" not in vars(connection)
-            with suppress(ValueError), transaction.atomic():
-                Order.objects.create(item="undone")
-                raise ValueError
-        assert [order.item for order in Order.objects.all()] == ["kept"]
-        assert "_savepoint_commit" not in vars(connection)
-
-    def test_hooks_that_came_before_it_stay(self) -> None:
-        with transaction.atomic():
-            transaction.on_commit(lambda: seen.append("before"))
-            FirstSavepoint(connection, lambda: compat.start_over(connection, begin))
-            with suppress(ValueError), transaction.atomic():
-                transaction.on_commit(lambda: seen.append("inside"))
-                raise ValueError
-        assert seen == ["before"]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -46,7 +46,7 @@ def session(connection: Any) -> Any:
 
 def send(connection: Any, sql: str, *params: Any, commits: bool = False) -> Any:
     """Send one statement, and return its first row."""
-    with cursor_of(connection, compat.MAKERS[commits]) as cursor:
+    with cursor_of(connection, compat.round_trip, commits) as cursor:
         cursor.execute(sql, params)
         return cursor.fetchone()
 

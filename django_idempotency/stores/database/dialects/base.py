@@ -26,6 +26,9 @@ SOON = timedelta(hours=1)
 _SNAPSHOT = len(COLUMNS) + 3
 """Columns of a snapshot; in a locked row its scope, key and transaction follow."""
 
+UNSUPPORTED = "Keep records in PostgreSQL, MySQL, MariaDB or SQLite"
+"""What an instance of :class:`Dialect` itself says: the database is none of those."""
+
 _USUAL = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 """How nearly every statement begins, and none that ends a transaction."""
 
@@ -81,7 +84,7 @@ class Dialect:
         Where columns have no time zone it is UTC, whatever ``USE_TZ`` and ``TIME_ZONE`` say: an
         hour that daylight saving repeats or skips must not change a retention.
         """
-        raise NotImplementedError("Keep records in PostgreSQL, MySQL, MariaDB or SQLite")
+        raise NotImplementedError(UNSUPPORTED)
 
     def time_zone(self, connection: Any) -> tzinfo:
         """Return the zone of times without one, which drivers return without ``USE_TZ``."""
@@ -378,11 +381,11 @@ class Dialect:
 
     def remove_free(self, connection: Any, older_than: timedelta, ids: list[int]) -> list[int]:
         """Remove those of these records that are free, and return their ids."""
-        raise NotImplementedError
+        raise NotImplementedError(UNSUPPORTED)
 
     def put_off(self, connection: Any, ids: list[int]) -> None:
         """Let the purge look at those of these records that are free when they expire."""
-        raise NotImplementedError
+        raise NotImplementedError(UNSUPPORTED)
 
     def locked_ids(self, connection: Any, ids: Collection[int]) -> frozenset[int] | None:
         """Return which of these records are locked (or were removed just now), without waiting.

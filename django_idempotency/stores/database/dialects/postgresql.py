@@ -75,7 +75,7 @@ class Postgresql(Dialect):
         """
         if pipeline is None:
             return connection.cursor()
-        return cursor_of(connection, pipeline.MAKERS[commits])
+        return cursor_of(connection, pipeline.round_trip, commits)
 
     # The commit of a claim need not wait for the disk: the log is written in order, so if the
     # commit that stores the response is durable, so is the claim before it; and if a crash of the
