@@ -107,12 +107,12 @@ def test_who_is_refused_claims_nothing(path: str, caller: Caller) -> None:
 
 @every_adapter
 def test_a_check_is_asked_once_per_request(path: str, caller: Caller) -> None:
-    if "transaction-outside" in path:
-        pytest.skip("the guard begins outside of the check, and has to ask it before")
+    """But for a guard that begins outside of it: that has to ask before the handler does."""
+    first = 2 if "transaction-outside" in path else 1
     caller.post(path)
-    assert checked.asked == ["ada.lovelace"]
+    assert checked.asked == ["ada.lovelace"] * first
     caller.post(path)
-    assert checked.asked == ["ada.lovelace"] * 2
+    assert checked.asked == ["ada.lovelace"] * (first + 1)
 
 
 @few_adapters
