@@ -3,6 +3,7 @@
 import gc
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.support.adapters import MIDDLEWARE, Adapter
 from tests.support.counting import COUNTING, connections_at_rest
 from tests.support.databases import DATABASE
 from tests.support.redis_server import RedisServer, caches, running_redis
+from tests.support.sessions import open_transactions, terminate
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,6 +52,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in set(left_out)]
     slow = {item.path for item in items if _needs_processes(item)}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
+    """What a failed test has left locked would make the end of it wait for ever."""
+    error = call.excinfo
+    if call.when == "call" and error is not None and not error.errisinstance(pytest.skip.Exception):
+        with suppress(Exception):  # it may have had no database
+            for session, *_ in open_transactions():
+                terminate(session)
 
 
 def pytest_collection_finish() -> None:

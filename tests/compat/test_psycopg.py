@@ -269,6 +269,7 @@ def interrupt(own: Any) -> None:
         try:
             with pytest.raises(Interruption):
                 send(own, "SELECT pg_advisory_lock(18)")
+            assert own.connection.closed  # or its late answer would be the next statement's
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, usual)
