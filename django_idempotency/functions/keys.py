@@ -2,18 +2,49 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 NO_KEY = (
-    "{name} has no key. In a task of Celery, RQ or Dramatiq its id is the key, and in one of "
-    "django.tasks with takes_context=True; elsewhere give @idempotent_function(key=...) a function "
-    "of the arguments that returns what identifies this very operation, such as a message's id."
+    "{name} has no key. In a task of Celery, RQ or Dramatiq (with its CurrentMessage middleware) "
+    "its id is the key, and in one of django.tasks with takes_context=True; elsewhere give "
+    "@idempotent_function(key=...) a function of the arguments that returns what identifies this "
+    "very operation, such as a message's id."
 )
 NO_TEXT = "{name}: its key is {key!r}. A key is text of 1 to {most} printable ASCII characters."
+TWICE = (
+    "{name} has run in this task already, and its key is the task's id: a second call would return "
+    "the first result instead of running. Call it in a task of its own, or give each call a key: "
+    "@idempotent_function(key=...), or run_once(..., key=...)."
+)
 
 
-def current_task_id(args: tuple[Any, ...]) -> str | None:
-    """Return the id of the task that runs, if a task queue runs one.
+class Delivery(NamedTuple):
+    """One execution of a task by its queue.
+
+    :param task_id: the same for all deliveries of a task
+    :param source: what the queue makes anew for each of them
+    """
+
+    task_id: str
+    source: object
+
+    def returned(self) -> set[str]:
+        """Return the names of the functions that have returned during this delivery."""
+        source, names = _returned.get()
+        if source is not self.source:
+            names = set()
+            _returned.set((self.source, names))
+        return names
+
+
+_returned: ContextVar[tuple[object, set[str]]] = ContextVar(
+    "django_idempotency_returned", default=(None, set())
+)
+
+
+def current_delivery(args: tuple[Any, ...]) -> Delivery | None:
+    """Return what a task queue executes, if one does.
 
     Nothing is imported: a queue whose task runs has been.
     """
@@ -33,9 +64,9 @@ def _is_context(value: Any) -> bool:
     return type(value).__name__ == "TaskContext" and hasattr(value, "task_result")
 
 
-def _django_task(args: tuple[Any, ...]) -> str | None:
+def _django_task(args: tuple[Any, ...]) -> Delivery | None:
     # https://docs.djangoproject.com/en/stable/ref/tasks/#task-context
-    return str(args[0].task_result.id) if args and _is_context(args[0]) else None
+    return Delivery(str(args[0].task_result.id), args[0]) if args and _is_context(args[0]) else None
 
 
 def _is_celery_task(value: Any) -> bool:
@@ -43,27 +74,28 @@ def _is_celery_task(value: Any) -> bool:
     return tasks is not None and isinstance(value, tasks.Task)
 
 
-def _celery_task(args: tuple[Any, ...]) -> str | None:
+def _celery_task(args: tuple[Any, ...]) -> Delivery | None:
     # https://docs.celeryq.dev/en/stable/userguide/tasks.html#task-request
     celery = sys.modules.get("celery")
     task = celery.current_task if celery is not None else None
-    found = getattr(getattr(task, "request", None), "id", None)
-    return str(found) if found else None
+    request = getattr(task, "request", None)
+    found = getattr(request, "id", None)
+    return Delivery(str(found), request) if found else None
 
 
-def _rq_job(args: tuple[Any, ...]) -> str | None:
+def _rq_job(args: tuple[Any, ...]) -> Delivery | None:
     # https://python-rq.org/docs/jobs/#accessing-the-current-job-from-within-the-job-function
     rq = sys.modules.get("rq")
     job = rq.get_current_job() if rq is not None else None
-    return None if job is None else str(job.id)
+    return None if job is None else Delivery(str(job.id), job)
 
 
-def _dramatiq_message(args: tuple[Any, ...]) -> str | None:
+def _dramatiq_message(args: tuple[Any, ...]) -> Delivery | None:
     # https://dramatiq.io/reference.html#dramatiq.middleware.CurrentMessage
     middleware = sys.modules.get("dramatiq.middleware")
     current = getattr(middleware, "CurrentMessage", None)
     message = current.get_current_message() if current is not None else None
-    return None if message is None else str(message.message_id)
+    return None if message is None else Delivery(str(message.message_id), message)
 
 
 KeyFunction = Callable[..., str]

@@ -44,7 +44,7 @@ from .errors import (
     OutcomeUnknown,
     ResultUnavailable,
 )
-from .keys import NO_KEY, NO_TEXT, KeyFunction, current_task_id, without_task
+from .keys import NO_KEY, NO_TEXT, TWICE, KeyFunction, current_delivery, without_task
 
 OPTIONS = frozenset(
     {
@@ -158,10 +158,17 @@ def idempotent_function(
         label = name or _name_of(function)
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            found = current_task_id(args) if key is None else key(*args, **kwargs)
-            if found is None:
+            if key is not None:
+                return Run(function, label, key(*args, **kwargs), scope, options)(args, kwargs)
+            delivery = current_delivery(args)
+            if delivery is None:
                 raise ImproperlyConfigured(NO_KEY.format(name=label))
-            return Run(function, label, found, scope, options)(args, kwargs)
+            returned = delivery.returned()
+            if label in returned:  # silently, the second of two charges would not happen
+                raise ImproperlyConfigured(TWICE.format(name=label))
+            result = Run(function, label, delivery.task_id, scope, options)(args, kwargs)
+            returned.add(label)
+            return result
 
         async def arun(*args: Any, **kwargs: Any) -> Any:
             return await on_request_thread(run, *args, **kwargs)
