@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
 from proof import checker
 from tests.support.databases import settings_of
@@ -108,6 +109,19 @@ def _program(module: str, program: str) -> Callable[[], str]:
     return missing
 
 
+def amqp_url() -> str:
+    return os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
+
+
+def _rabbitmq() -> str:
+    address = urlsplit(amqp_url())
+    try:
+        socket.create_connection((address.hostname or "", address.port or 5672), 3).close()
+    except OSError:
+        return f"no server at {address.hostname}:{address.port}"
+    return ""
+
+
 def _tenants() -> str:
     return "" if importlib.util.find_spec("django_tenants") else "no package django_tenants"
 
@@ -127,6 +141,7 @@ NEEDS: dict[str, tuple[Callable[[], str], str]] = {
     ),
     "connection pooler": (_program("psycopg", POOLER), "apt install pgbouncer"),
     "redis": (_program("django_redis", "redis-server"), "apt install redis-server; " + GROUP),
+    "rabbitmq": (_rabbitmq, "start one, or set AMQP_URL"),
     "tests with tenants": (_tenants, GROUP),
     "browser tests": (_program("playwright", "chromium"), "apt install chromium; " + GROUP),
     "model of the protocol": (checker.missing, "apt install gcc spin"),

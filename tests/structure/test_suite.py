@@ -66,6 +66,7 @@ class TestRunner:
     def nothing_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("MYSQL_PORT", "PGPORT"):
             monkeypatch.setenv(name, "1")
+        monkeypatch.setenv("AMQP_URL", "amqp://127.0.0.1:1//")
         monkeypatch.setenv("PATH", "")
 
     def test_it_begins_with_a_line_for_each_suite_that_is_left_out(
