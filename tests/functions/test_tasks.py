@@ -79,13 +79,13 @@ class TestTwiceInOneTask:
                 raise ZeroDivisionError
             return Order.objects.create(item="vm").pk
 
-        @celery.task(name="patient")
-        def patient() -> int:
+        @celery.task(name="repeats")
+        def repeats() -> int:
             with pytest.raises(ZeroDivisionError):
                 flaky()
             return flaky()
 
-        assert patient.apply(task_id="t-1").get() == Order.objects.get().pk
+        assert repeats.apply(task_id="t-1").get() == Order.objects.get().pk
 
 
 def test_a_message_of_dramatiq_that_is_delivered_twice_runs_once() -> None:
