@@ -20,6 +20,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework.authtoken",
     "django_idempotency",
+    "django_idempotency.effects",
     "tests.shop",
 ]
 BASE_MIDDLEWARE = [

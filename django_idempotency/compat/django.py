@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakMethod
 
 from django.db import Error, connections, transaction
@@ -19,6 +19,8 @@ from django.db.models import QuerySet
 
 Wrapper = Callable[..., Any]
 """An execute wrapper, as ``connection.execute_wrapper()`` documents it."""
+
+Hook = TypeVar("Hook")
 
 # --- Blocks of atomic() ---
 
@@ -134,6 +136,31 @@ def first_on_commit(connection: Any, function: Callable[[], None]) -> None:
     """
     if len(connection.atomic_blocks) == 1:
         connection.run_on_commit.insert(0, (set(), function, False))
+
+
+def run_first_on_commit(connection: Any, function: Callable[[], None]) -> None:
+    """Call a function after the commit, before hooks of the project, which may raise and stop
+    others; what it raises itself stops none. In a test case it is a hook as others are, for
+    ``captureOnCommitCallbacks()``."""
+    if is_in_test_case(connection):
+        connection.on_commit(function, robust=True)
+    else:
+        connection.run_on_commit.insert(0, (set(), function, True))
+
+
+def hooks_of(connection: Any) -> set[int]:
+    """Return the identities of the functions that wait for the commit. Django forgets those of
+    savepoints that are rolled back."""
+    return {id(function) for _, function, _ in connection.run_on_commit}
+
+
+def joinable_hook(connection: Any, kind: type[Hook]) -> Hook | None:
+    """Return the last hook of the transaction, if it is of this kind, and shares the fate of one
+    that would be added now: it was added in the same blocks (``savepoint_ids``)."""
+    for sids, function, _ in connection.run_on_commit[-1:]:
+        if isinstance(function, kind) and sids == set(connection.savepoint_ids):
+            return function
+    return None
 
 
 def set_hooks_aside(connection: Any) -> Callable[[], None]:

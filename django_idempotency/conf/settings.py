@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -30,6 +31,11 @@ PROJECT_SETTINGS = {
     "ENCRYPTION_KEYS": Setting(
         values.keyring, "The first key encrypts responses, all of them decrypt.", []
     ),
+    "EFFECTS_BUDGET": Setting(
+        values.duration(timedelta(0), timedelta(minutes=5), "zero to five minutes"),
+        "After this time no further effect begins in the request that has staged it.",
+        timedelta(seconds=5),
+    ),
 }
 """Settings that are no policy options: they are the whole project's."""
 
@@ -49,6 +55,7 @@ class Configuration:
     :param secret: key of the scope digests
     :param cache: alias of the cache that stores use
     :param keyring: keys of encrypted responses
+    :param effects_budget: how long a request runs its effects
     :ivar meta_keys: names in ``request.META`` of the headers that some path takes for the key's
     :ivar any_required: whether some path requires a key
     """
@@ -60,6 +67,7 @@ class Configuration:
     keyring: Keyring
     cache: str | None = None
     policies: Mapping[re.Pattern[str], Policy] = field(default_factory=dict)
+    effects_budget: timedelta = timedelta(seconds=5)
     meta_keys: tuple[str, ...] = field(init=False)
     any_required: bool = field(init=False)
 
@@ -176,6 +184,7 @@ def configuration() -> Configuration:
         cache=project.get("CACHE"),
         keyring=project["ENCRYPTION_KEYS"],
         policies=policies,
+        effects_budget=project["EFFECTS_BUDGET"],
     )
 
 

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+from ..effects.running import running_effect
+
 NO_KEY = (
     "{name} has no key. In a task of Celery, RQ or Dramatiq (with its CurrentMessage middleware) "
-    "its id is the key, and in one of django.tasks with takes_context=True; elsewhere give "
+    "its id is the key, and in one of django.tasks with takes_context=True; in an effect it is the "
+    "effect's; elsewhere give "
     "@idempotent_function(key=...) a function of the arguments that returns what identifies this "
     "very operation, such as a message's id."
 )
@@ -44,11 +47,11 @@ _returned: ContextVar[tuple[object, set[str]]] = ContextVar(
 
 
 def current_delivery(args: tuple[Any, ...]) -> Delivery | None:
-    """Return what a task queue executes, if one does.
+    """Return what a task queue executes, or which effect runs, if one does.
 
     Nothing is imported: a queue whose task runs has been.
     """
-    for find in (_django_task, _celery_task, _rq_job, _dramatiq_message):
+    for find in (_effect, _django_task, _celery_task, _rq_job, _dramatiq_message):
         found = find(args)
         if found is not None:
             return found
@@ -62,6 +65,11 @@ def without_task(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _is_context(value: Any) -> bool:
     return type(value).__name__ == "TaskContext" and hasattr(value, "task_result")
+
+
+def _effect(args: tuple[Any, ...]) -> Delivery | None:
+    found = running_effect.get()
+    return None if found is None else Delivery(found.key, found)
 
 
 def _django_task(args: tuple[Any, ...]) -> Delivery | None:

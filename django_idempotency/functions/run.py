@@ -1,9 +1,7 @@
 """Run a function once per key, through the records, locks and modes of requests (I20)."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from inspect import signature
 from time import perf_counter
@@ -17,6 +15,7 @@ from django.urls import ResolverMatch
 from ..conf.policy import Policy, PolicyError
 from ..conf.settings import configuration
 from ..conf.values import dotted_path
+from ..context import as_running, running
 from ..guard.factory import operation_of
 from ..operations import base as begun
 from ..operations.base import Operation
@@ -76,8 +75,6 @@ NO_STORE = "{} did not run: the store of its record does not answer. Try it agai
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-_current: ContextVar[Operation | None] = ContextVar("django_idempotency_operation", default=None)
-
 
 def current_operation() -> Operation:
     """Return the operation whose function runs: its ``key``, ``attempt``, ``step()`` and
@@ -85,7 +82,7 @@ def current_operation() -> Operation:
 
     :raises RuntimeError: outside of such a function
     """
-    operation = _current.get()
+    operation: Operation | None = running.get()
     if operation is None:
         raise RuntimeError(
             "No function runs under a key here: call current_operation() inside of a function that "
@@ -264,7 +261,7 @@ class Run:
         if iscoroutinefunction(function):
             function = async_to_sync(function)
         try:
-            with _as_current(operation):
+            with as_running(operation):
                 result = function(*args, **kwargs)
             stored = self._stored(result, operation)
             operation.finish(stored, self._policy.retention)
@@ -377,12 +374,3 @@ def _is_key(key: object) -> bool:
     if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH:
         return False
     return key.isprintable() and key.isascii()
-
-
-@contextmanager
-def _as_current(operation: Operation) -> Iterator[None]:
-    token = _current.set(operation)
-    try:
-        yield
-    finally:
-        _current.reset(token)

@@ -11,6 +11,7 @@ from django.http.response import HttpResponseBase
 
 from ..conf.policy import Anonymous, OnOutage, Policy
 from ..conf.settings import configuration
+from ..context import running
 from ..http.claim import BodyTooLarge, claim_of
 from ..http.principal import ANONYMOUS, Parts, scope_of
 from ..http.problem_json import problem_of
@@ -96,6 +97,7 @@ class Guard:
     is_handled: Callable[[BaseException], bool]
     describe: Callable[[HttpResponseBase], None] | None = None
     _operation: Operation | None = None
+    _outer: Operation | None = None
     _choices = NO_CHOICES
     _unrecorded: Status | None = None
     _is_rest = False
@@ -185,6 +187,8 @@ class Guard:
         if limit is not None and operation.attempt == 1:
             count(claim.scope)
         self._operation = self._request.idempotency = operation
+        self._outer = running.get()
+        running.set(operation)
         self.is_running = True
         return None
 
@@ -234,6 +238,7 @@ class Guard:
         self.fail(error)
         operation, self._operation = self._operation, None
         if operation is not None:
+            running.set(self._outer)
             operation.abandon(error)
             self._notify(Outcome.INTERRUPTED, attempt=operation.attempt)
 
@@ -241,6 +246,7 @@ class Guard:
         """The attempt's transaction has ended without us."""
         operation, self._operation = self._operation, None
         if operation is not None:
+            running.set(self._outer)
             self._notify(Outcome.INTERRUPTED, attempt=operation.attempt)
 
     def finish(self, response: HttpResponseBase) -> None:
@@ -253,6 +259,7 @@ class Guard:
                 self.echo_key(response)
                 set_status_header(response, self._policy, self._unrecorded)
             return
+        running.set(self._outer)
         policy = self._policy
         if policy.key_header is not None:
             self.echo_key(response)

@@ -3,6 +3,9 @@
 from enum import StrEnum
 from typing import Any, NoReturn
 
+from ..effects.staging import stage_alone
+from ..threads import on_request_thread
+
 UNPROTECTED = "Idempotency-Unprotected"
 """Header field of a response whose view ran without a record although a key was sent: a retry may
 run again. The store was out of reach (``outage="open"``), the caller is anonymous, or the view is
@@ -43,6 +46,15 @@ class NoOperation:
 
     def __repr__(self) -> str:
         return f"<NoOperation: {self.reason}>"
+
+    def after_commit(self, effect: Any, /, *args: Any, **kwargs: Any) -> str:
+        """Stage an effect, as :meth:`.Operation.after_commit`: in the ``atomic()`` block that is
+        open. If there is none, it is stored at once, and runs."""
+        return stage_alone(effect, args, kwargs, at_once=True)
+
+    async def aafter_commit(self, effect: Any, /, *args: Any, **kwargs: Any) -> str:
+        """The same for an async view."""
+        return await on_request_thread(self.after_commit, effect, *args, **kwargs)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__") or name in self.__slots__:  # what copies and debuggers ask

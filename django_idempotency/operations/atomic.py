@@ -7,11 +7,14 @@ from datetime import timedelta
 from functools import partial
 from itertools import count
 from time import monotonic
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..effects.staging import Stage, stage_alone
+from ..protocol.codecs import Codec
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy, Store
 from ..stores.database.connections import claim_connection
@@ -86,6 +89,8 @@ class AtomicOperation(Operation):
         self._ending: Ending | None = None
         self._is_locked = False
         self._has_stored = False
+        self._connection = connection
+        self._stage: Stage | None = None
 
     @property
     def transaction_on(self) -> str | None:
@@ -107,6 +112,25 @@ class AtomicOperation(Operation):
                 "it to disk before the view's transaction ends. A retry runs again."
             ) from error
         return key
+
+    def after_commit(self, effect: Any, /, *args: Any, **kwargs: Any) -> str:
+        if self._transaction.block is None:
+            # A handler of the view's exception, or a hook after the commit: what it writes is not
+            # part of the operation any more.
+            return stage_alone(effect, args, kwargs, at_once=True)
+        if self._stage is None:
+            codec = Codec(self._claim.codec or Codec.PLAIN)
+            self._stage = Stage(self._connection, self._derive_effect_key, codec)
+        return self._stage.add(effect, args, kwargs)
+
+    def _write_effects(self) -> None:
+        """Store what was staged with the writes that are about to be committed."""
+        if self._stage is not None:
+            try:
+                self._stage.write(self._record.id)
+            except BaseException:
+                self._transaction.rollback()
+                raise
 
     # --- Before the view ---
 
@@ -301,6 +325,8 @@ class AtomicOperation(Operation):
 
     def _store_response(self, response: StoredResponse) -> bool:
         store = partial(self._store.complete, self._record, response, self._retention)
+        if self._stage is not None:
+            self._write_effects()
         if self._ending is None and self._transaction.commits_together(response.status < 400):
             self._has_stored = True
             together = partial(self._store_or_raise, store, response.status)
@@ -334,6 +360,7 @@ class AtomicOperation(Operation):
         """End without storing. What was written after the view's writes were undone stays."""
         keeps_writes = keeps_writes or self._ending is Ending.STORE
         if keeps_writes and self._transaction.inspect().is_usable:
+            self._write_effects()
             self._transaction.commit()
         else:
             self._transaction.rollback()

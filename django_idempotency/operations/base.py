@@ -11,6 +11,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
+from ..effects.errors import EffectError
 from ..protocol.codecs import Owner
 from ..protocol.keys import derived_uuid
 from ..protocol.record import (
@@ -202,6 +203,29 @@ class Operation(ABC):
         """
         call = async_to_sync(function) if iscoroutinefunction(function) else function
         return await on_request_thread(self.step, name, call, *args, **kwargs)
+
+    def after_commit(self, effect: Any, /, *args: Any, **kwargs: Any) -> str:
+        """Stage an effect: it is committed with the response, or with its step, and runs then, at
+        least once, under a key that stays the same (I19). It is dropped with the writes that were
+        made beside it.
+
+        :param effect: declared with ``@effect``; ``effect.named("receipt")`` has a name of its own
+            in this operation, others are numbered
+        :param args: for the effect: plain data, and :data:`.KEY` for its key
+        :return: the effect's key, a UUID
+        :raises EffectError: outside of a step where the view owns its transactions
+            (``atomic=False``), and for what cannot be staged
+        """
+        raise EffectError("after_commit() needs records in a database.")
+
+    async def aafter_commit(self, effect: Any, /, *args: Any, **kwargs: Any) -> str:
+        """The same for an async view. There :meth:`after_commit` works, too."""
+        return await on_request_thread(self.after_commit, effect, *args, **kwargs)
+
+    def _derive_effect_key(self, parts: tuple[str, ...]) -> str:
+        """Of the attempt, too: one whose refusal was not stored may have committed effects."""
+        place = ("effect", str(self._record.id), str(self.attempt))
+        return derived_uuid(self._claim, (*place, *parts))
 
     @property
     def transaction_on(self) -> str | None:

@@ -127,7 +127,10 @@ class NonAtomicOperation(Operation):
         self._record, self.attempt = record, record.attempt
         self.recovered = record.attempt > 1
         if self._step_log is not None:
-            self._steps = Steps(self._step_log, record.id, self.attempt, not self.recovered)
+            is_first = not self.recovered
+            self._steps = Steps(
+                self._step_log, record.id, self.attempt, is_first, self._derive_effect_key
+            )
         return Started()
 
     def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -136,6 +139,11 @@ class NonAtomicOperation(Operation):
         if self._has_failed or not self._record_lock.is_held():
             raise LostRecord(LOST)
         return self._steps.run(name, partial(function, *args, **kwargs))
+
+    def after_commit(self, effect: Any, /, *args: Any, **kwargs: Any) -> str:
+        if self._steps is None:
+            return super().after_commit(effect, *args, **kwargs)
+        return self._steps.stage(effect, args, kwargs)
 
     def fail(self, error: BaseException, ending: Ending = Ending.UNDO) -> None:
         """The view raised: what it did until then is unknown, unless :meth:`finish` tells.

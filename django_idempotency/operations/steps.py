@@ -8,6 +8,9 @@ from typing import Any
 from django.db import connections
 
 from ..compat.django import AttemptBlock, own_blocks
+from ..effects.errors import EffectError
+from ..effects.running import Budget
+from ..effects.staging import Stage
 from ..protocol.record import MAX_STEP_NAME_LENGTH, plain_text
 from ..stores.database.dialects import dialect_of
 from ..stores.database.step_log import StepLog
@@ -20,20 +23,37 @@ INSTEAD = (
     "steps."
 )
 
+NO_STEP = (
+    "after_commit() needs a transaction that commits with it: with atomic=False call it inside of "
+    "a step, whose writes it is committed with."
+)
+
 
 class Steps:
     """The steps of one attempt.
 
     :param is_first: no earlier attempt can have left steps
+    :param derive: makes a key of parts that are unique in the attempt
     """
 
-    def __init__(self, step_log: StepLog, record_id: int, attempt: int, is_first: bool) -> None:
+    def __init__(
+        self,
+        step_log: StepLog,
+        record_id: int,
+        attempt: int,
+        is_first: bool,
+        derive: Callable[[tuple[str, ...]], str],
+    ) -> None:
         self._step_log = step_log
         self._record_id = record_id
         self._attempt = attempt
         self._position = 0
         self._is_running = False
         self._known: list[tuple[str, str]] | None = [] if is_first else None
+        self._derive = derive
+        self._name = ""
+        self._stage: Stage | None = None
+        self._budget = Budget()
 
     def run(self, name: str, call: Callable[[], Any]) -> Any:
         """Return the stored result of the next step, or take it.
@@ -51,6 +71,23 @@ class Steps:
         self._position += 1
         return json.loads(text)
 
+    def stage(self, effect: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Stage an effect in the step that runs; return its key.
+
+        :raises EffectError: if none does
+        """
+        if not self._is_running:
+            raise EffectError(NO_STEP)
+        if self._stage is None:
+            place = (str(self._position + 1), self._name)
+            self._stage = Stage(
+                self._connection,
+                lambda parts: self._derive((*place, *parts)),
+                self._step_log.codec,
+                self._budget,
+            )
+        return self._stage.add(effect, args, kwargs)
+
     def _stored(self, name: str, stored_name: str, text: str) -> str:
         if name != stored_name:
             raise ChangedRecipe(
@@ -63,21 +100,26 @@ class Steps:
 
     def _take(self, name: str, call: Callable[[], Any]) -> str:
         self._is_running = True
-        commits = not connections[self._step_log.using].in_atomic_block  # as in a test case
+        self._name = name
+        self._connection = connections[self._step_log.using]
+        commits = not self._connection.in_atomic_block  # as in a test case
         try:
             block = AttemptBlock(self._step_log.using, savepoint=True, durable=False)
             with write_transaction(self._step_log.using, block):
                 started = self._step_log.lock_attempt(self._record_id, self._attempt)
                 if started is None:
                     raise LostRecord(f"Step {name!r} is not taken: a later attempt has started.")
-                dialect = dialect_of(connections[self._step_log.using])
+                dialect = dialect_of(self._connection)
                 with closing(Watch(block, dialect, remedy=INSTEAD)) as watch:
                     text = _plain(name, call())
                     _check_writes(name, watch)
+                if self._stage is not None:
+                    self._stage.write(self._record_id)
                 place = (self._record_id, self._position + 1, self._attempt)
                 self._step_log.add(place, name, text, started, commits)
         finally:
             self._is_running = False
+            self._stage = None
         return text
 
     def _check_place(self, name: str) -> None:

@@ -131,10 +131,10 @@ def name_of(key: str) -> str:
     return sha256(b"django_idempotency.key:" + key.encode()).hexdigest()[:8]
 
 
-def _seal(kind: str, *parts: str) -> bytes:
+def _seal(*place: str) -> bytes:
     """Return the digest of a place, which is encrypted in front of the data that belongs there."""
     digest = sha256(b"django_idempotency.place:")
-    for part in (kind, *parts):
+    for part in place:
         raw = part.encode()
         digest.update(len(raw).to_bytes(8, "big") + raw)
     return digest.digest()
@@ -248,10 +248,7 @@ class Cipher:
         :param position: of the step in it
         :raises NoKeys: if it is to be encrypted and cannot be
         """
-        if not self.codec.encrypts:
-            return text
-        payload = _seal("step", str(record_id), str(position)) + text.encode()
-        return f"{LOCKED}{self.keyring.newest}:{self.keyring.encrypt(payload).decode()}"
+        return self.lock_at(text, "step", str(record_id), str(position))
 
     def open(self, stored: str, record_id: int, position: int) -> str:
         """Return a result as the step gave it.
@@ -260,11 +257,29 @@ class Cipher:
         :param position: of the step in it
         :raises Unreadable: if its key is lost, it was changed, or it is another step's
         """
+        return self.open_at(stored, "step", str(record_id), str(position))
+
+    def lock_at(self, text: str, *place: str) -> str:
+        """Return a text as it is stored in any place.
+
+        :param place: what it is, and where it belongs: it opens nowhere else
+        :raises NoKeys: if it is to be encrypted and cannot be
+        """
+        if not self.codec.encrypts:
+            return text
+        payload = _seal(*place) + text.encode()
+        return f"{LOCKED}{self.keyring.newest}:{self.keyring.encrypt(payload).decode()}"
+
+    def open_at(self, stored: str, *place: str) -> str:
+        """Return a text as it was before :meth:`lock_at`.
+
+        :raises Unreadable: if its key is lost, it was changed, or it belongs somewhere else
+        """
         if not stored.startswith(LOCKED):
             return stored
         name, _, token = stored.removeprefix(LOCKED).partition(":")
         try:
             payload = self.keyring.decrypt(token.encode(), name)
-            return _unsealed(payload, _seal("step", str(record_id), str(position))).decode()
+            return _unsealed(payload, _seal(*place)).decode()
         except ValueError as error:
             raise _unreadable(error, f"{LOCKED}{name}") from error

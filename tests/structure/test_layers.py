@@ -18,10 +18,10 @@ PACKAGE = Path(django_idempotency.__file__).parent
 
 ROOMS = [
     # Pure: the rules and what may be asked of them.
-    *("protocol", "resolving", "extras"),
+    *("protocol", "resolving", "extras", "placeholders", "context"),
     # Django's settings and database, and what reaches beyond their documented interfaces.
     *("threads", "compat", "conf", "signals"),
-    *("fields", "migrations", "models", "stores"),
+    *("fields", "migrations", "models", "stores", "effects"),
     *("operations", "invalidation"),
     # Requests and responses, and the views behind them.
     *("http", "remember", "guard", "functions", "adapters", "drf", "decorators", "middleware"),

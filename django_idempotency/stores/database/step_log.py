@@ -8,7 +8,7 @@ from django.db import connections
 from django.db.models import Exists, OuterRef, QuerySet
 
 from ...models import IdempotencyRecord, IdempotencyStep
-from ...protocol.codecs import Cipher
+from ...protocol.codecs import Cipher, Codec
 from ...protocol.record import State
 from .dialects import StoreTime, dialect_of
 from .dialects.sql import ADD_STEP, END
@@ -62,6 +62,11 @@ class StepLog:
     def __init__(self, using: str, cipher: Cipher = PLAIN) -> None:
         self.using = using
         self._cipher = cipher
+
+    @property
+    def codec(self) -> Codec:
+        """How the operation's data are stored."""
+        return self._cipher.codec
 
     def look(self, record_id: int) -> LastAttempt:
         """Return the last attempt that has started."""

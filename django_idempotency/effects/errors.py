@@ -1,0 +1,10 @@
+"""What can be wrong with effects."""
+
+
+class EffectError(RuntimeError):
+    """An effect is declared or staged in a way that cannot work. Nothing is staged."""
+
+
+class ChangedEffect(RuntimeError):
+    """A stored effect is not what was staged: somebody has changed its row, or the ``SECRET`` is
+    another one. It does not run."""

@@ -1,0 +1,163 @@
+"""What is asked of the table of effects. Each function is one statement, unless it says more.
+
+Who runs an effect takes it by comparing and setting: the update matches only while the number of
+tries is the one that was read, so of two that take it one does, and neither waits for longer than
+the other's statement.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, F, QuerySet
+
+from ..stores.database.dialects import NOW, StoreTime
+from .models import EffectState, IdempotencyEffect
+
+KEPT = timedelta(days=7)
+"""For how long the row of an effect stays that has ended."""
+
+
+Rows = QuerySet[IdempotencyEffect]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """An effect to insert.
+
+    :ivar lease: for how long nobody else takes it; ``None``: the first that wants to
+    """
+
+    key: str
+    record_id: int | None
+    name: str
+    arguments: str = field(repr=False)
+    lease: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class DueRow:
+    """An effect that was due when it was read.
+
+    :ivar age: since it was staged
+    """
+
+    key: UUID
+    name: str
+    arguments: str = field(repr=False)
+    tries: int
+    age: timedelta
+
+
+def insert(using: str, rows: Iterable[NewRow]) -> None:
+    """Store effects, in the open transaction if there is one."""
+    # With the statements of bulk_create(): no signals, no savepoint.
+    IdempotencyEffect.rows(using).bulk_create(
+        [
+            IdempotencyEffect(
+                key=UUID(each.key),
+                record_id=each.record_id,
+                name=each.name,
+                arguments=each.arguments,
+                tries=0 if each.lease is None else 1,
+                due_at=StoreTime(each.lease or NOW),
+                staged_at=StoreTime(),
+            )
+            for each in rows
+        ]
+    )
+
+
+def due(using: str, names: Collection[str], limit: int) -> list[DueRow]:
+    """Return effects of these names that are due, the longest first."""
+    found = _due(using).filter(name__in=names).order_by("due_at")
+    values = ("key", "name", "arguments", "tries", "staged_at", StoreTime())
+    return [
+        DueRow(key, name, arguments, tries, now - staged)
+        for key, name, arguments, tries, staged, now in found.values_list(*values)[:limit]
+    ]
+
+
+def unknown(using: str, names: Collection[str]) -> Counter[str]:
+    """Return how many effects are due whose names are not among these, by name."""
+    strangers = _due(using).exclude(name__in=names).order_by()
+    return Counter(dict(strangers.values_list("name").annotate(number=Count("key"))))
+
+
+def take(using: str, row: DueRow, lease: timedelta) -> bool:
+    """Count a try, and keep others away for a while; ``False`` if another one was faster."""
+    return _take(_due(using).filter(key=row.key, tries=row.tries), lease)
+
+
+def take_new(using: str, key: str, lease: timedelta) -> bool:
+    """The same for an effect that nobody has tried."""
+    return _take(_due(using).filter(key=UUID(key), tries=0), lease)
+
+
+def done(using: str, keys: Collection[str], tries: int) -> int:
+    """Mark effects that have run; return how many of them were still this try's."""
+    values = _ended(EffectState.DONE) | {"purge_at": StoreTime(KEPT), "error": ""}
+    return _taken(using, keys, tries).update(**values)
+
+
+def again(using: str, key: str, tries: int, error: str, delay: timedelta) -> int:
+    """Mark an effect that has failed, and is tried again."""
+    return _taken(using, [key], tries).update(due_at=StoreTime(delay), error=error)
+
+
+def failed(using: str, key: str, tries: int, error: str) -> int:
+    """Mark an effect that is not tried again."""
+    values = _ended(EffectState.FAILED)
+    return _taken(using, [key], tries).update(**values, error=error)
+
+
+def release(using: str, keys: Collection[str], tries: int) -> int:
+    """Let others have effects that were taken and have not begun."""
+    rows = _taken(using, keys, tries)
+    return rows.update(tries=F("tries") - 1, due_at=StoreTime())
+
+
+def run_again(using: str, keys: Collection[Any]) -> int:
+    """An operator wants effects to be tried again that have failed: from the first try on, and as
+    if they were new."""
+    rows = IdempotencyEffect.rows(using).filter(pk__in=keys, state=EffectState.FAILED)
+    fresh = {"state": EffectState.PENDING, "tries": 0, "finished_at": None}
+    return rows.update(**fresh, due_at=StoreTime(), staged_at=StoreTime())
+
+
+def give_up(using: str, keys: Collection[Any]) -> int:
+    """An operator decides that effects which have failed, or are pending, are not to run."""
+    open_ = (EffectState.FAILED, EffectState.PENDING)
+    rows = IdempotencyEffect.rows(using).filter(pk__in=keys, state__in=open_)
+    return rows.update(**_ended(EffectState.GIVEN_UP), purge_at=StoreTime(KEPT))
+
+
+def purge(using: str, size: int) -> int:
+    """Remove rows of effects that have ended and are old enough: two statements.
+
+    :param size: how many at most
+    """
+    old = IdempotencyEffect.rows(using).filter(purge_at__lte=StoreTime())
+    keys = list(old.order_by("purge_at").values_list("pk", flat=True)[:size])
+    removed, _ = old.filter(pk__in=keys).delete() if keys else (0, {})
+    return removed
+
+
+def _due(using: str) -> Rows:
+    return IdempotencyEffect.rows(using).filter(due_at__lte=StoreTime(), state=EffectState.PENDING)
+
+
+def _take(rows: Rows, lease: timedelta) -> bool:
+    return bool(rows.update(tries=F("tries") + 1, due_at=StoreTime(lease)))
+
+
+def _taken(using: str, keys: Collection[str], tries: int) -> Rows:
+    rows = IdempotencyEffect.rows(using).filter(tries=tries, state=EffectState.PENDING)
+    return rows.filter(key__in=[UUID(str(key)) for key in keys])
+
+
+def _ended(state: EffectState) -> dict[str, Any]:
+    return {"state": state, "finished_at": StoreTime(), "due_at": None}
