@@ -1,5 +1,7 @@
 """Effects without an operation: in ``atomic()``, and in requests without a key."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -16,6 +18,14 @@ from tests.support.effects import down, later, send, sent, states, the_only
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@contextmanager
+def undone() -> Iterator[None]:
+    """A block whose code raises in the end."""
+    with suppress(effects.Down), transaction.atomic():
+        yield
+        raise effects.Down
+
+
 class TestInABlock:
     def test_it_is_stored_at_once_and_runs_after_the_commit(self) -> None:
         with transaction.atomic():
@@ -24,17 +34,15 @@ class TestInABlock:
         assert (the_only().state, sent, effects.keys) == ("done", ["mail"], [key])
 
     def test_a_rollback_forgets_it(self) -> None:
-        with pytest.raises(effects.Down), transaction.atomic():
+        with undone():
             after_commit(send)
-            raise effects.Down
         assert (sent, effects.effects()) == ([], [])
 
     def test_so_does_the_rollback_of_an_inner_block(self) -> None:
         with transaction.atomic():
             after_commit(send, 1)
-            with pytest.raises(effects.Down), transaction.atomic():
+            with undone():
                 after_commit(send, 2)
-                raise effects.Down
             after_commit(send, 3)
         assert (sent, states()) == ([1, 3], ["done", "done"])
 
@@ -83,9 +91,8 @@ class TestOutside:
         assert run_due("default").done == 1
 
     def test_in_its_transaction_it_shares_its_fate(self) -> None:
-        with pytest.raises(effects.Down), transaction.atomic():
+        with undone():
             NO_KEY.after_commit(send)
-            raise effects.Down
         assert (sent, effects.effects()) == ([], [])
 
     def test_in_async_code(self) -> None:
@@ -114,7 +121,7 @@ def test_the_app_is_optional(settings: Any) -> None:
         each for each in settings.INSTALLED_APPS if each != "django_idempotency.effects"
     ]
     with (
-        pytest.raises(ImproperlyConfigured, match='add "django_idempotency.effects" to INSTALLED'),
+        pytest.raises(ImproperlyConfigured, match=r'add "django_idempotency.effects" to INSTALLED'),
         transaction.atomic(),
     ):
         after_commit(send)
