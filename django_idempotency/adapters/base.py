@@ -4,6 +4,7 @@ Adapters are called where the handler would have been called: after authenticati
 throttles.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from time import perf_counter
@@ -29,6 +30,7 @@ from ..guard.request_state import (
 )
 from ..guard.status import Status
 from ..http.problem_json import problem_response
+from ..http.responses import rendered
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem
 from ..signals import Outcome, report
@@ -218,7 +220,7 @@ class Adapter:
         if guard is None:
             self.substitute = self.refuse()
             return self.substitute
-        guard.is_handled = self.is_handled
+        guard.is_handled, guard.render = self.is_handled, self.render
         answer = guard.start(self.view_request, self.parsed_payload, view)
         if answer is not None:
             self.substitute = self.respond(answer, view)
@@ -274,6 +276,10 @@ class Adapter:
         """Return a copy of an answer, of the kind that the handler returns."""
         return as_returned(answer)
 
+    def render(self, answer: Any) -> Any:
+        """Make the response of what the view's resolver returns, as of what its handler does."""
+        return rendered_alone(answer)
+
     def parsed_payload(self) -> Payload | None:
         """Digest what a framework has parsed, if it consumed the body."""
         return None
@@ -305,6 +311,24 @@ class Adapter:
         if self.substitute is None:
             self.substitute = self.view_raised(error)
         return self.substitute is not None and isinstance(error, Exception)
+
+
+def rendered_alone(answer: Any) -> Any:
+    """Render a response without its view. Only views of Django REST framework negotiate how its
+    responses are rendered; anywhere else that is JSON."""
+    # Not imported: whoever has such a response has done that.
+    module: Any = sys.modules.get("rest_framework.response")
+    is_rest = module is not None and isinstance(answer, module.Response)
+    if is_rest and not hasattr(answer, "accepted_renderer"):  # no view has negotiated
+        from rest_framework.renderers import JSONRenderer
+
+        answer.accepted_renderer = JSONRenderer()
+        answer.accepted_media_type = JSONRenderer.media_type
+        answer.renderer_context = {}
+    final = rendered(answer)
+    if isinstance(answer, SimpleTemplateResponse) and not is_rest:
+        _came_from_template(final)
+    return final
 
 
 def _is_rendered(answer: Any) -> bool:

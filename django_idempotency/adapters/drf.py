@@ -20,10 +20,18 @@ from ..conf.policy import Errors, Policy
 from ..guard.guard import Answer, Guard
 from ..guard.request_state import STATE, EarlyAnswer, copied, finish
 from ..http.claim import parsed_payload
-from ..http.responses import DATA
+from ..http.responses import DATA, Render, rendered
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem
-from .base import Adapter, AnsweredEarly, Hook, hook_methods, hook_replaced, unhooked
+from .base import (
+    Adapter,
+    AnsweredEarly,
+    Hook,
+    hook_methods,
+    hook_replaced,
+    rendered_alone,
+    unhooked,
+)
 
 logger = logging.getLogger("django_idempotency")
 
@@ -111,6 +119,42 @@ def _writes_json(renderer: Any) -> bool:
     return getattr(renderer, "render", None) is JSONRenderer.render
 
 
+def finalized(view: Any, view_request: Request, answer: Any, policy: Policy) -> Any:
+    """Make of an answer what the view makes of its handler's: negotiate, put it into an envelope,
+    render.
+
+    :param answer: of a resolver or a resumable handler, which no view has called
+    """
+    if not isinstance(answer, Response) or answer.is_rendered:
+        return rendered_alone(answer)
+    data = answer.data
+    final = rendered(view.finalize_response(view_request, answer, *view.args, **view.kwargs))
+    _describe(answer, data, policy, final)
+    return final
+
+
+def render_as(view: Any, request: Any, policy: Policy) -> Render:
+    """Return what :func:`finalized` would make of answers in a request to a view.
+
+    :param view: the function that a URL names
+    :param request: of the same target, and nothing else of what the client has sent
+    """
+    match = request.resolver_match
+    made = view.cls(**view.initkwargs)
+    made.args, made.kwargs, made.format_kwarg = match.args, match.kwargs, None
+    made.action_map = getattr(view, "actions", None) or {}
+    made.request = made.initialize_request(request, *match.args, **match.kwargs)
+    made.format_kwarg = made.get_format_suffix(**match.kwargs)
+    made.headers = made.default_response_headers
+    negotiated = made.perform_content_negotiation(made.request, force=True)
+    made.request.accepted_renderer, made.request.accepted_media_type = negotiated
+
+    def render(answer: Any) -> Any:
+        return finalized(made, made.request, answer, policy)
+
+    return render
+
+
 class RestAdapter(Adapter):
     """A handler of a DRF view: its response is rendered, and its exceptions are turned into
     responses, by the view, after the handler has ended. Hooks on its class tell of both."""
@@ -160,6 +204,9 @@ class RestAdapter(Adapter):
         if self.state.has_end:
             self.state.early = self._early
         return self._early.passing
+
+    def render(self, answer: Any) -> Any:
+        return finalized(self.view, self.view_request, answer, self.policy)
 
     def parsed_payload(self) -> Payload | None:
         """A permission or throttle has read ``request.data`` before us."""

@@ -20,13 +20,14 @@ from ..compat.frameworks import (
     has_handler_of_project,
     operation_made_of,
     operations_in,
+    response_of,
 )
 from ..conf.options import NO_OPTIONS, Options
 from ..guard.guard import Guard
 from ..guard.request_state import in_state, state_of
 from ..guard.status import LEFT_ALONE
 from ..threads import on_request_thread
-from .base import EXEMPT, OPTIONS, Adapter, options_of, resolve_policy
+from .base import EXEMPT, OPTIONS, Adapter, options_of, rendered_alone, resolve_policy
 from .dispatch import adapter_for, guarded
 from .position import position_of
 
@@ -170,3 +171,6 @@ class NinjaAdapter(Adapter):
 
     def is_handled(self, error: BaseException) -> bool:
         return has_handler_of_project(self.state.operation, error)
+
+    def render(self, answer: Any) -> Any:
+        return response_of(self.state.operation, self.request, rendered_alone(answer))

@@ -15,9 +15,10 @@ from ..contract.endpoints import (
     GuardedBy,
     declared_handlers,
     endpoints,
+    is_resumed,
     policies_of_endpoints,
 )
-from ..contract.routes import is_installed
+from ..contract.routes import is_installed, operation_behind
 from .configuration import Databases, Messages, check
 from .messages import message
 
@@ -101,3 +102,19 @@ def check_resumable_handlers(valid: Configuration, databases: Databases) -> Mess
             yield message("W020", name=name)
         elif len(policies) > 1:
             yield message("W021", name=name)
+
+
+@check(Tags.urls)
+def check_views_as_handlers(valid: Configuration, databases: Databases) -> Messages:
+    """Once per view."""
+    unused, closed = {}, {}
+    for endpoint, policy in policies_of_endpoints():
+        if policy.resumable is not True:
+            continue
+        # The settings may say so of all views, and mean those that own their transactions.
+        is_meant = valid.policy_for(endpoint.example).resumable is not True
+        unused[endpoint.view] = is_meant and not is_resumed(policy)
+        operation = operation_behind(endpoint.callback, endpoint.method)
+        closed[endpoint.view] = operation is not None and bool(operation.auth_callbacks)
+    yield from (message("W020", name=view) for view in unused if unused[view])
+    yield from (message("E021", view=view) for view in closed if closed[view])

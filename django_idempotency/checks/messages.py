@@ -132,7 +132,17 @@ MESSAGES = {
         "[Fix it](non-atomic.md#atomic_requests) with `@transaction.non_atomic_requests`",
         'The view {view} owns its transactions (atomic=False, or store="cache"), and database '
         '"{alias}" has ATOMIC_REQUESTS: requests with a key would fail.',
-        "Put @transaction.non_atomic_requests on the view, outermost (on dispatch() of a class).",
+        "Put @transaction.non_atomic_requests on the view, outermost. Of a class, it is put on "
+        "dispatch(), and then holds for all of its methods and actions: their writes are in no "
+        "transaction. So move the method that needs it into a separate class.",
+    ),
+    "E021": Message(
+        "an operation of Django Ninja with `auth` is "
+        "[its own handler](non-atomic.md#the-view-as-its-own-handler): nothing can authenticate "
+        "its caller again",
+        "{view} has resumable=True, and its operation has auth=: without its client, nothing can "
+        "authenticate the caller again, so requests with a key would fail.",
+        "Declare a function instead: resumable=..., and resume_data=... with what it needs.",
     ),
     "E040": Message(
         "a policy encrypts responses, and [`ENCRYPTION_KEYS`](settings.md#encryption_keys) is "

@@ -211,6 +211,19 @@ def share_user(request: Any, known: str, asked: str) -> None:
         setattr(request, asked, getattr(request, known))
 
 
+def authenticate_as(request: Any, user: Any) -> None:
+    """Have Django, its decorators and Django REST framework take a user for the caller of a request
+    that has no credentials, as their test clients do."""
+
+    async def auser() -> Any:
+        return user
+
+    request.user, request.auser = user, auser
+    request._dont_enforce_csrf_checks = True  # a browser's form was checked at the first time
+    if user.is_authenticated:
+        request._force_auth_user = user
+
+
 # Django Ninja.
 
 _OPERATION = "_ninja_operation"
@@ -246,6 +259,12 @@ def decorate_operation(operation: Any, decorate: Callable[[Any], Any]) -> None:
     from ninja.decorators import _apply_decorators
 
     _apply_decorators((decorate,), operation)
+
+
+def response_of(operation: Any, request: Any, result: Any) -> Any:
+    """Return the response that an operation makes of what its function returns."""
+    draft = operation.api.create_temporal_response(request)
+    return operation._result_to_response(request, result, draft)
 
 
 def has_handler_of_project(operation: Any, error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from ..protocol.codecs import Codec
 from ..protocol.fingerprint import Selection
@@ -20,6 +20,10 @@ from .values import Value
 
 NOT_STORED = frozenset({401, 403, 408, 409, 412, 423, 425, 429, *range(500, 600)})
 """Statuses that say "not now" rather than "this is the result"."""
+
+
+VIEW = "view"
+"""What records have in place of a handler's dotted path where the view is its own handler."""
 
 
 class Scope(StrEnum):
@@ -331,8 +335,10 @@ class Policy:
     resolver: Callable[[Any], Any] | None = option(
         None, "Finds out what an interrupted attempt did.", values.function
     )
-    resumable: Callable[[Any, Any], Any] | None = option(
-        None, "Finishes interrupted operations of clients that never come back.", values.handler
+    resumable: Callable[[Any, Any], Any] | Literal[True] | None = option(
+        None,
+        "Finishes interrupted operations of clients that never come back; `True`: the view itself.",
+        values.handler,
     )
     resume_data: Callable[[Any], Any] | None = option(
         None, "Returns what `RESUMABLE` needs to know of a request.", values.function
@@ -398,6 +404,11 @@ def build(given: Mapping[str, object], base: Policy | None = None) -> Policy:
             parsed[name] = POLICY_OPTIONS[name].value.parse(value)
         except (TypeError, ValueError) as error:
             problems[name] = f"{error}, not {value!r}"
+    if parsed.get("resumable") is True and parsed.get("resume_data") is not None:
+        problems["resume_data"] = (
+            "is for a resumable function; where the view is resumable itself (True), its request "
+            "is kept, so leave resume_data out"
+        )
     if problems:
         raise PolicyError(problems)
     return replace(base or Policy(), **parsed)

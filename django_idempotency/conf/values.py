@@ -109,13 +109,13 @@ def function(value: object) -> object:
     return value
 
 
-@kind(f"{_FUNCTION.capitalize()}, or `None`", takes_function=True)
+@kind(f"{_FUNCTION.capitalize()}, `True`, or `None`", takes_function=True)
 def handler(value: object) -> object:
     """Records name it, so it needs a name that the next process knows."""
-    if value is None:
+    if value is None or value is True:
         return value
     if not isfunction(value) or "<" in value.__qualname__:
-        raise TypeError("must be a function with a name, outside of other functions, or None")
+        raise TypeError("must be a function with a name, outside of other functions, True or None")
     if len(dotted_path(value).encode()) > MAX_STEP_NAME_LENGTH:
         raise ValueError(f"must have a dotted path of at most {MAX_STEP_NAME_LENGTH} bytes")
     return value

@@ -3,7 +3,7 @@
 The adapters decide that for one request at a time. Here their own functions are asked without one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -18,10 +18,12 @@ from ..adapters.class_based import class_policy, handler_name, handler_position,
 from ..adapters.dispatch import class_of
 from ..adapters.position import GuardPosition, named, position_of
 from ..compat.frameworks import belongs_to_admin
-from ..conf.policy import Anonymous, Policy, Scope, StoreKind
+from ..conf.policy import VIEW, Anonymous, Policy, Scope, StoreKind
 from ..conf.settings import configuration
 from ..conf.values import dotted_path
+from ..http.kept_request import request_to
 from ..models import IdempotencyRecord
+from ..stores.database.interrupted import ResumableOperation
 from .routes import (
     Route,
     View,
@@ -178,15 +180,44 @@ def declared_handlers(using: str | None = None) -> dict[str, list[Policy]]:
     """
     found: dict[str, list[Policy]] = {}
     for _, policy in policies_of_endpoints():
-        if policy.resumable is None:
+        if policy.resumable is None or policy.resumable is True:
             continue
         policies = found.setdefault(dotted_path(policy.resumable), [])
-        is_used = not policy.atomic and policy.store is not StoreKind.CACHE
-        if is_used and using not in {None, IdempotencyRecord.alias(policy.using)}:
-            is_used = False
-        if is_used and policy not in policies:
+        if is_resumed(policy, using) and policy not in policies:
             policies.append(policy)
     return found
+
+
+def is_resumed(policy: Policy, using: str | None = None) -> bool:
+    """Whether operations under a policy can be resumed, if it says how.
+
+    :param using: only if its records are in this database
+    """
+    if policy.atomic or policy.store is StoreKind.CACHE:
+        return False
+    return using is None or IdempotencyRecord.alias(policy.using) == using
+
+
+def policy_to_resume(
+    found: ResumableOperation, handlers: Mapping[str, Policy], using: str
+) -> Policy | None:
+    """Return the policy under which an operation is resumed; ``None`` if no view, or no single
+    policy, says how.
+
+    Where the view is its own handler, it is the view that a retry would get today: the one at the
+    path of the operation.
+
+    :param handlers: what :func:`resumable_handlers` has found
+    """
+    if found.handler != VIEW:
+        return handlers.get(found.handler)
+    request = request_to(found.method, found.path)
+    if request.resolver_match is None:
+        return None
+    view = request.resolver_match.func
+    policy = protection_of(view, found.method, request.path_info).guards
+    is_its_own = policy is not None and policy.resumable is True and is_resumed(policy, using)
+    return policy if is_its_own else None
 
 
 def _endpoints(found: Iterable[Route]) -> Iterator[Endpoint]:

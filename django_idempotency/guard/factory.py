@@ -1,5 +1,6 @@
 """Which kind of operation a policy asks for, on which store."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +9,11 @@ from django.db import connections, router
 from django.http.response import HttpResponseBase
 
 from ..compat.frameworks import has_request_block
-from ..conf.policy import OnInFlight, OnInterrupted, Policy, StoreKind
+from ..conf.policy import VIEW, OnInFlight, OnInterrupted, Policy, StoreKind
 from ..conf.settings import configuration
 from ..conf.values import dotted_path
-from ..http.responses import rendered, serialize, storage_choices, stores_status
+from ..http.kept_request import NotKept, kept_request
+from ..http.responses import Render, rendered, serialize, storage_choices, stores_status
 from ..models import IdempotencyRecord
 from ..operations.atomic import AtomicOperation
 from ..operations.base import NO_WAIT, Answered, Operation, Wait
@@ -28,6 +30,7 @@ from ..operations.row_lock import PayloadOf, RowLock, keep_payload, no_payload
 from ..operations.sessions import IN_A_TRANSACTION, refuse_transactions, session_of
 from ..operations.transaction import RequestBlock
 from ..protocol.codecs import Cipher
+from ..protocol.keys import short_digest
 from ..protocol.record import Claim, Replay, Snapshot, decide
 from ..protocol.status import ResolverAnswer
 from ..stores.base import Claims
@@ -35,8 +38,10 @@ from ..stores.cache.cached_database import CachedDatabaseStore
 from ..stores.cache.store import CacheStore
 from ..stores.database.dialects import dialect_of
 from ..stores.database.location import location_of
-from ..stores.database.step_log import ResumePayload, StepLog
+from ..stores.database.step_log import NO_PAYLOAD, ResumePayload, StepLog
 from ..stores.database.store import DatabaseStore
+
+logger = logging.getLogger("django_idempotency")
 
 
 def store_of(policy: Policy, using: str, outcome_open: bool = False) -> DatabaseStore:
@@ -79,18 +84,21 @@ def cache_alias(policy: Policy) -> str:
     return alias
 
 
-def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
+def resolve_by(
+    resolver: Callable[[Any], Any], policy: Policy, render: Render = rendered
+) -> Resolve:
     """Return a function that resolves an interrupted operation by its view's resolver.
 
     :param resolver: returns ``RUN_AGAIN``, ``STILL_UNKNOWN``, or a response, which is stored like
         the view's: a 503, or a response marked with ``do_not_remember``, leaves the operation
         interrupted
+    :param render: makes a response of what the view's handler could return
     """
 
     def resolve(operation: Any) -> Resolved | Answered | ResolverAnswer:
         answer = resolver(operation)
-        if isinstance(answer, HttpResponseBase):
-            response = rendered(answer)
+        response = answer if isinstance(answer, ResolverAnswer) else render(answer)
+        if isinstance(response, HttpResponseBase):
             choices = storage_choices(response)
             if not stores_status(response.status_code, policy, choices):
                 return Answered(response)
@@ -107,17 +115,20 @@ def resolve_by(resolver: Callable[[Any], Any], policy: Policy) -> Resolve:
     return resolve
 
 
-def operation_of(policy: Policy, claim: Claim, view: Any, view_request: Any = None) -> Operation:
+def operation_of(
+    policy: Policy, claim: Claim, view: Any, view_request: Any = None, render: Render = rendered
+) -> Operation:
     """Return the operation of a claim, not begun.
 
     :param view_request: the request that the view gets, and so do the policy's functions
     :param view: the function view that Django calls next, if it has not yet
+    :param render: makes a response of what the view's resolver returns
     """
     wait = NO_WAIT
     if policy.in_flight is OnInFlight.WAIT:
         wait = Wait(policy.wait_timeout, policy.wait_limit)
     if policy.store is StoreKind.CACHE or not policy.atomic:
-        return _beside_transactions(policy, claim, view, view_request, wait)
+        return _beside_transactions(policy, claim, view, view_request, wait, render)
     using = policy.using or router.db_for_write(IdempotencyRecord)
     connection = connections[using]
     if policy.store is StoreKind.CACHED_DB:
@@ -131,7 +142,7 @@ def operation_of(policy: Policy, claim: Claim, view: Any, view_request: Any = No
 
 
 def _beside_transactions(
-    policy: Policy, claim: Claim, view: Any, view_request: Any, wait: Wait
+    policy: Policy, claim: Claim, view: Any, view_request: Any, wait: Wait, render: Render
 ) -> NonAtomicOperation:
     """Return an operation whose view owns its transactions."""
     for alias in connections:
@@ -141,10 +152,10 @@ def _beside_transactions(
     if policy.store is StoreKind.CACHE:
         refuse_transactions()
         cached = cache_store_of(policy)
-        return NonAtomicOperation(cached, claim, Lease(cached), _resolve(policy), wait)
+        return NonAtomicOperation(cached, claim, Lease(cached), _resolve(policy, render), wait)
     using = IdempotencyRecord.alias(policy.using)
     store, step_log, lock = _locked(policy, using, _payload_of(policy, claim, view_request))
-    return NonAtomicOperation(store, claim, lock, _resolve(policy), wait, step_log)
+    return NonAtomicOperation(store, claim, lock, _resolve(policy, render), wait, step_log)
 
 
 def record_of(policy: Policy, claim: Claim) -> Snapshot | None:
@@ -170,16 +181,19 @@ def replay_of(policy: Policy, claim: Claim) -> Replay | None:
     return found if isinstance(found, Replay) else None
 
 
-def resumed_operation(policy: Policy, claim: Claim, using: str, attempt: int) -> ResumedOperation:
+def resumed_operation(
+    policy: Policy, claim: Claim, using: str, attempt: int, render: Render
+) -> ResumedOperation:
     """Return an operation that goes on without its caller, not begun.
 
     Without a resolver it runs: the policy has a handler for just that.
 
     :param attempt: the one that was interrupted
+    :param render: makes a response of what the view's resolver returns
     """
     asks = policy.resolver is not None and policy.on_interrupted is OnInterrupted.REFUSE
     store, step_log, lock = _locked(policy, using, keep_payload)
-    resolve = _resolve(policy) if asks else run_again
+    resolve = _resolve(policy, render) if asks else run_again
     return ResumedOperation(store, claim, lock, resolve, step_log, attempt)
 
 
@@ -194,20 +208,32 @@ def _locked(
 
 def _payload_of(policy: Policy, claim: Claim, view_request: Any) -> PayloadOf:
     handler, ask = policy.resumable, policy.resume_data
-    if handler is None:
+    if handler is None or view_request is None:
         return no_payload
 
     def payload_of(record: Snapshot) -> ResumePayload:
-        data = None if ask is None else ask(view_request)
-        return signed_payload(claim, record, dotted_path(handler), data)
+        if handler is not True:
+            data = None if ask is None else ask(view_request)
+            return signed_payload(claim, record, dotted_path(handler), data)
+        request = getattr(view_request, "_request", view_request)
+        try:
+            return signed_payload(claim, record, VIEW, kept_request(request, view_request))
+        except NotKept as why:
+            logger.warning(
+                "Key %s: only its client's retry can go on, should this attempt be interrupted, "
+                "because %s",
+                short_digest(claim.key),
+                why,
+            )
+            return NO_PAYLOAD
 
     return payload_of
 
 
-def _resolve(policy: Policy) -> Resolve:
+def _resolve(policy: Policy, render: Render) -> Resolve:
     if policy.on_interrupted is OnInterrupted.RUN:
         return run_again
-    return still_unknown if policy.resolver is None else resolve_by(policy.resolver, policy)
+    return still_unknown if policy.resolver is None else resolve_by(policy.resolver, policy, render)
 
 
 def _request_block(view: Any, request: Any, using: str) -> RequestBlock:

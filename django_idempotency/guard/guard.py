@@ -17,9 +17,11 @@ from ..http.principal import ANONYMOUS, Parts, scope_of
 from ..http.problem_json import problem_of
 from ..http.responses import (
     NO_CHOICES,
+    Render,
     deserialize,
     did_nothing,
     keeps_writes,
+    rendered,
     serialize,
     storage_choices,
     stores_status,
@@ -88,6 +90,7 @@ class Guard:
     :ivar will_store: it did, and the answer that will be made of the exception is to be stored
     :ivar is_handled: set by the adapter: whether code of the project makes an answer of an
         exception, which this guard will see; the exception's class alone does not say which then
+    :ivar render: set by the adapter: makes a response of what the view's resolver returns
     :ivar describe: leaves notes on the final response, for its replays
     """
 
@@ -95,6 +98,7 @@ class Guard:
     has_failed = False
     will_store = False
     is_handled: Callable[[BaseException], bool]
+    render: Render = staticmethod(rendered)
     describe: Callable[[HttpResponseBase], None] | None = None
     _operation: Operation | None = None
     _outer: Operation | None = None
@@ -166,7 +170,7 @@ class Guard:
             claim = claim_of(self._request, policy, self._key, scope, view_request, parsed)
         except BodyTooLarge:
             return problem_of(Code.REQUEST_TOO_LARGE, policy)
-        operation = operation_of(policy, claim, view, view_request)
+        operation = operation_of(policy, claim, view, view_request, self.render)
         limit = policy.new_keys_per_hour
         try:
             used_up = limit is not None and is_exhausted(limit, claim.scope)

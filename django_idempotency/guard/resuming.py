@@ -1,23 +1,20 @@
 """Finishing interrupted operations for clients that never come back."""
 
 import logging
-from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from time import perf_counter
-from typing import Any
-from urllib.parse import unquote
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import Resolver404, resolve
 
 from ..conf.policy import Policy
 from ..conf.settings import configuration
-from ..http.responses import rendered, serialize, storage_choices, stores_status
+from ..http.responses import Render, serialize, storage_choices, stores_status
 from ..operations.base import Started
 from ..operations.errors import NotResumable
-from ..operations.resumed import ResumedOperation
+from ..operations.resumed import Prepare, ResumedOperation
 from ..protocol.keys import short_digest
 from ..protocol.record import Claim, Replay
 from ..signals import Outcome, report
@@ -36,7 +33,23 @@ class Resumed(StrEnum):
     SKIPPED = "skipped"
 
 
-def resume(found: ResumableOperation, policy: Policy, using: str) -> Resumed:
+@dataclass(frozen=True, slots=True)
+class Substitute:
+    """What takes the place of the request that was interrupted.
+
+    :ivar request: for receivers of signals: which view it was, and nothing that was sent to it
+    :ivar render: renders what a handler or a resolver returns
+    :ivar prepare: returns the handler to run, whose response is rendered
+    """
+
+    request: HttpRequest
+    render: Render
+    prepare: Prepare
+
+
+def resume(
+    found: ResumableOperation, policy: Policy, using: str, substitute: Substitute
+) -> Resumed:
     """Run the handler of an interrupted operation, and store its response as a request's.
 
     An operation that fails or cannot start stays interrupted, and is logged. One that is in flight,
@@ -47,8 +60,8 @@ def resume(found: ResumableOperation, policy: Policy, using: str) -> Resumed:
     """
     claim = _claim(found, policy)
     try:
-        operation = resumed_operation(policy, claim, using, found.attempt)
-        begun = operation.resume(found.record_id, found.handler)
+        operation = resumed_operation(policy, claim, using, found.attempt, substitute.render)
+        begun = operation.resume(found.record_id, found.handler, substitute.prepare)
     except NotResumable as error:
         logger.error("Key %s: not resumed: %s", short_digest(found.key), error)
         return Resumed.IMPOSSIBLE
@@ -57,7 +70,7 @@ def resume(found: ResumableOperation, policy: Policy, using: str) -> Resumed:
         return Resumed.IMPOSSIBLE
     if isinstance(begun, Started):
         try:
-            return _run(operation, found, policy)
+            return _run(operation, policy, substitute.request)
         except Exception:
             logger.exception("Key %s: not resumed", short_digest(found.key))
             return Resumed.FAILED
@@ -65,10 +78,10 @@ def resume(found: ResumableOperation, policy: Policy, using: str) -> Resumed:
     return Resumed.DONE if isinstance(begun, Replay) and operation.attempt else Resumed.SKIPPED
 
 
-def _run(operation: ResumedOperation, found: ResumableOperation, policy: Policy) -> Resumed:
-    tell = partial(report, _request(found), policy, found.key, perf_counter())
+def _run(operation: ResumedOperation, policy: Policy, request: HttpRequest) -> Resumed:
+    tell = partial(report, request, policy, operation.key, perf_counter())
     try:
-        response = _response(policy.resumable, operation)
+        response = operation.work(operation)
         stored = _store(operation, response, policy)
     except BaseException as error:
         operation.fail(error)
@@ -78,13 +91,6 @@ def _run(operation: ResumedOperation, found: ResumableOperation, policy: Policy)
     outcome = Outcome.RECOVERED if stored else Outcome.INTERRUPTED
     tell(outcome, response.status_code, operation.attempt)
     return Resumed.DONE if stored else Resumed.FAILED
-
-
-def _response(handler: Any, operation: ResumedOperation) -> HttpResponseBase:
-    response = rendered(handler(operation, operation.data))
-    if not isinstance(response, HttpResponseBase):
-        raise TypeError(f"The resumable handler returned {response!r}, which is not a response.")
-    return response
 
 
 def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Policy) -> bool:
@@ -118,13 +124,3 @@ def _claim(found: ResumableOperation, policy: Policy) -> Claim:
         codec=str(policy.codec),
         secret=configuration().secret,
     )
-
-
-def _request(found: ResumableOperation) -> HttpRequest:
-    """For receivers of signals: which view it was, and nothing that was sent to it."""
-    request = HttpRequest()
-    request.method, request.path = found.method, unquote(found.path)
-    request.path_info = request.path
-    with suppress(Resolver404):  # moved since, or too long for the record
-        request.resolver_match = resolve(request.path)
-    return request

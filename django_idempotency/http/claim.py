@@ -41,6 +41,9 @@ from .principal import Parts
 LARGEST_JSON = 1024 * 1024
 """Bytes up to which JSON is compared by value; a larger document is compared byte by byte."""
 
+LONGEST_PATH = 255
+"""Characters of a path that a record keeps."""
+
 _LOCAL = frozenset({"localhost", ".localhost", "127.0.0.1", "[::1]", "testserver"})
 """Entries of ``ALLOWED_HOSTS`` for health checks, development and tests, not for clients."""
 
@@ -96,7 +99,7 @@ def claim_of(
         fingerprint=digest,
         method=request.method or "",
         # For people only: short, and free of characters that a column might refuse.
-        path=quote(request.path)[:255],
+        path=quote(request.path)[:LONGEST_PATH],
         retention=policy.retention,
         tombstone=policy.tombstone,
         codec=str(policy.codec),
@@ -232,6 +235,16 @@ def keep_body(request: Any) -> RereadableStream | InMemory | None:
     if _announced(request) and "wsgi.input" in request.META:
         request.META["wsgi.input"] = kept
     return kept
+
+
+def whole_body(request: HttpRequest, largest: int) -> bytes | None:
+    """Return the body from its start; ``None`` if it was consumed and no copy is left.
+
+    :param largest: number of bytes
+    :raises BodyTooLarge: for more
+    """
+    found = _read(request, _announced(request), largest)
+    return None if found is None else found[0].read()
 
 
 def _read(request: Any, announced: int, largest: int | None) -> tuple[IO[bytes], int] | None:

@@ -3,7 +3,7 @@
 import json
 import re
 import string
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -109,6 +109,10 @@ def did_nothing(status: int, choices: StorageChoices) -> bool:
     """Whether a response that is not stored says that nothing was done, rather than that
     something broke: by the view's wish, as a refusal, or as 503 (RFC 9110, section 15.6.4)."""
     return choices.stored is False or status < 500 or status == 503
+
+
+Render = Callable[[Any], Any]
+"""Makes the response of what a function of the project returns, as its view's handler would."""
 
 
 def rendered(response: Any) -> Any:

@@ -1,6 +1,7 @@
 """Finish an interrupted operation without its caller."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from ..protocol.codecs import Unreadable
@@ -12,6 +13,16 @@ from .base import BeginResult, Retry
 from .errors import NotResumable
 from .non_atomic import NonAtomicOperation, Resolve
 from .row_lock import RecordLock
+
+Work = Callable[["ResumedOperation"], Any]
+"""Finishes an operation in place of its client, and returns the response."""
+
+Prepare = Callable[[Any], Work]
+"""Given what the interrupted attempt has stored, returns the work. It refuses what cannot be done
+while nothing has run.
+
+:raises NotResumable: to refuse it
+"""
 
 
 def signed_payload(claim: Claim, record: Snapshot, handler: str, data: Any) -> ResumePayload:
@@ -35,10 +46,11 @@ class ResumedOperation(NonAtomicOperation):
     :param claim: of the record, as it is stored
     :param step_log: where the interrupted attempt has left its payload
     :param attempt: the one that was interrupted
-    :ivar data: what that attempt's request was about
+    :ivar work: finishes the operation, and returns its response
     """
 
     _step_log: StepLog
+    work: Work
 
     def __init__(
         self,
@@ -51,15 +63,16 @@ class ResumedOperation(NonAtomicOperation):
     ) -> None:
         super().__init__(store, claim, lock, resolve, step_log=step_log)
         self._expected = attempt
-        self.data: Any = None
 
-    def resume(self, record_id: int, handler: str) -> BeginResult | Retry:
+    def resume(self, record_id: int, handler: str, prepare: Prepare) -> BeginResult | Retry:
         """Lock the record and start; :class:`Retry` if there is nothing to resume any more.
 
         :param handler: name of the handler that will be called
+        :param prepare: called before anything starts
         :raises NotResumable: if the payload is not what an attempt of this operation wrote
         """
         self._handler = handler
+        self._prepare = prepare
         fingerprint = self._claim.fingerprint
         return self._lock(Snapshot(record_id, State.CLAIMED, 0, fingerprint, False, None))
 
@@ -75,7 +88,7 @@ class ResumedOperation(NonAtomicOperation):
         expected = _signature(self._claim, self._record, payload.handler, text)
         if payload.handler != self._handler or signature != expected:
             raise NotResumable("its data was stored under another SECRET, or changed")
-        self.data = json.loads(text)
+        self.work = self._prepare(json.loads(text))
         return super()._after_interruption()
 
 

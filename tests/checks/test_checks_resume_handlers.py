@@ -45,3 +45,25 @@ def test_a_handler_has_one_policy(settings: Any) -> None:
     silent("W021")
     settings.ROOT_URLCONF = None
     silent("W021")
+
+
+def test_a_view_that_is_its_own_handler_is_never_called(settings: Any) -> None:
+    """A setting may say so of all views; some of them may be atomic."""
+
+    @idempotent(resumable=True)
+    def own(request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+    settings.ROOT_URLCONF = URLconf(path("own/", own))
+    assert ".own" in only("W020").msg
+    settings.IDEMPOTENCY = {"RESUMABLE": True}
+    silent("W020")
+    settings.IDEMPOTENCY = {"ATOMIC": False}
+    silent("W020")
+
+
+def test_authentication_that_nothing_can_repeat(settings: Any) -> None:
+    settings.ROOT_URLCONF = "tests.shop.resumable"
+    assert "closed_operation" in only("E021").msg
+    settings.ROOT_URLCONF = "tests.shop.urls"
+    silent("E021")

@@ -17,10 +17,11 @@ from django.test import TestCase
 from django.utils.http import parse_http_date
 
 from django_idempotency import signals
+from django_idempotency.adapters.resumed import resume
 from django_idempotency.conf.policy import PolicyError
 from django_idempotency.contract.endpoints import resumable_handlers
 from django_idempotency.decorators import idempotent
-from django_idempotency.guard.resuming import Resumed, resume
+from django_idempotency.guard.resuming import Resumed
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.remember import do_not_remember
 from django_idempotency.resolving import RUN_AGAIN, STILL_UNKNOWN

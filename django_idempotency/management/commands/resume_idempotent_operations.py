@@ -6,8 +6,9 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from ...contract.endpoints import resumable_handlers
-from ...guard.resuming import Resumed, resume
+from ...adapters.resumed import resume
+from ...contract.endpoints import policy_to_resume, resumable_handlers
+from ...guard.resuming import Resumed
 from ...stores.database.interrupted import ResumableOperation, resumable_operations
 from ..base import MAX_OPERATIONS, MaintenanceCommand, duration, number
 
@@ -49,7 +50,7 @@ class Command(MaintenanceCommand):
         handlers = resumable_handlers(self.using)
         orphans: Counter[str] = Counter()
         for each in resumable_operations(self.using, older_than):
-            policy = handlers.get(each.handler)
+            policy = policy_to_resume(each, handlers, self.using)
             if policy is None:
                 orphans[each.handler] += 1
                 continue
