@@ -13,7 +13,7 @@ from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 COMMANDS: dict[str, list[str]] = {
     "purge_idempotency_records": [],
     "reencrypt_idempotency_records": [],
-    "resume_idempotent_operations": [],
+    "run_idempotent_work": [],
     "resolve_idempotency_record": ["list"],
 }
 """Those that take a database, with what they need to begin."""
@@ -23,7 +23,7 @@ WITHOUT_DATABASE = ("forget_idempotency_copies", "idempotency_contract")
 NUMBERS = [
     ("purge_idempotency_records", ["--batch-size={}"], "--batch-size"),
     ("reencrypt_idempotency_records", ["--batch-size={}"], "--batch-size"),
-    ("resume_idempotent_operations", ["--limit={}"], "--limit"),
+    ("run_idempotent_work", ["--limit={}"], "--limit"),
     ("resolve_idempotency_record", ["list", "--limit={}"], "--limit"),
     ("resolve_idempotency_record", ["rerun", "--", "{}"], "RECORD"),
     ("resolve_idempotency_record", ["refuse", "--", "{}"], "RECORD"),

@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management.base import BaseCommand
 
 from django_idempotency.checks.messages import MESSAGES
-from django_idempotency.management.commands.purge_idempotency_records import Command
+from django_idempotency.management.commands import purge_idempotency_records, run_idempotent_work
 from tests.docs.pages import DOCS, every_page, rows, section, text_of
 from tests.support.golden import expect
 
@@ -37,14 +38,23 @@ class TestOperations:
         known = set(re.findall(pattern, section(self.PAGE, "System checks")))
         assert set(re.findall(pattern, text_of(page))) <= known
 
-    def test_the_options_of_the_purge(self) -> None:
-        parser = Command().create_parser("manage.py", "purge_idempotency_records")
+    @pytest.mark.parametrize(
+        ("command", "title"),
+        [
+            (purge_idempotency_records, "Purge"),
+            (run_idempotent_work, "Work in the background"),
+        ],
+    )
+    def test_the_options_of_commands(self, command: Any, title: str) -> None:
+        parser = command.Command().create_parser("manage.py", "x")
         common = BaseCommand().create_parser("manage.py", "x")._option_string_actions
         options = {
             name: action.default
             for name, action in parser._option_string_actions.items()
             if name not in common
         }
-        listed = {row[0].strip("`"): row[1] for row in rows(section(self.PAGE, "Purge"))[2:]}
+        listed = {row[0].strip("`"): row[1] for row in rows(section(self.PAGE, title))[2:]}
         assert set(listed) == set(options)
-        assert listed["--batch-size"] == f"`{options['--batch-size']}`"
+        for name in {"--batch-size", "--limit", "--older-than", "--poll"} & set(options):
+            if options[name] is not None:
+                assert listed[name] == f"`{options[name]}`"

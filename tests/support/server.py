@@ -33,7 +33,48 @@ class Answer:
         return json.loads(self.body)
 
 
-class Server:
+class Stage:
+    """Where a test and the views of other processes tell each other what to do.
+
+    :param path: a directory; the processes know it as ``IDEMPOTENCY_TEST_STAGE``
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def hang_next(self, how: str = "") -> None:
+        """Let the next view hang after its write.
+
+        :param how: ``"busy"``: in a greenlet that lets no other one run
+        """
+        (self.path / "hang.new").write_text(how)
+        (self.path / "hang.new").rename(self.path / "hang")
+
+    def hanging(self) -> tuple[int, str]:
+        """Wait until a view hangs; return its process and its database session."""
+        report = self.path / "hanging"
+        deadline = time.monotonic() + 30
+        while not report.exists():
+            assert time.monotonic() < deadline, f"nothing hangs; {self.log()}"
+            time.sleep(0.01)
+        pid, _, session = report.read_text().partition(" ")
+        return int(pid), session
+
+    def go_on(self) -> None:
+        (self.path / "go on").touch()
+
+    def forget(self) -> None:
+        """Be ready for another test: what this one said to the views was said."""
+        for name in ("hang", "hanging", "go on"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def log(self) -> str:
+        """Return what the processes have written into their log, if they have one."""
+        log = self.path / "server.log"
+        return log.read_text() if log.exists() else ""
+
+
+class Server(Stage):
     """Gunicorn or uvicorn with worker processes, on the tests' database."""
 
     def __init__(
@@ -47,7 +88,7 @@ class Server:
         grace: int,
         gevent: str,
     ) -> None:
-        self.stage = stage
+        super().__init__(stage)
         self._grace = grace
         self._gevent = gevent
         with socket.socket() as probe:
@@ -88,7 +129,7 @@ class Server:
     def _greenlets(self) -> list[str]:
         """A worker replaces threads by greenlets before it imports the project. One that gets the
         project from its parent comes too late: then the configuration has to do it."""
-        configuration = self.stage / "gunicorn.conf.py"
+        configuration = self.path / "gunicorn.conf.py"
         if self._gevent == "worker":
             return ["-k", "gevent"]
         configuration.write_text("from gevent import monkey; monkey.patch_all()")
@@ -126,32 +167,6 @@ class Server:
         finally:
             connection.close()
 
-    def hang_next(self, how: str = "") -> None:
-        """Let the next view hang after its write.
-
-        :param how: ``"busy"``: in a greenlet that lets no other one run
-        """
-        (self.stage / "hang.new").write_text(how)
-        (self.stage / "hang.new").rename(self.stage / "hang")
-
-    def hanging(self) -> tuple[int, str]:
-        """Wait until a view hangs; return its process and its database session."""
-        report = self.stage / "hanging"
-        deadline = time.monotonic() + 30
-        while not report.exists():
-            assert time.monotonic() < deadline, f"no view hangs; {self.log()}"
-            time.sleep(0.01)
-        pid, _, session = report.read_text().partition(" ")
-        return int(pid), session
-
-    def go_on(self) -> None:
-        (self.stage / "go on").touch()
-
-    def forget(self) -> None:
-        """Be ready for another test: what this one said to the views was said."""
-        for name in ("hang", "hanging", "go on"):
-            (self.stage / name).unlink(missing_ok=True)
-
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + 60
         while True:
@@ -162,9 +177,6 @@ class Server:
                 running = self._process.poll() is None and time.monotonic() < deadline
                 assert running, self.log()
                 time.sleep(0.05)
-
-    def log(self) -> str:
-        return (self.stage / "server.log").read_text()
 
     def ask_to_stop(self) -> None:
         self.go_on()

@@ -85,13 +85,14 @@ class Wire:
 
     :param server: host and port
     :param delay: seconds that everything takes in each direction
+    :param port: where clients connect; 0 for a free one
     :ivar port: where clients connect, on loopback
     :ivar connections: all that there were
     """
 
-    def __init__(self, server: tuple[str, int], delay: float = 0.0) -> None:
+    def __init__(self, server: tuple[str, int], delay: float = 0.0, port: int = 0) -> None:
         self._server, self._delay = server, delay
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._waker, self._woken = socket.socketpair()
         self._selector = selectors.SelectSelector()  # epoll sleeps for whole milliseconds
         # Everything takes the same time, so what was sent first arrives first.

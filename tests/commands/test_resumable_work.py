@@ -49,7 +49,7 @@ def command(*arguments: Any, older_than: str = "0", kind: type[StringIO] = Strin
     out, err = StringIO(), kind()
     options = ("--older-than", older_than, *map(str, arguments))
     try:
-        call_command("resume_idempotent_operations", *options, stdout=out, stderr=err)
+        call_command("run_idempotent_work", *options, stdout=out, stderr=err)
     except CommandError as error:
         raise CommandError(err.getvalue() + str(error)) from error
     return out.getvalue() + err.getvalue()
