@@ -5,7 +5,15 @@ database run with ``check --database`` and ``migrate``, those for production wit
 ``check --deploy``.
 """
 
-from . import caches, configuration, databases, guarded_views, middlewares
+from . import caches, configuration, databases, enqueuing, guarded_views, middlewares
 from .messages import CHECKS
 
-__all__ = ["CHECKS", "caches", "configuration", "databases", "guarded_views", "middlewares"]
+__all__ = [
+    "CHECKS",
+    "caches",
+    "configuration",
+    "databases",
+    "enqueuing",
+    "guarded_views",
+    "middlewares",
+]

@@ -286,6 +286,17 @@ MESSAGES = {
         'Keep the records of views that write to "{other}" there, with '
         '@idempotent(using="{other}"), or use atomic=False.',
     ),
+    "W045": Message(
+        "a guarded view hands a task to a queue that is not in its transaction: the task goes out "
+        "although the view is undone, or is lost although it is stored. "
+        "[Celery](how-to/celery.md), [django.tasks](how-to/django-tasks.md), [RQ](how-to/rq.md)",
+        "{view} hands tasks to a queue outside of its transaction: {calls}. They go out although "
+        "the view is undone and its retry sends them again; or they find that its writes are not "
+        "committed yet.",
+        "Stage them: request.idempotency.after_commit(...) of django_idempotency.effects commits "
+        "with the response. transaction.on_commit() is at most once. With django-tasks-db in the "
+        "same database enqueue() is one of the view's writes.",
+    ),
     "W048": Message(
         "a guarded view may be a decorator without `functools.wraps`: replays skip its checks",
         "{view} seems to be a decorator without functools.wraps. If it checks the caller, replays "

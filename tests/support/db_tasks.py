@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection
+from django_tasks_db.compat import BaseTaskBackend
 
 from django_idempotency.operations import idempotent_function
 from tests.shop.models import Order
@@ -23,6 +24,13 @@ except ImportError:
     APPS = ["django_tasks", "django_tasks_db"]
 
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+
+
+class Elsewhere(BaseTaskBackend):
+    """A backend whose queue is in no database."""
+
+    def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
+        raise NotImplementedError
 
 
 @idempotent_function(scope="orders")
