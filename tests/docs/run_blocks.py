@@ -8,6 +8,8 @@ import json
 import os
 import sys
 import traceback
+from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -44,6 +46,7 @@ def main(pages: list[str]) -> None:
     django.setup()
     from tests.shop import models
 
+    add_django_tasks()
     add_module("shop")
     add_module("shop.models", Order=models.Order)
     failed = {}
@@ -52,6 +55,12 @@ def main(pages: list[str]) -> None:
         if error:
             failed[name] = error
     print(json.dumps(failed))
+
+
+def add_django_tasks() -> None:
+    """Pages are about Django 6; before that there is a package with the same names."""
+    if find_spec("django.tasks") is None:
+        sys.modules["django.tasks"] = import_module("django_tasks")
 
 
 def add_module(name: str, **content: Any) -> None:

@@ -90,6 +90,9 @@ def is_kept_for(wanted: timedelta) -> bool:
 
 
 TESTED_ELSEWHERE = {
+    "celery": "tests/docs/test_queue_pages.py",
+    "django-tasks": "tests/docs/test_queue_pages.py",
+    "rq": "tests/docs/test_queue_pages.py",
     "drf": "tests/docs/test_guarded_pages.py",
     "plain-django": "tests/docs/test_guarded_pages.py",
     "payment-gateways": "tests/docs/test_gateway_page.py",
