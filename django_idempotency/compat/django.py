@@ -321,7 +321,7 @@ def in_place_of_usual(connection: Any) -> Iterator[None]:
         connections[alias] = usual
 
 
-def cursor_of(connection: Any, make: Callable[..., Any], *args: Any) -> Any:
+def cursor_of(make: Callable[..., Any], connection: Any, commits: bool = False) -> Any:
     """Return a cursor of ours as one of Django's: execute wrappers and the query log see what it
     sends, and the connection works.
 
@@ -329,8 +329,9 @@ def cursor_of(connection: Any, make: Callable[..., Any], *args: Any) -> Any:
     may do more: django-tenants sets the ``search_path`` there. Elsewhere ``_prepare_cursor`` and
     ``close_if_health_check_failed`` do what Django would, without a cursor of the driver's.
 
-    :param make: called with Django's connection, the driver's, and ``args``; returns ``None`` for
-        Django's cursor
+    :param make: called with Django's connection, the driver's, and ``commits``; returns ``None``
+        for Django's cursor
+    :param commits: the cursor commits after the statement
     """
     kind = type(connection)
     # Some have none: a proxy for a connection, such as django.db.connection.
@@ -338,11 +339,13 @@ def cursor_of(connection: Any, make: Callable[..., Any], *args: Any) -> Any:
     if not is_usual or "cursor" in vars(connection):
         wrapped = connection.cursor()
         if isinstance(wrapped, CursorWrapper):
-            wrapped.cursor = make(connection, connection.connection, *args) or wrapped.cursor
+            own = make(connection, connection.connection, commits)
+            wrapped.cursor = wrapped.cursor if own is None else own
         return wrapped
-    connection.close_if_health_check_failed()
-    connection.ensure_connection()
-    cursor = make(connection, connection.connection, *args)
+    if not connection.in_atomic_block:  # a block has done this when it began
+        connection.close_if_health_check_failed()
+        connection.ensure_connection()
+    cursor = make(connection, connection.connection, commits)
     return connection.cursor() if cursor is None else connection._prepare_cursor(cursor)
 
 

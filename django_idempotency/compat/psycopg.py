@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from hashlib import blake2s
+from itertools import repeat
 from operator import methodcaller
 from types import SimpleNamespace
 from typing import Any, cast
@@ -108,7 +109,7 @@ class ServerSession:
             lasts = not (in_transaction and self.is_managed)
         else:
             lasts = not (in_transaction or self.is_managed)
-        return _generations[self.database] if lasts else None
+        return _generations.get(self.database, 0) if lasts else None
 
     def lose(self, generation: int, error: BaseException, is_harmless: bool) -> int | None:
         """The server does not know what was prepared, or knows it already: somebody has deallocated
@@ -245,13 +246,13 @@ class RoundTrip:
         result = self._result
         if not result.ntuples:
             return None
-        row = []
-        for at in range(result.nfields):
-            value = result.get_value(0, at)
-            if value is not None:
-                value = _DECODERS.get(result.ftype(at), bytes.decode)(value)
-            row.append(value)
-        return tuple(row)
+        values = map(result.get_value, repeat(0), range(result.nfields))
+        return tuple(
+            [
+                None if value is None else _DECODERS.get(result.ftype(at), bytes.decode)(value)
+                for at, value in enumerate(values)
+            ]
+        )
 
     @property
     def rowcount(self) -> int:
@@ -304,17 +305,24 @@ class RoundTrip:
         return results[len(messages)]
 
 
-def _bound(params: Sequence[Any]) -> tuple[list[bytes | None], list[int]]:
-    """Return parameters as libpq takes them. The server finds out their types."""
-    values: list[bytes | None] = []
-    formats = []
-    for each in params:
-        is_binary = isinstance(each, bytes)
-        value = each if is_binary or each is None else str(each).encode()
-        if value is not None and not is_binary and b"\0" in value:
-            raise errors.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
-        values.append(value)
-        formats.append(int(is_binary))
+_AS_TEXT = frozenset({str, int, bool})
+
+
+def _bound(params: Sequence[Any]) -> tuple[Sequence[bytes | None], Sequence[int] | None]:
+    """Return parameters as libpq takes them, and which are binary. The server finds out their
+    types."""
+    if _AS_TEXT.issuperset(map(type, params)):
+        # A call for all of them; a NUL in one of them would make one more.
+        plain = "\0".join(map(str, params)).encode().split(b"\0")
+        if len(plain) == len(params):
+            return plain, None
+    formats = [isinstance(each, bytes) for each in params]
+    values: list[bytes | None] = [
+        each if each is None or isinstance(each, bytes) else str(each).encode() for each in params
+    ]
+    texts = [each for each, is_binary in zip(values, formats, strict=True) if not is_binary]
+    if b"\0" in b"".join(filter(None, texts)):
+        raise errors.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
     return values, formats
 
 

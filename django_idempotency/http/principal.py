@@ -62,14 +62,12 @@ def _principal(request: Any) -> Parts | None:
         if thing is not None and thing.__class__ is not NoneType:
             found[name] = thing if getattr(thing, "is_authenticated", True) else None
     user, auth = found["user"], found["auth"]
-    if auth is None:
-        counts = user is not None
-    elif hasattr(request, "_request"):
-        counts = user is not None and bool(name_of(user) or not name_of(auth))
-    else:
-        counts = user is not None and auth is True  # a bare True names no caller
-    if counts:
-        return ("user", name_of(user) or _refuse(user, "request.user", SET_SCOPE))
+    if user is not None and (auth is None or auth is True or hasattr(request, "_request")):
+        name = name_of(user)
+        if name is not None:
+            return ("user", name)
+        if name_of(auth) is None:  # a bare True names no caller
+            _refuse(user, "request.user", SET_SCOPE)
     if auth is None:
         return None
     kind = "user" if hasattr(auth, "is_authenticated") else "token"

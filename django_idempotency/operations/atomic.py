@@ -16,9 +16,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..effects.staging import Stage, stage_alone
 from ..protocol.codecs import Codec
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
-from ..stores.base import Busy, Store
+from ..stores.base import Busy
 from ..stores.database.connections import claim_connection
 from ..stores.database.dialects import dialect_of
+from ..stores.database.store import DatabaseStore
 from .base import (
     AT_ONCE,
     NO_WAIT,
@@ -70,18 +71,20 @@ class AtomicOperation(Operation):
     :param request_block: where Django's block of ``ATOMIC_REQUESTS`` is
     """
 
-    _store: Store
+    _store: DatabaseStore
 
     def __init__(
         self,
-        store: Store,
+        store: DatabaseStore,
         claim: Claim,
         connection: BaseDatabaseWrapper,
         wait: Wait = NO_WAIT,
         request_block: RequestBlock = RequestBlock.NONE,
     ) -> None:
         super().__init__(store, claim, wait)
-        self._transaction = AttemptTransaction(connection, request_block, self._undo_and_lock)
+        self._transaction = AttemptTransaction(
+            connection, store.dialect, request_block, self._undo_and_lock
+        )
         if self._transaction.leaves_request_block:
             self._leaving_request_block = self._transaction.outside_request_block
         if self._transaction.claims_on_other_connection:
@@ -332,6 +335,7 @@ class AtomicOperation(Operation):
             together = partial(self._store_or_raise, store, response.status)
             self._transaction.commit(together=together)
             return True
+        self._transaction.stop_watching()
         try:
             self._has_stored = store(self._transaction.commits_alone)
         except BaseException:

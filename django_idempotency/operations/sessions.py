@@ -122,7 +122,7 @@ class OwnSession(Session):
     def lock(self, store: DatabaseStore, record_id: int, wait: timedelta) -> Snapshot | None:
         if self._connection is None:
             self._connection = self._pool.lend(self._limit, self._location)
-            self._transaction = AttemptTransaction(self._connection)
+            self._transaction = AttemptTransaction(self._connection, store.dialect)
         with self.entered():
             try:
                 self._transaction.begin()

@@ -25,7 +25,7 @@ from ..compat.django import (
 from ..compat.request_block import FirstSavepoint, Foundation, LastStatement
 from ..stores.base import Busy
 from ..stores.database.connections import claim_connection
-from ..stores.database.dialects import dialect_of
+from ..stores.database.dialects import Dialect
 from .watch import CLOSED, ENDED, Inspection, Watch
 
 
@@ -51,6 +51,7 @@ class AttemptTransaction:
     Where that cannot be (in a test case's transaction), and on SQLite where nothing has been
     written yet, Django's block is left instead, and entered again inside ours, as a savepoint.
 
+    :param dialect: of that connection's database
     :param undone: called when Django's block undoes the transaction that it shares with us
     :ivar joins_request_block: the attempt runs in the transaction that Django has begun
     :ivar claims_in_request_block: records are claimed in that transaction: SQLite has one writer,
@@ -65,10 +66,11 @@ class AttemptTransaction:
     def __init__(
         self,
         connection: BaseDatabaseWrapper,
+        dialect: Dialect,
         expected: RequestBlock = RequestBlock.NONE,
         undone: Callable[[], None] = lambda: None,
     ) -> None:
-        self._dialect = dialect_of(connection)
+        self._dialect = dialect
         self.using = using = connection.alias
         self._request_block = None
         self.joins_request_block = False
@@ -115,7 +117,7 @@ class AttemptTransaction:
             yield self
             return
         with claim_connection(self.using, waits):
-            yield AttemptTransaction(connections[self.using])
+            yield AttemptTransaction(connections[self.using], self._dialect)
 
     @contextmanager
     def outside_request_block(self, failure: BaseException | None = None) -> Iterator[None]:
@@ -188,6 +190,12 @@ class AttemptTransaction:
                 self._may_save_savepoint = False
                 self._first_savepoint = FirstSavepoint(connection, self._undone)
 
+    def stop_watching(self) -> None:
+        """The view has ended: what follows is ours."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
     def undo(self) -> None:
         """Undo everything, and begin again at once, without any lock on a record.
 
@@ -200,8 +208,7 @@ class AttemptTransaction:
             return
         if self._watch is not None:
             self._unintended = self._unintended or self._watch.note_undone_by_django()
-            self._watch.close()
-            self._watch = None
+            self.stop_watching()
         self._has_request_block = False  # or it has no savepoint any more
         connection = connections[self.using]
         try:
@@ -236,12 +243,11 @@ class AttemptTransaction:
         :param is_success: otherwise the response is stored even if the transaction has ended, so
             storing must not wait where that is not known before
         """
-        carries = self._foundation is not None and self._foundation.carries
-        may_wait = is_success or self._dialect.knows_transaction_status
+        if self._foundation is None or not self._foundation.carries:
+            return False
         connection = connections[self.using]
         return (
-            carries
-            and may_wait
+            (is_success or self._dialect.knows_transaction_status)
             and self._dialect.fuses_commit(connection)
             and not any(
                 each.in_atomic_block

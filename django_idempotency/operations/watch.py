@@ -154,8 +154,6 @@ class Watch:
         if has_lost(self._connection, self._session) or status is TransactionStatus.ENDED:
             # In autocommit, or in a transaction that has no end, it would be half of the writes.
             raise EndsTransaction(f"{self.inspect().loss} Nothing more is sent to the database.")
-        if self._dialect.completes(sql):
-            return execute(sql, params, many, context)
         if self._dialect.ends_transaction(self._connection, sql):
             self._refused = EndsTransaction(
                 f"django_idempotency: {str(sql)[:200]!r} would end the transaction of the "

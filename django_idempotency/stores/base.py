@@ -1,9 +1,8 @@
 """The interface of a store, and how a store fails."""
 
-from datetime import timedelta
 from typing import Protocol
 
-from ..protocol.record import Claim, Snapshot, StoredResponse
+from ..protocol.record import Claim, Snapshot
 
 
 class Busy(Exception):
@@ -48,43 +47,4 @@ class Claims(Protocol):
         """Remove a record if it is expired and not locked; return whether it is gone.
 
         :raises Busy: if others occupy the store
-        """
-
-
-class Store(Claims, Protocol):
-    """Locks and completes records, too."""
-
-    def lock(self, record_id: int, wait: timedelta = timedelta(0)) -> Snapshot | None:
-        """Lock the record until the transaction ends; ``None`` if it is locked or gone.
-
-        :param wait: how long to wait for the lock of another attempt; the database wakes us
-        :raises Busy: if others occupy the store
-        """
-
-    def make_durable(self) -> None:
-        """Let the claim survive a crash of the database server, if it would not yet.
-
-        :raises Busy: if there is no connection left to do that with
-        """
-
-    def exists(self, record_id: int) -> bool:
-        """Whether there is such a record, locked or not."""
-
-    def bump_fencing_token(self, record: Snapshot, commits: bool = False) -> None:
-        """Count an attempt that takes a locked record over.
-
-        :param commits: the caller commits the transaction next
-        """
-
-    def complete(
-        self,
-        record: Snapshot,
-        response: StoredResponse,
-        retention: timedelta,
-        commits: bool = False,
-    ) -> bool:
-        """Store the response of a claimed record; ``False`` if it is not this attempt's now.
-
-        :param commits: if it is stored, the caller commits the transaction next, so both may
-            travel together
         """

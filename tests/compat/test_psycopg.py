@@ -46,7 +46,7 @@ def session(connection: Any) -> Any:
 
 def send(connection: Any, sql: str, *params: Any, commits: bool = False) -> Any:
     """Send one statement, and return its first row."""
-    with cursor_of(connection, compat.round_trip, commits) as cursor:
+    with cursor_of(compat.round_trip, connection, commits) as cursor:
         cursor.execute(sql, params)
         return cursor.fetchone()
 
@@ -76,9 +76,10 @@ def test_types_that_statements_of_records_have(own: Any) -> None:
     assert send(own, sql, *values) == (-7, 2**40, "ä %s", b"\x00\xff", True, None, True)
 
 
-def test_a_text_with_nul_is_the_error_that_psycopg_raises(own: Any) -> None:
+@pytest.mark.parametrize("other", ["text", b"bytes", None])
+def test_a_text_with_nul_is_the_error_that_psycopg_raises(own: Any, other: Any) -> None:
     with pytest.raises(DataError, match="NUL"):
-        send(own, "SELECT %s::text", "a\0b")
+        send(own, "SELECT %s::text, %s", "a\0b", other)
     assert status(own) == "IDLE"
 
 

@@ -163,10 +163,8 @@ class StepLog:
         """
         connection = connections[self.using]
         dialect = dialect_of(connection)
-        with dialect.cursor(connection) as cursor:
-            values = (dialect.time(), record_id, attempt)
-            cursor.execute(dialect.sql(dialect.lock_attempt_sql), values)
-            row = cursor.fetchone()
+        values = (dialect.time(), record_id, attempt)
+        row = dialect.first_row(connection, dialect.lock_attempt_sql, values)
         return None if row is None else str(row[0])
 
     def add(

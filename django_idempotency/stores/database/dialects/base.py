@@ -92,9 +92,24 @@ class Dialect:
 
     # Claim, lock, complete
 
-    def cursor(self, connection: Any) -> Any:
-        """Return a cursor for the statements of every request."""
+    def cursor(self, connection: Any, commits: bool = False) -> Any:
+        """Return a cursor for a statement of ours.
+
+        :param commits: the transaction is committed next, so both may travel together
+        """
         return connection.cursor()
+
+    def first_row(
+        self, connection: Any, sql: str, values: Sequence[Any], commits: bool = False
+    ) -> Any:
+        """Send a statement; return the first row of its result, or ``None``.
+
+        :param sql: with names in braces
+        :param commits: see :meth:`cursor`
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(self.sql(sql), values)
+            return cursor.fetchone()
 
     read_sql = "SELECT {seen}, 0 AS fresh FROM {table} WHERE {match}"
     insert_sql = ""
@@ -115,9 +130,7 @@ class Dialect:
     def read_claim(self, connection: Any, claim: Claim) -> Snapshot | None:
         """Return the record if there is one."""
         parameters = (self.time(), self.time(-claim.tombstone), claim.key, claim.scope)
-        with connection.cursor() as cursor:
-            cursor.execute(self.sql(self.read_sql), parameters)
-            row = cursor.fetchone()
+        row = self.first_row(connection, self.read_sql, parameters)
         return None if row is None else snapshot(row, claim.scope, claim.key)
 
     def insert_claim(self, connection: Any, claim: Claim) -> Snapshot | None:
@@ -154,9 +167,8 @@ class Dialect:
             self.lift_server_timeouts(connection)
             stays_idle = False
         sql = self.idle_lock_sql if stays_idle else None
-        with self.cursor(connection) as cursor:
-            cursor.execute(self.sql(sql or self.lock_sql[waits]), (self.time(), record_id))
-            return self.locked(cursor.fetchone())
+        values = (self.time(), record_id)
+        return self.locked(self.first_row(connection, sql or self.lock_sql[waits], values))
 
     def locked(self, row: Any, transaction: str | None = None) -> Snapshot | None:
         """Return the snapshot of a locked row.
@@ -186,9 +198,8 @@ class Dialect:
             together
         """
         parameters = self.completion(record, response, retention)
-        with self.cursor(connection) as cursor:
-            cursor.execute(self.sql(self.complete_sql[bool(response.omitted)]), parameters)
-            return bool(cursor.rowcount == 1)
+        sql = self.complete_sql[bool(response.omitted)]
+        return self.write(connection, sql, parameters, commits=False)
 
     def completion(
         self, record: Snapshot, response: StoredResponse, retention: timedelta
@@ -202,10 +213,6 @@ class Dialect:
             *(record.id, record.attempt, str(State.CLAIMED), record.key, record.scope),
         )
 
-    def completes(self, sql: Any) -> bool:
-        """Whether a text is one of those that :meth:`complete` sends to end a transaction."""
-        return False
-
     def found_it_ended(self, error: BaseException) -> bool:
         """Whether :meth:`complete` has failed because the transaction that locked the record has
         ended. Where it only matches no row then, it never fails so."""
@@ -215,9 +222,9 @@ class Dialect:
         """Write one row; return whether it was there.
 
         :param sql: with names in braces
-        :param commits: the transaction is committed next, so both may travel together
+        :param commits: see :meth:`cursor`
         """
-        with self.cursor(connection) as cursor:
+        with self.cursor(connection, commits) as cursor:
             cursor.execute(self.sql(sql), values)
             return bool(cursor.rowcount == 1)
 

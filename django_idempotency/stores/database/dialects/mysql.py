@@ -190,9 +190,6 @@ class Mysql(Dialect):
             for is_omitted in (False, True)
         }
 
-    def completes(self, sql: Any) -> bool:
-        return sql in self._completions.values()
-
     def found_it_ended(self, error: BaseException) -> bool:
         return self.code_of(error) == _NO_SAVEPOINT and _MARK in str(error)
 

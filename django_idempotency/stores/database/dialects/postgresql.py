@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Collection, Sequence
 from datetime import timedelta, tzinfo
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -44,6 +44,7 @@ _STATUS = {
     2: TransactionStatus.OPEN,
     _ABORTED: TransactionStatus.ABORTED,
 }
+_ENDED = TransactionStatus.ENDED
 """By the numbers of libpq's ``PQtransactionStatus``: active, in a transaction, in a failed one."""
 
 
@@ -67,15 +68,17 @@ class Postgresql(Dialect):
     def time_zone(self, connection: Any) -> tzinfo:
         return ZoneInfo(connection.timezone_name)
 
-    def cursor(self, connection: Any, commits: bool = False) -> Any:
-        """Return a cursor for one of the statements of every request, which sends BEGIN and COMMIT
-        in the same round trip, where the driver can do that.
+    if pipeline is not None:
+        # One that sends BEGIN and COMMIT in the same round trip, where the connection can do that.
+        cursor: Any = staticmethod(partial(cursor_of, pipeline.round_trip))
 
-        :param commits: commit after the statement
-        """
-        if pipeline is None:
-            return connection.cursor()
-        return cursor_of(connection, pipeline.round_trip, commits)
+    def first_row(
+        self, connection: Any, sql: str, values: Sequence[Any], commits: bool = False
+    ) -> Any:
+        cursor = self.cursor(connection, commits)
+        cursor.execute(self.sql(sql), values)
+        # The row is here: Django's wrapper could only add calls to taking it, and to closing.
+        return cursor.cursor.fetchone()
 
     # The commit of a claim need not wait for the disk: the log is written in order, so if the
     # commit that stores the response is durable, so is the claim before it; and if a crash of the
@@ -95,15 +98,8 @@ class Postgresql(Dialect):
     def claim(self, connection: Any, claim: Claim, waits_for_disk: bool) -> Snapshot | None:
         """In one statement; a replay inserts nothing and takes no transaction id."""
         time, key, scope = self.time, claim.key, claim.scope
-        with self.cursor(connection) as cursor:
-            cursor.execute(
-                self.sql(self.claim_sql[waits_for_disk]),
-                (
-                    *(time(), time(-claim.tombstone), key, scope),
-                    *self.claim_values(claim),
-                ),
-            )
-            record_id, *known = cursor.fetchone()
+        values = (time(), time(-claim.tombstone), key, scope, *self.claim_values(claim))
+        record_id, *known = self.first_row(connection, self.claim_sql[waits_for_disk], values)
         if record_id is not None:
             record = (record_id, State.CLAIMED, 1, claim.fingerprint, False, None)
             return Snapshot(*record, fresh=True, scope=scope, key=key)
@@ -133,23 +129,16 @@ class Postgresql(Dialect):
         retention: timedelta,
         commits: bool = False,
     ) -> bool:
-        values = self.completion(record, response, retention)
-        with self.cursor(connection, commits) as cursor:
-            try:
-                cursor.execute(self.sql(self.complete_sql), (*values, record.transaction, commits))
-            except DataError as error:
-                if _LOST not in str(error):
-                    raise
-                return False
-            return bool(cursor.fetchone() == (1,))
+        values = (*self.completion(record, response, retention), record.transaction, commits)
+        try:
+            return bool(self.first_row(connection, self.complete_sql, values, commits) == (1,))
+        except DataError as error:
+            if _LOST not in str(error):
+                raise
+            return False
 
     def fuses_commit(self, connection: Any) -> bool:
         return pipeline is not None and bool(pipeline.session_of(connection, connection.connection))
-
-    def write(self, connection: Any, sql: str, values: Sequence[Any], commits: bool) -> bool:
-        with self.cursor(connection, commits) as cursor:
-            cursor.execute(self.sql(sql), values)
-            return bool(cursor.rowcount == 1)
 
     lock_attempt_sql = f"SELECT ({{clock}})::text{OF_ATTEMPT} FOR UPDATE"
 
@@ -163,10 +152,10 @@ class Postgresql(Dialect):
             pipeline.notice_deallocation(session, str(sql)[:100])
 
     def transaction_status(self, session: Any) -> TransactionStatus:
-        status = getattr(getattr(session, "info", None), "transaction_status", None)
-        if status is None:
-            return TransactionStatus.OPEN
-        return _STATUS.get(int(status), TransactionStatus.ENDED)
+        # psycopg 3, where ``info`` would take five times as long, and psycopg2
+        known = getattr(session, "pgconn", None) or getattr(session, "info", None)
+        status = getattr(known, "transaction_status", None)
+        return TransactionStatus.OPEN if status is None else _STATUS.get(status, _ENDED)
 
     contention = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock timeout
     old_snapshot = frozenset({"40001"})
