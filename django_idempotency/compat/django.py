@@ -303,6 +303,22 @@ def doubt(connection: Any) -> None:
     connection.errors_occurred = True
 
 
+def close_if_broken(connection: Any) -> None:
+    """Close a connection that an error has made useless, or whose autocommit was left switched.
+
+    Django does that between requests (``close_if_unusable_or_obsolete``), and closes old ones,
+    too (``close_at``), which is not wanted in the middle of a request. A block, such as a test
+    case's, owns its connection.
+    """
+    if connection.in_atomic_block:
+        return
+    due, connection.close_at = connection.close_at, None
+    try:
+        connection.close_if_unusable_or_obsolete()
+    finally:
+        connection.close_at = due
+
+
 # --- The guard's connections ---
 
 

@@ -179,7 +179,8 @@ def _declared(
 
 
 def _path(target: Any) -> str:
-    inner = getattr(target, "func", target)  # a task of django.tasks
+    # A task of django.tasks has the function in func, one of Celery in run.
+    inner = getattr(target, "func", None) or getattr(target, "run", None) or target
     module, name = (getattr(inner, each, "") for each in ("__module__", "__qualname__"))
     return f"{module}.{name or getattr(inner, '__name__', '')}" if module else ""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
+from ..compat.django import close_if_broken
 from ..protocol.codecs import Unreadable
 from ..stores.base import Busy
 from ..stores.database.transactions import contention_is_busy
@@ -226,5 +227,4 @@ def _quietly(mark: Callable[..., Any], *args: Any) -> Any:
 def _tidy() -> None:
     """An effect may leave a broken connection behind: the next one must not meet it."""
     for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:  # as in a test case
-            connection.close_if_unusable_or_obsolete()
+        close_if_broken(connection)

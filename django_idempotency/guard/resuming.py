@@ -11,6 +11,7 @@ from django.http.response import HttpResponseBase
 
 from ..conf.policy import Policy
 from ..conf.settings import configuration
+from ..context import as_running
 from ..http.responses import Render, serialize, storage_choices, stores_status
 from ..operations.base import Started
 from ..operations.errors import NotResumable
@@ -81,7 +82,8 @@ def resume(
 def _run(operation: ResumedOperation, policy: Policy, request: HttpRequest) -> Resumed:
     tell = partial(report, request, policy, operation.key, perf_counter())
     try:
-        response = operation.work(operation)
+        with as_running(operation):
+            response = operation.work(operation)
         stored = _store(operation, response, policy)
     except BaseException as error:
         operation.fail(error)

@@ -49,6 +49,10 @@ def _fresh() -> Iterator[None]:
     seen.clear()
 
 
+class Hook:
+    def __call__(self) -> None: ...
+
+
 def begin() -> None:
     """As the dialect does it."""
     dialect_of(connection).begin(connection)
@@ -228,6 +232,33 @@ class TestCommits:
             restore()
         assert seen == ["early", "late"]
 
+    def test_hooks_of_savepoints_that_are_rolled_back_are_forgotten(self) -> None:
+        def hook() -> None: ...
+
+        with transaction.atomic():
+            with suppress(ZeroDivisionError), transaction.atomic():
+                transaction.on_commit(hook)
+                assert id(hook) in compat.hooks_of(connection)
+                _ = 1 / 0
+            assert id(hook) not in compat.hooks_of(connection)
+
+    def test_a_hook_is_joined_in_its_own_blocks_alone(self) -> None:
+        hook = Hook()
+        with transaction.atomic():
+            assert compat.joinable_hook(connection, Hook) is None
+            transaction.on_commit(hook)
+            assert compat.joinable_hook(connection, Hook) is hook
+            with transaction.atomic():
+                assert compat.joinable_hook(connection, Hook) is None
+            transaction.on_commit(lambda: None)
+            assert compat.joinable_hook(connection, Hook) is None
+
+    def test_what_runs_first_may_fail_and_stops_no_hook(self) -> None:
+        with transaction.atomic():
+            transaction.on_commit(lambda: seen.append("hook"))
+            compat.run_first_on_commit(connection, lambda: seen.append(1 / len(seen)))
+        assert seen == ["hook"]
+
     def test_rollback_beneath_open_blocks(self) -> None:
         with transaction.atomic():
             Order.objects.create(item="undone")
@@ -337,6 +368,20 @@ class TestConnections:
         own.close_if_unusable_or_obsolete()
         assert own.connection is not None
         assert not own.errors_occurred
+
+    def test_only_a_broken_connection_is_closed(self, own: Any, db: None) -> None:
+        own.settings_dict = {**own.settings_dict, "CONN_MAX_AGE": 0}
+        own.ensure_connection()
+        compat.close_if_broken(own)
+        assert own.connection is not None
+        assert compat.is_obsolete(own)
+        own.in_atomic_block = True
+        compat.close_if_broken(own)
+        assert own.connection is not None
+        own.in_atomic_block = False
+        own.set_autocommit(False)
+        compat.close_if_broken(own)
+        assert own.connection is None
 
     def test_an_alias_can_stand_for_another_connection(self, own: Any) -> None:
         usual = connections["default"]

@@ -1,0 +1,430 @@
+"""Effects that did not run inline are run later: tried again, given up, left alone."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from django_idempotency.effects import (
+    after_commit,
+    current_effect,
+    declaring,
+    effect,
+    runner,
+    running,
+)
+from django_idempotency.effects.models import IdempotencyEffect
+from django_idempotency.effects.rows import give_up, purge, run_again
+from django_idempotency.effects.runner import backoff, run_due
+from django_idempotency.operations import current_operation, run_once
+from django_idempotency.stores.database.dialects import StoreTime
+from tests.conftest import in_thread
+from tests.shop.models import Order
+from tests.support import effects
+from tests.support.counting import counted
+from tests.support.effects import down, later, make_due, send, sent, states, the_only
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def stage(what: Any = "mail", by: Any = later) -> str:
+    with transaction.atomic():
+        return after_commit(by, what)
+
+
+class TestTries:
+    def test_a_failure_is_tried_again_under_the_same_key(self) -> None:
+        key = stage()
+        with down():
+            assert run_due("default").failed == 1
+        row = the_only()
+        assert (row.state, row.tries, row.error) == ("pending", 1, "Down")
+        assert run_due("default").done == 0  # not yet
+        make_due()
+        assert run_due("default").done == 1
+        row = the_only()
+        assert (row.state, row.tries, row.error) == ("done", 2, "")
+        assert effects.keys == [key]
+
+    def test_after_so_many_an_operator_decides(self) -> None:
+        stage()
+        with down():
+            outcomes = []
+            for _ in range(4):
+                make_due()
+                summary = run_due("default")
+                outcomes.append((summary.failed, summary.given_up))
+        assert outcomes == [(1, 0), (1, 0), (0, 1), (0, 0)]
+        row = the_only()
+        assert (row.state, row.tries, row.due_at, row.purge_at) == ("failed", 3, None, None)
+        assert row.finished_at is not None
+
+    def test_tries_that_were_interrupted_count_too(self) -> None:
+        """Whoever dies in an effect marks nothing."""
+        stage()
+        for _ in range(3):
+            make_due()
+            effects.before = _interrupt
+            with pytest.raises(KeyboardInterrupt):
+                run_due("default")
+        effects.before = effects.nothing
+        assert (the_only().state, the_only().tries) == ("pending", 3)
+        make_due()
+        assert run_due("default").given_up == 1
+        assert (the_only().state, the_only().error, sent) == ("failed", "TooManyTries", [])
+
+    def test_an_old_one_is_not_tried_any_more(self) -> None:
+        stage()
+        IdempotencyEffect.objects.update(staged_at=StoreTime(timedelta(days=-7)))
+        assert run_due("default").given_up == 1
+        assert (the_only().state, the_only().error, sent) == ("failed", "Expired", [])
+
+    def test_delays_grow_and_differ(self) -> None:
+        for tries in range(1, 100):
+            longest = min(timedelta(seconds=30) * 4 ** min(tries - 1, 10), timedelta(hours=12))
+            found = {backoff(tries) for _ in range(20)}
+            assert len(found) > 1
+            assert longest / 2 <= min(found) <= max(found) <= longest
+
+    def test_the_next_try_is_that_much_later(self) -> None:
+        stage()
+        with down():
+            run_due("default")
+        [(due, now)] = IdempotencyEffect.objects.values_list("due_at", StoreTime())
+        assert timedelta(seconds=10) < due - now <= timedelta(seconds=30)
+
+    def test_a_failed_one_can_be_run_again_or_given_up(self) -> None:
+        key = stage()
+        assert run_again("default", [key]) == 0  # it is pending
+        IdempotencyEffect.objects.update(state="failed", due_at=None, tries=3)
+        assert run_again("default", [key]) == 1
+        assert run_due("default").done == 1
+        assert give_up("default", [key]) == 0
+        key = stage()
+        assert give_up("default", [key]) == 1
+        assert run_due("default").done == 0
+        row = IdempotencyEffect.objects.get(pk=key)
+        assert (row.state, row.due_at) == ("given_up", None)
+        assert row.purge_at is not None
+
+    def test_the_purge_leaves_what_is_pending_or_failed(self) -> None:
+        for _ in range(4):
+            stage()
+        done, failed, given_up, pending = (row.pk for row in effects.effects())
+        IdempotencyEffect.objects.filter(pk=failed).update(state="failed", due_at=None)
+        give_up("default", [given_up])
+        IdempotencyEffect.objects.filter(pk=done).update(
+            state="done", due_at=None, purge_at=StoreTime(timedelta(seconds=-1))
+        )
+        assert purge("default", 10) == 1
+        IdempotencyEffect.objects.filter(pk=given_up).update(purge_at=StoreTime())
+        assert purge("default", 10) == 1
+        assert purge("default", 10) == 0
+        assert {row.pk for row in effects.effects()} == {failed, pending}
+
+
+class TestNames:
+    def test_an_unknown_name_is_left_and_reported(self) -> None:
+        for name in ("old.name", "old.name", "older.name"):
+            stage()
+            known = IdempotencyEffect.objects.exclude(name__startswith="old")
+            known.update(name=name)
+        stage("known")
+        summary = run_due("default")
+        assert (summary.done, summary.unknown) == (1, {"old.name": 2, "older.name": 1})
+        assert states() == ["done", "pending", "pending", "pending"]
+        assert {row.tries for row in effects.effects(state="pending")} == {0}
+
+    def test_a_function_that_moves_keeps_its_name(self) -> None:
+        @effect(name="receipt", run="worker")
+        def before(what: str) -> None: ...
+
+        stage("paid", before)
+        del declaring._known["receipt"]
+
+        @effect(name="receipt")
+        def after(what: str) -> None:
+            sent.append(f"{what} {current_effect().name}")
+
+        assert run_due("default").done == 1
+        assert sent == ["paid receipt"]
+
+
+class TestRows:
+    """A writer of the table cannot choose what runs."""
+
+    @pytest.mark.parametrize("change", ["arguments", "name", "place"])
+    def test_what_was_changed_is_refused(self, change: str, caplog: Any) -> None:
+        stage("secret words")
+        row = the_only()
+        if change == "arguments":
+            row.arguments = row.arguments.replace("secret", "other")
+        elif change == "name":
+            row.name = send.name
+        else:  # a true row, in another one's place
+            stage("other words")
+            other = IdempotencyEffect.objects.exclude(pk=row.pk).get()
+            row.arguments = other.arguments
+            other.delete()
+        row.save()
+        with caplog.at_level(logging.INFO):
+            assert run_due("default").given_up == 1
+        assert (the_only().state, the_only().error, sent) == ("failed", "ChangedEffect", [])
+        assert "words" not in caplog.text
+
+    def test_another_secret_signs_nothing(self, settings: Any) -> None:
+        stage()
+        settings.IDEMPOTENCY = {"SECRET": "another one, and long enough"}
+        assert run_due("default").given_up == 1
+
+    def test_encrypted_arguments(self, settings: Any) -> None:
+        from cryptography.fernet import Fernet
+
+        settings.IDEMPOTENCY = {
+            "CODEC": "fernet",
+            "ENCRYPTION_KEYS": [Fernet.generate_key().decode()],
+        }
+        stage("4111 1111")
+        assert "4111" not in the_only().arguments
+        keys = settings.IDEMPOTENCY["ENCRYPTION_KEYS"]
+        # Without its key it is not lost: the key may come back.
+        settings.IDEMPOTENCY = {"ENCRYPTION_KEYS": [Fernet.generate_key().decode()]}
+        assert run_due("default").failed == 1
+        assert the_only().error == "Unreadable"
+        settings.IDEMPOTENCY = {"ENCRYPTION_KEYS": keys}
+        make_due()
+        assert run_due("default").done == 1
+        assert sent == ["4111 1111"]
+
+    def test_what_an_error_says_is_in_the_log_alone(self, caplog: Any) -> None:
+        stage("4111 1111")
+        with down():
+            run_due("default")
+        assert "hunter2" in caplog.text
+        assert "4111" not in caplog.text
+        assert "hunter2" not in str(vars(the_only()))
+
+
+class TestRuns:
+    def test_up_to_a_limit(self) -> None:
+        for number in range(5):
+            stage(number)
+        assert run_due("default", limit=3).done == 3
+        assert run_due("default").done == 2
+
+    def test_until_told_to_stop(self) -> None:
+        for number in range(5):
+            stage(number)
+        assert run_due("default", should_stop=lambda: len(sent) == 2).done == 2
+        assert states().count("pending") == 3
+        assert {row.tries for row in effects.effects(state="pending")} == {0}
+
+    def test_more_than_a_page(self, monkeypatch: Any) -> None:
+        monkeypatch.setattr(runner, "PAGE", 3)
+        for number in range(8):
+            stage(number)
+        assert run_due("default").done == 8
+        assert sorted(sent) == list(range(8))
+
+    def test_one_that_another_has_taken_is_left_to_it(self) -> None:
+        """The other takes it after this one has read it."""
+        stage(1)
+        seen = []
+
+        def before(what: Any) -> None:
+            effects.before = effects.nothing
+            seen.append(in_thread(lambda: run_due("default")).result())
+
+        effects.before = before
+        assert run_due("default").done == 1
+        assert [(each.done, each.failed) for each in seen] == [(0, 0)]
+        assert sent == [1]
+
+    def test_two_workers_share_the_work(self, monkeypatch: Any) -> None:
+        for number in range(60):
+            stage(number)
+        rivals = [in_thread(lambda: run_due("default")) for _ in range(2)]
+        done = [rival.result().done for rival in rivals]
+        # What both have left, because others took whole pages.
+        done.append(run_due("default").done)
+        assert sum(done) == 60
+        assert sorted(sent) == list(range(60))
+
+    def test_a_try_that_took_too_long_marks_nothing(self, caplog: Any) -> None:
+        """Another worker has taken it meanwhile (I12)."""
+        stage(1)
+
+        def before(what: Any) -> None:
+            effects.before = effects.nothing
+            make_due()
+            assert in_thread(lambda: run_due("default")).result().done == 1
+            IdempotencyEffect.objects.update(state="failed", error="Later")
+
+        effects.before = before
+        run_due("default")
+        assert (the_only().state, the_only().error, the_only().tries) == ("failed", "Later", 2)
+        assert "longer than its time limit" in caplog.text
+
+    def test_a_late_failure_does_not_put_it_back(self) -> None:
+        stage(1)
+
+        def before(what: Any) -> None:
+            effects.before = effects.nothing
+            make_due()
+            assert in_thread(lambda: run_due("default")).result().done == 1
+            raise effects.Down
+
+        effects.before = before
+        run_due("default")
+        assert (the_only().state, the_only().error) == ("done", "")
+
+    def test_its_costs(self) -> None:
+        stage()
+        stage()
+        with counted() as count:
+            assert run_due("default", limit=1).done == 1
+        # Read, take, mark, and look for unknown names.
+        assert (count.statements, count.control) == (4, 0)
+        with counted() as count:
+            assert run_due("default").done == 1
+        assert count.statements == 5
+        with counted() as nothing:
+            run_due("default")
+        assert nothing.statements == 2
+
+    def test_a_broken_transaction_does_not_reach_the_next_effect(self) -> None:
+        @effect(name="breaks", run="worker")
+        def breaks(what: Any) -> None:
+            if what == 1:
+                connection.close()
+                connection.connection = None
+                raise effects.Down
+            Order.objects.create(item="vm")
+
+        stage(1, breaks)
+        stage(2, breaks)
+        summary = run_due("default")
+        assert (summary.done, summary.failed) == (1, 1)
+
+    def test_an_effect_may_stage_others(self) -> None:
+        @effect(name="chain", run="worker")
+        def chain(what: Any) -> None:
+            with transaction.atomic():
+                after_commit(send, what)
+
+        stage("next", chain)
+        assert run_due("default").done == 1
+        assert sent == ["next"]
+        assert {row.record_id for row in effects.effects()} == {None}
+
+
+class TestInline:
+    @contextmanager
+    def _clock(self, monkeypatch: Any) -> Iterator[Callable[[float], None]]:
+        now = [0.0]
+        for module in (runner, running):
+            monkeypatch.setattr(module, "monotonic", lambda: now[0])
+
+        def advance(seconds: float) -> None:
+            now[0] += seconds
+
+        yield advance
+
+    def test_after_the_budget_no_other_effect_begins(self, monkeypatch: Any) -> None:
+        def view() -> None:
+            for number in range(4):
+                after_commit(send, number)
+
+        with self._clock(monkeypatch) as advance:
+            effects.before = lambda what: advance(2)
+            run_once(view, key="k", scope="s", name="view")
+        assert sent == [0, 1, 2]  # the third begins after four seconds
+        (left,) = effects.effects(state="pending")
+        assert left.tries == 0
+        assert run_due("default").done == 1  # at once
+
+    def test_nothing_runs_inline_without_a_budget(self, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"EFFECTS_BUDGET": timedelta(0)}
+        stage(1, send)
+        assert (sent, the_only().tries) == ([], 0)
+        assert run_due("default").done == 1
+
+    def test_steps_share_the_budget_of_their_request(self, monkeypatch: Any) -> None:
+        def view() -> None:
+            for number in range(4):
+                current_operation().step("one", _stage_only, number)
+
+        with self._clock(monkeypatch) as advance:
+            effects.before = lambda what: advance(2)
+            run_once(view, key="k", scope="s", name="view", atomic=False)
+        assert sent == [0, 1, 2]
+
+    def test_while_a_process_runs_them_no_worker_does(self) -> None:
+        found = []
+
+        def before(what: Any) -> None:
+            effects.before = effects.nothing
+            [(due, now)] = IdempotencyEffect.objects.filter(arguments__contains="last").values_list(
+                "due_at", StoreTime()
+            )
+            found.append(due - now)
+            assert in_thread(lambda: run_due("default")).result().done == 0
+
+        def view() -> None:
+            after_commit(send, "first")
+            after_commit(send, "last")
+
+        effects.before = before
+        run_once(view, key="k", scope="s", name="view")
+        # The last may begin when the budget is over, and take its time.
+        assert timedelta(seconds=60) < found[0] <= timedelta(seconds=65)
+        assert sent == ["first", "last"]
+
+    def test_who_dies_in_between_leaves_the_rest_to_the_worker(self) -> None:
+        def before(what: Any) -> None:
+            if what == 1:
+                raise KeyboardInterrupt
+
+        def view() -> None:
+            for number in range(3):
+                after_commit(send, number)
+
+        effects.before = before
+        with pytest.raises(KeyboardInterrupt):
+            run_once(view, key="k", scope="s", name="view")
+        effects.before = effects.nothing
+        assert states() == ["done", "pending", "pending"]
+        make_due()
+        assert run_due("default").done == 2
+        assert sent[0] == 0
+        assert sorted(sent) == [0, 1, 2]
+
+    def test_marks_that_fail_are_made_again_and_then_given_up(
+        self, monkeypatch: Any, caplog: Any
+    ) -> None:
+        calls = []
+
+        def fail(*arguments: Any) -> int:
+            calls.append(arguments)
+            raise effects.Down
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runner.rows, "done", fail)
+            stage(1, send)
+        assert len(calls) == 3
+        assert "may run once more" in caplog.text
+        make_due()
+        assert run_due("default").done == 1
+        assert sent == [1, 1]
+
+
+def _stage_only(number: int) -> None:
+    after_commit(send, number)
+
+
+def _interrupt(what: Any) -> None:
+    raise KeyboardInterrupt
