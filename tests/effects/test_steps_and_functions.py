@@ -7,6 +7,7 @@ import pytest
 from django.db import transaction
 from django.http import JsonResponse
 
+from django_idempotency.adapters.resumed import resume
 from django_idempotency.contract.endpoints import resumable_handlers
 from django_idempotency.effects import (
     EffectError,
@@ -15,7 +16,7 @@ from django_idempotency.effects import (
     effect,
 )
 from django_idempotency.effects.runner import run_due
-from django_idempotency.guard.resuming import Resumed, resume
+from django_idempotency.guard.resuming import Resumed
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations import current_operation, idempotent_function, run_once
 from django_idempotency.stores.database.interrupted import resumable_operations
