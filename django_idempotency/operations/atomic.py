@@ -52,8 +52,8 @@ NOT_DURABLE = (
     "dispatch() of a class)."
 )
 LOST_WRITES = (
-    "The view answered {}, but what it did cannot be remembered. Nothing is stored; a retry runs "
-    "again. {}"
+    "The view, or function, ended with status {}, but what it did cannot be remembered. Nothing is "
+    "stored; a retry runs again. {}"
 )
 NOT_OURS = (
     "The record of this attempt was removed or changed while it ran, or is not locked by this "
@@ -112,7 +112,7 @@ class AtomicOperation(Operation):
             raise RuntimeError(
                 f"derive_key({purpose!r}) returns no key, because the key's record would not "
                 "survive a crash of the database server: there was no second connection to write "
-                "it to disk before the view's transaction ends. A retry runs again."
+                "it to disk before this transaction ends. A retry runs again."
             ) from error
         return key
 

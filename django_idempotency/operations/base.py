@@ -191,7 +191,7 @@ class Operation(ABC):
         :raises LostRecord: if a later attempt has started
         """
         raise StepError(
-            "step() needs a view with atomic=False. In atomic mode the whole view is one step."
+            "step() needs atomic=False. In atomic mode the whole view, or function, is one step."
         )
 
     async def astep(

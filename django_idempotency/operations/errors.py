@@ -9,12 +9,12 @@ from ..stores.database.dialects import is_refused_in_transactions
 
 
 class EndsTransaction(TransactionManagementError):
-    """A statement of the view would end the transaction of its key, or that has ended already. The
-    statement is not sent."""
+    """A statement of the view, or function, would end the transaction of its key, or that has ended
+    already. The statement is not sent."""
 
 
 class LostWrites(RuntimeError):
-    """A view or a step succeeded, and its writes are undone. Nothing is stored."""
+    """A view, a function or a step succeeded, and its writes are undone. Nothing is stored."""
 
 
 class LostRecord(RuntimeError):
@@ -30,14 +30,15 @@ class NotResumable(RuntimeError):
 
 
 class ChangedRecipe(StepError):
-    """An earlier attempt has stored other steps than the view now takes."""
+    """An earlier attempt has stored other steps than are now taken."""
 
 
 IN_ONE_TRANSACTION = (
-    "django_idempotency: a guarded view runs in one transaction with its record, which began "
-    "before the view (atomic mode). Nothing in it can commit on its own, be retried as a "
-    "transaction, or choose an isolation level. Use atomic() without durable=True and without such "
-    "options, or @idempotent(atomic=False) for a view that owns its transactions."
+    "django_idempotency: a guarded view, or a function under a key, runs in one transaction with "
+    "its record, which began before (atomic mode). Nothing in it can commit on its own, be retried "
+    "as a transaction, or choose an isolation level. Use atomic() without durable=True and without "
+    "such options, or @idempotent(atomic=False), or run_once(..., atomic=False), for what owns its "
+    "transactions."
 )
 
 # django.db.transaction says "durable"; django-pgtransaction says what it does not retry.

@@ -31,8 +31,8 @@ from .row_lock import RecordLock
 from .steps import Steps
 
 LOST = (
-    "The record of this attempt was lost while it ran. What the view did outside of the database, "
-    "and what it committed, stays done; its response is not stored."
+    "The record of this attempt was lost while it ran. What the attempt did outside of the "
+    "database, and what it committed, stays done; its response or result is not stored."
 )
 
 
@@ -135,7 +135,7 @@ class NonAtomicOperation(Operation):
 
     def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if self._steps is None:
-            raise StepError("step() needs records in a database, and a view that is running.")
+            raise StepError("step() needs records in a database, and an attempt that runs.")
         if self._has_failed or not self._record_lock.is_held():
             raise LostRecord(LOST)
         return self._steps.run(name, partial(function, *args, **kwargs))

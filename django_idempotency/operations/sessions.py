@@ -23,10 +23,10 @@ POLL = 0.05
 """Seconds between two looks at a lock of the operating system, which wakes no process in time."""
 
 IN_A_TRANSACTION = (
-    "A view with atomic=False runs in a transaction on database {!r}, so its response would be "
-    "stored before its writes are committed. With ATOMIC_REQUESTS put "
+    "A view, or function, with atomic=False runs in a transaction on database {!r}, so its "
+    "response or result would be stored before its writes are committed. With ATOMIC_REQUESTS put "
     "@transaction.non_atomic_requests on the view (on dispatch() of a class); move other atomic() "
-    "blocks into the view."
+    "blocks into the view or function."
 )
 
 

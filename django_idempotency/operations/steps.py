@@ -92,9 +92,9 @@ class Steps:
         if name != stored_name:
             raise ChangedRecipe(
                 f"Step {self._position + 1} of this operation is {stored_name!r}, and it is done; "
-                f"now the view asks for {name!r}. Steps must come in the same order with the same "
-                "names in every attempt, so finish or resolve interrupted operations before "
-                "their view changes."
+                f"now comes {name!r}. Steps must come in the same order with the same names in "
+                "every attempt, so finish or resolve interrupted operations before their view or "
+                "function changes."
             )
         return text
 

@@ -351,18 +351,19 @@ def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | N
         return None
     if any(isinstance(block, AttemptBlock) for block in blocks):
         raise ImproperlyConfigured(
-            "An idempotent view runs inside another one, as a separate request. Its response "
-            "cannot be committed before the outer one's: take the key from the inner request, or "
-            "the guard from the outer view. What run_once() runs cannot be inside of either: call "
-            "it before or after, or call the plain function."
+            "A guarded view, or a function under a key, runs inside of another one, whose "
+            "transaction could undo it. Of two views, take the key from the inner request, or the "
+            "guard from the outer view. Call run_once() before or after, or call the plain "
+            "function."
         )
     if len(blocks) == 1 and expected is RequestBlock.AROUND:
         block: transaction.Atomic = blocks[0]
         return block
     raise ImproperlyConfigured(
-        f"An idempotent view runs inside transaction.atomic() on database {using!r}, which would "
-        "hide its record from other requests until the end, and could undo it. Move atomic() "
-        "inside the view, below @idempotent, or remove it: the view already runs in one "
-        "transaction with its record. If a middleware has opened it (django-reversion's does), "
-        "make that middleware do without: python manage.py check names it."
+        "A guarded view, or a function under a key, runs inside of transaction.atomic() on "
+        f"database {using!r}, which would hide its record from others until the end, and could "
+        "undo it. Move atomic() into the view (below @idempotent) or the function, or remove it: "
+        "both run in one transaction with their record. If a middleware has opened it "
+        "(django-reversion's does), make that middleware do without: python manage.py check names "
+        "it."
     )

@@ -1,4 +1,4 @@
-"""Detect that the transaction of a view or a step was rolled back, ended or lost (I2).
+"""Detect that the transaction of a view, a function or a step was rolled back, ended or lost (I2).
 
 Django can do that, the database server, a broken session, or SQL of the view. So the question is
 always the same, whether the transaction is still ours; symptoms are not listed.
@@ -21,8 +21,9 @@ SAVEPOINT = "idempotency_attempt"
 drivers and servers say so in no other way."""
 
 INSTEAD = (
-    "Remove it, or use @idempotent(atomic=False) for a view that owns its transactions: in atomic "
-    "mode a view's writes and its stored response are one commit."
+    "Remove it, or use @idempotent(atomic=False), or run_once(..., atomic=False), for what owns "
+    "its transactions: in atomic mode the writes of a view, or function, and its stored response, "
+    "or result, are one commit."
 )
 REPLACED = (
     "The connection to database {!r} was closed or replaced, and with it ended the transaction of "

@@ -106,7 +106,7 @@ class TestSteps:
         operation.step("charge", world.do, "charge")
         interrupt(operation)
         again = begun()
-        with pytest.raises(ChangedRecipe, match=f"Step 1 .* is 'charge'.* asks for '{other}'"):
+        with pytest.raises(ChangedRecipe, match=f"Step 1 .* is 'charge'.* comes '{other}'"):
             again.step(other, world.do, other)
         interrupt(again)
         assert world.done == ["charge"]

@@ -109,7 +109,10 @@ class TestTransactions:
         after_write(write)
         assert caller.post(adapter).status_code == 500
         assert "durable" in caplog.text
-        assert "django_idempotency: a guarded view runs in one transaction" in caplog.text
+        assert (
+            "django_idempotency: a guarded view, or a function under a key, runs in one transaction"
+            in caplog.text
+        )
         assert not Order.objects.exists()
         assert caller.post(adapter).status_code == 201
 
@@ -133,4 +136,4 @@ class TestTransactions:
 def test_a_transaction_around_the_guard_is_refused(caller: Caller, caplog: Any) -> None:
     assert caller.post("/inside-a-transaction/").status_code == 500
     assert ImproperlyConfigured.__name__ in caplog.text
-    assert "Move atomic() inside the view, below @idempotent" in caplog.text
+    assert "Move atomic() into the view (below @idempotent)" in caplog.text

@@ -119,10 +119,10 @@ class FileLocks:
                 self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
                 raise ImproperlyConfigured(
-                    f"The file {path!r} cannot be opened ({error.strerror}). Views with "
-                    "atomic=False lock their records in it, so every process that serves them, or "
-                    "runs this package's commands, must be able to write it, as it can write the "
-                    "database. Give the file the owner, group and mode of the database."
+                    f"The file {path!r} cannot be opened ({error.strerror}). Views and "
+                    "functions with atomic=False lock their records in it, so every process that "
+                    "runs them, or this package's commands, must be able to write it, as it can "
+                    "write the database. Give the file the owner, group and mode of the database."
                 ) from error
             self._share(self._file)
         return self._file
