@@ -6,6 +6,7 @@ from functools import partial, wraps
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.admin.sites import AdminSite
 from django.contrib.auth.decorators import login_required, permission_required, user_passes_test
 from django.core.handlers.base import BaseHandler
@@ -147,12 +148,31 @@ class TestDjangosHandler:
         return await auser(request)
 
     def test_and_the_other_way_round(self) -> None:
-        from asgiref.sync import async_to_sync
-
         request: Any = RequestFactory().post("/")
         request._cached_user = found = object()
         frameworks.share_user(request, frameworks.SYNC_USER, frameworks.ASYNC_USER)
         assert async_to_sync(self.ask)(request) is found
+
+
+class TestCallers:
+    def test_who_a_request_is_said_to_come_from_is_whom_all_ask(self) -> None:
+        from django.contrib.auth.models import AnonymousUser, User
+        from rest_framework.request import Request
+
+        ada = User(username="ada")
+        nobody: Any = AnonymousUser()
+        for user in (ada, nobody):
+            request = RequestFactory(enforce_csrf_checks=True).post("/", {"a": "1"})
+            frameworks.authenticate_as(request, user)
+            assert Request(request).user.username == user.username
+            assert async_to_sync(request.auser)() is user
+            assert login_required(view)(request).status_code == (200 if user is ada else 302)
+
+    def test_a_form_of_theirs_was_checked(self) -> None:
+        request: Any = Client(enforce_csrf_checks=True).post("/").wsgi_request
+        assert csrf_protect(view)(request).status_code == 403
+        frameworks.authenticate_as(request, request.user)
+        assert csrf_protect(view)(request).status_code == 200
 
 
 class TestNinja:
@@ -206,6 +226,18 @@ class TestNinja:
         api.add_exception_handler(KeyError, lambda request, error: HttpResponse(status=404))
         assert frameworks.has_handler_of_project(operation, KeyError())
         assert not frameworks.has_handler_of_project(operation, ZeroDivisionError())
+
+    def test_an_operation_makes_responses_of_results(self, api: NinjaAPI) -> None:
+        def order(request: HttpRequest) -> int:
+            return 7
+
+        api.post("/orders/", response={201: int})(order)
+        operation = next(each for each in self.paths(api) if frameworks.operations_in(each))
+        (made_of,) = frameworks.operations_in(operation) or ()
+        response = frameworks.response_of(made_of, RequestFactory().post("/"), 8)
+        assert (response.status_code, response.content) == (201, b"8")
+        known = HttpResponse()
+        assert frameworks.response_of(made_of, RequestFactory().post("/"), known) is known
 
 
 def raising(name: str) -> Callable[[HttpRequest], HttpResponse]:

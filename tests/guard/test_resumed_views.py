@@ -75,6 +75,7 @@ class TestCallingAgain:
             "uri": f"https://testserver{path}?gift=%C3%A4",
             "root": "/plain/",
             "key": "k-1",
+            "operation": "k-1",
             "type": "application/json",
             "language": "en-us",
             "route": ANY,

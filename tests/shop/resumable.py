@@ -27,6 +27,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.operations import current_operation
 from tests.shop import effects
 from tests.shop.effects import ordered
 
@@ -178,6 +179,7 @@ def note(request: Any) -> None:
             "uri": request.build_absolute_uri(),
             "root": reverse("plain"),
             "key": request.headers["Idempotency-Key"],
+            "operation": current_operation().key,
             "type": request.content_type,
             "language": get_language(),
             "route": django_request.resolver_match.route,
