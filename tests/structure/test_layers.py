@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -85,19 +86,24 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports() -> Iterator[Import]:
-    for name, file in MODULES.items():
-        tree = ast.parse(file.read_text())
-        inside = {
-            id(node)
-            for function in ast.walk(tree)
-            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            or (isinstance(function, ast.If) and ast.unparse(function.test) == "TYPE_CHECKING")
-            for node in ast.walk(function)
-        }
-        for node in ast.walk(tree):
-            for target, ours in targets(node, name, file.name == "__init__.py"):
-                yield Import(name, target, ours, lazy=id(node) in inside)
+@cache
+def imports() -> list[Import]:
+    """Read the package once, and only in a process that runs these tests."""
+    return sorted((each for module in MODULES.items() for each in imports_of(*module)), key=str)
+
+
+def imports_of(name: str, file: Path) -> Iterator[Import]:
+    tree = ast.parse(file.read_text())
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        or (isinstance(function, ast.If) and ast.unparse(function.test) == "TYPE_CHECKING")
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        for target, ours in targets(node, name, file.name == "__init__.py"):
+            yield Import(name, target, ours, lazy=id(node) in inside)
 
 
 def targets(node: ast.AST, importer: str, is_package: bool) -> Iterator[tuple[str, bool]]:
@@ -123,9 +129,6 @@ def target(base: str, name: str = "") -> tuple[str, bool]:
     return (whole if whole in MODULES else rest), True
 
 
-IMPORTS = sorted(imports(), key=str)
-
-
 def test_every_module_has_its_room() -> None:
     assert {name.split(".")[0] for name in MODULES} - {""} - set(ROOMS) == set()
 
@@ -133,7 +136,7 @@ def test_every_module_has_its_room() -> None:
 def test_rooms_use_only_rooms_before_them() -> None:
     backwards = {
         (each.importer, each.target)
-        for each in IMPORTS
+        for each in imports()
         if each.ours and (each.importer, each.target) not in LAZY
         if not each.target or ROOMS.index(each.rooms[1]) > ROOMS.index(each.rooms[0])
     }
@@ -141,14 +144,14 @@ def test_rooms_use_only_rooms_before_them() -> None:
 
 
 def test_exceptions_are_needed_and_made_in_functions() -> None:
-    exceptions = [each for each in IMPORTS if (each.importer, each.target) in LAZY]
+    exceptions = [each for each in imports() if (each.importer, each.target) in LAZY]
     assert {(each.importer, each.target) for each in exceptions} == set(LAZY)
     assert [each for each in exceptions if not each.lazy] == []
 
 
 def test_no_module_waits_for_itself() -> None:
     """Neither within a room."""
-    ours = [each for each in IMPORTS if each.ours and (each.importer, each.target) not in LAZY]
+    ours = [each for each in imports() if each.ours and (each.importer, each.target) not in LAZY]
     graph: dict[str, set[str]] = {name: set() for name in MODULES}
     for each in ours:
         graph[each.importer] |= {each.target} - {each.importer}
@@ -156,13 +159,13 @@ def test_no_module_waits_for_itself() -> None:
 
 
 def test_only_tests_use_the_helpers_for_tests() -> None:
-    assert [each.importer for each in IMPORTS if each.ours and each.rooms[1] == "test"] == []
+    assert [each.importer for each in imports() if each.ours and each.rooms[1] == "test"] == []
 
 
 @pytest.mark.parametrize("room", ["fields", "models", "stores", "compat", "operations"])
 def test_stores_receive_their_parameters(room: str) -> None:
     """They know neither the settings nor the policies made of them."""
-    used = {each.rooms[1] for each in IMPORTS if each.ours and each.rooms[0] == room}
+    used = {each.rooms[1] for each in imports() if each.ours and each.rooms[0] == room}
     assert not used & {"conf"}
 
 
@@ -173,13 +176,13 @@ def test_only_dialects_know_which_database_it_is() -> None:
 
 
 def test_the_package_itself_imports_nothing() -> None:
-    assert [each for each in IMPORTS if each.importer == ""] == []
+    assert [each for each in imports() if each.importer == ""] == []
 
 
 def test_other_packages_are_django_and_what_is_optional() -> None:
     others = {
         (each.rooms[0], each.target)
-        for each in IMPORTS
+        for each in imports()
         if not each.ours and each.target not in sys.stdlib_module_names
     }
     # Django itself needs asgiref.
