@@ -11,8 +11,9 @@ from django.db import connection
 
 from example_project.demo.client import Client
 from example_project.demo.provisioning import Hold, Refusal
-from example_project.demo.server import Account, Example
+from example_project.demo.server import Account
 from example_project.demo.story import EXPIRE
+from tests.support.example import WarmExample
 
 SCHEMES = {"postgresql": "postgresql", "mysql": "mariadb"}
 KEPT = (
@@ -33,7 +34,7 @@ Unblock = Callable[[], AbstractContextManager[object]]
 class Shop:
     """The example, and the ways its callers show who they are: always two of them."""
 
-    example: Example
+    example: WarmExample
     alice: Account
     bob: Account
 
@@ -84,7 +85,7 @@ class Shop:
 
 @contextmanager
 def open_shop(folder: Path, unblock: Unblock) -> Iterator[Shop]:
-    with new_database(unblock) as url, Example(folder, url) as example:
+    with new_database(unblock) as url, WarmExample(folder, url) as example:
         yield Shop(example, *example.accounts("alice", "bob"))
 
 

@@ -19,8 +19,9 @@ import pytest
 
 from example_project.demo.client import Answer, Client
 from example_project.demo.rehearsal import Crash
-from example_project.demo.server import PROJECT, Example
+from example_project.demo.server import PROJECT
 from tests.contracts.shop import new_database
+from tests.support.example import WarmExample
 
 pytestmark = pytest.mark.processes
 
@@ -43,7 +44,7 @@ CHARGED_AT_CRASH = {point: int(point not in POINTS[:2]) for point in POINTS}
 class World:
     """The example, its gateway, and one customer."""
 
-    example: Example
+    example: WarmExample
     gateway: str
     customer: Client
     crash: Crash
@@ -98,7 +99,7 @@ def served(tmp_path_factory: Any, django_db_blocker: Any) -> Iterator[World]:
     ):
         assert gateway.stdout is not None
         url = gateway.stdout.readline().strip()
-        example = Example(folder, database)
+        example = WarmExample(folder, database)
         example.environment |= {
             "EXAMPLE_GATEWAY": url,
             "EXAMPLE_REHEARSAL": "demo.rehearsal.reached",

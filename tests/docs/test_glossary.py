@@ -41,6 +41,7 @@ ALLOWED = {
     "django_idempotency/test.py": {"freeze"},  # time, in other packages
     "docs/how-to/testing.md": {"freeze"},
     "tests/conftest.py": {"freeze"},  # gc.freeze()
+    "tests/support/gunicorn_conf.py": {"freeze"},  # the same
     "docs/pitfalls.md": {"journal"},  # SQLite's
     "docs/tutorial.md": {"journal"},
     "django_idempotency/checks/messages.py": {"journal"},
