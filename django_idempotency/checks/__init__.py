@@ -5,7 +5,7 @@ database run with ``check --database`` and ``migrate``, those for production wit
 ``check --deploy``.
 """
 
-from . import caches, configuration, databases, enqueuing, guarded_views, middlewares
+from . import caches, configuration, databases, effects, enqueuing, guarded_views, middlewares
 from .messages import CHECKS
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "caches",
     "configuration",
     "databases",
+    "effects",
     "enqueuing",
     "guarded_views",
     "middlewares",

@@ -169,7 +169,7 @@ def _incomplete_tables(connection: Any) -> Iterator[str]:
     introspection = connection.introspection
     with connection.cursor() as cursor:
         tables = introspection.table_names(cursor)
-        for model in apps.get_app_config(_APP).get_models():
+        for model in _models():
             table = model._meta.db_table
             if table not in tables:
                 yield f"there is no table {table}"
@@ -179,6 +179,12 @@ def _incomplete_tables(connection: Any) -> Iterator[str]:
             missing = wanted - {column.name for column in described}
             if missing:
                 yield f"the table {table} lacks {', '.join(sorted(missing))}"
+
+
+def _models() -> Iterator[Any]:
+    yield from apps.get_app_config(_APP).get_models()
+    if apps.is_installed("django_idempotency.effects"):
+        yield from apps.get_app_config("idempotency_effects").get_models()
 
 
 @check()

@@ -171,6 +171,21 @@ MESSAGES = {
         'If the view is not yours, add r"^{fixed}" and the reason to IDEMPOTENCY["EXEMPT_PATHS"]; '
         "if it is, use @idempotency_exempt.",
     ),
+    "E060": Message(
+        "effects are declared, and `django_idempotency.effects` is not in `INSTALLED_APPS`: "
+        "staging one would fail",
+        "Effects are declared ({names}), but their app is not installed: after_commit() would "
+        "fail.",
+        'Add "django_idempotency.effects" to INSTALLED_APPS, and run manage.py migrate.',
+    ),
+    "E061": Message(
+        "a database router keeps the table of effects away from a database of records: staging an "
+        "effect there would fail",
+        'A database router keeps the table of effects away from database "{alias}", where '
+        "operations are committed: after_commit() would fail there.",
+        "Let allow_migrate() of the router treat the app label idempotency_effects as it treats "
+        "django_idempotency.",
+    ),
     "W001": Message(
         "a middleware with view hooks is listed below `IdempotencyMiddleware`",
         "IdempotencyMiddleware stands above {path} in MIDDLEWARE, which has {hooks}: these would "
@@ -333,6 +348,14 @@ MESSAGES = {
         "PATHS and decorators say what is guarded: manage.py idempotency_contract lists it. Each "
         "parameter of a path is tried with 0; if that is why nothing matches, add "
         '"django_idempotency.W052" to SILENCED_SYSTEM_CHECKS.',
+    ),
+    "W060": Message(
+        "effects have been due for more than an hour: nothing runs those that did not run inline",
+        'In database "{alias}" {due} effects have been due for more than an hour.',
+        "Run manage.py run_idempotent_work, every minute or as a service. If it runs, its output "
+        "names effects that no process has declared.",
+        asks="yes",
+        deploy=True,
     ),
     "I001": Message(
         "scopes are keyed with `SECRET_KEY`",

@@ -161,7 +161,8 @@ def stage_alone(
     check(effect)
     from .models import IdempotencyEffect
 
-    using = IdempotencyEffect.alias(effect.using)
+    # Where operations are committed, unless the effect says otherwise.
+    using = IdempotencyEffect.alias(effect.using or configuration().policy.using)
     connection = connections[using]
     staged = _staged(effect, str(uuid4()), args, kwargs)
     codec = configuration().policy.codec
