@@ -50,7 +50,7 @@ class TestTwiceInOneTask:
     """Two calls that a task means would share its id: the second is refused, not swallowed."""
 
     def test_the_second_is_an_error(self) -> None:
-        @celery.task(name="twice")
+        @celery.task(name="twice", shared=False)
         def twice() -> None:
             provision.run("vm")
             provision.run("vm")
@@ -62,7 +62,7 @@ class TestTwiceInOneTask:
     def test_another_delivery_gets_the_stored_result(self) -> None:
         calls: list[Any] = []
 
-        @celery.task(name="again")
+        @celery.task(name="again", shared=False)
         def again() -> None:
             calls.append(provision.run("vm"))
 
@@ -79,7 +79,7 @@ class TestTwiceInOneTask:
                 raise ZeroDivisionError
             return Order.objects.create(item="vm").pk
 
-        @celery.task(name="repeats")
+        @celery.task(name="repeats", shared=False)
         def repeats() -> int:
             with pytest.raises(ZeroDivisionError):
                 flaky()

@@ -1,5 +1,7 @@
 """Real workers of Celery, killed and fed with duplicates, on RabbitMQ and on Redis (I20)."""
 
+import json
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,7 +16,7 @@ from django_idempotency.models import IdempotencyRecord
 from tests.__main__ import amqp_url, why_left_out
 from tests.shop.models import Order
 from tests.support.redis_server import RedisServer
-from tests.support.workers import all_were_killed, kill, running_worker
+from tests.support.workers import Worker, all_were_killed, kill, running_worker
 
 pytestmark = pytest.mark.processes
 
@@ -24,19 +26,30 @@ KILLED_IN, KILLED_AFTER = {7, 21}, {3, 35}
 
 
 class Running:
-    """A worker, and a queue that only it takes tasks from."""
+    """A queue, and the worker that takes tasks from it.
 
-    def __init__(self, broker: str, stage: Path, stack: ExitStack) -> None:
+    :param transport: options of the broker
+    """
+
+    def __init__(self, broker: str, stage: Path, stack: ExitStack, **transport: Any) -> None:
         self._queue = f"idempotency-{uuid.uuid4()}"
+        self._broker, self._stage, self._stack = broker, stage, stack
+        self._transport = json.dumps(transport)
         self._app = Celery("sender", broker=broker, set_as_current=False)
         stack.callback(self._remove)
-        worker = running_worker(
-            stage,
-            *("-m", "tests.support.celery_worker"),
-            IDEMPOTENCY_TEST_BROKER=broker,
-            IDEMPOTENCY_TEST_QUEUE=self._queue,
+        self.worker = self.start()
+
+    def start(self) -> Worker:
+        self.worker = self._stack.enter_context(
+            running_worker(
+                self._stage,
+                *("-m", "tests.support.celery_worker"),
+                IDEMPOTENCY_TEST_BROKER=self._broker,
+                IDEMPOTENCY_TEST_TRANSPORT=self._transport,
+                IDEMPOTENCY_TEST_QUEUE=self._queue,
+            )
         )
-        self.worker = stack.enter_context(worker)
+        return self.worker
 
     def send(self, item: str) -> None:
         self._app.send_task("order", (item,), task_id=f"{self._queue}-{item}", queue=self._queue)
@@ -50,15 +63,16 @@ class Running:
 
 
 @pytest.fixture
-def running(
-    transactional_db: None, redis_server: RedisServer, tmp_path_factory: Any
-) -> Iterator[dict[str, Running]]:
-    """A worker per broker. They work at the same time."""
+def brokers(transactional_db: None, redis_server: RedisServer) -> dict[str, str]:
     connection.close()
     redis_server.ask("FLUSHALL")
-    brokers = {"redis": redis_server.url}
-    if not why_left_out("rabbitmq"):
-        brokers["rabbitmq"] = amqp_url()
+    found = {"redis": redis_server.url, "rabbitmq": amqp_url()}
+    return {name: url for name, url in found.items() if not why_left_out(name)}
+
+
+@pytest.fixture
+def running(brokers: dict[str, str], tmp_path_factory: Any) -> Iterator[dict[str, Running]]:
+    """A worker per broker. They work at the same time."""
     with ExitStack() as stack:
         yield {
             name: Running(broker, tmp_path_factory.mktemp(name), stack)
@@ -84,3 +98,24 @@ def test_a_task_has_one_effect_however_often_it_is_delivered(running: dict[str, 
     for each in running.values():
         assert all_were_killed(each.worker.stage)
         assert each.worker.ended() == TASKS * TIMES
+
+
+@pytest.mark.once
+@pytest.mark.whole
+@pytest.mark.parametrize("name", ["rabbitmq", "redis"])
+def test_another_worker_takes_over_when_one_is_killed_as_a_whole(
+    name: str, brokers: dict[str, str], tmp_path: Path
+) -> None:
+    """RabbitMQ notices at once, Redis when the task has been invisible for long enough."""
+    if name not in brokers:
+        pytest.skip(why_left_out(name))
+    with ExitStack() as stack:
+        running = Running(brokers[name], tmp_path, stack, visibility_timeout=1)
+        kill(tmp_path, "in it", "a", whole=True)
+        running.send("a")
+        assert running.worker.process.wait(60) == -signal.SIGKILL
+        assert not Order.objects.exists()
+        connection.close()
+        running.start()
+        running.worker.wait_for(lambda: running.worker.ended() == 1)
+    assert Order.objects.get().item == "a"

@@ -4,6 +4,7 @@ A task writes an order. The file ``killed in it`` or ``killed after it`` of the 
 task's item in its name, kills the worker's process with SIGKILL there, once.
 """
 
+import json
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -32,6 +33,7 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     worker_lost_wait=0.2,  # seconds until a task of a killed process is rejected
+    broker_transport_options=json.loads(os.environ.get("IDEMPOTENCY_TEST_TRANSPORT", "{}")),
     # Other workers on the same broker need not hear of this one.
     worker_enable_remote_control=False,
     worker_send_task_events=False,

@@ -14,22 +14,25 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 
-def kill(stage: Path, when: str, *items: str) -> None:
+def kill(stage: Path, when: str, *items: str, whole: bool = False) -> None:
     """Let the process that runs the task of an item be killed, once.
 
     :param when: ``"in it"``, after its write; ``"after it"``, when that is committed
+    :param whole: kill the worker with all of its processes
     """
     for item in items:
-        (stage / f"killed {when} {item}").touch()
+        (stage / f"killed {when} {item}").write_text("whole" if whole else "")
 
 
 def killed(when: str, item: str) -> None:
     """Die in a task, if the test wants it. Whoever removes the file was told so."""
+    told = Path(os.environ.get("IDEMPOTENCY_TEST_STAGE", "")) / f"killed {when} {item}"
     try:
-        (Path(os.environ.get("IDEMPOTENCY_TEST_STAGE", "")) / f"killed {when} {item}").unlink()
+        whole = told.read_text() == "whole"
+        told.unlink()
     except FileNotFoundError:
         return
-    os.kill(os.getpid(), signal.SIGKILL)
+    (os.killpg if whole else os.kill)(os.getpgid(0) if whole else os.getpid(), signal.SIGKILL)
 
 
 def all_were_killed(stage: Path) -> bool:
