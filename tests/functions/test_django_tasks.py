@@ -76,3 +76,13 @@ def context_of(row: Any) -> Any:
     from django_tasks_db.compat import TaskContext
 
     return TaskContext(task_result=row.task_result)
+
+
+def test_a_backend_that_runs_tasks_at_once_runs_them_in_the_transaction(
+    results: Any, caller: Caller, settings: Any
+) -> None:
+    """There a function that runs once per key is refused."""
+    module = db_tasks.task.__module__.partition(".base")[0]
+    settings.TASKS = {"default": {"BACKEND": f"{module}.backends.immediate.ImmediateBackend"}}
+    assert caller.post("/buy/201/").status_code == 201
+    assert not Order.objects.exists()

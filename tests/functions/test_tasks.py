@@ -6,7 +6,7 @@ import dramatiq
 import pytest
 from celery import Celery
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import connection, transaction
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import CurrentMessage
 
@@ -109,3 +109,10 @@ def test_a_message_of_dramatiq_that_is_delivered_twice_runs_once() -> None:
     broker.close()
     assert made == [Order.objects.get().pk] * 2
     assert IdempotencyRecord.objects.get().key == message.message_id
+
+
+def test_eager_mode_in_a_transaction_is_refused() -> None:
+    """The transaction could undo what is remembered; an effect runs after it."""
+    with transaction.atomic(), pytest.raises(ImproperlyConfigured, match=r"transaction\.atomic"):
+        provision.apply(("vm",), task_id="t-1", throw=True)
+    assert not Order.objects.exists()
