@@ -57,11 +57,14 @@ def idempotent(target: Any = None, /, **options: Any) -> Any:
     routers and APIs, all of them sync or async. Use it bare or with policy options, which override
     the settings. Put it below decorators that check permissions.
 
-    :param options: fields of :class:`~django_idempotency.conf.policy.Policy`
+    :param options: fields of :class:`~django_idempotency.conf.policy.Policy`; ``key`` is short for
+        ``key_from``
     :raises PolicyError: at import, if an argument is unknown or has a bad value
     :raises TypeError: at import, if the target cannot be guarded
     """
-    expect_key_in(Policy().override(**options).meta_key)
+    if "key" in options:
+        options["key_from"] = options.pop("key")
+    expect_key_in(Policy().override(**options).carriers)
     given = Options(options)
     if target is None:
         return lambda view: _idempotent(view, given)

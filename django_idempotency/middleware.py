@@ -145,7 +145,7 @@ def _prepare_view(
 
 
 def _examine(request: HttpRequest, state: RequestState) -> Policy | None:
-    """Return the policy of a request by the settings, if it has a key or must have one."""
+    """Return the policy of a request by the settings, if it may have a key or must have one."""
     state.is_examined = True
     settings = configuration()
     if not settings.may_concern(request.META):
@@ -154,7 +154,7 @@ def _examine(request: HttpRequest, state: RequestState) -> Policy | None:
     if policy.meta_key in request.META:
         state.keyed = policy
         return policy
-    return policy if policy.required else None
+    return policy if policy.required or policy.key_from is not None else None
 
 
 def _early_replay_of(

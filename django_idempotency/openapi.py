@@ -13,7 +13,7 @@ from typing import Any
 from django.urls import get_resolver
 
 from .adapters.ninja import operations_behind
-from .conf.policy import Errors, Policy
+from .conf.policy import Errors, Policy, key_source
 from .contract import words
 from .contract.endpoints import protection_of
 from .contract.facts import facts, problems_of, response_headers
@@ -101,7 +101,8 @@ def paragraph(policy: Policy) -> str:
     _, *terms = words.terms(policy)
     again, unknown = words.not_stored(policy)
     sentences = [
-        f"**Safe to retry** with the header `{policy.header}`: a request with a key runs once.",
+        f"**Safe to retry** with {key_source(policy, 'the header `{}`')}: "
+        "a request with a key runs once.",
         *(f"{begin}{',' if begin in _CLAUSES else ''} {rest}" for begin, rest in terms),
         f"Not kept, so that a retry runs again: {again}." if again else "",
         f"After {unknown} or a crash, a retry is refused until its outcome is known."
@@ -113,12 +114,12 @@ def paragraph(policy: Policy) -> str:
 
 
 def parameter(policy: Policy) -> Json:
-    """Return the header as a Parameter Object."""
+    """Return the header as a Parameter Object. It is optional where a function finds keys, too."""
     purpose = "A new value per operation, the same one with every retry."
     found: Json = {
         "in": "header",
         "name": policy.header,
-        "required": policy.required,
+        "required": policy.required and policy.key_from is None,
         "description": f"{purpose} {words.key(policy)}",
         "schema": key_schema(policy),
     }
@@ -178,6 +179,8 @@ def _route_of(path: str, known: Iterable[str]) -> tuple[str, str]:
 
 
 def _add_parameter(parameters: list[Json], policy: Policy) -> None:
+    if policy.header is None:
+        return
     ours = parameter(policy)
     for place, given in enumerate(parameters):
         if given.get("in") == "header" and given["name"].lower() == policy.header.lower():

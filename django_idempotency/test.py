@@ -254,7 +254,9 @@ def _sender(
 ) -> Callable[[Any], _Answer]:
     if method.upper() not in policy.methods:
         raise ValueError(f"{method!r} is not guarded; {', '.join(sorted(policy.methods))} are")
-    headers = {**extra.pop("headers", {}), policy.header: key}
+    headers = dict(extra.pop("headers", {}))
+    if policy.header is not None:
+        headers[policy.header] = key
     call = getattr(client, method.lower())
 
     def send(data: Any) -> _Answer:

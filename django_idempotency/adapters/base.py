@@ -188,7 +188,10 @@ class Adapter:
         ):
             return self.substitute
         if position.hidden is not None:
-            position.refuse_hidden()
+            # Here a request without a key passes, and one with a malformed key gets its error.
+            if self.guard.find_key(self.view_request) is None and self.guard.key:
+                position.refuse_hidden()
+            return self.enter(view)
         if not position.slots:
             admits = not position.tests or position.admits(self.view_request)
             return self.enter(view) if admits else None
@@ -225,6 +228,9 @@ class Adapter:
         if answer is not None:
             self.substitute = self.respond(answer, view)
             return self.substitute
+        if not guard.key:
+            self.guard = None  # the policy's function has found none
+            return None
         self.state.guard = guard
         self.state.adapter = self
         return None

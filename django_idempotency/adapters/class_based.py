@@ -18,7 +18,7 @@ from ..compat.frameworks import API_VIEWS, closure_of
 from ..conf.memoize import memoize
 from ..conf.options import Options
 from ..conf.policy import Policy, Recheck
-from ..guard.guard import Guard, read_key
+from ..guard.guard import NOT_FOUND_YET, Guard, read_key
 from ..guard.request_state import RequestState, in_state, state_of
 from ..guard.status import LEFT_ALONE, NO_KEY, NOT_BEGUN
 from ..http.claim import keep_body
@@ -113,7 +113,7 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
     key = _key_of(request, state, policy)
     if policy is None or key is None:
         return call
-    name = handler_name(view, (request.method or "").lower())
+    name = _handler_name(view, request, policy, key)
     handler = getattr(view, name, None)
     if handler is None:
         return call
@@ -160,6 +160,17 @@ def _key_of(request: Any, state: RequestState, policy: Policy | None) -> str | P
     if key is None and (policy is not None or state.view_options is not None):
         request.idempotency = NO_KEY if is_guarded else LEFT_ALONE
     return key
+
+
+def _handler_name(view: Any, request: Any, policy: Policy, key: str | Problem) -> str:
+    """Return the name of the handler; empty if the view cannot be guarded and need not be."""
+    try:
+        return handler_name(view, (request.method or "").lower())
+    except ImproperlyConfigured:
+        asks = policy.key_from if key == NOT_FOUND_YET and not policy.required else None
+        if asks is None or asks(request) is not None:
+            raise
+        return ""
 
 
 Under = tuple[Policy, str, GuardPosition]

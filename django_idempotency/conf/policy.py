@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from difflib import get_close_matches
 from enum import StrEnum
+from inspect import getdoc
 from typing import Any, Literal
+from uuid import UUID
 
 from ..protocol.codecs import Codec
 from ..protocol.fingerprint import Selection
@@ -138,15 +140,22 @@ def option(default: object, meaning: str, value: Value | None = None, **told: st
 class Policy:
     """The policy of a guarded view.
 
-    :ivar meta_key: the header's name in ``request.META``
+    :ivar meta_key: the header's name in ``request.META``; empty if there is none
+    :ivar carriers: names in ``request.META``; a request without all of them has no key
     :ivar selection: what of a body makes up its payload
     """
 
-    header: str = option(
+    header: str | None = option(
         "Idempotency-Key",
-        "The request header that carries the key.",
-        values.header,
+        "The request header that carries the key; `None`: only `KEY_FROM` finds keys.",
+        values.optional(values.header),
         published="header",
+    )
+    key_from: Callable[[Any], str | int | UUID | None] | None = option(
+        None,
+        "Finds the key elsewhere in a request.",
+        values.function,
+        published="key_from",
     )
     methods: frozenset[str] = option(
         frozenset({"POST", "PUT", "PATCH", "DELETE"}),
@@ -360,6 +369,7 @@ class Policy:
         values.duration(timedelta(seconds=1), timedelta(hours=1), "one second to one hour"),
     )
     meta_key: str = field(init=False, repr=False, compare=False)
+    carriers: tuple[str, ...] = field(init=False, repr=False, compare=False)
     selection: Selection = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -368,7 +378,12 @@ class Policy:
             self.fingerprint_fields,
             self.fingerprint_ignored_fields,
         )
-        object.__setattr__(self, "meta_key", "HTTP_" + self.header.upper().replace("-", "_"))
+        header = self.header
+        meta_key = "" if header is None else "HTTP_" + header.upper().replace("-", "_")
+        # A function may find a key in any request, and every request has a method.
+        carriers = (meta_key,) if self.key_from is None else ("REQUEST_METHOD",)
+        object.__setattr__(self, "meta_key", meta_key)
+        object.__setattr__(self, "carriers", carriers)
         object.__setattr__(self, "selection", selection)
 
     def override(self, **values: object) -> "Policy":
@@ -411,7 +426,28 @@ def build(given: Mapping[str, object], base: Policy | None = None) -> Policy:
         )
     if problems:
         raise PolicyError(problems)
-    return replace(base or Policy(), **parsed)
+    policy = replace(base or Policy(), **parsed)
+    if policy.header is None and policy.key_from is None:
+        raise PolicyError({"header": "must name a header field, unless KEY_FROM is set"})
+    return policy
+
+
+def described(function: Callable[..., Any], otherwise: str) -> str:
+    """Return what a function of the project says of what it returns: a noun, in its docstring."""
+    first = (getdoc(function) or "").partition("\n")[0].rstrip(".")
+    return first[:1].lower() + first[1:] or otherwise
+
+
+def key_source(policy: Policy, header: str) -> str:
+    """Say where the key of a request comes from.
+
+    :param header: how to name the header field; braces stand for its name
+    """
+    named = "" if policy.header is None else header.format(policy.header)
+    if policy.key_from is None:
+        return named
+    found = described(policy.key_from, "a key as this API defines it")
+    return f"{named}, or {found}" if named else found
 
 
 def unknown(thing: str, name: object, known: Iterable[str]) -> str:

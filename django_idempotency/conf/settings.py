@@ -56,7 +56,7 @@ class Configuration:
     :param cache: alias of the cache that stores use
     :param keyring: keys of encrypted responses
     :param effects_budget: how long a request runs its effects
-    :ivar meta_keys: names in ``request.META`` of the headers that some path takes for the key's
+    :ivar meta_keys: names in ``request.META``; a request without all of them has no key on any path
     :ivar any_required: whether some path requires a key
     """
 
@@ -75,7 +75,7 @@ class Configuration:
 
     def __post_init__(self) -> None:
         known = [self.policy, *self.policies.values()]
-        meta_keys = tuple(dict.fromkeys(each.meta_key for each in known))
+        meta_keys = tuple(dict.fromkeys(name for each in known for name in each.carriers))
         object.__setattr__(self, "meta_keys", meta_keys)
         object.__setattr__(self, "any_required", any(each.required for each in known))
 
@@ -90,7 +90,7 @@ class Configuration:
         return self.policy
 
     def may_carry_key(self, meta: Mapping[str, object]) -> bool:
-        """Whether a request has a header that some path takes for that of the key.
+        """Whether some path may find a key in a request.
 
         :param meta: ``request.META``
         """

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
-from inspect import isfunction
+from inspect import iscoroutinefunction, isfunction
 from typing import Any
 
 from ..protocol.codecs import Keyring
@@ -106,6 +106,8 @@ def choice_or_function(enum: type[StrEnum]) -> Value:
 def function(value: object) -> object:
     if value is not None and (not callable(value) or isinstance(value, type)):
         raise TypeError("must be a function, or None")
+    if iscoroutinefunction(value):
+        raise TypeError("must be a function that is not async, or None")
     return value
 
 

@@ -4,7 +4,15 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from ..conf.policy import POLICY_OPTIONS, Anonymous, Errors, OnInFlight, OnOutage, Policy
+from ..conf.policy import (
+    POLICY_OPTIONS,
+    Anonymous,
+    Errors,
+    OnInFlight,
+    OnOutage,
+    Policy,
+    key_source,
+)
 from ..guard.status import UNPROTECTED, Status
 from ..http.problem_json import problem_of
 from ..protocol.problems import Code, Problem
@@ -25,6 +33,7 @@ def facts(policy: Policy) -> Facts:
             if setting.published
         },
         "key": {
+            "source": key_source(policy, "the header {}"),
             "format": str(policy.key_format),
             "max_length": policy.key_max_length,
             "pattern": None if policy.key_pattern is None else policy.key_pattern.pattern,
@@ -77,6 +86,7 @@ def problems_of(policy: Policy) -> list[Problem]:
         # About the request alone.
         Code.KEY_MISSING: policy.required,
         Code.KEY_INVALID: True,
+        Code.KEY_AMBIGUOUS: policy.header is not None and policy.key_from is not None,
         Code.ANONYMOUS: policy.anonymous is Anonymous.REFUSE,
         Code.CALLER_REQUIRED: policy.required and policy.anonymous is Anonymous.IGNORE,
         Code.REQUEST_TOO_LARGE: policy.max_request_size is not None,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from posixpath import commonpath
 from typing import Any
 
-from ..conf.policy import Fingerprint, OnInFlight, Policy
+from ..conf.policy import Fingerprint, OnInFlight, Policy, key_source
 from ..protocol.keys import KeyFormat
 from . import words
 from .endpoints import Coverage, Endpoint
@@ -110,7 +110,8 @@ def rows_of(found: list[Endpoint], columns: Columns) -> list[Row]:
 def key(policy: Policy) -> str:
     needed = "required" if policy.required else "optional"
     form = "" if policy.key_format is KeyFormat.LENIENT else f", {policy.key_format}"
-    return f"`{policy.header}`, {needed}, at most {policy.key_max_length} characters{form}"
+    source = key_source(policy, "`{}`")
+    return f"{source}, {needed}, at most {policy.key_max_length} characters{form}"
 
 
 def not_stored(policy: Policy) -> str:

@@ -2,9 +2,18 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from inspect import getdoc
 
-from ..conf.policy import Anonymous, Fingerprint, OnInFlight, OnInterrupted, OnOutage, Policy, Scope
+from ..conf.policy import (
+    Anonymous,
+    Fingerprint,
+    OnInFlight,
+    OnInterrupted,
+    OnOutage,
+    Policy,
+    Scope,
+    described,
+    key_source,
+)
 from ..protocol.keys import KeyFormat
 
 _KEYS = {
@@ -47,8 +56,7 @@ def scope(policy: Policy) -> str:
     if isinstance(policy.scope, Scope):
         owner = _SCOPES[policy.scope]
     else:
-        first = (getdoc(policy.scope) or "").partition("\n")[0].rstrip(".")
-        owner = first[:1].lower() + first[1:] or "the caller as this API defines it"
+        owner = described(policy.scope, "the caller as this API defines it")
     return owner if policy.tenant is None else f"{owner}, within one tenant"
 
 
@@ -124,7 +132,8 @@ def outage(policy: Policy) -> str:
 def terms(policy: Policy) -> Iterator[tuple[str, str]]:
     """Yield sentences about a policy: how each begins, and the rest of it."""
     needed = "required" if policy.required else "optional"
-    yield "Header", f"`{policy.header}`, {needed}. {key(policy)}"
+    begin = "Header" if policy.key_from is None else "Key"
+    yield begin, f"{key_source(policy, '`{}`')}, {needed}. {key(policy)}"
     yield "Keys belong to", f"{scope(policy)}. {anonymous(policy)}"
     yield "Responses are kept for", f"{duration(policy.retention)} from the original response."
     if policy.tombstone:

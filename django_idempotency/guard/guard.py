@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from ..conf.policy import Anonymous, OnOutage, Policy
 from ..conf.settings import configuration
 from ..context import running
-from ..http.claim import BodyTooLarge, claim_of
+from ..http.claim import BodyTooLarge, claim_of, keep_body
 from ..http.principal import ANONYMOUS, Parts, scope_of
 from ..http.problem_json import problem_of
 from ..http.responses import (
@@ -38,14 +38,14 @@ from ..operations.base import (
 )
 from ..protocol.codecs import Owner, Unreadable
 from ..protocol.fingerprint import Payload
-from ..protocol.keys import InvalidKey, parse_key, short_digest
+from ..protocol.keys import InvalidKey, key_of, parse_key, short_digest
 from ..protocol.problems import Code, Problem
 from ..protocol.record import Mismatch, Omitted, Replay, StoredResponse, Tombstone
 from ..signals import Outcome, report
 from ..stores.base import Outage
 from .factory import operation_of, record_of, replay_of
 from .new_keys import count, is_exhausted, next_hour
-from .status import ANONYMOUS_CALLER, NO_STORE, UNPROTECTED, Status
+from .status import ANONYMOUS_CALLER, NO_KEY, NO_STORE, UNPROTECTED, Status
 
 logger = logging.getLogger("django_idempotency")
 
@@ -62,10 +62,20 @@ _OUTCOMES = {Code.IN_FLIGHT: Outcome.CONFLICT, Code.KEY_REUSED: Outcome.MISMATCH
 """Error answers with a separate outcome; the others are refusals."""
 
 
+NOT_FOUND_YET = ""
+"""Instead of a key: there is no header, and :meth:`Guard.find_key` asks the policy's function."""
+
+
 def read_key(request: HttpRequest, policy: Policy) -> str | Problem | None:
-    """Return the request's key; ``None`` if it has none and needs none. Costs no query."""
+    """Return the key in the request's header; ``None`` if it has none and needs none. Costs no
+    query.
+
+    :return: :data:`NOT_FOUND_YET` where the policy's function may still find a key
+    """
     value = request.META.get(policy.meta_key)
     if value is None:
+        if policy.key_from is not None:
+            return NOT_FOUND_YET
         return problem_of(Code.KEY_MISSING, policy) if policy.required else None
     try:
         return parse_key(value, policy.key_format, policy.key_max_length, policy.key_pattern)
@@ -85,6 +95,7 @@ class Guard:
     :param request: Django's request
     :param policy: the view's policy
     :param key: what :func:`read_key` found
+    :ivar key: empty as long as there is none: nothing is guarded then
     :ivar is_running: the view runs: what it calls in turn is guarded already
     :ivar has_failed: the view raised
     :ivar will_store: it did, and the answer that will be made of the exception is to be stored
@@ -106,12 +117,45 @@ class Guard:
     _unrecorded: Status | None = None
     _is_rest = False
     _is_reported = False
+    _has_asked_for_key = False
+    _key_problem: Problem | None = None
 
     def __init__(self, request: HttpRequest, policy: Policy, key: str) -> None:
         self._request: Any = request
         self._policy = policy
-        self._key = key
-        self._notify = partial(report, request, policy, key, perf_counter())
+        self.key = key
+        self._started_at = perf_counter()
+        self._notify = partial(report, request, policy, key, self._started_at)
+
+    def find_key(self, view_request: Any) -> Problem | None:
+        """Ask the policy's function for the key, once. The view can still read the whole body.
+
+        :param view_request: the request that the view gets: DRF's knows who sent it
+        :return: what is wrong with the key, or that one is missing
+        """
+        policy = self._policy
+        if policy.key_from is None or self._has_asked_for_key:
+            return self._key_problem
+        keep_body(self._request)
+        found = policy.key_from(view_request)
+        self._has_asked_for_key = True
+        self._key_problem = self._take_key(found)
+        return self._key_problem
+
+    def _take_key(self, found: object) -> Problem | None:
+        policy = self._policy
+        if found is None:
+            is_missing = policy.required and not self.key
+            return problem_of(Code.KEY_MISSING, policy) if is_missing else None
+        try:
+            key = key_of(found, policy.key_format, policy.key_max_length, policy.key_pattern)
+        except InvalidKey as error:
+            return problem_of(Code.KEY_INVALID, policy, reason=str(error))
+        if self.key and self.key != key:
+            return problem_of(Code.KEY_AMBIGUOUS, policy)
+        self.key = key
+        self._notify = partial(report, self._request, policy, key, self._started_at)
+        return None
 
     def start(
         self,
@@ -121,17 +165,28 @@ class Guard:
     ) -> Answer | None:
         """Claim the key. ``None``: run the view; otherwise this is the answer.
 
+        Without a :attr:`key` afterwards the request has none, and nothing is guarded.
+
         :param view_request: the request that the view gets: DRF's knows who sent it
         :param parsed: digests what a framework has parsed, if it consumed the body
         :param view: the function view that Django calls next, if it has not yet
         """
         policy = self._policy
         self._is_rest = hasattr(view_request, "_request")
-        shares = policy.anonymous is Anonymous.SHARE
-        scope = scope_of(view_request, policy, ANONYMOUS if shares else None)
-        answer = (
-            self._anonymous() if scope is None else self._claim(view_request, scope, parsed, view)
-        )
+        answer: Answer | None = None
+        if policy.key_from is not None:
+            answer = self.find_key(view_request)
+            if answer is None and not self.key:
+                self._request.idempotency = NO_KEY
+                return None
+        if answer is None:
+            shares = policy.anonymous is Anonymous.SHARE
+            scope = scope_of(view_request, policy, ANONYMOUS if shares else None)
+            answer = (
+                self._anonymous()
+                if scope is None
+                else self._claim(view_request, scope, parsed, view)
+            )
         if isinstance(answer, Problem):
             outcome = _OUTCOMES.get(answer.code, Outcome.REFUSED)
             self._notify(outcome, answer.status, reason=str(answer.code))
@@ -145,11 +200,13 @@ class Guard:
         :return: ``None`` if the caller is not authenticated yet, or nothing is completed
         """
         policy = self._policy
+        if policy.key_from is not None and (self.find_key(view_request) or not self.key):
+            return None  # start() will say so
         scope = scope_of(view_request, policy)
         if scope is None:
             return None
         try:
-            claim = claim_of(self._request, policy, self._key, scope, view_request, parsed)
+            claim = claim_of(self._request, policy, self.key, scope, view_request, parsed)
             found = replay_of(policy, claim)
         except (Outage, BodyTooLarge):
             return None  # start() will find out
@@ -167,7 +224,7 @@ class Guard:
         if policy.codec.encrypts:
             configuration().keyring.check()  # or nothing runs: its response could not be stored
         try:
-            claim = claim_of(self._request, policy, self._key, scope, view_request, parsed)
+            claim = claim_of(self._request, policy, self.key, scope, view_request, parsed)
         except BodyTooLarge:
             return problem_of(Code.REQUEST_TOO_LARGE, policy)
         operation = operation_of(policy, claim, view, view_request, self.render)
@@ -340,7 +397,7 @@ class Guard:
             return problem_of(Code.CALLER_REQUIRED, self._policy)
         logger.warning(
             "Ignoring the idempotency key %s: the caller is not authenticated (see ANONYMOUS)",
-            short_digest(self._key),
+            short_digest(self.key),
         )
         self._unrecorded = Status.IGNORED
         self._request.idempotency = ANONYMOUS_CALLER
@@ -348,8 +405,8 @@ class Guard:
 
     def echo_key(self, response: HttpResponseBase) -> None:
         """Send the key back, if policy wants that."""
-        if self._policy.key_header is not None:
-            response[self._policy.key_header] = self._key
+        if self._policy.key_header is not None and self.key:
+            response[self._policy.key_header] = self.key
 
     @property
     def is_open(self) -> bool:
@@ -372,7 +429,7 @@ class Guard:
         except Unreadable as error:
             logger.error(
                 "Key %s: a response (%s) cannot be replayed: %s",
-                short_digest(self._key),
+                short_digest(self.key),
                 error.codec,
                 error,
             )

@@ -6,7 +6,7 @@ a response is stored with it.
 """
 
 from asyncio import iscoroutine
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
@@ -234,9 +234,9 @@ def may_carry_key(request: HttpRequest) -> bool:
     return not _own_meta_keys.isdisjoint(request.META)
 
 
-def expect_key_in(meta_key: str) -> None:
-    """Note that a decorator reads keys from this header."""
-    _own_meta_keys.add(meta_key)
+def expect_key_in(carriers: Iterable[str]) -> None:
+    """Note that a decorator finds keys in requests that have one of these in ``META``."""
+    _own_meta_keys.update(carriers)
 
 
 _own_meta_keys: set[str] = set()

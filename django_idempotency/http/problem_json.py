@@ -5,7 +5,7 @@ import uuid
 
 from django.http import HttpResponse
 
-from ..conf.policy import Policy
+from ..conf.policy import Policy, key_source
 from ..protocol.problems import ERRORS, Code, Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -33,16 +33,18 @@ def problem_of(
     }
     detail = error.detail.format(
         header=policy.header,
+        source=key_source(policy, "the {} header"),
         reason=reason,
         known=f" with status {original_status}" if original_status else "",
         largest=policy.max_request_size,
     )
     if error.retryable and retry_after is None:
         retry_after = error.retry_after or policy.retry_after
+    title = error.title.format(header=policy.header or "the idempotency key")
     return Problem(
         code,
         chosen.get(code, error.status),
-        error.title.format(header=policy.header),
+        title[:1].upper() + title[1:],
         detail,
         error.retryable,
         retry_after,

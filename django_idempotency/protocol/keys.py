@@ -79,6 +79,29 @@ def parse_key(
     return key
 
 
+def key_of(
+    value: object,
+    key_format: KeyFormat = KeyFormat.LENIENT,
+    max_length: int = MAX_KEY_LENGTH,
+    pattern: re.Pattern[str] | None = None,
+) -> str:
+    """Return the key that a function of the project has found in a request.
+
+    No header field's syntax applies: quotes and commas are part of the key. The other parameters
+    are those of :func:`parse_key`.
+
+    :param value: text, a whole number, or a UUID; a client may have sent anything else
+    :raises InvalidKey: for anything else
+    """
+    text = str(value) if isinstance(value, (str, int, UUID)) else None
+    if text is None or isinstance(value, bool):
+        raise InvalidKey("The key must be text, a whole number or a UUID.")
+    if text != text.strip(" \t"):  # a header field's value has none: two keys would become one
+        raise InvalidKey("The key begins or ends with white space.")
+    is_uuid = key_format is KeyFormat.UUID
+    return parse_key(text, key_format if is_uuid else KeyFormat.PRINTABLE, max_length, pattern)
+
+
 def _spelled(text: str, key_format: KeyFormat) -> str:
     """Return the key that a text spells, which may be empty."""
     if not text:

@@ -9,6 +9,7 @@ class Code(StrEnum):
 
     KEY_MISSING = "idempotency_key_missing"
     KEY_INVALID = "idempotency_key_invalid"
+    KEY_AMBIGUOUS = "idempotency_key_ambiguous"
     KEY_REUSED = "idempotency_key_reused"
     IN_FLIGHT = "idempotency_in_flight"
     RESPONSE_UNAVAILABLE = "idempotency_response_unavailable"
@@ -28,9 +29,10 @@ class Error:
     """The error of one code: what all its answers have in common.
 
     :ivar status: HTTP status code, unless policy chooses another one
-    :ivar title: of the answer; ``{header}`` is the name of the header field
-    :ivar detail: of the answer, with ``{header}``, ``{reason}``, ``{largest}`` (in bytes) and
-        ``{known}``, which names the status of the first answer
+    :ivar title: of the answer; ``{header}`` is the name of the header field, if there is one
+    :ivar detail: of the answer, with ``{header}``, ``{source}`` (where the key comes from),
+        ``{reason}``, ``{largest}`` (in bytes) and ``{known}``, which names the status of the first
+        answer
     :ivar meaning: what has happened, for documentation
     :ivar advice: what a client does about it, for documentation
     :ivar retryable: whether sending the same request again can help
@@ -53,7 +55,7 @@ ERRORS = {
     Code.KEY_MISSING: Error(
         400,
         "{header} is missing",
-        "This operation requires the {header} header: a unique value per operation, "
+        "This operation requires {source}: a unique value per operation, "
         "sent again unchanged with every retry.",
         "the operation requires a key, and there is none",
         "send a key: a new one per operation, the same one with every retry",
@@ -62,8 +64,16 @@ ERRORS = {
         400,
         "{header} is not valid",
         "{reason}",
-        "the header is not one key: empty, too long, sent twice, or spelled wrongly",
+        "the key is empty, too long, sent twice, or spelled wrongly",
         "correct the key",
+    ),
+    Code.KEY_AMBIGUOUS: Error(
+        400,
+        "The request has two keys",
+        "The {header} header is not the key that the rest of the request has. Nothing was "
+        "executed. Send one of them, or the same key in both places.",
+        "the header and the rest of the request have different keys",
+        "send one key",
     ),
     Code.KEY_REUSED: Error(
         422,
@@ -92,14 +102,14 @@ ERRORS = {
     Code.ANONYMOUS: Error(
         403,
         "{header} needs an authenticated caller",
-        "Keys belong to a caller. Authenticate, or leave out the {header} header.",
+        "Keys belong to a caller. Authenticate, or leave out the key.",
         "a key came without credentials",
-        "authenticate, or leave the header out",
+        "authenticate, or leave the key out",
     ),
     Code.CALLER_REQUIRED: Error(
         403,
         "{header} is required, and needs an authenticated caller",
-        "This operation requires the {header} header, and keys belong to a caller. Authenticate, "
+        "This operation requires {source}, and keys belong to a caller. Authenticate, "
         "and send the same request with the same key again.",
         "the operation requires a key, and the request came without credentials",
         "authenticate, then send the same request again",
@@ -107,8 +117,7 @@ ERRORS = {
     Code.REQUEST_TOO_LARGE: Error(
         413,
         "The body is too large for a request with {header}",
-        "A request with the {header} header may have a body of at most {largest} bytes. Nothing "
-        "was executed.",
+        "A request with a key may have a body of at most {largest} bytes. Nothing was executed.",
         "the body is larger than this API accepts with a key",
         "send smaller requests, each with its own key",
     ),

@@ -139,6 +139,13 @@ class TestCors:
         settings.CORS_ALLOW_HEADERS = ["accept", "Idempotency-Key"]
         silent("W040")
 
+    def test_a_header_is_not_needed_where_a_function_finds_keys(self, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"KEY_FROM": lambda request: None}
+        silent("W040")
+        assert only("W041")
+        settings.IDEMPOTENCY = {"KEY_FROM": lambda request: None, "HEADER": None}
+        silent("W040")
+
     def test_scripts_must_see_the_markers(self, settings: Any) -> None:
         assert "lacks Idempotency-Replayed, Retry-After" in only("W041").msg
         settings.CORS_EXPOSE_HEADERS = ["idempotency-replayed"]

@@ -22,6 +22,11 @@ from django_idempotency.conf.settings import SettingError, configuration
 
 pytestmark = pytest.mark.once
 
+
+async def an_async_function(request: Any) -> str:
+    return "k"
+
+
 BAD = [
     ("header", "Idempotency Key"),
     ("header", ""),
@@ -31,6 +36,9 @@ BAD = [
     ("methods", []),
     ("methods", "POST"),
     ("methods", [1]),
+    ("key_from", "nobody"),
+    ("key_from", dict),
+    ("key_from", an_async_function),
     ("required", "yes"),
     ("key_format", "uuid4"),
     ("key_max_length", 0),
@@ -80,6 +88,16 @@ BAD = [
     ("resolver", "nobody"),
     ("lock_connections", 0),
 ]
+
+
+def test_a_policy_without_header_needs_a_function() -> None:
+    """I18: keys that nobody can send protect nothing."""
+    with pytest.raises(PolicyError, match=r"header: must name a header field, unless KEY_FROM"):
+        build({"header": None})
+    with override_settings(IDEMPOTENCY={"HEADER": None}), pytest.raises(SettingError) as caught:
+        configuration()
+    assert list(caught.value.problems) == ["HEADER"]
+    assert build({"header": None, "key_from": len}).meta_key == ""
 
 
 @pytest.mark.parametrize(("name", "value"), BAD, ids=str)

@@ -42,11 +42,19 @@ from tests.support import golden
 pytestmark = pytest.mark.once
 
 DOCS_URL = "https://api.example.com/docs/retries"
+
+
+def reference(request: Any) -> str:
+    """The field `reference` of the order."""
+    return "x"
+
+
 POLICIES: dict[str, dict[str, Any]] = {
     "default": {"docs_url": DOCS_URL},
     "everything": {
         "docs_url": DOCS_URL,
         "header": "X-Request-Id",
+        "key_from": reference,
         "required": True,
         "key_format": "bare",
         "key_max_length": 64,
@@ -137,6 +145,24 @@ class TestDescribe:
         assert responses["409"]["description"].startswith("Sold out.\n\n- `idempotency_in_flight`")
         assert set(responses["422"]["content"]) == {"application/json", "application/problem+json"}
         assert str(operation["description"]).startswith("Buys.\n\n**Safe to retry**")
+
+    def test_the_header_is_not_demanded_where_a_function_finds_keys(self) -> None:
+        whole = described({"key_from": reference, "required": True})
+        operation = whole["paths"]["/orders"]["post"]
+        (parameter,) = operation["parameters"]
+        assert (parameter["name"], parameter["required"]) == ("Idempotency-Key", False)
+        assert "or the field `reference` of the order" in operation["description"]
+        assert operation["x-idempotency"]["required"] is True
+        whole = described({"key_from": reference, "header": None})
+        operation = whole["paths"]["/orders"]["post"]
+        assert operation["parameters"] == []
+        assert (
+            "**Safe to retry** with the field `reference` of the order:"
+            in (operation["description"])
+        )
+        assert operation["x-idempotency"]["header"] is None
+        assert operation["x-idempotency"]["key"]["source"] == "the field `reference` of the order"
+        validate(whole)
 
     def test_real_answers_and_examples_have_the_documented_form(self) -> None:
         whole = described({**POLICIES["everything"], "atomic": False})

@@ -13,6 +13,7 @@ from django.urls import path
 from django_idempotency.conf.policy import Policy
 from django_idempotency.contract import words
 from django_idempotency.contract.facts import facts, problems_of
+from django_idempotency.contract.tables import key
 from django_idempotency.decorators import idempotent
 from django_idempotency.protocol.problems import ERRORS, Code
 from django_idempotency.views import RetryGuideView
@@ -31,12 +32,18 @@ def secret_scope(request: HttpRequest) -> str:
     return "x"
 
 
+def reference(request: HttpRequest) -> str:
+    """The field `reference`."""
+    return "x"
+
+
 @idempotent(required=True, retention=timedelta(days=3), not_stored=["4xx", "5xx"])
 class Pay(views.RestView):
     pass
 
 
 @idempotent(
+    key=reference,
     scope=secret_scope,
     anonymous="refuse",
     tombstone=timedelta(hours=2),
@@ -57,6 +64,7 @@ urlpatterns = [
     path("api/retries/", RetryGuideView.as_view(paths=["^/api/"], title="How to <retry>")),
 ]
 EVERYTHING = {
+    "key_from": reference,
     "required": True,
     "anonymous": "refuse",
     "tombstone": timedelta(days=1),
@@ -84,11 +92,24 @@ class TestWords:
             code: error.advice for code, error in ERRORS.items()
         }
 
+    def test_where_the_key_comes_from(self) -> None:
+        both = Policy(key_from=reference, required=True)
+        name, text = next(words.terms(both))
+        assert (name, text[:55]) == (
+            "Key",
+            "`Idempotency-Key`, or the field `reference`, required. ",
+        )
+        assert key(both).startswith("`Idempotency-Key`, or the field `reference`, required")
+        alone = Policy(key_from=lambda request: None, header=None)
+        assert next(words.terms(alone))[1].startswith("a key as this API defines it, optional. ")
+        codes = {problem.code for problem in problems_of(alone)}
+        assert Code.KEY_AMBIGUOUS not in codes
+
     def test_errors_that_policy_rules_out_are_not_expected(self) -> None:
         impossible = {
             *(Code.KEY_MISSING, Code.ANONYMOUS, Code.CALLER_REQUIRED, Code.KEY_EXPIRED),
             *(Code.OUTCOME_UNKNOWN, Code.OPERATION_REFUSED, Code.REQUEST_TOO_LARGE),
-            Code.TOO_MANY_KEYS,
+            *(Code.TOO_MANY_KEYS, Code.KEY_AMBIGUOUS),
         }
         assert impossible == set(Code) - {problem.code for problem in problems_of(Policy())}
 

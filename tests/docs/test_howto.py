@@ -108,6 +108,36 @@ def test_every_page_with_views_is_tested() -> None:
         assert f"how-to/{page}.md" in (PAGES.parents[1] / module).read_text(encoding="utf-8")
 
 
+class TestKeysFromTheRequest:
+    PAGE = "keys-from-the-request"
+
+    def test_a_hidden_field_is_the_key(self, caller: Caller) -> None:
+        sent = {"item": "vm", "key": UUID}
+        first, retry = (caller._client.post("/order/", sent) for _ in range(2))
+        assert (first.status_code, replayed(first, retry)) == (201, True)
+        missing = caller._client.post("/order/", {"item": "vm"})
+        assert (missing.status_code, missing.json()["code"]) == (400, "idempotency_key_missing")
+        assert "Idempotency-Key header, or the hidden field `key` of" in missing.json()["detail"]
+        assert Order.objects.count() == 1
+
+    def test_a_field_of_the_body_is_the_key(self, caller: Caller) -> None:
+        sent = {"item": "vm", "reference": "r-1"}
+        first, retry = (caller.post("/transfer/", sent, key=None) for _ in range(2))
+        assert (first.status_code, replayed(first, retry)) == (201, True)
+        other = caller.post("/transfer/", sent, key="r-2")
+        assert (other.status_code, other.json()["code"]) == (400, "idempotency_key_ambiguous")
+        for _ in range(2):
+            assert caller.post("/transfer/", {"item": "vm"}, key=None).status_code == 201
+        assert Order.objects.count() == 3
+
+    def test_an_event_is_handled_once_whatever_else_changes(self, caller: Caller) -> None:
+        first = caller.post("/events/", {"id": "evt_1", "tries": 1}, key="by-a-proxy")
+        retry = caller.post("/events/", {"id": "evt_1", "tries": 2}, key="by-another")
+        assert replayed(first, retry)
+        assert caller.post("/events/", [], key=None).status_code == 400
+        assert Order.objects.count() == 1
+
+
 class TestStripe:
     PAGE = "stripe"
     PATH = "/v1/customers"

@@ -1,5 +1,7 @@
 """I7: what is a key, what is not, and that equal means equal."""
 
+import re
+import uuid
 from typing import Any
 
 import http_sf
@@ -9,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.protocol.keys import InvalidKey, KeyFormat, parse_key
+from django_idempotency.protocol.keys import InvalidKey, KeyFormat, key_of, parse_key
 from tests.conftest import Caller
 from tests.shop.models import Order
 from tests.support.adapters import every_adapter
@@ -157,3 +159,38 @@ def test_two_header_lines_arrive_joined() -> None:
     request = RequestFactory().post("/", headers={"idempotency-key": f"{UUID},{UUID}"})
     with pytest.raises(InvalidKey, match="send the header once"):
         parse_key(request.headers["Idempotency-Key"])
+
+
+class TestFoundByAFunction:
+    """No header's syntax applies; the key is what the function returns, and nothing else."""
+
+    @pytest.mark.parametrize(
+        ("value", "key"),
+        [
+            ("k", "k"),
+            ('a, "b"', 'a, "b"'),
+            ('"k"', '"k"'),
+            (7, "7"),
+            (uuid.UUID(UUID), UUID),
+        ],
+    )
+    def test_it_is_taken_as_it_is(self, value: object, key: str) -> None:
+        for key_format in set(KeyFormat) - {KeyFormat.UUID}:
+            assert key_of(value, key_format) == key
+
+    @pytest.mark.parametrize(
+        "value",
+        ["", " ", "k ", "\tk", "k\n", "k\0", "ä", "k" * 256, True, 1.5, None, b"k", ["k"], {}],
+    )
+    def test_anything_else_is_malformed(self, value: object) -> None:
+        with pytest.raises(InvalidKey):
+            key_of(value)
+
+    def test_policy_about_keys_applies(self) -> None:
+        with pytest.raises(InvalidKey, match="at most 3"):
+            key_of("four", max_length=3)
+        with pytest.raises(InvalidKey, match="form that this operation documents"):
+            key_of("evt", pattern=re.compile("evt_.+"))
+        with pytest.raises(InvalidKey, match="must be a UUID"):
+            key_of("k", KeyFormat.UUID)
+        assert key_of(UUID.upper(), KeyFormat.UUID) == UUID

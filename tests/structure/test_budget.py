@@ -53,6 +53,23 @@ def test_a_replay_costs_one_statement_and_no_transaction(adapter: str, caller: C
     assert replay.control <= bare.control + _suspended(adapter)
 
 
+@some_adapters
+def test_a_key_that_a_function_finds_costs_the_same(
+    adapter: str, caller: Caller, settings: Any
+) -> None:
+    """The function itself sends nothing here; a request in which it finds none pays nothing."""
+    settings.IDEMPOTENCY = {"KEY_FROM": lambda request: request.META.get("HTTP_X_EVENT")}
+    bare = cost(caller, adapter, key=None)
+    first, replay = (cost(caller, adapter, key=None, headers={"x-event": "k"}) for _ in range(2))
+    assert first.statements - bare.statements == claim_lock_and_store()
+    assert first.control - bare.control <= control_of_a_first_request()
+    assert replay.statements - bare.statements == READ - INSERT
+    settings.MIDDLEWARE = settings.BASE_MIDDLEWARE
+    del settings.IDEMPOTENCY
+    unguarded = cost(Caller("not guarded"), adapter, key=None)
+    assert (bare.statements, bare.control) == (unguarded.statements, unguarded.control)
+
+
 @few_adapters
 def test_a_mismatch_costs_one_statement(adapter: str, caller: Caller) -> None:
     bare = cost(caller, adapter, key=None)
