@@ -16,9 +16,17 @@ from .adapters.ninja import hook_view
 from .conf.options import NO_OPTIONS
 from .conf.policy import Policy, Recheck
 from .conf.settings import configuration
-from .guard.guard import Guard, set_status_header
+from .guard.guard import Guard
 from .guard.request_state import STATE, RequestState, aend_around, may_carry_key
-from .guard.status import LEFT_ALONE, NO_KEY, NOT_BEGUN, UNPROTECTED, Status, runs_unprotected
+from .guard.status import (
+    LEFT_ALONE,
+    NO_KEY,
+    NOT_BEGUN,
+    UNPROTECTED,
+    Status,
+    runs_unprotected,
+    set_status_header,
+)
 from .http.claim import keep_body
 from .threads import on_request_thread
 

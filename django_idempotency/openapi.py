@@ -13,7 +13,8 @@ from typing import Any
 from django.urls import get_resolver
 
 from .adapters.ninja import operations_behind
-from .conf.policy import Errors, Policy, key_source
+from .conf.described import key_source
+from .conf.policy import Errors, Policy
 from .contract import words
 from .contract.endpoints import protection_of
 from .contract.facts import facts, problems_of, response_headers

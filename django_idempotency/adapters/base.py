@@ -17,7 +17,7 @@ from django.template.response import SimpleTemplateResponse
 from ..conf.options import NO_OPTIONS, Options
 from ..conf.policy import Errors, Policy, Recheck
 from ..conf.settings import configuration
-from ..guard.guard import Answer, Guard, set_status_header
+from ..guard.guard import Answer, Guard
 from ..guard.request_state import (
     TEMPLATE,
     EarlyAnswer,
@@ -28,7 +28,7 @@ from ..guard.request_state import (
     remember_raised,
     state_of,
 )
-from ..guard.status import Status
+from ..guard.status import Status, set_status_header
 from ..http.problem_json import problem_response
 from ..http.responses import rendered
 from ..protocol.fingerprint import Payload

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from difflib import get_close_matches
 from enum import StrEnum
-from inspect import getdoc
 from typing import Any, Literal
 from uuid import UUID
 
@@ -430,24 +429,6 @@ def build(given: Mapping[str, object], base: Policy | None = None) -> Policy:
     if policy.header is None and policy.key_from is None:
         raise PolicyError({"header": "must name a header field, unless KEY_FROM is set"})
     return policy
-
-
-def described(function: Callable[..., Any], otherwise: str) -> str:
-    """Return what a function of the project says of what it returns: a noun, in its docstring."""
-    first = (getdoc(function) or "").partition("\n")[0].rstrip(".")
-    return first[:1].lower() + first[1:] or otherwise
-
-
-def key_source(policy: Policy, header: str) -> str:
-    """Say where the key of a request comes from.
-
-    :param header: how to name the header field; braces stand for its name
-    """
-    named = "" if policy.header is None else header.format(policy.header)
-    if policy.key_from is None:
-        return named
-    found = described(policy.key_from, "a key as this API defines it")
-    return f"{named}, or {found}" if named else found
 
 
 def unknown(thing: str, name: object, known: Iterable[str]) -> str:

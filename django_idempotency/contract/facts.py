@@ -4,6 +4,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from ..conf.described import key_source
 from ..conf.policy import (
     POLICY_OPTIONS,
     Anonymous,
@@ -11,7 +12,6 @@ from ..conf.policy import (
     OnInFlight,
     OnOutage,
     Policy,
-    key_source,
 )
 from ..guard.status import UNPROTECTED, Status
 from ..http.problem_json import problem_of

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from posixpath import commonpath
 from typing import Any
 
-from ..conf.policy import Fingerprint, OnInFlight, Policy, key_source
+from ..conf.described import key_source
+from ..conf.policy import Fingerprint, OnInFlight, Policy
 from ..protocol.keys import KeyFormat
 from . import words
 from .endpoints import Coverage, Endpoint

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+from ..conf.described import described, key_source
 from ..conf.policy import (
     Anonymous,
     Fingerprint,
@@ -11,8 +12,6 @@ from ..conf.policy import (
     OnOutage,
     Policy,
     Scope,
-    described,
-    key_source,
 )
 from ..protocol.keys import KeyFormat
 

@@ -38,14 +38,22 @@ from ..operations.base import (
 )
 from ..protocol.codecs import Owner, Unreadable
 from ..protocol.fingerprint import Payload
-from ..protocol.keys import InvalidKey, key_of, parse_key, short_digest
+from ..protocol.keys import InvalidKey, parse_key, short_digest
 from ..protocol.problems import Code, Problem
 from ..protocol.record import Mismatch, Omitted, Replay, StoredResponse, Tombstone
 from ..signals import Outcome, report
 from ..stores.base import Outage
+from .checked_key import checked_key
 from .factory import operation_of, record_of, replay_of
 from .new_keys import count, is_exhausted, next_hour
-from .status import ANONYMOUS_CALLER, NO_KEY, NO_STORE, UNPROTECTED, Status
+from .status import (
+    ANONYMOUS_CALLER,
+    NO_KEY,
+    NO_STORE,
+    UNPROTECTED,
+    Status,
+    set_status_header,
+)
 
 logger = logging.getLogger("django_idempotency")
 
@@ -81,12 +89,6 @@ def read_key(request: HttpRequest, policy: Policy) -> str | Problem | None:
         return parse_key(value, policy.key_format, policy.key_max_length, policy.key_pattern)
     except InvalidKey as error:
         return problem_of(Code.KEY_INVALID, policy, reason=str(error))
-
-
-def set_status_header(response: HttpResponseBase, policy: Policy, status: Status) -> None:
-    """Set the status header, if policy wants one and it is not set yet."""
-    if policy.status_header is not None and policy.status_header not in response:
-        response[policy.status_header] = str(status)
 
 
 class Guard:
@@ -134,28 +136,16 @@ class Guard:
         :return: what is wrong with the key, or that one is missing
         """
         policy = self._policy
-        if policy.key_from is None or self._has_asked_for_key:
-            return self._key_problem
-        keep_body(self._request)
-        found = policy.key_from(view_request)
-        self._has_asked_for_key = True
-        self._key_problem = self._take_key(found)
+        if policy.key_from is not None and not self._has_asked_for_key:
+            keep_body(self._request)
+            found = checked_key(policy, policy.key_from(view_request), self.key)
+            self._has_asked_for_key = True
+            if isinstance(found, Problem):
+                self._key_problem = found
+            else:
+                self.key = found
+                self._notify = partial(report, self._request, policy, found, self._started_at)
         return self._key_problem
-
-    def _take_key(self, found: object) -> Problem | None:
-        policy = self._policy
-        if found is None:
-            is_missing = policy.required and not self.key
-            return problem_of(Code.KEY_MISSING, policy) if is_missing else None
-        try:
-            key = key_of(found, policy.key_format, policy.key_max_length, policy.key_pattern)
-        except InvalidKey as error:
-            return problem_of(Code.KEY_INVALID, policy, reason=str(error))
-        if self.key and self.key != key:
-            return problem_of(Code.KEY_AMBIGUOUS, policy)
-        self.key = key
-        self._notify = partial(report, self._request, policy, key, self._started_at)
-        return None
 
     def start(
         self,

@@ -3,6 +3,9 @@
 from enum import StrEnum
 from typing import Any, NoReturn
 
+from django.http.response import HttpResponseBase
+
+from ..conf.policy import Policy
 from ..effects.staging import stage_alone
 from ..threads import on_request_thread
 
@@ -76,3 +79,9 @@ def runs_unprotected(request: Any) -> bool:
     """Whether the request's view ran although a key was sent that protects nothing."""
     why = getattr(request, "idempotency", None)
     return isinstance(why, NoOperation) and why.is_unprotected
+
+
+def set_status_header(response: HttpResponseBase, policy: Policy, status: Status) -> None:
+    """Set the status header, if policy wants one and it is not set yet."""
+    if policy.status_header is not None and policy.status_header not in response:
+        response[policy.status_header] = str(status)

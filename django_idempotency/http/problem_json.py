@@ -5,7 +5,8 @@ import uuid
 
 from django.http import HttpResponse
 
-from ..conf.policy import Policy, key_source
+from ..conf.described import key_source
+from ..conf.policy import Policy
 from ..protocol.problems import ERRORS, Code, Problem
 
 MEDIA_TYPE = "application/problem+json"
