@@ -6,7 +6,7 @@ the other's statement.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -135,15 +135,25 @@ def give_up(using: str, keys: Collection[Any]) -> int:
     return rows.update(**_ended(EffectState.GIVEN_UP), purge_at=StoreTime(KEPT))
 
 
-def purge(using: str, size: int) -> int:
-    """Remove rows of effects that have ended and are old enough: two statements.
+def purgeable(using: str) -> Rows:
+    """Return effects that have ended, and whose rows have been kept for long enough."""
+    ended = (EffectState.DONE, EffectState.GIVEN_UP)
+    return IdempotencyEffect.rows(using).filter(purge_at__lte=StoreTime(), state__in=ended)
 
-    :param size: how many at most
+
+def purge(using: str, size: int) -> Iterator[int]:
+    """Remove the rows of such effects: two statements per batch.
+
+    :param size: how many rows in a batch
+    :return: the number of rows removed, batch by batch
     """
-    old = IdempotencyEffect.rows(using).filter(purge_at__lte=StoreTime())
-    keys = list(old.order_by("purge_at").values_list("pk", flat=True)[:size])
-    removed, _ = old.filter(pk__in=keys).delete() if keys else (0, {})
-    return removed
+    removed = size
+    while removed == size:
+        oldest = purgeable(using).order_by("purge_at").values_list("pk", flat=True)
+        keys = list(oldest[:size])
+        removed, _ = purgeable(using).filter(pk__in=keys).delete() if keys else (0, {})
+        if removed:
+            yield removed
 
 
 def _due(using: str) -> Rows:

@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.effects import effect
 from django_idempotency.remember import do_not_remember
 from django_idempotency.resolving import STILL_UNKNOWN
 from tests.shop.models import Order
@@ -126,6 +127,20 @@ def finish(operation: Any, data: Any) -> Any:
 
 def what_to_finish(request: Any) -> Any:
     return noting(request)
+
+
+def go_on() -> None:
+    """Happens in an effect after its write, unless a test says otherwise."""
+
+
+after_shipping: Callable[[], None] = go_on
+
+
+@effect(run="worker", max_tries=2)
+def ship(item: Any) -> None:
+    """An effect whose world is the database, where all processes see it."""
+    Order.objects.create(item=f"shipped {item}")
+    after_shipping()
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")

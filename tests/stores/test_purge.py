@@ -204,7 +204,8 @@ class TestReport:
             remember(f"old {number}", expired=timedelta(hours=1))
         errors = io.StringIO()
         assert purge("--batch-size=2", stderr=errors) == (
-            'Removed 5 expired records from database "default" (batches: 3; left: 0; lag: 0s).\n'
+            'Removed 5 expired records from database "default" (batches: 3; left: 0; lag: 0s). '
+            "Removed 0 effects that have ended.\n"
         )
         assert errors.getvalue() == ""
 

@@ -55,3 +55,4 @@ import_module(settings.ROOT_URLCONF)
 
 views.after_write = hang_if_told
 effects.after_charge = hang_beside_the_lock
+effects.after_shipping = hang_if_told

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.apps import apps
 from django.core.management.base import CommandParser
 
 from ...conf.policy import StoreKind
@@ -23,8 +24,9 @@ class Command(BatchCommand):
     """Removes expired records. Parses options and reports; the store does the work."""
 
     help = (
-        "Removes expired idempotency records in short transactions. Leaves records alone that a "
-        "running attempt has locked."
+        "Removes expired idempotency records in short transactions, and rows of effects that have "
+        "ended. Leaves records alone that a running attempt has locked, and effects that are "
+        "pending or have failed."
     )
     dry_run = "Only count the records; remove nothing."
     batch_size = 1000
@@ -49,14 +51,28 @@ class Command(BatchCommand):
         store = DatabaseStore(self.using)
         if options["dry_run"]:
             expired = store.expired(older_than).count()
-            return f'{expired} expired records in database "{self.using}" would go, unless locked.'
+            return (
+                f'{expired} expired records in database "{self.using}" would go, unless locked.'
+                f"{self._effects(is_dry_run=True)}"
+            )
         removed = self.follow(store.purge(self.size, older_than))
         left = store.expired(older_than)[: _COUNTED + 1].count()
         lag = store.lag(older_than).total_seconds()
         return (
             f'Removed {removed} expired records from database "{self.using}" (batches: '
-            f"{self.batches}; left: {_at_most(left)}; lag: {lag:.0f}s)."
+            f"{self.batches}; left: {_at_most(left)}; lag: {lag:.0f}s).{self._effects()}"
         )
+
+    def _effects(self, is_dry_run: bool = False) -> str:
+        """Remove effects that have ended, if there is time, and return what was done."""
+        if not apps.is_installed("django_idempotency.effects"):
+            return ""
+        from ...effects import rows
+
+        if is_dry_run:
+            return f" {rows.purgeable(self.using).count()} effects that have ended would go, too."
+        batches = () if self.is_over else rows.purge(self.using, self.size)
+        return f" Removed {self.follow(batches)} effects that have ended."
 
     def so_far(self) -> str:
         return f"It had removed {self.done} expired records by then."
