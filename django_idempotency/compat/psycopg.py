@@ -246,13 +246,11 @@ class RoundTrip:
         result = self._result
         if not result.ntuples:
             return None
-        values = map(result.get_value, repeat(0), range(result.nfields))
-        return tuple(
-            [
-                None if value is None else _DECODERS.get(result.ftype(at), bytes.decode)(value)
-                for at, value in enumerate(values)
-            ]
-        )
+        columns = range(result.nfields)
+        values = map(result.get_value, repeat(0), columns)
+        decoders = map(_DECODERS.get, map(result.ftype, columns), repeat(bytes.decode))
+        pairs = zip(values, decoders, strict=True)
+        return tuple([None if value is None else decode(value) for value, decode in pairs])
 
     @property
     def rowcount(self) -> int:
@@ -305,25 +303,21 @@ class RoundTrip:
         return results[len(messages)]
 
 
-_AS_TEXT = frozenset({str, int, bool})
-
-
-def _bound(params: Sequence[Any]) -> tuple[Sequence[bytes | None], Sequence[int] | None]:
+def _bound(params: Sequence[Any]) -> tuple[list[bytes | None], list[int]]:
     """Return parameters as libpq takes them, and which are binary. The server finds out their
     types."""
-    if _AS_TEXT.issuperset(map(type, params)):
-        # A call for all of them; a NUL in one of them would make one more.
-        plain = "\0".join(map(str, params)).encode().split(b"\0")
-        if len(plain) == len(params):
-            return plain, None
-    formats = [isinstance(each, bytes) for each in params]
-    values: list[bytes | None] = [
-        each if each is None or isinstance(each, bytes) else str(each).encode() for each in params
-    ]
-    texts = [each for each, is_binary in zip(values, formats, strict=True) if not is_binary]
-    if b"\0" in b"".join(filter(None, texts)):
+    texts, formats = list(params), [0] * len(params)
+    others = [at for at, each in enumerate(params) if each is None or isinstance(each, bytes)]
+    for at in others:
+        texts[at] = ""
+        formats[at] = 1
+    # One call for all of them. A NUL in one of them would make one more.
+    values: list[bytes | None] = [*"\0".join(map(str, texts)).encode().split(b"\0")]
+    if params and len(values) != len(params):
         raise errors.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
-    return values, formats
+    for at in others:
+        values[at] = params[at]
+    return values[: len(params)], formats
 
 
 @cache

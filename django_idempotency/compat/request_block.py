@@ -7,9 +7,9 @@ Like ``django`` beside it, this uses parts of Django beyond its documented inter
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
-from django.db import Error, connections, transaction
+from django.db import Error, transaction
 
 from .django import is_inside, put_wrapper_first, remove_wrapper, start_over
 
@@ -109,6 +109,7 @@ class Foundation:
     The guard's block becomes the outermost one, and Django's behaves as if it had created a
     savepoint when it began. (``atomic_blocks``, ``savepoint_ids``)
 
+    :param connection: in Django's block alone
     :param block: ours, not entered
     :param upper: Django's block, the only one that is open
     :param undo: called instead of rolling back to the savepoint
@@ -117,9 +118,13 @@ class Foundation:
     SAVEPOINT = "idempotency_request"
 
     def __init__(
-        self, block: transaction.Atomic, upper: transaction.Atomic, undo: Callable[[], None]
+        self,
+        connection: Any,
+        block: transaction.Atomic,
+        upper: transaction.Atomic,
+        undo: Callable[[], None],
     ) -> None:
-        self._connection = connection = cast(Any, connections[str(block.using)])
+        self._connection = connection
         self._block = block
         self._upper = upper
         connection.atomic_blocks.insert(0, block)

@@ -147,7 +147,8 @@ def _beside_transactions(
     """Return an operation whose view owns its transactions."""
     for alias in connections:
         # As session_of() does, if Django has begun them already.
-        if _request_block(view, None, alias) is not RequestBlock.NONE:
+        has_blocks = connections[alias].settings_dict["ATOMIC_REQUESTS"]
+        if has_blocks and _request_block(view, None, alias) is not RequestBlock.NONE:
             raise ImproperlyConfigured(IN_A_TRANSACTION.format(alias))
     if policy.store is StoreKind.CACHE:
         refuse_transactions()
@@ -237,11 +238,13 @@ def _resolve(policy: Policy, render: Render) -> Resolve:
 
 
 def _request_block(view: Any, request: Any, using: str) -> RequestBlock:
-    """Return where the block of ``ATOMIC_REQUESTS`` is now, as ``BaseHandler`` decides about it."""
+    """Return where the block of ``ATOMIC_REQUESTS`` is now, as ``BaseHandler`` decides about it.
+
+    :param using: alias of a database that has ``ATOMIC_REQUESTS``
+    """
     # A view that Django's handler has not called has no such block either.
     match = getattr(request, "resolver_match", None)
     called = view if match is None or view is not None else match.func
-    is_on = connections[using].settings_dict["ATOMIC_REQUESTS"]
-    if called is None or not is_on or not has_request_block(called, using):
+    if called is None or not has_request_block(called, using):
         return RequestBlock.NONE
     return RequestBlock.AROUND if view is None else RequestBlock.LATER

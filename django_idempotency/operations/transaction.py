@@ -71,11 +71,11 @@ class AttemptTransaction:
         undone: Callable[[], None] = lambda: None,
     ) -> None:
         self._dialect = dialect
-        self.using = using = connection.alias
+        self.using = connection.alias
         self._request_block = None
         self.joins_request_block = False
         if connection.in_atomic_block:
-            self._request_block = _request_block(using, expected)
+            self._request_block = _request_block(connection, expected)
             # Another connection would not see what a test case has written.
             self.joins_request_block = (
                 self._request_block is not None
@@ -159,7 +159,7 @@ class AttemptTransaction:
         )
         if self.joins_request_block and is_inside(connection, self._request_block):
             assert self._request_block is not None  # noqa: S101
-            self._foundation = Foundation(block, self._request_block, self._undone)
+            self._foundation = Foundation(connection, block, self._request_block, self._undone)
             self._is_outermost = True
         else:
             self._is_outermost = not connection.in_atomic_block
@@ -338,7 +338,9 @@ class AttemptTransaction:
             block.__exit__(None, None, None)
 
 
-def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | None:
+def _request_block(
+    connection: BaseDatabaseWrapper, expected: RequestBlock
+) -> transaction.Atomic | None:
     """Return the block that ``ATOMIC_REQUESTS`` opened, if we are in it.
 
     A test case's blocks do not count: everything in a test happens inside them. Any other block
@@ -346,7 +348,7 @@ def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | N
 
     :raises ImproperlyConfigured: if we are in a block that is not Django's
     """
-    blocks = own_blocks(connections[using])
+    blocks = own_blocks(connection)
     if not blocks:
         return None
     if any(isinstance(block, AttemptBlock) for block in blocks):
@@ -361,8 +363,8 @@ def _request_block(using: str, expected: RequestBlock) -> transaction.Atomic | N
         return block
     raise ImproperlyConfigured(
         "A guarded view, or a function under a key, runs inside of transaction.atomic() on "
-        f"database {using!r}, which would hide its record from others until the end, and could "
-        "undo it. Move atomic() into the view (below @idempotent) or the function, or remove it: "
+        f"database {connection.alias!r}, which would hide its record from others until the end, "
+        "and could undo it. Move atomic() into the view (below @idempotent) or the function, or remove it: "
         "both run in one transaction with their record. If a middleware has opened it "
         "(django-reversion's does), make that middleware do without: python manage.py check names "
         "it."

@@ -46,7 +46,7 @@ class TestFoundation:
         ours = compat.AttemptBlock("default", savepoint=True, durable=False)
         with transaction.atomic():
             upper = connection.atomic_blocks[0]
-            foundation = Foundation(ours, upper, lambda: undone.append(1))
+            foundation = Foundation(connection, ours, upper, lambda: undone.append(1))
             assert foundation.carries
         assert not foundation.carries
         assert connection.in_atomic_block
@@ -59,7 +59,7 @@ class TestFoundation:
         ours = compat.AttemptBlock("default", savepoint=True, durable=False)
         with suppress(ValueError), transaction.atomic():
             upper = connection.atomic_blocks[0]
-            foundation = Foundation(ours, upper, lambda: undone.append(1))
+            foundation = Foundation(connection, ours, upper, lambda: undone.append(1))
             raise ValueError
         foundation.close()
         ours.__exit__(None, None, None)

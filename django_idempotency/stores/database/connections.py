@@ -6,7 +6,7 @@ import select
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from time import monotonic
 from typing import Any, TypeVar, cast
 
@@ -112,13 +112,13 @@ class OwnConnections:
             self._lent -= 1
             if connection.connection is not None:
                 self._idle.append(connection)
-        self.close_obsolete()
 
     def close_obsolete(self) -> None:
         """Close what has been idle for longer than ``CONN_MAX_AGE`` allows."""
         with self._lock:
             obsolete = [each for each in self._idle if is_obsolete(each)]
-            self._idle = [each for each in self._idle if each not in obsolete]
+            for each in obsolete:
+                self._idle.remove(each)
         for connection in obsolete:
             with suppress(Exception):  # its end, if the server has ended it before
                 connection.close()
@@ -171,22 +171,23 @@ _pools: dict[tuple[type[OwnConnections], str, tuple[str, ...]], OwnConnections] 
 _pools_lock = threading.Lock()
 
 
-def connections_of(kind: type[Kind], using: str) -> Kind:
-    """Return this process's connections to the database that an alias now stands for.
+def connections_of(kind: type[Kind], location: Location) -> Kind:
+    """Return this process's connections to the database of a location.
 
     :param kind: each kind has separate limits
     """
-    name = (kind, using, location_of(using).database)
+    name = (kind, location.using, location.database)
     with _pools_lock:
         if name not in _pools:
-            _pools[name] = kind(using)
+            _pools[name] = kind(location.using)
             request_finished.connect(close_obsolete, dispatch_uid=__name__)
         return cast(Kind, _pools[name])
 
 
 def own_connections(using: str) -> OwnConnections:
-    """Return this process's connections that lock records beside their views."""
-    return connections_of(OwnConnections, using)
+    """Return this process's connections that lock records beside their views, to the database that
+    an alias now stands for."""
+    return connections_of(OwnConnections, location_of(using))
 
 
 def close_obsolete(**kwargs: Any) -> None:
@@ -221,9 +222,10 @@ class ClaimConnections(OwnConnections):
         self._free = threading.BoundedSemaphore(CLAIM_CONNECTIONS)
 
     @contextmanager
-    def lent(self, waits: bool) -> Iterator[BaseDatabaseWrapper]:
-        """Lend a connection.
+    def lent(self, location: Location, waits: bool) -> Iterator[BaseDatabaseWrapper]:
+        """Let this thread's queries run on a connection, in autocommit.
 
+        :param location: see :meth:`lend`
         :param waits: the request will wait for a record, as long as policy says; the number of
             those is bounded elsewhere, and does not count here
         :raises Busy: if none is free in time, or the server takes no more
@@ -231,7 +233,7 @@ class ClaimConnections(OwnConnections):
         if not waits and not self._free.acquire(timeout=WAIT):
             raise Busy(waited=True)
         try:
-            connection = self.lend(sys.maxsize)
+            connection = self.lend(sys.maxsize, location)
             try:
                 with in_place_of_usual(connection):
                     yield connection
@@ -242,12 +244,13 @@ class ClaimConnections(OwnConnections):
                 self._free.release()
 
 
-@contextmanager
-def claim_connection(using: str, waits: bool = False) -> Iterator[None]:
-    """Let this thread's queries run on a claim connection, in autocommit.
+def claim_connection(
+    using: str, waits: bool = False
+) -> AbstractContextManager[BaseDatabaseWrapper]:
+    """Return a context in which this thread's queries run on a claim connection, in autocommit.
 
     :param waits: see :meth:`ClaimConnections.lent`
     :raises Busy: if none is free in time
     """
-    with connections_of(ClaimConnections, using).lent(waits):
-        yield
+    location = location_of(using)
+    return connections_of(ClaimConnections, location).lent(location, waits)
