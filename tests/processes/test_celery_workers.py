@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from django.db import connection
+from django.db import connection, transaction
 
+from django_idempotency.effects import after_commit, declaring, effect
+from django_idempotency.effects.models import IdempotencyEffect
+from django_idempotency.effects.runner import run_due
 from django_idempotency.models import IdempotencyRecord
 from tests.__main__ import amqp_url, why_left_out
 from tests.shop.models import Order
+from tests.support.effects import make_due
 from tests.support.redis_server import RedisServer
 from tests.support.workers import Worker, all_were_killed, kill, running_worker
 
@@ -36,6 +40,7 @@ class Running:
         self._broker, self._stage, self._stack = broker, stage, stack
         self._transport = json.dumps(transport)
         self._app = Celery("sender", broker=broker, set_as_current=False)
+        self._app.conf.task_default_queue = self._queue
         stack.callback(self._remove)
         self.worker = self.start()
 
@@ -52,7 +57,21 @@ class Running:
         return self.worker
 
     def send(self, item: str) -> None:
-        self._app.send_task("order", (item,), task_id=f"{self._queue}-{item}", queue=self._queue)
+        self._app.send_task("order", (item,), task_id=f"{self._queue}-{item}")
+
+    def send_as_effect(self, item: str) -> str:
+        """Send it twice: after a commit, and again as if nobody knew that it was; return its id."""
+
+        @effect(name=f"order by {self._queue}")
+        @self._app.task(name="order", shared=False)
+        def order(item: str) -> None: ...
+
+        with transaction.atomic():
+            key = after_commit(order, item)
+        IdempotencyEffect.objects.filter(key=key).update(state="pending")
+        make_due()
+        assert run_due("default").done == 1
+        return key
 
     def _remove(self) -> None:
         """Leave nothing on the broker."""
@@ -71,8 +90,11 @@ def brokers(transactional_db: None, redis_server: RedisServer) -> dict[str, str]
 
 
 @pytest.fixture
-def running(brokers: dict[str, str], tmp_path_factory: Any) -> Iterator[dict[str, Running]]:
+def running(
+    brokers: dict[str, str], tmp_path_factory: Any, monkeypatch: Any
+) -> Iterator[dict[str, Running]]:
     """A worker per broker. They work at the same time."""
+    monkeypatch.setattr(declaring, "_known", dict(declaring._known))
     with ExitStack() as stack:
         yield {
             name: Running(broker, tmp_path_factory.mktemp(name), stack)
@@ -81,23 +103,29 @@ def running(brokers: dict[str, str], tmp_path_factory: Any) -> Iterator[dict[str
 
 
 def test_a_task_has_one_effect_however_often_it_is_delivered(running: dict[str, Running]) -> None:
-    """I20: fifty tasks, sent eight times each, while processes are killed in the middle."""
+    """I20: fifty tasks, sent eight times each, while processes are killed in the middle.
+
+    I19: and an effect, whose key is the id of its task.
+    """
     for name, each in running.items():
         kill(each.worker.stage, "in it", *(f"{name} {number}" for number in KILLED_IN))
         kill(each.worker.stage, "after it", *(f"{name} {number}" for number in KILLED_AFTER))
         for _ in range(TIMES):
             for number in range(TASKS):
                 each.send(f"{name} {number}")
+    effects = {each.send_as_effect(f"{name} effect") for name, each in running.items()}
+    connection.close()
     for each in running.values():
-        each.worker.wait_for(lambda each=each: each.worker.ended() >= TASKS * TIMES)
-    wanted = sorted(f"{name} {number}" for name in running for number in range(TASKS))
+        each.worker.wait_for(lambda each=each: each.worker.ended() >= TASKS * TIMES + 2)
+    wanted = sorted(f"{name} {item}" for name in running for item in [*range(TASKS), "effect"])
     assert sorted(Order.objects.values_list("item", flat=True)) == wanted
     records = IdempotencyRecord.objects.all()
     assert {record.state for record in records} == {"completed"}
     assert len(records) == len(wanted)
+    assert effects <= {record.key for record in records}
     for each in running.values():
         assert all_were_killed(each.worker.stage)
-        assert each.worker.ended() == TASKS * TIMES
+        assert each.worker.ended() == TASKS * TIMES + 2
 
 
 @pytest.mark.once
