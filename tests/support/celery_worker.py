@@ -1,11 +1,13 @@
 """``python -m tests.support.celery_worker``: a worker of Celery on the tests' database.
 
-A task writes an order. The file ``killed in it`` or ``killed after it`` of the stage, with the
+A task writes an order; that of an item "held" runs until another delivery of it has been told to
+come again. The file ``killed in it`` or ``killed after it`` of the stage, with the
 task's item in its name, kills the worker's process with SIGKILL there, once.
 """
 
 import json
 import os
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -13,7 +15,8 @@ from typing import Any
 
 import django
 from celery import Celery
-from celery.signals import task_success, worker_process_init
+from celery.exceptions import Retry
+from celery.signals import task_retry, task_success, worker_process_init
 
 STAGE = Path(os.environ["IDEMPOTENCY_TEST_STAGE"])
 QUEUE = os.environ["IDEMPOTENCY_TEST_QUEUE"]
@@ -56,6 +59,8 @@ def killed_before_it_is_acknowledged(function: Callable[..., Any]) -> Callable[.
 def order(item: str) -> int:
     made = Order.objects.create(item=item)
     killed("in it", item)
+    while item.endswith("held") and not (STAGE / "refused").exists():
+        time.sleep(0.05)
     return int(made.pk)
 
 
@@ -63,6 +68,12 @@ def order(item: str) -> int:
 def note(**signal: Any) -> None:
     with (STAGE / "ended").open("a") as ended:
         ended.write("one\n")
+
+
+@task_retry.connect
+def note_refusal(reason: Retry, **signal: Any) -> None:
+    if isinstance(reason.exc, OperationInFlight):
+        (STAGE / "refused").touch()
 
 
 @worker_process_init.connect
