@@ -411,21 +411,22 @@ class TestBesides:
         assert IdempotencyRecord.objects.get().attempt == 3
 
     @pytest.mark.processes
+    @pytest.mark.parametrize("path", [PATH, "/effects/itself/"])
     def test_a_killed_worker_and_a_client_that_is_gone(
-        self, caller: Caller, tmp_path: Path
+        self, path: str, caller: Caller, tmp_path: Path
     ) -> None:
         """I3: the charge is committed; then the worker dies."""
         connection.close()
         with running_server(tmp_path) as server:
             server.hang_next()
-            first = in_thread(lambda: server.post(PATH, caller.token.key, "k", ITEM))
+            first = in_thread(lambda: server.post(path, caller.token.key, "k", ITEM))
             pid, _ = server.hanging()
             assert "unknown: 1" in command()
             os.kill(pid, signal.SIGKILL)
             assert first.result() is None
             # The database server may need a moment to see that its client is dead.
             assert any("Resumed 1" in command() for _ in range(200))
-            answer = server.post(PATH, caller.token.key, "k", ITEM)
+            answer = server.post(path, caller.token.key, "k", ITEM)
             assert answer is not None
             assert (answer.status, answer.replayed) == (201, True)
         assert Order.objects.filter(item="vm").count() == 1

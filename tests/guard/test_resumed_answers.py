@@ -121,3 +121,26 @@ def test_a_resolvers_answer_that_is_not_stored_is_rendered_too(
     assert (answer.status_code, answer.content) == (503, b'{"DATA": {}, "SHOP": "BERLIN"}')
     monkeypatch.setattr(effects, "resolver", lambda operation: RUN_AGAIN)
     assert caller.post("/rest-class/berlin/", ITEM).status_code == 201
+
+
+@pytest.mark.parametrize("path", ["/rest-class/berlin/", "/ninja/buy/"])
+def test_a_resolver_may_still_let_it_run(
+    path: str, caller: Caller, monkeypatch: Any, settings: Any
+) -> None:
+    settings.IDEMPOTENCY = {"RESOLVER": effects.ask}
+    interrupt(caller, monkeypatch, path)
+    monkeypatch.setattr(effects, "resolver", lambda operation: RUN_AGAIN)
+    answer = caller.post(path, ITEM)
+    assert (answer.status_code, "Idempotency-Replayed" in answer) == (201, False)
+    assert Order.objects.count() == 2
+
+
+def test_code_around_the_view_finds_the_data_on_a_replay(caller: Caller, monkeypatch: Any) -> None:
+    """I6: the body does not say them, so they are stored beside it, as for a request."""
+    path = "/rest-class/berlin/"
+    interrupt(caller, monkeypatch, path)
+    assert resume_all() == [Resumed.DONE]
+    order = {"order": Order.objects.get(item="vm").pk}
+    resumable.passing.clear()
+    caller.post(path, ITEM)
+    assert resumable.passing == [order]

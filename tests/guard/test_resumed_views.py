@@ -61,10 +61,12 @@ class TestCallingAgain:
             str(order.pk), str(Order.objects.latest("pk").pk)
         )
 
+    @pytest.mark.parametrize("asgi", [False, True], ids=["wsgi", "asgi"])
     @pytest.mark.parametrize("path", PATHS)
     def test_it_finds_what_its_client_has_sent(
-        self, path: str, buyer: Caller, monkeypatch: Any
+        self, path: str, asgi: bool, buyer: Caller, monkeypatch: Any
     ) -> None:
+        buyer.asgi = asgi
         extra = {"headers": {"accept-language": "de"}, "secure": True}
         interrupt(buyer, monkeypatch, f"{path}?gift=%C3%A4", **extra)
         assert resume_all() == [Resumed.DONE]

@@ -150,6 +150,15 @@ class ResumableView(APIView):
         return take_steps(request.idempotency, what_to_do(request))
 
 
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class ItselfView(APIView):
+    """Its own handler: it is called again with the request of its client."""
+
+    @idempotent(atomic=False, resumable=True)
+    def post(self, request: Any) -> HttpResponse:
+        return take_steps(request.idempotency, what_to_do(request))
+
+
 @csrf_exempt
 @transaction.non_atomic_requests
 @idempotent(atomic=False, lock_connections=1)

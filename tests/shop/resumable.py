@@ -56,12 +56,17 @@ class Shouting(BaseRenderer):
         return json.dumps(data).upper().encode()
 
 
+passing: list[Any] = []
+"""The data that envelopes have been put around."""
+
+
 class Enveloped(APIView):
     """Puts every answer into an envelope, whose shape its clients know."""
 
     renderer_classes = [Shouting, JSONRenderer]
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        passing.append(response.data)
         response.data = {"data": response.data, "shop": kwargs["shop"]}
         return super().finalize_response(request, response, *args, **kwargs)
 

@@ -41,6 +41,7 @@ urlpatterns = [
     path("effects/rest-running-again/", effects.RunningAgainView.as_view()),
     path("effects/resolved/", effects.resolved),
     path("effects/resumable/", effects.ResumableView.as_view()),
+    path("effects/itself/", effects.ItselfView.as_view()),
     path("effects/limited/", effects.limited),
     path("effects/waiting/", effects.waiting),
     path("effects/bare/", effects.bare),
