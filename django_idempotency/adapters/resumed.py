@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.handlers.exception import get_exception_response
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import get_resolver, get_script_prefix, set_script_prefix
+from django.urls import get_resolver
 from django.utils.translation import get_language, get_language_from_request, override
 
 from ..compat.frameworks import response_of
@@ -102,8 +102,6 @@ def _view_of(policy: Policy, key: str, kept: Any) -> Work:
         state_of(request).guard = guard
         request.idempotency = operation  # type: ignore[attr-defined]
         call = async_to_sync(match.func) if iscoroutinefunction(match.func) else match.func
-        prefix = get_script_prefix()
-        set_script_prefix(f"{kept['script']}/")
         try:
             with override(_language_of(request)):
                 response = call(request, *match.args, **match.kwargs)
@@ -114,8 +112,6 @@ def _view_of(policy: Policy, key: str, kept: Any) -> Work:
             if status >= SERVER_ERROR:
                 raise
             return get_exception_response(request, get_resolver(), status, error)
-        finally:
-            set_script_prefix(prefix)
 
     return work
 

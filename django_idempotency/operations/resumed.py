@@ -9,7 +9,7 @@ from ..protocol.keys import derived_uuid
 from ..protocol.record import Claim, Snapshot, State, plain_text
 from ..stores.base import Claims
 from ..stores.database.step_log import ResumePayload, StepLog
-from .base import BeginResult, Retry
+from .base import BeginResult, Retry, Started
 from .errors import NotResumable
 from .non_atomic import NonAtomicOperation, Resolve
 from .row_lock import RecordLock
@@ -88,8 +88,10 @@ class ResumedOperation(NonAtomicOperation):
         expected = _signature(self._claim, self._record, payload.handler, text)
         if payload.handler != self._handler or signature != expected:
             raise NotResumable("its data was stored under another SECRET, or changed")
-        self.work = self._prepare(json.loads(text))
-        return super()._after_interruption()
+        begun = super()._after_interruption()
+        if isinstance(begun, Started):
+            self.work = self._prepare(json.loads(text))
+        return begun
 
 
 def _signature(claim: Claim, record: Snapshot, handler: str, text: str) -> str:

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import F
 
 from django_idempotency.decorators import PolicyError
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.operations import (
     KeyExpired,
     KeyReused,
@@ -31,6 +31,7 @@ from django_idempotency.operations import (
 from django_idempotency.resolving import RUN_AGAIN
 from django_idempotency.signals import SIGNALS, connect
 from tests.conftest import in_thread, row_locks
+from tests.shop.effects import finish, what_to_finish
 from tests.shop.models import Order
 from tests.support.counting import claim_lock_and_store, counted
 
@@ -215,6 +216,13 @@ class TestNonAtomic:
             run_once(fail, key="k", scope="s", atomic=False)
         with pytest.raises(ZeroDivisionError):
             run_once(fail, key="k", scope="s", atomic=False, resolver=lambda operation: RUN_AGAIN)
+
+    def test_a_handler_that_the_settings_declare_is_for_views(self, settings: Any) -> None:
+        """It needs a request, and here is none."""
+        for options in ({"RESUMABLE": True}, {"RESUMABLE": finish, "RESUME_DATA": what_to_finish}):
+            settings.IDEMPOTENCY = options
+            assert once(key=str(options), atomic=False)["item"] == "vm"
+        assert set(IdempotencyStep.objects.values_list("name", flat=True)) == {""}
 
 
 def test_async_functions_run_too() -> None:

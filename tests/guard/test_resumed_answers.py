@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from rest_framework.response import Response
 
+from django_idempotency.guard.request_state import TEMPLATE
 from django_idempotency.guard.resuming import Resumed
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.resolving import RUN_AGAIN
@@ -61,6 +62,7 @@ def test_a_template_response(caller: Caller, monkeypatch: Any) -> None:
     replay = caller.post("/template/", ITEM)
     fresh = caller.post("/template/", ITEM, "k-2")
     assert replay.content == fresh.content
+    assert vars(replay)[TEMPLATE] is vars(fresh)[TEMPLATE] is True  # who reads its context gets one
     assert "vm" in replay.content.decode()
 
 

@@ -6,6 +6,7 @@ from unittest.mock import ANY
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.exceptions import PermissionDenied
+from django.http import HttpResponse
 from django.urls import set_script_prefix
 from django.utils import translation
 
@@ -15,7 +16,7 @@ from django_idempotency.guard.resuming import Resumed
 from django_idempotency.http.kept_request import LARGEST
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from tests.conftest import Caller
-from tests.shop import resumable
+from tests.shop import effects, resumable
 from tests.shop.models import Order
 from tests.support.problems import code_of
 from tests.support.resuming import interrupt, resume_all
@@ -93,6 +94,7 @@ class TestCallingAgain:
         set_script_prefix("/app/")  # as django.setup() does for commands, and handlers of servers
         try:
             interrupt(buyer, monkeypatch, "/own/berlin/class/", **extra)
+            translation.deactivate()
             assert resume_all() == [Resumed.DONE]
         finally:
             set_script_prefix("/")
@@ -175,6 +177,13 @@ class TestRefusing:
         assert "its user is" in caplog.text
         assert Order.objects.count() == 1
         assert IdempotencyRecord.objects.get().attempt == 1
+
+    def test_a_resolver_needs_no_user(self, buyer: Caller, monkeypatch: Any, settings: Any) -> None:
+        settings.IDEMPOTENCY = {"RESOLVER": effects.ask}
+        interrupt(buyer, monkeypatch, "/own/berlin/class/")
+        monkeypatch.setattr(effects, "resolver", lambda operation: HttpResponse("bought"))
+        User.objects.update(is_active=False)
+        assert resume_all() == [Resumed.DONE]
 
     def test_the_view_has_moved(self, buyer: Caller, monkeypatch: Any) -> None:
         """A retry would not reach it, either."""
