@@ -49,6 +49,7 @@ class Steps:
         self._attempt = attempt
         self._position = 0
         self._is_running = False
+        self._may_stage = False
         self._known: list[tuple[str, str]] | None = [] if is_first else None
         self._derive = derive
         self._name = ""
@@ -76,7 +77,7 @@ class Steps:
 
         :raises EffectError: if none does
         """
-        if not self._is_running:
+        if not self._may_stage:
             raise EffectError(NO_STEP)
         if self._stage is None:
             place = (str(self._position + 1), self._name)
@@ -111,14 +112,16 @@ class Steps:
                     raise LostRecord(f"Step {name!r} is not taken: a later attempt has started.")
                 dialect = dialect_of(self._connection)
                 with closing(Watch(block, dialect, remedy=INSTEAD)) as watch:
+                    self._may_stage = True
                     text = _plain(name, call())
+                    self._may_stage = False  # hooks after the commit come too late
                     _check_writes(name, watch)
                 if self._stage is not None:
                     self._stage.write(self._record_id)
                 place = (self._record_id, self._position + 1, self._attempt)
                 self._step_log.add(place, name, text, started, commits)
         finally:
-            self._is_running = False
+            self._is_running = self._may_stage = False
             self._stage = None
         return text
 

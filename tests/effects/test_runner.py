@@ -14,6 +14,7 @@ from django_idempotency.effects import (
     current_effect,
     declaring,
     effect,
+    rows,
     runner,
     running,
 )
@@ -114,7 +115,7 @@ class TestTries:
     def test_the_purge_leaves_what_is_pending_or_failed(self) -> None:
         for _ in range(4):
             stage()
-        done, failed, given_up, pending = (row.pk for row in effects.effects())
+        done, failed, given_up, pending = (each.pk for each in effects.effects())
         IdempotencyEffect.objects.filter(pk=failed).update(state="failed", due_at=None)
         give_up("default", [given_up])
         IdempotencyEffect.objects.filter(pk=done).update(
@@ -268,6 +269,35 @@ class TestRuns:
         run_due("default")
         assert (the_only().state, the_only().error, the_only().tries) == ("failed", "Later", 2)
         assert "longer than its time limit" in caplog.text
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_nor_while_the_other_one_is_at_it(self, fails: bool) -> None:
+        stage(1)
+
+        def before(what: Any) -> None:
+            effects.before = effects.nothing
+            make_due()
+            in_thread(take).result()
+            if fails:
+                raise effects.Down
+
+        def take() -> None:
+            (row,) = rows.due("default", [later.name], 1)
+            assert rows.take("default", row, timedelta(minutes=1))
+
+        effects.before = before
+        run_due("default")
+        assert (the_only().state, the_only().tries, the_only().error) == ("pending", 2, "")
+
+    def test_what_was_read_is_not_taken_if_it_was_tried_since(self) -> None:
+        stage()
+        (row,) = rows.due("default", [later.name], 1)
+        with down():
+            run_due("default")
+        make_due()
+        assert not rows.take("default", row, timedelta(minutes=1))
+        (row,) = rows.due("default", [later.name], 1)
+        assert rows.take("default", row, timedelta(minutes=1))
 
     def test_a_late_failure_does_not_put_it_back(self) -> None:
         stage(1)

@@ -26,7 +26,7 @@ from tests.shop.models import Order
 from tests.support import effects
 from tests.support.adapters import few_effect_adapters
 from tests.support.counting import counted
-from tests.support.effects import send, sent, states, the_only
+from tests.support.effects import send, sent, states, the_only, void
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -154,6 +154,47 @@ class TestSteps:
         beside(view, name="view")
         assert sent == [1, 2]
         assert len(set(effects.keys)) == 2
+
+    def test_each_step_has_names_and_numbers_of_its_own(self) -> None:
+        def stage() -> None:
+            after_commit(send.named("receipt"))
+            after_commit(send)
+
+        def view() -> None:
+            current_operation().step("one", stage)
+            current_operation().step("one", stage)
+
+        beside(view, name="view")
+        assert len(set(effects.keys)) == 4
+
+    def test_an_effect_of_a_step_may_stage_others(self) -> None:
+        """They do not belong to the operation, whose step has ended."""
+
+        @effect(name="chain")
+        def chain() -> None:
+            with transaction.atomic():
+                after_commit(send, "next")
+
+        def view() -> None:
+            current_operation().step("one", lambda: void(after_commit(chain)))
+
+        beside(view, name="view")
+        assert (sent, states()) == (["next"], ["done", "done"])
+
+    def test_a_hook_after_the_commit_of_a_step_comes_too_late(self) -> None:
+        problems = []
+
+        def hook() -> None:
+            with pytest.raises(EffectError, match="inside of a step") as caught:
+                after_commit(send, "hook")
+            problems.append(caught.value)
+
+        def view() -> None:
+            current_operation().step("one", lambda: transaction.on_commit(hook))
+
+        beside(view, name="view")
+        assert len(problems) == 1
+        assert effects.effects() == []
 
     def test_outside_of_steps_is_an_error(self) -> None:
         def view() -> None:
