@@ -20,6 +20,8 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.effects import after_commit
+from django_idempotency.effects.runner import run_due
 from django_idempotency.management.commands import reencrypt_idempotency_records as command
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.protocol.codecs import name_of
@@ -27,6 +29,7 @@ from django_idempotency.stores.base import Outage
 from django_idempotency.stores.cache.replay_cache import writer_of
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop.models import Order
+from tests.support import effects
 from tests.support.server import Answer, Server, running_server
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
@@ -181,6 +184,34 @@ class TestSteps:
         assert "and 1 steps" in reencrypt(unencrypted=True)
         results = IdempotencyStep.objects.exclude(result="").values_list("result", flat=True)
         assert "tok-secret" not in "".join(results)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestEffects:
+    def test_arguments_move_to_the_newest_key(self, use: Use, monkeypatch: Any) -> None:
+        monkeypatch.setattr(effects, "sent", [])
+        use(OLD, codec="fernet")
+        with transaction.atomic():
+            after_commit(effects.later, "4111 1111")
+            after_commit(effects.later, "done before")
+        assert run_due("default", limit=1).done == 1
+        use(NEW, OLD)
+        assert "1 responses and steps" in reencrypt(dry_run=True)
+        assert "0 steps and 1 effects" in reencrypt()
+        assert "0 steps in" in reencrypt()
+        use(NEW)
+        assert run_due("default").done == 1
+        assert len(effects.sent) == 2
+
+    def test_what_cannot_be_read_stays(self, use: Use) -> None:
+        use(OLD, codec="fernet")
+        with transaction.atomic():
+            after_commit(effects.later)
+        use(NEW)
+        with pytest.raises(CommandError, match=f"fernet:{name_of(OLD)}: 1"):
+            reencrypt()
+        use(OLD)
+        assert run_due("default").done == 1
 
 
 class Done:

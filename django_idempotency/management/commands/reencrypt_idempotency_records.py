@@ -3,9 +3,11 @@
 from collections import Counter
 from typing import Any
 
+from django.apps import apps
 from django.core.management.base import CommandError, CommandParser
 
 from ...conf.settings import configuration
+from ...effects.sealing import PLACE as EFFECT
 from ...invalidation import forget_copies
 from ...protocol.codecs import (
     LOCKED,
@@ -64,7 +66,7 @@ class Command(BatchCommand):
 
         def left() -> int:
             responses = pending_responses(self.using, current).count()
-            return responses + pending_steps(self.using, *steps).count()
+            return responses + pending_steps(self.using, *steps).count() + self._effects(*steps)
 
         if options["dry_run"]:
             return (
@@ -74,11 +76,19 @@ class Command(BatchCommand):
         responses = self.follow(
             reencrypt_responses(self.using, self._reencrypt, self._forget, current, self.size)
         )
+        taken = effects = 0
         if not self.is_over:
-            self.follow(reencrypt_steps(self.using, self._reencrypt_step, *steps, self.size))
+            batches = reencrypt_steps(self.using, self._reencrypt_step, *steps, self.size)
+            taken = self.follow(batches)
+        if not self.is_over and self._has_effects:
+            from ...effects.reencrypting import reencrypt_arguments
+
+            reencrypt = self._reencrypt_arguments
+            effects = self.follow(reencrypt_arguments(self.using, reencrypt, *steps, self.size))
         why = "the time was over" if self.is_over else "locked or new"
         summary = (
-            f"Encrypted {responses} responses and {self.done - responses} steps in database "
+            f"Encrypted {responses} responses and {taken} steps"
+            f"{f' and {effects} effects' if effects else ''} in database "
             f'"{self.using}" under key {newest} (batches: {self.batches}; left because {why}: '
             f"{max(left() - self._unreadable.total(), 0)})."
         )
@@ -86,6 +96,18 @@ class Command(BatchCommand):
             lost = (f"{codec}: {count}" for codec, count in sorted(self._unreadable.items()))
             raise CommandError(f"{summary} Unreadable, and left as they were: {', '.join(lost)}.")
         return summary
+
+    @property
+    def _has_effects(self) -> bool:
+        return apps.is_installed("django_idempotency.effects")
+
+    def _effects(self, *which: str) -> int:
+        """Return how many effects are to be re-encrypted."""
+        if not self._has_effects:
+            return 0
+        from ...effects.reencrypting import pending_arguments
+
+        return pending_arguments(self.using, *which).count()
 
     def so_far(self) -> str:
         return "What it had encrypted by then stays encrypted: run the command again."
@@ -107,3 +129,11 @@ class Command(BatchCommand):
         except Unreadable as error:
             self._unreadable[error.codec] += 1
             return None
+
+    def _reencrypt_arguments(self, arguments: str, key: str) -> str | None:
+        try:
+            plain = self._cipher.open_at(arguments, EFFECT, key)
+        except Unreadable as error:
+            self._unreadable[error.codec] += 1
+            return None
+        return self._cipher.lock_at(plain, EFFECT, key)
