@@ -30,6 +30,12 @@ AT_ONCE = 0.02
 """Seconds before the database is asked whether a statement waits for a lock."""
 ASK_AGAIN = 0.15
 """Seconds between such questions: InnoDB renews its answer only if nobody asked for a tenth."""
+NO_STEPS = (
+    *("SET SESSION", "SELECT set_config"),
+    *("KILL", "SELECT 1 FROM information_schema.processlist", "SELECT pg_terminate_backend"),
+)
+"""Statements before which nobody stops: settings, and how a session is ended. How often MariaDB is
+asked whether it has ended depends on the machine, and a schedule must not."""
 HANGS = 120.0
 """Seconds after which a statement that neither returns nor waits for a lock is an error.
 MariaDB has once taken more than 30 for a ``KILL``."""
@@ -199,7 +205,7 @@ class Actor(threading.Thread):
         used.make_cursor = lambda cursor: Recorded(cursor, used)
 
     def _statement(self, execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
-        if sql.startswith(("SET SESSION", "SELECT set_config")):
+        if sql.startswith(NO_STEPS):
             return execute(sql, params, many, context)
         self.stop(sql)
         now = [value() if callable(value) else value for value in params or ()]
