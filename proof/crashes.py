@@ -45,39 +45,42 @@ class Request:
         connection_created.connect(self._watch)
         for name in ("_commit", "_rollback"):
             setattr(used, name, MethodType(self._control(getattr(type(used), name)), used))
-        padding = "20000" if self.accident is full else "0"
-        answer = world.post(world.client(), KEY, DATA, self.path, padding=padding)
+        answer = self.send()
         text = f"{answer.status_code}\n".encode() + answer.content
         os.write(answers, f"{self.point} ".encode())
         self.point = ANSWER_STARTS
         for position in range(len(text)):
-            self._pass()
+            self.pass_()
             os.write(answers, text[position : position + 1])
-        self._pass()
+        self.pass_()
+
+    def send(self) -> Any:
+        padding = "20000" if self.accident is full else "0"
+        return world.post(world.client(), KEY, DATA, self.path, padding=padding)
 
     def _watch(self, connection: Any, **kwargs: Any) -> None:
         """A connection for claims, in autocommit."""
         if self._statement not in connection.execute_wrappers:
             connection.execute_wrappers.append(self._statement)
 
-    def _pass(self) -> None:
+    def pass_(self) -> None:
         point, self.point = self.point, self.point + 1
         if point == self.at:  # which may send statements of its own
             self.accident(self)
 
     def _statement(self, execute: Any, sql: Any, *rest: Any) -> Any:
-        self._pass()
+        self.pass_()
         result = execute(sql, *rest)
-        self._pass()
+        self.pass_()
         return result
 
     def _control(self, original: Any) -> Any:
         def control(used: Any) -> Any:
             if used.connection is None:
                 return original(used)
-            self._pass()
+            self.pass_()
             result = original(used)
-            self._pass()
+            self.pass_()
             return result
 
         return control
@@ -155,7 +158,7 @@ class Ended:
         return int(status), body
 
 
-def in_child(accident: Accident, at: int, path: str) -> Ended:
+def in_child(request: Request) -> Ended:
     """Run one request in a forked child; return when it is dead."""
     connections.close_all()
     reader, writer = os.pipe()
@@ -165,7 +168,7 @@ def in_child(accident: Accident, at: int, path: str) -> Ended:
     if pid == 0:
         try:
             os.close(reader)
-            Request(accident, at, path).run(writer)
+            request.run(writer)
         except BaseException:
             os._exit(1)
         os._exit(0)
@@ -187,7 +190,7 @@ def points(bytes_of_answer: int, path: str = world.PATH) -> list[int]:
     :param bytes_of_answer: at most so many bytes of the answer, spread evenly
     """
     world.empty()
-    whole = in_child(nothing, -1, path)
+    whole = in_child(Request(nothing, -1, path))
     assert whole.is_complete, whole
     assert whole.points is not None
     every = range(ANSWER_STARTS, ANSWER_STARTS + len(whole.text) + 1)
@@ -200,7 +203,7 @@ def experiment(name: str, accident: Accident, at: list[int], path: str = world.P
     outcome = Outcome(name, "points")
     for point in at:
         world.empty()
-        ended = in_child(accident, point, path)
+        ended = in_child(Request(accident, point, path))
         outcome.count += 1
         _check(ended, path, f"{name} at {point}", outcome)
     return outcome
