@@ -220,11 +220,13 @@ def _quietly(mark: Callable[..., Any], *args: Any) -> Any:
             return mark(*args)
         except Exception as error:
             problem = error
+            _tidy()
     logger.error("An effect could not be marked, and may run once more", exc_info=problem)
     return None
 
 
 def _tidy() -> None:
-    """An effect may leave a broken connection behind: the next one must not meet it."""
+    """An effect may leave a broken connection behind, and a session may end at any time: the next
+    effect, and the next try to mark one, must not meet it."""
     for connection in connections.all(initialized_only=True):
         close_if_broken(connection)

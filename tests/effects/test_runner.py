@@ -23,11 +23,12 @@ from django_idempotency.effects.rows import give_up, purge, run_again
 from django_idempotency.effects.runner import backoff, run_due
 from django_idempotency.operations import current_operation, run_once
 from django_idempotency.stores.database.dialects import StoreTime
-from tests.conftest import in_thread
+from tests.conftest import in_thread, row_locks
 from tests.shop.models import Order
 from tests.support import effects
 from tests.support.counting import counted
 from tests.support.effects import down, later, make_due, send, sent, states, the_only
+from tests.support.sessions import terminate
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -450,6 +451,22 @@ class TestInline:
         make_due()
         assert run_due("default").done == 1
         assert sent == [1, 1]
+
+
+    @row_locks
+    def test_a_session_that_ends_in_between_is_no_second_effect(self) -> None:
+        """The world has it, and the mark is made on another connection."""
+
+        def before(what: Any) -> None:
+            with connection.cursor() as cursor:
+                mysql = connection.vendor == "mysql"
+                cursor.execute("SELECT CONNECTION_ID()" if mysql else "SELECT pg_backend_pid()")
+                session = cursor.fetchone()[0]
+            in_thread(lambda: terminate(session)).result()
+
+        effects.before = before
+        stage(1, send)
+        assert (sent, the_only().state) == ([1], "done")
 
 
 def _stage_only(number: int) -> None:
