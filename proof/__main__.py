@@ -74,14 +74,26 @@ def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
     from proof import stage
 
     stage.set_up()
-    from proof import careless, crashes, enclosed, hostile, machine, planting, schedules
+    from proof import (
+        careless,
+        crashes,
+        effect_crashes,
+        effect_schedules,
+        enclosed,
+        hostile,
+        machine,
+        planting,
+        schedules,
+    )
 
     hurry = min(seconds, 9)
     examples = int(hurry * 25)
     with stage.database():
         outcomes = [
             *schedules.run(seconds),
+            *effect_schedules.run(seconds / 6),
             *_timed(partial(crashes.run, examples)),
+            *_timed(partial(effect_crashes.run, 1 if seconds > hurry else 4)),
             *_timed(enclosed.run),
             *_timed(partial(machine.run, examples)),
             *_timed(partial(hostile.run, examples)),

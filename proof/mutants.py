@@ -10,11 +10,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 from django.db import connections, transaction
+from django.db.models import F
 
 from django_idempotency.compat.django import own_blocks
 from django_idempotency.compat.request_block import LastStatement
+from django_idempotency.effects import rows as effect_rows
+from django_idempotency.effects import runner, staging
+from django_idempotency.effects.models import IdempotencyEffect
 from django_idempotency.guard import guard
 from django_idempotency.operations import transaction as lifecycle
 from django_idempotency.operations.atomic import AtomicOperation
@@ -242,6 +247,71 @@ def store_after_django_s_commit() -> list[tuple[Any, str, Any]]:
     return [(LastStatement, "_commit", commit)]
 
 
+def dispatch_before_commit() -> list[tuple[Any, str, Any]]:
+    """Effects happen where they are staged, and are then stored with the response."""
+
+    def run_first(connection: Any, run: Callable[[], None]) -> None:
+        run()
+
+    return [(staging, "run_first_on_commit", run_first)]
+
+
+def mark_before_dispatch() -> list[tuple[Any, str, Any]]:
+    """An effect is done before it happens: nobody looks for it when its process dies."""
+    call = runner.call
+
+    def marked(effect: Any, current: Any, args: Any, kwargs: Any) -> None:
+        effect_rows.done("default", [current.key], current.tries)
+        call(effect, current, args, kwargs)
+
+    return [(runner, "call", marked)]
+
+
+def unfenced_mark() -> list[tuple[Any, str, Any]]:
+    """Who was overtaken marks what another one runs."""
+
+    def taken(using: str, keys: Any, tries: int) -> Any:
+        return IdempotencyEffect.rows(using).filter(key__in=list(keys))
+
+    return [(effect_rows, "_taken", taken)]
+
+
+def lease_not_taken() -> list[tuple[Any, str, Any]]:
+    """Nobody sees that an effect is running."""
+    insert = effect_rows.insert
+
+    def insert_as_due(using: str, rows: Any) -> None:
+        insert(using, [replace(each, lease=each.lease and timedelta(0)) for each in rows])
+
+    def take(rows: Any, lease: timedelta) -> bool:
+        return bool(rows.update(tries=F("tries") + 1))
+
+    return [(effect_rows, "insert", insert_as_due), (effect_rows, "_take", take)]
+
+
+def a_key_per_try() -> list[tuple[Any, str, Any]]:
+    """A receiver that honours keys counts each try."""
+    call = runner.call
+
+    def renamed(effect: Any, current: Any, args: Any, kwargs: Any) -> None:
+        call(effect, replace(current, key=str(uuid4())), args, kwargs)
+
+    return [(runner, "call", renamed)]
+
+
+def effects_purged_while_pending() -> list[tuple[Any, str, Any]]:
+    """The purge takes whatever is old."""
+
+    def purge(using: str, size: int) -> int:
+        old = IdempotencyEffect.rows(using).filter(
+            staged_at__lte=StoreTime(-effect_rows.KEPT)
+        )
+        removed, _ = old.delete()
+        return removed
+
+    return [(effect_rows, "purge", purge)]
+
+
 MUTANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "lock released early": lock_released_early,
     "look, then insert": look_then_insert,
@@ -257,6 +327,12 @@ MUTANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "refusals undone": refusals_undone,
     "raised refusals kept": raised_refusals_kept,
     "store after Django's commit": store_after_django_s_commit,
+    "dispatch before commit": dispatch_before_commit,
+    "mark before dispatch": mark_before_dispatch,
+    "unfenced mark": unfenced_mark,
+    "lease not taken": lease_not_taken,
+    "a key per try": a_key_per_try,
+    "effects purged while pending": effects_purged_while_pending,
 }
 
 

@@ -2,7 +2,18 @@
 
 from django.db import connection
 
-from proof import careless, crashes, enclosed, hostile, machine, schedules
+from proof import (
+    careless,
+    crashes,
+    effect_crashes,
+    effect_schedules,
+    enclosed,
+    hostile,
+    machine,
+    outside,
+    schedules,
+)
+from proof.effect_schedules import EffectCheck
 from proof.mutants import planted
 from proof.report import Outcome
 
@@ -21,6 +32,12 @@ FOUND_BY = {
     "refusals undone": ("enclosed",),
     "raised refusals kept": ("enclosed",),
     "store after Django's commit": ("enclosed",),
+    "dispatch before commit": ("effect schedules", "effect crashes"),
+    "mark before dispatch": ("effect schedules", "effect crashes"),
+    "unfenced mark": ("effect schedules",),
+    "lease not taken": ("effect schedules",),
+    "a key per try": ("effect crashes",),
+    "effects purged while pending": ("effect schedules",),
 }
 """Which experiments look for which bug; that is where it would be noticed."""
 
@@ -42,6 +59,11 @@ WHERE = {
     "look, then insert": "two duplicates",
     "purge without SKIP LOCKED": "an attempt, expiry, purge",
     "expiry forgotten by the claim": "two duplicates find an expired record",
+    "dispatch before commit": "effects: a request, a worker",
+    "mark before dispatch": "effects: a request, a worker",
+    "unfenced mark": "effects: a request, leases end, a worker",
+    "lease not taken": "effects: two workers",
+    "effects purged while pending": "effects: a worker, a month, purge",
 }
 """The interleaving that is enough."""
 
@@ -74,6 +96,15 @@ def _outcomes(experiment: str, bug: str, seconds: float) -> list[Outcome]:
         return machine.run(50)
     if experiment == "hostile":
         return [hostile.stored_rows(50)]
+    if experiment == "effect crashes":
+        return [effect_crashes.experiment("killed", outside.WAYS[0], crashes.killed, every=3)]
+    if experiment == "effect schedules":
+        with effect_schedules.deterministic():
+            return [
+                schedules.explore(scenario, max(20, seconds * 3), check=EffectCheck)
+                for scenario in effect_schedules.scenarios()
+                if scenario.name == WHERE[bug]
+            ]
     with schedules.actors():
         return [
             schedules.explore(scenario, max(20, seconds * 3))
@@ -89,4 +120,6 @@ NAMES = {
     "hostile": "hostile input",
     "careless": "careless views",
     "enclosed": "views in blocks",
+    "effect schedules": "interleavings of effects",
+    "effect crashes": "crash points of effects",
 }

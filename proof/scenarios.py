@@ -99,6 +99,7 @@ class Scenario:
     :ivar merged: orders that lead to the same state are continued once
     :ivar blocks: statements may wait for locks
     :ivar rows: only for databases with row locks and sessions
+    :ivar view: that the retry at the end asks
     """
 
     name: str
@@ -108,6 +109,7 @@ class Scenario:
     blocks: bool = False
     rows: bool = False
     statuses: frozenset[int] = frozenset({201, 409})
+    view: Any = world.buy
 
     @property
     def has_requests_only(self) -> bool:

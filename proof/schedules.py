@@ -33,9 +33,18 @@ def actors() -> Iterator[None]:
         ACTORS.clear()
 
 
-def explore(scenario: Scenario, seconds: float = 3600, schedules: int = 10**9) -> Outcome:
-    """Run every order; stop early after so many seconds or schedules, and say so."""
+def explore(
+    scenario: Scenario,
+    seconds: float = 3600,
+    schedules: int = 10**9,
+    check: "type[Check] | None" = None,
+) -> Outcome:
+    """Run every order; stop early after so many seconds or schedules, and say so.
+
+    :param check: what must hold
+    """
     outcome = Outcome(scenario.name, "schedules")
+    checked = check or Check
     ends, known = monotonic() + seconds, set()
     requests_only = scenario.has_requests_only
     pending: deque[tuple[str, ...]] = deque([()])
@@ -45,7 +54,7 @@ def explore(scenario: Scenario, seconds: float = 3600, schedules: int = 10**9) -
             break
         prefix = pending.popleft()
         with Clock() as now:
-            run = Check(scenario, now, outcome)
+            run = checked(scenario, now, outcome)
             for name in prefix:
                 run.step(name)
             while enabled := run.enabled():
@@ -89,7 +98,7 @@ class Check(Run):
 
     def step(self, name: str) -> None:
         super().step(name)
-        if not self._may_have_committed(name):
+        if not self.may_have_committed(name):
             return
         before, self.record = self.record, self._record()
         self.orders = tuple(Order.objects.order_by("pk").values_list("item", flat=True))
@@ -105,7 +114,7 @@ class Check(Run):
             if self.counted_by not in {"", name}:
                 self.wrong(f"I12: {name} stored after {self.counted_by} had taken over")
 
-    def _may_have_committed(self, name: str) -> bool:
+    def may_have_committed(self, name: str) -> bool:
         """What is in a transaction is nobody else's business yet."""
         sql = self.steps[-1].sql
         # MariaDB's and MySQL's commits may travel with a statement.
@@ -121,9 +130,12 @@ class Check(Run):
         actors = sorted(self.actors.values(), key=lambda actor: names.get(actor.name, actor.name))
         seen = [(actor.name, actor.state, actor.killed, actor.seen) for actor in actors]
         record = self.record and sorted(self.record.items())
-        ghosts = (self.counted_by, sorted(self._order_of_stores()))
-        text = repr((seen, record, self.orders, self.clock.epoch, ghosts))
+        text = repr((seen, record, self.orders, self.clock.epoch, self.ghosts()))
         return _NAMES.sub(lambda found: names.get(found[0], found[0]), text)
+
+    def ghosts(self) -> Any:
+        """What nobody has seen, and checks depend on."""
+        return self.counted_by, sorted(self._order_of_stores())
 
     def _order_of_stores(self) -> list[tuple[str, int]]:
         ranked = sorted(self.stored, key=lambda name: self.stored[name])
@@ -197,15 +209,15 @@ class Check(Run):
         record = self._record()
         remembered = record is not None and record["state"] == "completed" and not record["expired"]
         fingerprint = "same"
-        answer = send(world.buy, "retry")
+        answer = send(self.scenario.view, "retry")
         if answer.status == 422:
             fingerprint = "other"
-            answer = send(world.buy, "retry", fingerprint=fingerprint)
+            answer = send(self.scenario.view, "retry", fingerprint=fingerprint)
         if answer.status != 201 and not (remembered and answer.status == 404):
             self.wrong(f"a retry got {answer.status} {answer.body[:200]!r}")
         if (Order.objects.count() == executed) != remembered:
             self.wrong(f"I2: remembered: {remembered}, and the retry got {answer}")
-        again = send(world.buy, "again", fingerprint=fingerprint)
+        again = send(self.scenario.view, "again", fingerprint=fingerprint)
         if (again.status, again.body) != (answer.status, answer.body) and again.status != 404:
             self.wrong(f"I6: the second retry got {again}, the first {answer}")
 
