@@ -211,11 +211,14 @@ def run(every: int = 1) -> list[Outcome]:
 
     :param every: only each so-manieth point
     """
-    first = WAYS[0]
-    outcomes = [experiment("killed", way, crashes.killed, every=every) for way in WAYS]
-    outcomes.append(experiment("command killed", first, crashes.killed, placed, command, every))
-    outcomes += [again_and_again(way) for way in WAYS if way.is_resumed or way is first]
+    first, killed, cut = WAYS[0], crashes.killed, crashes.cut
+    repeated = [way for way in WAYS if way.is_resumed or (way is first and every == 1)]
+    outcomes = [
+        *(experiment("killed", way, killed, every=every) for way in WAYS),
+        experiment("command killed", first, killed, placed, command, every),
+        *map(again_and_again, repeated),
+    ]
     if connection.vendor != "sqlite":
-        outcomes += [experiment("session cut", way, crashes.cut, every=every) for way in WAYS]
-        outcomes.append(experiment("session cut", first, crashes.cut, placed, command, every))
+        outcomes += [experiment("session cut", way, cut, every=every) for way in WAYS]
+        outcomes += [experiment("command's session cut", first, cut, placed, command, every)]
     return outcomes

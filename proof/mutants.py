@@ -303,9 +303,7 @@ def effects_purged_while_pending() -> list[tuple[Any, str, Any]]:
     """The purge takes whatever is old."""
 
     def purge(using: str, size: int) -> int:
-        old = IdempotencyEffect.rows(using).filter(
-            staged_at__lte=StoreTime(-effect_rows.KEPT)
-        )
+        old = IdempotencyEffect.rows(using).filter(staged_at__lte=StoreTime(-effect_rows.KEPT))
         removed, _ = old.delete()
         return removed
 

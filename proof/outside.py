@@ -7,26 +7,25 @@ once per key; its mail server does not; and a server is provisioned by a functio
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from io import StringIO
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.http import HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from django_idempotency.adapters.resumed import resume
-from django_idempotency.contract.endpoints import policy_to_resume, resumable_handlers
 from django_idempotency.decorators import idempotent
 from django_idempotency.effects import KEY, after_commit, current_effect, effect
 from django_idempotency.effects.models import EffectState, IdempotencyEffect
-from django_idempotency.effects.runner import run_due
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations import OperationInFlight, idempotent_function, run_once
-from django_idempotency.stores.database.interrupted import resumable_operations
 from proof import world
 from tests.shop.models import Order
 
@@ -37,7 +36,7 @@ DATA = {"item": "vm"}
 declared = partial(effect, max_tries=1000)
 """Nobody decides here about what was killed too often."""
 
-_seen = NamedTemporaryFile(prefix="proof-", suffix=".world")
+_seen = NamedTemporaryFile(prefix="proof-", suffix=".world")  # noqa: SIM115  (as long as the process)
 
 
 def tell(what: str) -> None:
@@ -205,10 +204,6 @@ def is_marked(name: str) -> bool:
 
 
 def work() -> None:
-    """What the command does."""
-    handlers = resumable_handlers("default")
-    for found in resumable_operations("default"):
-        policy = policy_to_resume(found, handlers, "default")
-        if policy is not None:
-            resume(found, policy, "default")
-    run_due("default")
+    """What nobody's request does any more. What is left is seen by :func:`look`."""
+    with suppress(CommandError):
+        call_command("run_idempotent_work", older_than="0", verbosity=0, stderr=StringIO())

@@ -452,7 +452,6 @@ class TestInline:
         assert run_due("default").done == 1
         assert sent == [1, 1]
 
-
     @row_locks
     def test_a_session_that_ends_in_between_is_no_second_effect(self) -> None:
         """The world has it, and the mark is made on another connection."""

@@ -6,7 +6,20 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from proof import careless, chaos, checker, crashes, enclosed, hostile, machine, schedules, servers
+from proof import (
+    careless,
+    chaos,
+    checker,
+    crashes,
+    effect_crashes,
+    effect_schedules,
+    enclosed,
+    hostile,
+    machine,
+    schedules,
+    servers,
+)
+from proof.effect_schedules import EffectCheck
 from proof.mutants import planted
 from proof.page import PAGE
 from proof.planting import FOUND_BY, HARMLESS, NAMES, NEED_ROW_LOCKS, look
@@ -15,7 +28,10 @@ from tests.support.databases import DATABASE
 
 pytestmark = pytest.mark.urls("proof.world")
 database = pytest.mark.django_db(transaction=True)
-SCENARIOS = [each for each in schedules.scenarios() if DATABASE != "sqlite" or not each.rows]
+SCENARIOS, EFFECT_SCENARIOS = (
+    [each for each in module.scenarios() if DATABASE != "sqlite" or not each.rows]
+    for module in (schedules, effect_schedules)
+)
 
 # One database where a bug does harm is enough to see that it is found.
 PLANTED_HERE = {
@@ -45,6 +61,25 @@ def test_the_first_orders_of_statements_keep_the_invariants(scenario: Any, actor
 def test_a_crash_at_any_statement_leaves_one_effect_after_a_retry() -> None:
     """I2, I3: killed, cut off, without room."""
     for outcome in crashes.run(bytes_of_answer=1):
+        assert outcome.violations == []
+        assert outcome.count
+
+
+@database
+def test_the_first_orders_of_those_who_run_effects_keep_the_invariants() -> None:
+    """I12, I19: the process of the request, workers, retries, the purge."""
+    with effect_schedules.deterministic():
+        for scenario in EFFECT_SCENARIOS:
+            outcome = schedules.explore(scenario, schedules=3, check=EffectCheck)
+            assert outcome.violations == []
+            assert outcome.count
+
+
+@database
+@pytest.mark.processes
+def test_a_crash_on_any_way_to_an_effect_leaves_one_of_each() -> None:
+    """I19: whoever comes first then, the client or the command."""
+    for outcome in effect_crashes.run(every=11):
         assert outcome.violations == []
         assert outcome.count
 
