@@ -93,7 +93,8 @@ def _view_of(policy: Policy, key: str, kept: Any) -> Work:
     match = request.resolver_match
     if match is None:
         raise NotResumable("no view is at its path any more")
-    request.META[policy.meta_key] = key
+    if policy.key_from is None:
+        request.META[policy.meta_key] = key
 
     def work(operation: ResumedOperation) -> HttpResponseBase:
         # It is guarded already: the guards on its way let it pass.

@@ -364,8 +364,8 @@ def _request_block(
     raise ImproperlyConfigured(
         "A guarded view, or a function under a key, runs inside of transaction.atomic() on "
         f"database {connection.alias!r}, which would hide its record from others until the end, "
-        "and could undo it. Move atomic() into the view (below @idempotent) or the function, or remove it: "
-        "both run in one transaction with their record. If a middleware has opened it "
+        "and could undo it. Move atomic() into the view (below @idempotent) or the function, or "
+        "remove it: both run in one transaction with their record. If a middleware has opened it "
         "(django-reversion's does), make that middleware do without: python manage.py check names "
         "it."
     )

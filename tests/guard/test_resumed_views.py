@@ -19,7 +19,7 @@ from tests.conftest import Caller
 from tests.shop import effects, resumable
 from tests.shop.models import Order
 from tests.support.problems import code_of
-from tests.support.resuming import interrupt, resume_all
+from tests.support.resuming import breaks, interrupt, resume_all
 
 ITEM = {"item": "vm"}
 PATHS = [
@@ -125,6 +125,16 @@ class TestCallingAgain:
         assert resume_all() == [Resumed.DONE]
         assert buyer.post("/bare/berlin/", ITEM)["Idempotency-Replayed"] == "true"
         assert Order.objects.count() == 2
+
+    def test_its_key_may_stand_in_the_body(self, caller: Caller, monkeypatch: Any) -> None:
+        sent = ITEM | {"number": "n-1"}
+        with monkeypatch.context() as patch:
+            patch.setattr(effects, "after_charge", breaks)
+            assert caller.post("/numbered/", sent, key=None).status_code == 500
+        assert resume_all() == [Resumed.DONE]
+        assert caller.post("/numbered/", sent, key=None)["Idempotency-Replayed"] == "true"
+        assert Order.objects.count() == 2
+        assert resumable.seen[1].keys() - {"Host"} <= resumable.seen[0].keys()
 
     def test_what_it_raises_is_answered_as_django_does(
         self, caller: Caller, monkeypatch: Any

@@ -250,6 +250,17 @@ async def own_async(request: Any, shop: str) -> HttpResponse:
     return JsonResponse(answer, status=201)
 
 
+def number_of(request: Any) -> str:
+    return str(json.loads(request.body)["number"])
+
+
+@login_required
+@idempotent(atomic=False, resumable=True, header=None, key=number_of)
+def numbered(request: Any) -> HttpResponse:
+    seen.append(dict(request.headers))
+    return JsonResponse(take_steps(request.idempotency, item_of(request)), status=201)
+
+
 own_api = NinjaAPI(urls_namespace="own")
 
 
@@ -333,6 +344,7 @@ urlpatterns = [
     path("broken/", BrokenRenderers.as_view()),
     path("own/<shop>/", include(shop_urls)),
     path("closed/", closed_api.urls),
+    path("numbered/", numbered),
     path("failing/", failing),
     path("bare/<shop>/", bare),
     path("once/", OncePerItem.as_view()),
