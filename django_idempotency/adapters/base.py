@@ -66,7 +66,7 @@ def error_response(problem: Problem, policy: Policy, request: HttpRequest) -> Ht
     """Return the response of an error of the guard's."""
     if isinstance(policy.errors, Errors):
         return problem_response(problem, policy)
-    response: HttpResponseBase = policy.errors(problem, request)
+    response: HttpResponseBase = renderable(policy.errors(problem, request))
     return response
 
 
@@ -319,22 +319,30 @@ class Adapter:
         return self.substitute is not None and isinstance(error, Exception)
 
 
-def rendered_alone(answer: Any) -> Any:
-    """Render a response without its view. Only views of Django REST framework negotiate how its
-    responses are rendered; anywhere else that is JSON."""
-    # Not imported: whoever has such a response has done that.
-    module: Any = sys.modules.get("rest_framework.response")
-    is_rest = module is not None and isinstance(answer, module.Response)
-    if is_rest and not hasattr(answer, "accepted_renderer"):  # no view has negotiated
+def renderable(answer: Any) -> Any:
+    """Have a response rendered as JSON if it is one of Django REST framework's and no view of that
+    negotiates its renderer: the view of the request may be another one, or there may be none."""
+    if _is_rest(answer) and not hasattr(answer, "accepted_renderer"):
         from rest_framework.renderers import JSONRenderer
 
         answer.accepted_renderer = JSONRenderer()
         answer.accepted_media_type = JSONRenderer.media_type
         answer.renderer_context = {}
-    final = rendered(answer)
-    if isinstance(answer, SimpleTemplateResponse) and not is_rest:
+    return answer
+
+
+def rendered_alone(answer: Any) -> Any:
+    """Render a response that its view does not see."""
+    final = rendered(renderable(answer))
+    if isinstance(answer, SimpleTemplateResponse) and not _is_rest(answer):
         _came_from_template(final)
     return final
+
+
+def _is_rest(answer: Any) -> bool:
+    # Not imported: whoever has such a response has done that.
+    module: Any = sys.modules.get("rest_framework.response")
+    return module is not None and isinstance(answer, module.Response)
 
 
 def _is_rendered(answer: Any) -> bool:

@@ -234,9 +234,15 @@ def plain(problem: Any, request: Any) -> HttpResponse:
     return JsonResponse({"error": str(problem.code)}, status=problem.status)
 
 
+def of_rest_framework(problem: Any, request: Any) -> Response:
+    """A project that has DRF's views may have others, too."""
+    return Response({"error": str(problem.code)}, status=problem.status)
+
+
+@pytest.mark.parametrize("function", ["plain", "of_rest_framework"])
 @views
-def test_errors_by_a_function(view: str, caller: Caller, settings: Any) -> None:
-    use(settings, errors="tests.conf.test_policy_over_http.plain", mismatch_status=409)
+def test_errors_by_a_function(view: str, function: str, caller: Caller, settings: Any) -> None:
+    use(settings, errors=f"tests.conf.test_policy_over_http.{function}", mismatch_status=409)
     caller.post(view)
     refused = caller.post(view, {"item": "other"})
     assert (refused.status_code, refused.json()) == (409, {"error": "idempotency_key_reused"})
