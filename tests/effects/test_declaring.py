@@ -7,6 +7,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import django
 import pytest
 from django.db import transaction
 
@@ -18,6 +19,12 @@ from tests.support import effects
 from tests.support.effects import asend, later, send, sent
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
+
+
+DJANGO_6 = django.VERSION >= (6,)
+
+
+def mail(order: int, to: str) -> None: ...
 
 
 class TestDeclarations:
@@ -104,41 +111,44 @@ class TestTargets:
             after_commit(asend, 2)
         assert sent == [1, 2]
 
-    def test_a_task_of_celery_is_sent_under_the_key(self) -> None:
-        from celery import Celery
-
-        app = Celery("tests", set_as_current=False)
+    @pytest.mark.parametrize("is_shared", [False, True])
+    def test_a_task_of_celery_is_sent_under_the_key(self, is_shared: bool) -> None:
+        celery = pytest.importorskip("celery")
+        before = celery.current_app._get_current_object()
+        app = celery.Celery("tests", broker="memory://", set_as_current=is_shared)
+        decorator = celery.shared_task if is_shared else app.task
+        name = f"provision {is_shared}"
         calls = []
 
         @effect(name="provision")
-        @app.task(name="provision")
+        @decorator(name=name)
         def provision(order: int, to: str) -> None: ...
 
         def apply_async(*args: Any, **kwargs: Any) -> None:
             calls.append((args, kwargs))
 
-        provision.target.apply_async = apply_async
+        app.tasks[name].apply_async = apply_async
         with transaction.atomic():
             key = after_commit(provision, 1, to=KEY)
+        before.set_current()
         assert calls == [(((1,), {"to": key}), {"task_id": key})]
-        assert provision.delay is not None
+        assert callable(provision.delay)
 
-    def test_a_task_of_django_is_enqueued(self) -> None:
-        calls = []
-
-        class Task:
-            """As django.tasks has them: not to be called."""
-
-            func = send.target
-
-            def enqueue(self, *args: Any, **kwargs: Any) -> None:
-                calls.append((args, kwargs, current_effect().key))
-
-        declared = effect(Task())
+    def test_a_task_of_celery_needs_no_name(self) -> None:
+        celery = pytest.importorskip("celery")
+        declared = effect(celery.Celery("tests", set_as_current=False).task(send.target))
         assert declared.name == send.name
+
+    def test_a_task_of_django_is_enqueued(self, settings: Any) -> None:
+        tasks = pytest.importorskip("django.tasks" if DJANGO_6 else "django_tasks")
+        path = "dummy.DummyBackend" if DJANGO_6 else "backends.dummy.DummyBackend"
+        settings.TASKS = {"default": {"BACKEND": f"{tasks.__name__}.{path}"}}
+        declared = effect(tasks.task(mail))
+        assert declared.name == f"{__name__}.mail"
         with transaction.atomic():
-            key = after_commit(declared, 1, to="ada")
-        assert calls == [((1,), {"to": "ada"}, key)]
+            key = after_commit(declared, 1, to=KEY)
+        (result,) = tasks.default_task_backend.results
+        assert (list(result.args), result.kwargs) == ([1], {"to": key})
 
     def test_current_effect(self) -> None:
         found = []
