@@ -141,7 +141,7 @@ def after_commit(effect: Any, /, *args: Any, **kwargs: Any) -> str:
     """
     operation = running.get()
     if operation is not None:
-        key: str = operation.after_commit(effect, *args, **kwargs)
+        key: str = operation.stage(effect, args, kwargs)
         return key
     return stage_alone(effect, args, kwargs)
 

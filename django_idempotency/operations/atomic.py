@@ -116,11 +116,13 @@ class AtomicOperation(Operation):
             ) from error
         return key
 
-    def after_commit(self, effect: Any, /, *args: Any, **kwargs: Any) -> str:
+    def stage(
+        self, effect: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at_once: bool = False
+    ) -> str:
         if self._transaction.block is None:
             # A handler of the view's exception, or a hook after the commit: what it writes is not
             # part of the operation any more.
-            return stage_alone(effect, args, kwargs, at_once=True)
+            return stage_alone(effect, args, kwargs, at_once)
         if self._stage is None:
             codec = Codec(self._claim.codec or Codec.PLAIN)
             self._stage = Stage(self._connection, self._derive_effect_key, codec)

@@ -216,11 +216,21 @@ class Operation(ABC):
         :raises EffectError: outside of a step where the view owns its transactions
             (``atomic=False``), and for what cannot be staged
         """
-        raise EffectError("after_commit() needs records in a database.")
+        return self.stage(effect, args, kwargs, at_once=True)
 
     async def aafter_commit(self, effect: Any, /, *args: Any, **kwargs: Any) -> str:
         """The same for an async view. There :meth:`after_commit` works, too."""
         return await on_request_thread(self.after_commit, effect, *args, **kwargs)
+
+    def stage(
+        self, effect: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at_once: bool = False
+    ) -> str:
+        """Stage an effect; return its key.
+
+        :param at_once: if the transaction has ended, and no other is open: store it in a commit of
+            its own, and run it
+        """
+        raise EffectError("after_commit() needs records in a database.")
 
     def _derive_effect_key(self, parts: tuple[str, ...]) -> str:
         """Of the attempt, too: one whose refusal was not stored may have committed effects."""

@@ -140,9 +140,11 @@ class NonAtomicOperation(Operation):
             raise LostRecord(LOST)
         return self._steps.run(name, partial(function, *args, **kwargs))
 
-    def after_commit(self, effect: Any, /, *args: Any, **kwargs: Any) -> str:
+    def stage(
+        self, effect: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at_once: bool = False
+    ) -> str:
         if self._steps is None:
-            return super().after_commit(effect, *args, **kwargs)
+            return super().stage(effect, args, kwargs, at_once)
         return self._steps.stage(effect, args, kwargs)
 
     def fail(self, error: BaseException, ending: Ending = Ending.UNDO) -> None:

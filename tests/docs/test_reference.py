@@ -21,7 +21,16 @@ pytestmark = pytest.mark.once
 COMMANDS = {module.name for module in iter_modules(commands.__path__)}
 
 
-LIFECYCLE = {"abandon", "begin", "fail", "finish", "is_remembered", "on_end", "transaction_on"}
+LIFECYCLE = {
+    "abandon",
+    "begin",
+    "fail",
+    "finish",
+    "is_remembered",
+    "on_end",
+    "stage",
+    "transaction_on",
+}
 """Members of the operation that the guard calls, not the view."""
 
 

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotency_exempt, idempotent
+from django_idempotency.effects import KEY, after_commit, current_effect, effect
 from django_idempotency.remember import do_not_remember, never_replay_body, remember, remember_for
 from django_idempotency.test import advance, assert_idempotent, crash, expire, lost_response
 
@@ -53,6 +54,15 @@ class RestView(APIView):
         return remember_for(Response({"name": name}), timedelta(minutes=5))
 
 
+@effect
+def receipt(order: int, to: str = "ada") -> str:
+    return to
+
+
+@effect(max_tries=3, expires=timedelta(days=1), run="worker", name="provision")
+async def provision(order: int) -> None: ...
+
+
 if TYPE_CHECKING:
     request = HttpRequest()
     assert_type(bare(request, 1), JsonResponse)
@@ -83,3 +93,10 @@ if TYPE_CHECKING:
         expire("k", ago=timedelta(days=1))
         advance(timedelta(hours=1))
     advance(3600)  # type: ignore[arg-type]
+
+    assert_type(receipt(1, to="ada"), str)
+    assert_type(receipt.named("receipt")(1), str)
+    receipt("1")  # type: ignore[arg-type]
+    effect(max_tries="3")  # type: ignore[call-overload]
+    assert_type(after_commit(receipt, 1, to=KEY), str)
+    assert_type(current_effect().key, str)
