@@ -18,7 +18,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from benchmarks import counts, driver, page, throughput
+from benchmarks import counts, driver, page, processor, throughput
 from benchmarks.cases import GROUPS, OURS, PEERS, Case
 from benchmarks.servers import ROOT, create_databases, near
 
@@ -162,6 +162,10 @@ def _counts(database: str, state: State, options: Any, save: Any, refused: Any) 
     state["cases"] = counts.count(cases, database, failed)
 
 
+def _processor(state: State, options: Any, *rest: Any) -> None:
+    state["cases"] = processor.measure(options.rounds, 2 * options.seconds)
+
+
 def _driver(state: State, options: Any, *rest: Any) -> None:
     state["wire"] = driver.wire()
     state["commits"] = driver.commits(1 if options.quick else 5)
@@ -196,6 +200,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "counts": partial(_counts, "postgresql"),
     "counts-mariadb": partial(_counts, "mariadb"),
     **{group: partial(_throughput, group) for group in GROUPS},
+    "processor": _processor,
     "driver": _driver,
     "inside": _inside,
     "purge": _purge,

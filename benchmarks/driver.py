@@ -11,11 +11,18 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.servers import DELAY, PORTS, ROOT, connect_postgresql, near, wire_process
+from benchmarks.servers import (
+    DELAY,
+    PORTS,
+    ROOT,
+    connect_postgresql,
+    near,
+    processor_time,
+    wire_process,
+)
 
 PROCESSES = 4
 INSERT = "INSERT INTO shop_order (item) VALUES (%s) RETURNING id"
@@ -68,12 +75,12 @@ def work(kind: str, seconds: float) -> dict[str, float]:
         once = _kinds(session)[kind]
         for _ in range(50):
             once()
-        started, before = time.perf_counter(), (_processor(own), _processor(shared))
+        started, before = time.perf_counter(), (processor_time(own), processor_time(shared))
         count = 0
         while (passed := time.perf_counter() - started) < seconds:
             once()
             count += 1
-        own_time, shared_time = _processor(own) - before[0], _processor(shared) - before[1]
+        own_time, shared_time = processor_time(own) - before[0], processor_time(shared) - before[1]
     return {"commits": count, "seconds": passed, "own": own_time, "shared": shared_time}
 
 
@@ -97,18 +104,6 @@ def _kinds(session: Any) -> dict[str, Callable[[], Any]]:
         "transaction": transaction,
         "guarded": guarded,
     }
-
-
-def _processor(pids: list[int]) -> float:
-    """Return the processor time of processes, in seconds."""
-    ticks = 0
-    for pid in pids:
-        try:
-            text = Path(f"/proc/{pid}/stat").read_text()
-        except FileNotFoundError:  # a worker of the server that has ended
-            continue
-        ticks += sum(map(int, text.rpartition(")")[2].split()[11:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def wire(statements: int = 400) -> dict[str, float]:

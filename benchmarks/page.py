@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.cases import ATOMIC, GROUPS, PEERS
 from benchmarks.counts import Count, beyond
+from benchmarks.processor import FIRST, REPLAY, least_of
 from benchmarks.throughput import Measured, percentile
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -45,6 +46,8 @@ def tables(parts: dict[str, Any], versions: dict[str, str]) -> str:
     for group, title in TITLES.items():
         if group in parts:
             lines += ["", f"### {title}", "", *_cases(group, parts)]
+    if cases := parts.get("processor", {}).get("cases"):
+        lines += ["", "### Processor time per request", "", *_processor(cases)]
     named = ", ".join(f"{name} {found}" for name, found in versions.items())
     return "\n".join([*lines, "", f"Versions: {named}."])
 
@@ -81,6 +84,7 @@ class Measures:
             ("far", self._far),
             ("mariadb", self._mariadb),
             ("mariadb-far", self._mariadb),
+            ("processor", self._processor),
             ("driver", self._driver),
             ("inside", self._inside),
             ("purge", self._purge),
@@ -205,6 +209,15 @@ class Measures:
         best = max(rivals, key=lambda peer: rivals[peer])
         return f"{self._ratio(part, ours)} against {rivals[best]:.2f} ({best})"
 
+    def _processor(self, part: str) -> Iterator[tuple[str, str, str]]:
+        cases = self._parts[part]["cases"]
+        for kind, least in ((FIRST, "its bare statements"), (REPLAY, "authentication alone")):
+            texts = [
+                f"{_beyond_least(cases, name, 'workers'):.0f} µs" for name in (kind, kind + ATOMIC)
+            ]
+            title = f"processor time of Python for a {kind.partition(',')[0]}, more than {least}"
+            yield f"{title}, without / with `ATOMIC_REQUESTS`", "-", " / ".join(texts)
+
     def _driver(self, part: str) -> Iterator[tuple[str, str, str]]:
         commits, wire = self._parts[part]["commits"], self._parts[part]["wire"]
         names = {
@@ -283,6 +296,27 @@ def _cases(group: str, parts: dict[str, Any]) -> Iterator[str]:
         if case.name in measured:
             timed = _timed(Measured.from_json(measured[case.name]))
         yield f"| {case.name} | {timed} | {counted_text} |"
+
+
+def _beyond_least(cases: dict[str, Any], name: str, process: str) -> float:
+    least = least_of(name)
+    return float(cases[name][process] - (0 if least is None else cases[least][process]))
+
+
+def _processor(cases: dict[str, Any]) -> Iterator[str]:
+    """One row per case, in microseconds."""
+    yield (
+        "| case | Python, µs | PostgreSQL, µs | more than it must: Python, PostgreSQL "
+        "| what it must |"
+    )
+    yield f"|{' --- |' * 5}"
+    for name, each in cases.items():
+        least, more = least_of(name), "-"
+        if least is not None:
+            beyond_least = (_beyond_least(cases, name, of) for of in ("workers", "postgresql"))
+            more = ", ".join(f"{value:+.0f}" for value in beyond_least)
+        must = "-" if least is None else least.removesuffix(ATOMIC)
+        yield f"| {name} | {each['workers']:.0f} | {each['postgresql']:.0f} | {more} | {must} |"
 
 
 def _timed(found: Measured) -> str:

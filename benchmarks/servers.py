@@ -118,6 +118,12 @@ class Gunicorn:
                 time.sleep(0.05)
         raise RuntimeError("does not start: nobody listens")
 
+    @property
+    def workers(self) -> list[int]:
+        """The processes that answer."""
+        pid = self._process.pid
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait(30)
@@ -197,6 +203,18 @@ def connect_postgresql(name: str = NAME, port: int = PORTS["postgresql"]) -> Any
         sslmode="disable",
         autocommit=True,
     )
+
+
+def processor_time(pids: list[int]) -> float:
+    """Return the processor time of processes so far, in seconds: the user's and the system's."""
+    ticks = 0
+    for pid in pids:
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text()
+        except FileNotFoundError:  # a worker of the server that has ended
+            continue
+        ticks += sum(map(int, text.rpartition(")")[2].split()[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def connect_mariadb(name: str = NAME) -> Any:
