@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
+from .following import CHAPTERS as FOLLOWING
 from .report import Report
 from .server import PROJECT, Example
 from .stage import Stage
@@ -52,7 +53,7 @@ def _tell(example: Example) -> Report:
     alice, bob = example.accounts(f"alice-{run}", f"bob-{run}")
     stage = Stage(example, report, alice, bob)
     print(f"The example runs on {example.url}", flush=True)
-    for chapter in ASYNC_CHAPTERS if example.asgi else CHAPTERS:
+    for chapter in ASYNC_CHAPTERS if example.asgi else (*CHAPTERS, *FOLLOWING):
         _tell_chapter(chapter, stage)
     return report
 

@@ -39,6 +39,8 @@ class Example:
             "DJANGO_SETTINGS_MODULE": "project.settings",
             "EXAMPLE_DATABASE": database or f"sqlite://{quote(str(folder.resolve()))}/db.sqlite3",
             "EXAMPLE_PROVISIONER": "demo.provisioning.place",
+            "EXAMPLE_REHEARSAL": "demo.rehearsal.reached",
+            "EXAMPLE_EMAIL_BACKEND": "demo.postbox.Backend",
             "DEMO_FOLDER": str(folder.resolve()),
             "PYTHONPATH": os.pathsep.join(
                 filter(None, [_package_folder(), os.getenv("PYTHONPATH")])

@@ -33,6 +33,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework.authtoken",
     "django_idempotency",
+    "django_idempotency.effects",
     "cloud",
 ]
 MIDDLEWARE = [
@@ -107,5 +108,10 @@ CLOUD_PROVISIONER = os.environ.get("EXAMPLE_PROVISIONER", "cloud.provisioning.pl
 # The payment gateway; `python -m gateway 8001` serves one.
 CLOUD_GATEWAY = os.environ.get("EXAMPLE_GATEWAY", "http://127.0.0.1:8001")
 
-# Called where a crash would leave a purchase half done: a function of the point's name.
-CLOUD_REHEARSAL = os.environ.get("EXAMPLE_REHEARSAL", "cloud.views.compute.go_on")
+# Where receipts go: printed, unless said otherwise.
+EMAIL_BACKEND = os.environ.get(
+    "EXAMPLE_EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend"
+)
+
+# Called where a crash would leave work half done: a function of the point's name.
+CLOUD_REHEARSAL = os.environ.get("EXAMPLE_REHEARSAL", "cloud.rehearsal.go_on")

@@ -5,10 +5,8 @@ attempt after a crash goes on where the last one ended. The gateway gets a key t
 every attempt.
 """
 
-from django.conf import settings
 from django.db.transaction import non_atomic_requests
 from django.utils.decorators import method_decorator
-from django.utils.module_loading import import_string
 from rest_framework import status
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
@@ -17,19 +15,11 @@ from rest_framework.response import Response
 from django_idempotency.decorators import idempotent
 
 from .. import gateway
+from ..rehearsal import reached
 from ..serializers import MachineSerializer
 
 PRICE = 900
 """In the currency's smallest unit."""
-
-
-def reached(point: str) -> None:
-    """Where a crash would leave the purchase half done. A rehearsal can make it happen."""
-    import_string(settings.CLOUD_REHEARSAL)(point)
-
-
-def go_on(point: str) -> None:
-    """No rehearsal."""
 
 
 @method_decorator(non_atomic_requests, name="dispatch")

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from django_idempotency.decorators import idempotent
 
+from ..effects import send_receipt
 from ..models import Order, VirtualMachine
 from ..provisioning import provision
 from ..serializers import MachineSerializer, OrderSerializer
@@ -63,5 +64,7 @@ class Orders(ListAPIView):
         order = self.get_serializer(data=request.data)
         order.is_valid(raise_exception=True)
         with transaction.atomic():
-            provision(order.save(account=request.user))
+            saved = order.save(account=request.user)
+            provision(saved)
+            request.idempotency.after_commit(send_receipt, saved.pk)
         return Response(order.data, status=status.HTTP_201_CREATED)
