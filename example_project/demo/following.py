@@ -118,7 +118,8 @@ def _replayed(answer: Answer) -> str:
 
 def _work_later(stage: Stage) -> None:
     stage.shell(DUE)
-    stage.report.note(stage.example.manage(WORK))
+    for line in stage.example.manage(WORK).splitlines():
+        stage.report.note(line)
 
 
 def _delivered(stage: Stage, message: str, order: int) -> str:
