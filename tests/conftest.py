@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management.commands import flush
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test import AsyncClient, Client
 from django_redis.pool import ConnectionFactory
 from hypothesis import settings as hypothesis_settings
@@ -92,6 +92,34 @@ def django_db_modify_db_settings_xdist_suffix() -> None:
     """The settings name a database per process: servers that tests start read them, too."""
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """No commit of the tests waits for the disk.
+
+    Killed processes lose nothing by this; a host that loses power would. Servers that tests start,
+    and poolers before them, need no options for it: it is a default of the database.
+    """
+    if connection.vendor == "postgresql":
+        with django_db_blocker.unblock():
+            commits_wait(False)
+
+
+@pytest.fixture
+def waiting_commits(transactional_db: None) -> Iterator[None]:
+    """Commits wait for the disk, as PostgreSQL's do by default."""
+    commits_wait(True)
+    yield
+    commits_wait(False)
+
+
+def commits_wait(wait: bool) -> None:
+    """Whether commits on new connections to PostgreSQL's test database wait for the disk."""
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = {'on' if wait else 'off'}")
+    connection.close()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick_flush() -> Iterator[None]:
     """Empty the tables after a test in a way that costs little.
@@ -123,10 +151,11 @@ class Caller:
     """Whether requests go through the ASGI handler. Their thread is the test's all the same."""
 
     def __init__(self, name: str) -> None:
-        self.user = User.objects.create_user(name)
-        self.token = Token.objects.create(user=self.user)
         self._client = Client(raise_request_exception=False)
-        self._client.force_login(self.user)
+        with transaction.atomic():  # one commit, not one for each row
+            self.user = User.objects.create_user(name)
+            self.token = Token.objects.create(user=self.user)
+            self._client.force_login(self.user)
         self._async_client = AsyncClient(raise_request_exception=False)
         self._async_client.cookies = self._client.cookies
 

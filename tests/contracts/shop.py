@@ -101,6 +101,8 @@ def new_database(unblock: Unblock) -> Iterator[str | None]:
     name = f"example_{uuid.uuid4().hex[:12]}"
     with unblock():
         execute(f"CREATE DATABASE {name}")
+        if connection.vendor == "postgresql":  # as for the tests' own
+            execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     try:
         yield url_of(name)
     finally:

@@ -78,7 +78,7 @@ class TestCachedDatabaseStore(TestDatabaseStore):
         return CachedDatabaseStore("default", cache="redis", secret=b"secret")
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("waiting_commits")
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL's setting")
 @pytest.mark.parametrize(
     ("waits_for_disk", "known", "setting"),

@@ -47,7 +47,7 @@ urlpatterns = [path("derive/", view)]
 
 
 @postgresql
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("waiting_commits")
 class TestClaims:
     def test_are_on_disk_before_a_key_leaves(self) -> None:
         operation = an_operation()
