@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -27,11 +28,17 @@ LONGEST = 0.6
 """Seconds until the last client has gone."""
 
 
+@pytest.fixture(scope="module")
+def running(django_db_setup: None, tmp_path_factory: Any) -> Iterator[Server]:
+    with running_server(tmp_path_factory.mktemp("server"), workers=1, asgi=True) as server:
+        yield server
+
+
 @pytest.fixture
-def server(transactional_db: None, tmp_path: Path) -> Iterator[Server]:
+def server(transactional_db: None, running: Server) -> Iterator[Server]:
     connection.close()
-    with running_server(tmp_path, workers=1, asgi=True) as running:
-        yield running
+    yield running
+    running.forget()
 
 
 def request(server: Server, path: str, token: str, key: str) -> bytes:

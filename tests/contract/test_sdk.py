@@ -21,7 +21,7 @@ from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.docs.pages import how_to
 from tests.shop.models import Order
-from tests.support.server import ROOT, Server
+from tests.support.server import COPIES, ROOT, Server, Stage
 
 pytestmark = [pytest.mark.processes, pytest.mark.once]
 
@@ -46,7 +46,7 @@ class StripeServer(Server):
     """Gunicorn with the page's code as its URLconf."""
 
     def __init__(self, stage: Path) -> None:
-        self.stage = stage
+        Stage.__init__(self, stage)
         (stage / "shop").mkdir()
         (stage / "shop/models.py").write_text("from tests.shop.models import Order")
         (stage / "stripe_settings.py").write_text(SETTINGS % connection.settings_dict["NAME"])
@@ -62,8 +62,9 @@ class StripeServer(Server):
         self._log = (stage / "server.log").open("wb")
         application = "django.core.wsgi:get_wsgi_application()"
         options = ["--workers", "2", "--bind", f"127.0.0.1:{self.port}", "--timeout", "0"]
+        options += [*COPIES, "--graceful-timeout", "1"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", application, *options, "--graceful-timeout", "1"],
+            [sys.executable, "-m", "gunicorn", application, *options],
             cwd=ROOT,
             env=environment,
             stdout=self._log,
@@ -141,17 +142,22 @@ def message(stream: socket.socket) -> bytes:
     return data
 
 
-@pytest.fixture
-def proxy(transactional_db: None, tmp_path: Path) -> Iterator[CuttingProxy]:
-    connection.close()
-    server = StripeServer(tmp_path)
+@pytest.fixture(scope="module")
+def server(django_db_setup: None, tmp_path_factory: Any) -> Iterator[StripeServer]:
+    server = StripeServer(tmp_path_factory.mktemp("stripe"))
     try:
         server.wait_until_up()
-        cutting = CuttingProxy(server.port)
-        yield cutting
-        cutting.close()
+        yield server
     finally:
         server.stop()
+
+
+@pytest.fixture
+def proxy(transactional_db: None, server: StripeServer) -> Iterator[CuttingProxy]:
+    connection.close()
+    cutting = CuttingProxy(server.port)
+    yield cutting
+    cutting.close()
 
 
 @pytest.fixture(autouse=True)

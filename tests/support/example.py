@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from example_project.demo.server import PROJECT, Example
+from tests.support.server import COPIES
 
-HERE = Path(__file__).parent
+CONSOLE = Path(__file__).with_name("console.py")
 
 
 class WarmExample(Example):
@@ -15,13 +16,13 @@ class WarmExample(Example):
 
     def __init__(self, folder: Path, database: str | None = None) -> None:
         super().__init__(folder, database)
-        self.environment["GUNICORN_CMD_ARGS"] = f"--config {HERE / 'gunicorn_conf.py'}"
+        self.environment["GUNICORN_CMD_ARGS"] = " ".join(COPIES)
         self._console: subprocess.Popen[str] | None = None
 
     def manage(self, *arguments: str) -> str:
         if self._console is None:
             self._console = subprocess.Popen(
-                [sys.executable, str(HERE / "console.py")],
+                [sys.executable, str(CONSOLE)],
                 cwd=PROJECT,
                 env=self.environment,
                 stdin=subprocess.PIPE,

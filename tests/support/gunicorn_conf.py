@@ -9,8 +9,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# The project's own configuration, which gunicorn would have read in place of this one.
-exec(Path("gunicorn.conf.py").read_text(encoding="utf-8"))
+# The project's own configuration, if it has one: gunicorn reads this file in its place.
+_own = Path("gunicorn.conf.py")
+if _own.exists():
+    exec(_own.read_text(encoding="utf-8"))
 
 preload_app = True
 

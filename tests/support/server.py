@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+COPIES = ("--config", str(Path(__file__).with_name("gunicorn_conf.py")))
+"""Options of gunicorn: one process imports the project, and the workers are its copies."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,7 @@ class Server(Stage):
         }
         if self._gevent:
             return ["gunicorn", "tests.support.wsgi", *self._greenlets(), *_flat(options)]
-        # One process imports the project, and the others are its copies: quicker than four times.
-        return ["gunicorn", "tests.support.wsgi", "--preload", *_flat(options)]
+        return ["gunicorn", "tests.support.wsgi", *COPIES, *_flat(options)]
 
     def _greenlets(self) -> list[str]:
         """A worker replaces threads by greenlets before it imports the project. One that gets the
