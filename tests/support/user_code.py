@@ -59,7 +59,7 @@ def receipt(order: int, to: str = "ada") -> str:
     return to
 
 
-@effect(max_tries=3, expires=timedelta(days=1), run="worker", name="provision")
+@effect(max_tries=3, expires=timedelta(days=1), run="worker", name="user_code.provision")
 async def provision(order: int) -> None: ...
 
 
