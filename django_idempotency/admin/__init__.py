@@ -1,5 +1,10 @@
-"""The admin: a look at the records. Only the store writes them."""
+"""The admin: a look at the records and effects. Only the stores write them."""
+
+from django.apps import apps
 
 from .records import IdempotencyRecordAdmin
+
+if apps.is_installed("django_idempotency.effects"):
+    from . import effects  # noqa: F401  (registers them)
 
 __all__ = ["IdempotencyRecordAdmin"]

@@ -124,7 +124,9 @@ def _ask_or_remove(model_admin: Any, request: HttpRequest, removal: Removal) -> 
         "title": removal.title,
         "consequence": removal.consequence,
         "action": removal.name,
+        "going_title": _("Records to remove"),
         "going": going,
+        "staying_title": _("Records to keep"),
         "staying": staying,
         "checkbox": ACTION_CHECKBOX_NAME,
     }
@@ -228,10 +230,10 @@ def purge(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def log(request: HttpRequest, flag: int, message: Any, record: Any = None, name: str = "") -> None:
-    """Write an entry about a record, or about all of them, into the admin's log."""
+    """Write an entry about a record or an effect, or about all records, into the admin's log."""
     LogEntry.objects.create(
         user_id=cast(int, request.user.pk),
-        content_type=ContentType.objects.get_for_model(IdempotencyRecord),
+        content_type=ContentType.objects.get_for_model(record or IdempotencyRecord),
         object_id=record and str(record.pk),
         object_repr=str(record or name)[:200],
         action_flag=flag,

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import chain, pairwise
 from typing import Any
@@ -31,6 +31,12 @@ _BADGES = {
     "interrupted": ("!", _("interrupted")),
     "claimed": ("?", _("in flight or interrupted")),
 }
+_EFFECT_BADGES = {
+    "pending": ("in-flight", "\N{BLACK RIGHT-POINTING TRIANGLE}", _("pending")),
+    "done": ("completed", "\N{CHECK MARK}", _("done")),
+    "failed": ("interrupted", "!", _("failed")),
+    "given_up": ("given-up", "\N{MULTIPLICATION X}", _("given up")),
+}
 
 
 def badge(record: Any) -> SafeString:
@@ -43,13 +49,32 @@ def badge(record: Any) -> SafeString:
     else:
         name = "in-flight" if in_flight else "interrupted"
     sign, words = _BADGES[name]
+    return _badge(
+        name, sign, format_html("{} ({})", words, _("expired")) if record.expired else words
+    )
+
+
+def effect_badge(state: str) -> SafeString:
+    """Return the state of an effect as a sign, a colour and words."""
+    return _badge(*_EFFECT_BADGES[state])
+
+
+def _badge(name: str, sign: str, words: Any) -> SafeString:
     return format_html(
         '<span class="idempotency-badge idempotency-{}">'
         '<span aria-hidden="true">{}</span> {}</span>',
         name,
         sign,
-        format_html("{} ({})", words, _("expired")) if record.expired else words,
+        words,
     )
+
+
+def table(titles: Iterable[Any], rows: Iterable[Iterable[Any]]) -> SafeString:
+    """Return a table with a row of titles."""
+    heads = format_html_join("", '<th scope="col">{}</th>', ([each] for each in titles))
+    cells = ([format_html_join("", "<td>{}</td>", ([each] for each in row))] for row in rows)
+    body = format_html_join("", "<tr>{}</tr>", cells)
+    return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", heads, body)
 
 
 def key_of(search_term: str) -> str:

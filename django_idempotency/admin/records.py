@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
@@ -66,7 +67,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
     ordering = ("-id",)
     paginator = BoundedPaginator
-    readonly_fields = (*_RECORD, *_STATE, "unresolved", *_RESPONSE, *_STORED)
+    readonly_fields = (*_RECORD, *_STATE, "unresolved", *_RESPONSE, *_STORED, "effects")
     search_fields = ("key",)
     search_help_text = _("A whole key, as it was sent.")
     show_facets = admin.ShowFacets.NEVER
@@ -162,11 +163,31 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "description": None if may else closed,
         }
         state = (*_STATE, "unresolved") if self._may_resolve(request, obj) else _STATE
-        return (
+        sections = (
             (None, {"fields": _RECORD}),
             (_("State"), {"fields": state}),
             (_("Response"), response),
         )
+        if obj is None or not self._effects(obj):
+            return sections
+        return (*sections, (_("Effects"), {"fields": ("effects",)}))
+
+    def _effects(self, record: Any) -> list[Any]:
+        """Return the effects that an operation has staged, read once, for the page of one."""
+        if not apps.is_installed("django_idempotency.effects"):
+            return []
+        from .effects import effects_of
+
+        if not hasattr(record, "effects"):
+            record.effects = effects_of(record)
+        found: list[Any] = record.effects
+        return found
+
+    @admin.display(description=_("staged"))
+    def effects(self, record: Any) -> Any:
+        from .effects import table_of
+
+        return table_of(self._effects(record), self.admin_site)
 
     def _may_resolve(self, request: HttpRequest, record: Any) -> bool:
         if record is None or not self.has_resolve_permission(request):

@@ -20,6 +20,8 @@ from .models import EffectState, IdempotencyEffect
 KEPT = timedelta(days=7)
 """For how long the row of an effect stays that has ended."""
 
+UNDECIDED = frozenset({EffectState.PENDING, EffectState.FAILED})
+"""What is not to end by itself without having run, and is never purged."""
 
 Rows = QuerySet[IdempotencyEffect]
 
@@ -130,9 +132,19 @@ def run_again(using: str, keys: Collection[Any]) -> int:
 
 def give_up(using: str, keys: Collection[Any]) -> int:
     """An operator decides that effects which have failed, or are pending, are not to run."""
-    open_ = (EffectState.FAILED, EffectState.PENDING)
-    rows = IdempotencyEffect.rows(using).filter(pk__in=keys, state__in=open_)
+    rows = IdempotencyEffect.rows(using).filter(pk__in=keys, state__in=UNDECIDED)
     return rows.update(**_ended(EffectState.GIVEN_UP), purge_at=StoreTime(KEPT))
+
+
+def of_record(using: str, record_id: int) -> Rows:
+    """Return the effects that an operation has staged, the oldest first, without arguments."""
+    rows = IdempotencyEffect.rows(using).filter(record_id=record_id)
+    return rows.defer("arguments").order_by("staged_at", "key")
+
+
+def open_of_record(using: str, record_id: int) -> Rows:
+    """Return those of them that are pending or have failed."""
+    return of_record(using, record_id).filter(state__in=UNDECIDED)
 
 
 def purgeable(using: str) -> Rows:

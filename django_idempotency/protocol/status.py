@@ -45,6 +45,7 @@ class OperationStatus:
     :ivar outcome_unknown: an attempt in non-atomic mode ended without saying what it did
     :ivar response: of a completed operation; a store may leave headers and body out
     :ivar scope: of the record; an encrypted response opens with it only
+    :ivar record_id: of the record, where it is a row of a database
     :ivar created_at: ``None`` if the store does not keep it; so is ``completed_at``
     """
 
@@ -55,6 +56,7 @@ class OperationStatus:
     completed_at: datetime | None = None
     response: StoredResponse | None = None
     scope: str = field(default="", repr=False)
+    record_id: int | None = None
 
 
 class ResolverAnswer(StrEnum):

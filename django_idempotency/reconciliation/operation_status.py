@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from django.db import connections, transaction
+from django.apps import apps
+from django.db import Error, connections, transaction
 from django.http.response import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.exceptions import NotAuthenticated, NotFound
@@ -28,11 +29,21 @@ from ..protocol.problems import Code, Problem
 from ..protocol.record import StoredResponse
 from ..protocol.status import OperationState, OperationStatus
 from ..stores.base import Outage
-from ..stores.database.lookup import look_up
+from ..stores.database.lookup import aware, look_up
 
 Json = dict[str, Any]
 
+SHOWN_EFFECTS = 100
 UNKNOWN = "There is no operation of yours under this key."
+
+
+class OpenEffectSerializer(serializers.Serializer):  # type: ignore[type-arg]
+    """An effect of an operation that has not happened yet, as far as is known."""
+
+    name = serializers.CharField()
+    state = serializers.ChoiceField(["pending", "failed"])
+    tries = serializers.IntegerField()
+    due = serializers.DateTimeField(allow_null=True)
 
 
 class OperationStatusSerializer(serializers.Serializer):  # type: ignore[type-arg]
@@ -46,6 +57,7 @@ class OperationStatusSerializer(serializers.Serializer):  # type: ignore[type-ar
     expires = serializers.DateTimeField()
     status = serializers.IntegerField(allow_null=True)
     response = serializers.JSONField(allow_null=True, required=False)
+    effects = OpenEffectSerializer(many=True, required=False)
 
 
 class OperationStatusView(APIView):
@@ -82,13 +94,13 @@ class OperationStatusView(APIView):
         try:
             key = parse_key(key, policy.key_format, policy.key_max_length, policy.key_pattern)
             found = _find(policy, _scope(request, policy), key)
+            if found is None:
+                raise NotFound(UNKNOWN)
+            return Response(self.document(key, found, policy))
         except InvalidKey as error:
             return self._refuse(problem_of(Code.KEY_INVALID, policy, reason=str(error)), policy)
         except Outage:
             return self._refuse(problem_of(Code.STORE_UNAVAILABLE, policy), policy)
-        if found is None:
-            raise NotFound(UNKNOWN)
-        return Response(self.document(key, found, policy))
 
     def document(self, key: str, found: OperationStatus, policy: Policy) -> Json:
         """Return the answer about an operation, as plain data. Subclasses may change it."""
@@ -107,6 +119,9 @@ class OperationStatusView(APIView):
             completed = found.state is OperationState.COMPLETED and found.response
             owner = Owner(found.scope, key)
             answer["response"] = _shown(completed, policy, owner) if completed else None
+        if found.record_id is not None and apps.is_installed("django_idempotency.effects"):
+            using = IdempotencyRecord.alias(policy.using)
+            answer["effects"] = _open_effects(using, found.record_id)
         return answer
 
     def finalize_response(self, *args: Any, **kwargs: Any) -> Any:
@@ -138,6 +153,26 @@ def _find(policy: Policy, scope: str, key: str) -> OperationStatus | None:
         # The primary decides: a replica may lag.
         found = look_up(IdempotencyRecord.alias(policy.using), scope, key)
     return found and replace(found, scope=scope)
+
+
+def _open_effects(using: str, record_id: int) -> list[Json]:
+    """Return the effects of an operation that are pending or have failed. Where their functions
+    live, and what has gone wrong, is not for callers."""
+    from ..effects.rows import open_of_record
+
+    try:
+        found = list(open_of_record(using, record_id)[:SHOWN_EFFECTS])
+    except Error as error:
+        raise Outage(str(error)) from error
+    return [
+        {
+            "name": each.name.rpartition(".")[2],
+            "state": each.state,
+            "tries": each.tries,
+            "due": aware(using, each.due_at),
+        }
+        for each in found
+    ]
 
 
 def _shown(stored: StoredResponse, policy: Policy, owner: Owner) -> Json:

@@ -78,7 +78,8 @@ class TestStates:
     def test_completed(self, caller: Caller) -> None:
         caller.post(ORDER)
         found = told(caller)
-        assert set(found) == FIELDS
+        assert set(found) == FIELDS | {"effects"}
+        assert found["effects"] == []
         assert (found["key"], found["state"], found["status"]) == ("k-1", "completed", 201)
         assert found["outcome_unknown"] is False
         created, completed, expires = (

@@ -82,13 +82,16 @@ def _look(using: str, scope: str, key: str) -> _Look | None:
     if row is None:
         return None
     *columns, is_open, created, completed, expires = row
-    connection = connections[using]
-    zone = dialect_of(connection).time_zone(connection)
-    moments: Any = [
-        each if each is None or is_aware(each) else each.replace(tzinfo=zone)
-        for each in (created, completed, expires)
-    ]
+    moments: Any = [aware(using, each) for each in (created, completed, expires)]
     return _Look(snapshot(columns), bool(is_open), *moments)
+
+
+def aware(using: str, moment: datetime | None) -> datetime | None:
+    """Return a time of the database with its zone, whatever ``USE_TZ`` is."""
+    if moment is None or is_aware(moment):
+        return moment
+    connection = connections[using]
+    return moment.replace(tzinfo=dialect_of(connection).time_zone(connection))
 
 
 def _is_locked(using: str, look: _Look) -> bool | None:
@@ -111,4 +114,5 @@ def _status(look: _Look, locked: bool | None) -> OperationStatus:
         look.created_at,
         look.completed_at,
         record.response,
+        record_id=record.id,
     )
