@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch
 
 from ..conf.policy import Policy, PolicyError
@@ -220,7 +220,8 @@ class Run:
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._policy.codec.encrypts:
             configuration().keyring.check()  # or nothing runs: its result could not be stored
-        operation = operation_of(self._policy, self._claim(args, kwargs), None)
+        claim = self._claim(args, kwargs)
+        operation = operation_of(self._policy, claim, None, render=self._resolved)
         try:
             found = operation.begin()
         except Outage as error:
@@ -286,6 +287,17 @@ class Run:
         plain = StoredResponse(DONE, body=text.encode())
         policy = self._policy
         return encode(plain, policy.codec, configuration().keyring, operation.owner)
+
+    def _resolved(self, result: Any) -> HttpResponse:
+        """Return the result that a resolver has found, as it is stored."""
+        text = plain_text(result)
+        if text is None:
+            raise NotPlainData(
+                f"The resolver of {self._name} returned {type(result).__name__}. It must return "
+                "the result of the function (plain data), RUN_AGAIN or STILL_UNKNOWN "
+                "(django_idempotency.resolving)."
+            )
+        return HttpResponse(text, content_type="application/json")
 
     def _result_of(self, found: Any, operation: Operation) -> Any:
         """Return the stored result, or raise what stands in the way."""

@@ -12,6 +12,7 @@ from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import F
+from django.http import HttpResponse
 
 from django_idempotency.decorators import PolicyError
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
@@ -216,6 +217,19 @@ class TestNonAtomic:
             run_once(fail, key="k", scope="s", atomic=False)
         with pytest.raises(ZeroDivisionError):
             run_once(fail, key="k", scope="s", atomic=False, resolver=lambda operation: RUN_AGAIN)
+
+    def test_a_resolver_finds_the_result(self) -> None:
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        options: dict[str, Any] = {"key": "k", "scope": "s", "atomic": False}
+        with pytest.raises(ZeroDivisionError):
+            run_once(fail, **options)
+        with pytest.raises(NotPlainData, match=r"resolver of .*fail returned HttpResponse"):
+            run_once(fail, **options, resolver=lambda operation: HttpResponse())
+        for _ in "12":
+            found = run_once(fail, **options, resolver=lambda operation: {"charge": 7})
+            assert found == {"charge": 7}
 
     def test_a_handler_that_the_settings_declare_is_for_views(self, settings: Any) -> None:
         """It needs a request, and here is none."""
