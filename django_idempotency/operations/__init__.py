@@ -6,6 +6,8 @@ from another room, which uses this one, so they are looked up when they are aske
 
 from typing import TYPE_CHECKING, Any
 
+from ..placeholders import KEY
+
 if TYPE_CHECKING:
     from ..functions.errors import (
         KeyExpired,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _RUN = ("arun_once", "current_operation", "idempotent_function", "run_once")
 
 __all__ = [
+    "KEY",
     "KeyExpired",
     "KeyReused",
     "NotPlainData",

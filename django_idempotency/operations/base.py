@@ -186,6 +186,8 @@ class Operation(ABC):
 
         :param name: the same in every attempt, as the order of the steps; at most 100 bytes
         :param function: called with the other arguments; returns plain data (what JSON can say)
+        :param args: for the function; :data:`.KEY` among them, or among those by name, is replaced
+            by ``derive_key(name)``
         :raises StepError: in atomic mode, inside of ``atomic()`` or another step, for data that is
             not plain, and if the steps are not those that an earlier attempt has stored
         :raises LostRecord: if a later attempt has started

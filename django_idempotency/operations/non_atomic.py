@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import Error
 
+from ..placeholders import filled
 from ..protocol.record import Claim, Replay, Snapshot, StoredResponse
 from ..protocol.status import ResolverAnswer
 from ..stores.base import Busy, Claims, Outage
@@ -28,7 +29,7 @@ from .base import (
 )
 from .errors import LostRecord, StepError
 from .row_lock import RecordLock
-from .steps import Steps
+from .steps import Steps, check_step_name
 
 LOST = (
     "The record of this attempt was lost while it ran. What the attempt did outside of the "
@@ -84,6 +85,7 @@ class NonAtomicOperation(Operation):
         super().__init__(store, claim, wait)
         self._step_log = step_log
         self._steps: Steps | None = None
+        self._past_steps: set[str] = set()
         self._record_lock = lock
         self._resolve = resolve
         self._has_failed = False
@@ -138,7 +140,23 @@ class NonAtomicOperation(Operation):
             raise StepError("step() needs records in a database, and an attempt that runs.")
         if self._has_failed or not self._record_lock.is_held():
             raise LostRecord(LOST)
-        return self._steps.run(name, partial(function, *args, **kwargs))
+        filled_args, filled_kwargs = filled(args, kwargs, partial(self._step_key, name))
+        result = self._steps.run(name, partial(function, *filled_args, **filled_kwargs))
+        self._past_steps.add(name)
+        return result
+
+    def _step_key(self, name: str) -> str:
+        """Return what takes the place of ``KEY``: two steps of one name would share it.
+
+        :raises StepError: if they do
+        """
+        check_step_name(name)
+        if name in self._past_steps:
+            raise StepError(
+                f"An earlier step of this operation is named {name!r}, too: both would hand on the "
+                "same key. Give a step that takes KEY a name of its own."
+            )
+        return self.derive_key(name)
 
     def stage(
         self, effect: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at_once: bool = False

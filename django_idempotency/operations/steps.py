@@ -61,7 +61,7 @@ class Steps:
 
         :raises ChangedRecipe: if another step is stored at this place
         """
-        _check_name(name)
+        check_step_name(name)
         self._check_place(name)
         if self._known is None:
             self._known = self._step_log.steps(self._record_id)
@@ -135,7 +135,10 @@ class Steps:
             )
 
 
-def _check_name(name: str) -> None:
+def check_step_name(name: object) -> None:
+    """
+    :raises StepError: if it cannot be the name of a step
+    """
     if not isinstance(name, str) or not 0 < len(name.encode()) <= MAX_STEP_NAME_LENGTH:
         raise StepError(
             f"The name of a step must be text of 1 to {MAX_STEP_NAME_LENGTH} bytes, not {name!r}."

@@ -10,6 +10,7 @@ from django.test import TestCase
 from rest_framework.authtoken.models import Token
 
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
+from django_idempotency.operations import KEY
 from django_idempotency.operations.atomic import AtomicOperation
 from django_idempotency.operations.base import InFlight, Started
 from django_idempotency.operations.errors import ChangedRecipe, LostRecord, StepError
@@ -56,6 +57,31 @@ class TestSteps:
             ("order", 1),
             ("mail", 2),
         ]
+
+    def test_its_key_is_handed_on_where_it_is_asked_for(
+        self, operation: NonAtomicOperation
+    ) -> None:
+        def charge(amount: int, key: str, *more: str) -> list[Any]:
+            return [amount, key, *more]
+
+        def fails(key: str) -> None:
+            seen.append(key)
+            raise RuntimeError
+
+        seen: list[str] = []
+        derived = operation.derive_key("charge")
+        with pytest.raises(RuntimeError):
+            operation.step("charge", fails, KEY)
+        assert operation.step("charge", charge, 7, key=KEY) == [7, derived]
+        assert operation.step("other", charge, 7, KEY, "more")[1] == operation.derive_key("other")
+        assert operation.step("nested", lambda given: given is not None, [KEY])
+        assert seen == [derived]
+        with pytest.raises(StepError, match="named 'charge', too: both would hand on the same"):
+            operation.step("charge", charge, 7, key=KEY)
+        assert operation.step("charge", charge, 7, key="mine") == [7, "mine"]
+        for bad in ("", 7):
+            with pytest.raises(StepError, match="name of a step"):
+                operation.step(bad, charge, 7, key=KEY)  # type: ignore[arg-type]
 
     def test_its_writes_and_its_result_are_one_commit(self, operation: NonAtomicOperation) -> None:
         world = World()
