@@ -1,5 +1,7 @@
 """Keep a request as plain data, and build it again for its view when the client is gone."""
 
+import string
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 from urllib.parse import quote, unquote
@@ -54,13 +56,20 @@ def kept_request(request: Any, view_request: Any) -> dict[str, Any]:
         "method": request.method,
         "script": request.path.removesuffix("/" + request.path_info.replace("/", "", 1)),
         "path": request.path_info,
-        "query": request.META.get("QUERY_STRING", ""),
+        "query": _query_of(request.META),
         "host": request._get_raw_host(),
         "scheme": request.scheme,
         "headers": {name: request.META[name] for name in HEADERS if request.META.get(name)},
         "body": _body_of(request),
         "user": user,
     }
+
+
+def _query_of(meta: Mapping[str, Any]) -> str:
+    """Return the query string in ASCII. Other bytes are one character each under WSGI, and UTF-8
+    under ASGI."""
+    encoding = "latin-1" if "wsgi.input" in meta else "utf-8"
+    return quote(meta.get("QUERY_STRING", "").encode(encoding), safe=string.printable)
 
 
 def _body_of(request: HttpRequest) -> str:

@@ -55,6 +55,16 @@ def test_under_asgi_too() -> None:
     assert (again.body, again.get_host(), again.scheme) == (b"text", "testserver", "http")
 
 
+@pytest.mark.parametrize("factory", [RequestFactory, AsyncRequestFactory])
+@pytest.mark.parametrize("query", ["q=ä&q=%C3%A4", "q=€&q=%E2%82%AC", "q=a+b%20c&q=a b c"])
+def test_so_does_a_query_string_that_no_browser_sends(factory: Any, query: str) -> None:
+    request: Any = factory().delete(f"/a/?{query}")
+    request.user = AnonymousUser()
+    first, second = rebuilt(kept_request(request, request)).GET.getlist("q")
+    assert [first, second] == request.GET.getlist("q")
+    assert first == second
+
+
 @pytest.mark.parametrize("prefix", ["", "/app", "/a"])
 def test_a_prefix_stays_one(prefix: str) -> None:
     request: Any = RequestFactory().delete("/a/b/", SCRIPT_NAME=prefix)
