@@ -80,6 +80,7 @@ def test_a_view_that_has_moved_is_not_missed(
 def test_what_cannot_be_rendered_is_refused_before_anything_runs(
     caller: Caller, monkeypatch: Any, caplog: Any
 ) -> None:
+    """I11"""
     interrupt(caller, monkeypatch, "/broken/")
     charged = Order.objects.count()
     assert resume_all() == [Resumed.IMPOSSIBLE]

@@ -178,6 +178,7 @@ class TestRefusing:
     def test_the_user_is_gone(
         self, end: str, path: str, buyer: Caller, monkeypatch: Any, caplog: Any
     ) -> None:
+        """I11: it is refused before anything runs."""
         interrupt(buyer, monkeypatch, path)
         if end == "gone":
             User.objects.all().delete()
