@@ -55,7 +55,7 @@ def _options() -> Any:
     parser.add_argument("--keys", type=int, help="chaos: so many keys")
     parser.add_argument("--database", choices=DATABASES, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.seconds = options.seconds or (1 if options.short else 45)
+    options.seconds = options.seconds or (1 if options.short else 36)
     options.keys = options.keys or (100 if options.short else 10_000)
     return options
 

@@ -91,6 +91,8 @@ class Case:
             self._check_all(seen)
 
     def retry(self) -> None:
+        if not self.way.has_key:
+            return
         for _ in range(200):
             answer = self.way.send()
             if answer.status_code not in {409, 503}:
@@ -103,13 +105,11 @@ class Case:
 
     def check_end(self) -> None:
         """One order, one charge, one server, one answer."""
-        self.time.advance(outside.LEASES)
-        outside.work()
+        self.go_on_without_client()
         seen = outside.look()
-        self._check_all(seen)
-        if seen.records != ("completed",):
-            self.wrong(f"records: {seen.records}")
-        self.outcome.note("mails sent twice", seen.mails - 1)
+        if self.way.has_key and not (seen.orders and seen.records == ("completed",)):
+            self.wrong(f"I1: {seen}")
+        self.outcome.note("mails sent twice", max(seen.mails - 1, 0))
         before = seen
         self.retry()
         outside.work()
@@ -132,17 +132,17 @@ def experiment(
     prepare: Callable[[Way], None] | None = None,
     send: Send | None = None,
     every: int = 1,
+    both: bool = False,
 ) -> Outcome:
-    """Let the accident happen at each point; then the client comes first, or the command. After
-    kills both are tried, unless points are left out.
+    """Let the accident happen at each point; then the client comes first, or the command.
 
     :param prepare: what comes before
     :param send: what meets the accident, if not the client's request
     :param every: only each so-manieth point, for a first look
+    :param both: try both orders after each point, instead of one and the other by turns
     """
     outcome = Outcome(f"effects, {name}: {way}", "points")
     send = send or way.send
-    is_thorough = accident is crashes.killed and every == 1
 
     def attempt(accident: Accident, at: int) -> Ended:
         outside.forget()
@@ -159,7 +159,7 @@ def experiment(
         for point in range(0, whole.points + 1, every):
             outcome.count += 1
             is_even = point // every % 2 == 0
-            for comes_back in (True, False) if is_thorough else (is_even,):
+            for comes_back in (True, False) if both else (is_even,):
                 with Clock() as time:
                     case = Case(way, f"{outcome.name} at {point}", outcome, time)
                     case.after(attempt(accident, point))
@@ -212,11 +212,11 @@ def run(every: int = 1) -> list[Outcome]:
     :param every: only each so-manieth point
     """
     first, killed, cut = WAYS[0], crashes.killed, crashes.cut
-    repeated = [way for way in WAYS if way.is_resumed or (way is first and every == 1)]
+    both = [way for way in WAYS if every == 1 and (way is first or way.is_resumed)]
     outcomes = [
-        *(experiment("killed", way, killed, every=every) for way in WAYS),
-        experiment("command killed", first, killed, placed, command, every),
-        *map(again_and_again, repeated),
+        *(experiment("killed", way, killed, every=every, both=way in both) for way in WAYS),
+        experiment("command killed", first, killed, placed, command, every, bool(both)),
+        *map(again_and_again, both),
     ]
     if connection.vendor != "sqlite":
         outcomes += [experiment("session cut", way, cut, every=every) for way in WAYS]

@@ -15,8 +15,10 @@ from io import StringIO
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import transaction
 from django.http import HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
@@ -69,7 +71,7 @@ def mail(order: int) -> None:
 
 
 def _order(stage: Callable[..., Any] = after_commit) -> int:
-    """One order, and what belongs to it."""
+    """One order, and the effects that belong to it."""
     order = Order.objects.create(item="vm")
     stage(charge, order.pk, key=KEY)
     stage(provision, order.pk)
@@ -87,6 +89,13 @@ guarded = csrf_exempt(idempotent(scope=world.everybody, retention=RETENTION)(bar
 
 
 @csrf_exempt
+@idempotent(scope=world.everybody, retention=RETENTION)
+async def in_loop(request: Any) -> HttpResponse:
+    order = await sync_to_async(_order)()
+    return JsonResponse({"id": order}, status=201)
+
+
+@csrf_exempt
 @idempotent(
     scope=world.everybody,
     retention=RETENTION,
@@ -100,7 +109,12 @@ def by_steps(request: Any) -> HttpResponse:
     return JsonResponse({"id": order}, status=201)
 
 
-urlpatterns = [path("bare/", bare), path("guarded/", guarded), path("steps/", by_steps)]
+urlpatterns = [
+    path("bare/", bare),
+    path("guarded/", guarded),
+    path("async/", in_loop),
+    path("steps/", by_steps),
+]
 
 
 @dataclass
@@ -126,11 +140,18 @@ def _called() -> Answer:
     return Answer(201, str(order).encode())
 
 
+def _without_key() -> Answer:
+    with transaction.atomic():
+        order = _order()
+    return Answer(201, str(order).encode())
+
+
 @dataclass(frozen=True)
 class Way:
     """How an order is placed.
 
     :ivar send: what the client does, and does again
+    :ivar has_key: doing it again is no second order
     :ivar is_resumed: an interrupted one goes on without its client
     """
 
@@ -139,6 +160,7 @@ class Way:
     atomic_requests: bool = False
     middleware: tuple[str, ...] = ()
     policy: dict[str, Any] = field(default_factory=dict)
+    has_key: bool = True
     is_resumed: bool = False
 
     def __str__(self) -> str:
@@ -160,6 +182,8 @@ WAYS = [
     Way("middleware, ATOMIC_REQUESTS", partial(_posted, "/bare/"), True, OURS, BY_ALL),
     Way("a step, atomic=False", partial(_posted, "/steps/"), is_resumed=True),
     Way("run_once", _called),
+    Way("async view", partial(_posted, "/async/")),
+    Way("atomic(), no key", _without_key, has_key=False),
 ]
 
 

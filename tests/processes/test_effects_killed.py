@@ -59,12 +59,12 @@ def test_a_client_that_never_comes_back(way: Way, time: Clock) -> None:
     with way.surrounded():
         assert is_killed(runner, "call", always, way.send)
         outside.work()
-        assert outside.look().effects == ("pending",) * 3  # its process might live
+        assert "pending" in outside.look().effects  # its process might live
         time.advance(outside.LEASES)
         outside.work()
         assert outside.look().effects == ("done",) * 3
-        assert way.send().status_code == 201
-    assert outside.look() == with_mails(1)
+        assert not way.has_key or way.send().status_code == 201
+    assert outside.look() == with_mails(1, way)
 
 
 @every_way
@@ -80,10 +80,10 @@ def test_a_mail_that_is_killed_between_sending_and_marking_is_sent_twice(
         assert outside.look().mails == 2
         time.advance(outside.LEASES)
         outside.work()
-        assert way.send().status_code == 201
-    assert outside.look() == with_mails(3)
+        assert not way.has_key or way.send().status_code == 201
+    assert outside.look() == with_mails(3, way)
 
 
-def with_mails(mails: int) -> Seen:
+def with_mails(mails: int, way: Way) -> Seen:
     """All that belongs to one order, and so many mails."""
-    return Seen(1, 1, 1, mails, ("completed",), ("done",) * 3)
+    return Seen(1, 1, 1, mails, ("completed",) * way.has_key, ("done",) * 3)
