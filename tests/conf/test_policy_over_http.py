@@ -1,7 +1,6 @@
 """What a policy changes, over HTTP and through both adapters."""
 
 import json
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +22,7 @@ from tests.conftest import Caller, in_thread, row_locks
 from tests.shop import urls
 from tests.shop.models import Order
 from tests.shop.views import buy
-from tests.support.sessions import lock_waits
+from tests.support.waiters import until_somebody_waits
 
 MARKS = {
     "forget": do_not_remember,
@@ -278,18 +277,6 @@ class TestTombstones:
 
 def wait_policy(settings: Any, **changes: Any) -> None:
     use(settings, in_flight="wait", **changes)
-
-
-def until_somebody_waits() -> None:
-    """Ask the database whether a session waits for a lock on a record."""
-
-    def ask() -> None:
-        deadline = time.monotonic() + 60
-        while not lock_waits():
-            assert time.monotonic() < deadline, "nobody waits"
-            time.sleep(0.01)
-
-    in_thread(ask).result()
 
 
 @row_locks

@@ -26,6 +26,7 @@ ROOMS = [
     *("operations", "invalidation"),
     # Requests and responses, and the views behind them.
     *("http", "remember", "guard", "functions", "adapters", "drf", "decorators", "middleware"),
+    "webhooks",
     # What is guarded how, and who is told.
     *("contract", "openapi", "metadata", "views", "reconciliation"),
     # What people use.
@@ -57,6 +58,7 @@ OPTIONAL = {
     "ninja": {"compat"},
     "django_redis": {"stores", "checks"},
     "redis": {"stores", "compat"},
+    "stripe": {"webhooks"},
 }
 """What not every project has installed, and who may ask for it."""
 

@@ -1,0 +1,162 @@
+"""``@webhook``: a view that receives the deliveries of one sender."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from ..decorators import idempotent
+from ..threads import on_request_thread
+from .signatures import UNAUTHORIZED, InvalidSignature, Verify
+
+logger = logging.getLogger("django_idempotency")
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+_receivers: dict[str, str] = {}
+"""Which function receives from a sender."""
+
+EVENT = "_idempotency_event"
+"""Attribute of a request: its event, for the function that finds the key."""
+
+RETENTION = timedelta(days=35)
+"""Longer than any sender of those that are known here delivers again, also by hand."""
+
+_POLICY: dict[str, Any] = {
+    # A sender is not a caller who could correct anything: an error is a delivery that is lost, or
+    # that comes again. So whatever would refuse a client here does not refuse an event.
+    "methods": ["POST"],
+    "required": True,
+    "key_format": "printable",
+    "key_max_length": 255,
+    "key_pattern": None,
+    "tenant": None,
+    "recheck": "all",
+    "fingerprint_host": "never",
+    "not_stored": [*range(300, 400), "4xx", "5xx"],
+    "new_keys_per_hour": None,
+    "max_request_size": None,
+    "in_flight": "wait",
+}
+"""What every receiver has, whatever the settings say."""
+
+
+def webhook(
+    name: str,
+    *,
+    verify: Verify,
+    key: Callable[[Any], Any] | None = None,
+    key_header: str | None = None,
+    retention: timedelta = RETENTION,
+    **options: Any,
+) -> Callable[[View], View]:
+    """Make a function a receiver of webhooks, which handles each event once.
+
+    The function gets the request and the event. It is exempt from CSRF, takes POST only, and runs
+    when the signature is right; otherwise nothing is looked up and nothing is stored. A delivery
+    of an event that was handled gets the stored answer, whatever else in it has changed. One that
+    failed (any status that is no 2xx, an exception) runs again. One that comes while the first is
+    handled waits for that.
+
+    :param name: of the sender; its keys are apart from those of other senders
+    :param verify: checks the signature and returns the event, such as ``stripe_signature(...)``;
+        yours may raise :class:`~django_idempotency.webhooks.InvalidSignature`
+    :param key: returns the event's id, which is the same in each delivery of one event
+    :param key_header: the header field that has this id
+    :param retention: how long deliveries of a handled event get its answer: longer than the sender
+        delivers again
+    :param options: further options of ``@idempotent``
+    :raises TypeError: at import, unless there is either ``key`` or ``key_header``, and if another
+        function has the name: an event for one would count as handled for the other
+    :raises PolicyError: at import, if an option is unknown or has a bad value
+    """
+    if not name or not callable(verify):
+        raise TypeError("@webhook needs the sender's name and a function that verifies requests.")
+    if (key is None) == (key_header is None):
+        raise TypeError("@webhook needs either key=..., a function of the event, or key_header=...")
+    policy = {
+        **_POLICY,
+        "header": key_header,
+        "key_from": None if key is None else _key_from(key),
+        "scope": _scope_of(name),
+        "fingerprint": _same_event,
+        "retention": retention,
+        **options,
+    }
+
+    def decorate(handler: View) -> View:
+        return cast(View, _receiver(handler, name, verify, policy))
+
+    return decorate
+
+
+def _receiver(handler: Any, name: str, verify: Verify, policy: dict[str, Any]) -> Any:
+    if isinstance(handler, type):
+        raise TypeError("@webhook decorates a function, not a class.")
+    function = f"{handler.__module__}.{handler.__qualname__}"
+    other = _receivers.setdefault(name, function)
+    if other != function:
+        raise TypeError(
+            f"{other} and {function} are both @webhook({name!r}). Give each receiver its own name: "
+            "an event that one has handled would count as handled for the other."
+        )
+    guarded = idempotent(**policy)(handler)
+
+    def refusal_of(request: HttpRequest) -> HttpResponseBase | None:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        try:
+            setattr(request, EVENT, verify(request))
+        except InvalidSignature as error:
+            logger.warning("Refused a delivery of the webhook %s: %s", name, error.reason)
+            return _refusal(error)
+        return None
+
+    def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        refusal = refusal_of(request)
+        event = getattr(request, EVENT, None)
+        return guarded(request, event, *args, **kwargs) if refusal is None else refusal
+
+    async def aview(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        refusal = await on_request_thread(refusal_of, request)
+        event = getattr(request, EVENT, None)
+        return await guarded(request, event, *args, **kwargs) if refusal is None else refusal
+
+    return csrf_exempt(wraps(guarded)(aview if iscoroutinefunction(guarded) else view))
+
+
+def _refusal(error: InvalidSignature) -> HttpResponseBase:
+    response = JsonResponse({"detail": error.reason}, status=error.status)
+    response["Cache-Control"] = "no-store"
+    if error.status == UNAUTHORIZED:
+        response["WWW-Authenticate"] = "Signature"  # RFC 9110, section 11.6.1
+    return response
+
+
+def _key_from(key: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def key_of_event(request: Any) -> Any:
+        """The id of the event."""
+        return key(getattr(request, EVENT))
+
+    return key_of_event
+
+
+def _scope_of(name: str) -> Callable[[Any], tuple[str, ...]]:
+    def scope(request: Any) -> tuple[str, ...]:
+        match = request.resolver_match
+        # One view behind several paths: an event for one tenant is none for another.
+        parts = () if match is None else sorted(match.kwargs.items())
+        return ("webhook", name, *(f"{each}={value}" for each, value in parts))
+
+    scope.__doc__ = f"The sender {name}."
+    return scope
+
+
+def _same_event(request: Any) -> str:
+    """What senders change between deliveries of one event is not compared, nor is the path."""
+    return ""
