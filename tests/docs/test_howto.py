@@ -26,6 +26,7 @@ from tests.docs.pages import how_to
 from tests.shop import models, views
 from tests.shop.models import Order
 from tests.support.adapters import MIDDLEWARE
+from tests.support.senders import SENDERS
 
 PAGES = Path(__file__).parents[2] / "docs/how-to"
 UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"
@@ -136,6 +137,46 @@ class TestKeysFromTheRequest:
         assert replayed(first, retry)
         assert caller.post("/events/", [], key=None).status_code == 400
         assert Order.objects.count() == 1
+
+
+class TestWebhooks:
+    PAGE = "webhooks"
+    SETTINGS = (
+        *("PAYMENTS_SECRETS", "STRIPE_WEBHOOK_SECRETS", "GITHUB_WEBHOOK_SECRETS"),
+        *("SHOPIFY_CLIENT_SECRETS", "SLACK_SIGNING_SECRETS"),
+    )
+    CONTENT: dict[str, Any] = {
+        "type": "checkout.session.completed",
+        "data": {"id": "an order", "object": {"client_reference_id": "an order"}},
+        "repository": {"full_name": "an order"},
+        "name": "an order",
+        "event": {"type": "an order"},
+    }
+
+    @pytest.fixture(autouse=True)
+    def _secrets(self, page: Any, settings: Any) -> None:
+        for sender, name in zip(SENDERS, self.SETTINGS, strict=True):
+            setattr(settings, name, sender.secret)
+
+    def deliver(self, caller: Caller, sender: Any, where: str, **content: Any) -> Any:
+        body, headers = sender.delivery(**self.CONTENT | content)
+        return caller._client.post(where, body, "application/json", headers=headers)
+
+    def test_each_sender_is_understood_and_its_events_are_handled_once(
+        self, caller: Caller
+    ) -> None:
+        for sender in SENDERS:
+            where = "payments" if sender.name == "standard" else sender.name
+            for number in range(3):
+                response = self.deliver(caller, sender, f"/hooks/{where}/", tries=number)
+                assert response.status_code == 200
+        assert [each.item for each in Order.objects.all()] == ["an order"] * len(SENDERS)
+
+    def test_slacks_question_is_answered(self, caller: Caller) -> None:
+        asked = {"type": "url_verification", "challenge": "c", "event_id": None}
+        assert self.deliver(caller, SENDERS[-1], "/hooks/slack/", **asked).json() == {
+            "challenge": "c"
+        }
 
 
 class TestStripe:

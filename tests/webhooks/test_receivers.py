@@ -51,7 +51,7 @@ def work(request: Any, event: Any) -> HttpResponse:
 
 
 def receiver(sender: Sender) -> Any:
-    @webhook(sender.name, verify=sender.verify(sender.setting), **sender.key)
+    @webhook(f"shop {sender.name}", verify=sender.verify(sender.setting), **sender.key)
     def hook(request: Any, event: Any, **kwargs: Any) -> HttpResponse:
         return work(request, event)
 
@@ -343,7 +343,7 @@ class TestDeclaring:
         assert protection.policy is not None
         said = dict(terms(protection.policy))
         assert said["Key"].startswith("the id of the event, required.")
-        assert said["Keys belong to"].startswith("the sender stripe.")
+        assert said["Keys belong to"].startswith("the sender shop stripe.")
         policy = protection_of(resolve("/hooks/github/").func, "POST", "/hooks/github/").policy
         assert policy is not None
         assert next(terms(policy))[1].startswith("`X-GitHub-Delivery`, required.")
