@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
-from example_project.demo.server import Example
 from tests.support.browser import browser_page, missing
+from tests.support.example import WarmExample
 
 pytestmark = [pytest.mark.processes, pytest.mark.once]
 
@@ -29,8 +29,7 @@ REPLICAS = "/apps/{id}/cvms/{vm_uuid}/replicas"
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: Any) -> str:
-    example = Example(tmp_path_factory.mktemp("schema"))
+def text(example: WarmExample) -> str:
     return example.manage("spectacular", "--format", "openapi-json", "--fail-on-warn")
 
 
@@ -40,8 +39,8 @@ def document(text: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory: Any) -> Iterator[Example]:
-    with Example(tmp_path_factory.mktemp("example")) as running:
+def example(tmp_path_factory: Any) -> Iterator[WarmExample]:
+    with WarmExample(tmp_path_factory.mktemp("example")) as running:
         yield running
 
 
@@ -49,9 +48,9 @@ def test_it_is_valid(document: Any) -> None:
     validate(document)
 
 
-def test_it_describes_what_the_project_guards(document: Any, tmp_path: Path) -> None:
+def test_it_describes_what_the_project_guards(document: Any, example: WarmExample) -> None:
     """Every guarded DRF endpoint that has a schema, and no other."""
-    listed = json.loads(Example(tmp_path).manage("idempotency_contract", "--format", "json"))
+    listed = json.loads(example.manage("idempotency_contract", "--format", "json"))
     guarded = {
         (each["method"].lower(), each["path"].replace("{pk}", "{id}"))
         for each in listed["endpoints"]
@@ -130,7 +129,7 @@ def client(text: str, tmp_path_factory: Any) -> Iterator[str]:
 
 
 @pytest.mark.processes
-def test_a_generated_client_sends_the_key(client: str, example: Example) -> None:
+def test_a_generated_client_sends_the_key(client: str, example: WarmExample) -> None:
     create = importlib.import_module(f"{client}.api.api.api_billing_v1_orders_create")
     models = importlib.import_module(f"{client}.models")
     library = importlib.import_module(f"{client}.client")
@@ -153,7 +152,7 @@ def test_a_generated_client_sends_the_key(client: str, example: Example) -> None
 
 @pytest.mark.browser
 @pytest.mark.processes
-def test_the_rendered_page_shows_it(example: Example) -> None:
+def test_the_rendered_page_shows_it(example: WarmExample) -> None:
     with browser_page(viewport={"width": 1280, "height": 900}) as page:
         page.goto(f"{example.url}/openapi/page#operation/api_v1_economy_adjust_create")
         section = page.locator("[id='operation/api_v1_economy_adjust_create']")

@@ -158,12 +158,14 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python")
+
+
 def new_environment(folder: Path, *packages: str | Path) -> Path:
-    """Return the interpreter of a fresh virtual environment."""
-    run(sys.executable, "-m", "venv", folder, cwd=folder.parent)
+    """Return the interpreter of a fresh virtual environment, into which our own pip installs."""
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder.parent)
     python = folder / "bin" / "python"
-    install = ("-m", "pip", "--quiet", "--disable-pip-version-check", "install")
-    run(python, *install, *packages, cwd=folder.parent)
+    run(*PIP, python, "install", *packages, cwd=folder.parent)
     return python
 
 
@@ -182,7 +184,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     # A build writes into its source.
     source = shutil.copytree(ROOT, folder / "source", ignore=shutil.ignore_patterns(*LEFT_BEHIND))
-    python = new_environment(folder / "builder", "build")
+    python = new_environment(folder / "builder", "build", "pip")
     run(python, "-m", "build", "--outdir", folder / "dist", source, cwd=folder)
     return folder / "dist"
 
@@ -276,7 +278,7 @@ def test_each_extra_brings_what_its_modules_import(
 ) -> None:
     """With all of them, every module can be imported, but for those of Django's drivers."""
     python = new_environment(tmp_path / "venv", f"{wheel}[{extra}]")
-    run(python, "-m", "pip", "check", cwd=tmp_path)
+    run(*PIP, python, "check", cwd=tmp_path)
     without = json.loads(project.run("-c", IMPORT_ALL))
     missing = json.loads(Project(python, project.folder).run("-c", IMPORT_ALL))
     assert missing.items() < without.items()
