@@ -207,7 +207,7 @@ class IdempotencyEffectAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """
 
     actions = (run_again, give_up)
-    list_display = ("name", "state_now", "tries", "due", "staged", "error", "record")
+    list_display = ("name", "state_now", "tries", "error", "due", "staged", "record")
     list_filter = (StateFilter,)
     list_per_page = 50
     # Those that have failed first: they wait for a decision.

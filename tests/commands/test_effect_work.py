@@ -5,6 +5,7 @@ import re
 import signal
 import time
 from collections import Counter
+from contextlib import ExitStack
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -205,6 +206,29 @@ class TestProcesses:
             wait_for(lambda: left() == 0)
         assert set(IdempotencyEffect.objects.values_list("state", flat=True)) == {EffectState.DONE}
         assert Counter(shipped().values()) == {1: count - 1, 2: 1}
+
+    @pytest.mark.whole
+    def test_processes_are_killed_now_and_then(self, tmp_path: Path) -> None:
+        """I19: each effect happens, and at most one once more for each kill."""
+        count, kills = 10_000, 9
+        stage(ship, *range(count))
+        with ExitStack() as stack:
+            works = [stack.enter_context(service(tmp_path)) for _ in range(2)]
+            for kill in range(1, kills + 1):
+                wait_for(lambda mark=count - kill * count // (kills + 1): left() <= mark)
+                works[kill % 2].process.kill()
+                works[kill % 2].end()
+                works[kill % 2] = stack.enter_context(service(tmp_path))
+            wait_for(lambda: not IdempotencyEffect.objects.filter(tries=0).exists())
+            for each in works:
+                each.process.terminate()
+                assert each.end()[0] == 0
+        assert left() <= kills
+        make_due()
+        assert Work(tmp_path).end()[0] == 0
+        assert left() == 0
+        assert len(shipped()) == count
+        assert shipped().total() <= count + kills
 
 
 def left() -> int:

@@ -136,7 +136,7 @@ def go_on() -> None:
 after_shipping: Callable[[], None] = go_on
 
 
-@effect(run="worker", max_tries=2)
+@effect(run="worker")
 def ship(item: Any) -> None:
     """An effect whose world is the database, where all processes see it."""
     Order.objects.create(item=f"shipped {item}")
