@@ -85,7 +85,7 @@ class Sender:
         return f"{self.name.upper()}_SECRETS"
 
     def delivery(
-        self, event: str = "evt_1", secret: str = "", at: float | None = None, **content: Any
+        self, event: str = "evt_1", /, secret: str = "", at: float | None = None, **content: Any
     ) -> tuple[str, Headers]:
         """Return the body of an event, and the header fields."""
         document = {"id": event, "event_id": event, "object": "event", "type": "paid", **content}
