@@ -27,13 +27,20 @@ _NAMED = 3
 @check(Tags.urls)
 def check_effects_app(valid: Configuration, databases: Databases) -> Messages:
     aliases = set(_aliases(valid))  # which loads the views, that may declare effects
-    names = sorted(known_effects())
+    effects = known_effects()
+    names = sorted(effects)
     if not names:
         return
     if not apps.is_installed("django_idempotency.effects"):
         more = ["..."] if names[_NAMED:] else []
         yield message("E060", names=", ".join([*names[:_NAMED], *more]))
         return
+    for name in names:
+        using = effects[name].using
+        if using is not None and using not in connections:
+            yield message("E062", name=name, alias=using, known=", ".join(connections))
+        elif using is not None:
+            aliases.add(using)
     for alias in sorted(aliases):
         if alias in connections and not router.allow_migrate_model(alias, _model()):
             yield message("E061", alias=alias)

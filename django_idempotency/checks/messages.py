@@ -186,6 +186,11 @@ MESSAGES = {
         "Let allow_migrate() of the router treat the app label idempotency_effects as it treats "
         "django_idempotency.",
     ),
+    "E062": Message(
+        "an effect is declared for a database that is not in `DATABASES`",
+        'The effect {name} is for database "{alias}", which is not in DATABASES.',
+        "Correct using= of its @effect, or leave it away. DATABASES has {known}.",
+    ),
     "W001": Message(
         "a middleware with view hooks is listed below `IdempotencyMiddleware`",
         "IdempotencyMiddleware stands above {path} in MIDDLEWARE, which has {hooks}: these would "

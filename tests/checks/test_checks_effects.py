@@ -1,5 +1,6 @@
 """System checks of effects."""
 
+from copy import copy
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from django_idempotency.effects import after_commit, declaring
 from django_idempotency.effects.models import IdempotencyEffect
 from django_idempotency.stores.database.dialects import StoreTime
 from tests.support.checking import only, silent
-from tests.support.effects import later
+from tests.support.effects import later, not_migrated
 
 APP = "django_idempotency.effects"
 
@@ -46,6 +47,16 @@ def test_their_table_must_be_where_operations_are(settings: Any) -> None:
     silent("E061")
 
 
+def test_their_databases_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = copy(later)
+    elsewhere.using = "elsewhere"
+    monkeypatch.setattr(declaring, "_known", {later.name: elsewhere})
+    assert '"elsewhere", which is not in DATABASES' in only("E062").msg
+    assert "DATABASES has default" in only("E062").hint
+    elsewhere.using = "default"
+    silent("E062")
+
+
 @pytest.mark.django_db
 def test_somebody_must_run_them() -> None:
     with transaction.atomic():
@@ -60,7 +71,7 @@ def test_somebody_must_run_them() -> None:
 
 @pytest.mark.django_db
 def test_before_the_first_migration_there_is_no_table(monkeypatch: Any) -> None:
-    monkeypatch.setattr(IdempotencyEffect._meta, "db_table", "not_migrated_yet")
+    not_migrated(monkeypatch)
     silent("W060", "default", deploy=True)
 
 

@@ -150,7 +150,7 @@ def test_an_effect_that_cannot_be_stored_fails_the_request(
     """As before the migration. Nothing is committed, and the retry runs."""
     after_write(stage)
     with monkeypatch.context() as patch:
-        patch.setattr(IdempotencyEffect._meta, "db_table", "not_migrated_yet")
+        effects.not_migrated(patch)
         assert caller.post(adapter).status_code == 500
     assert_one_fate()
     after_write(stage)

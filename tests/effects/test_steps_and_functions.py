@@ -63,6 +63,17 @@ class TestFunctions:
 
         assert [once(stage, name="stage")] == effects.keys
 
+    def test_an_effect_for_another_database_is_an_error(self) -> None:
+        @effect(name="elsewhere", using="elsewhere")
+        def elsewhere() -> None: ...
+
+        def stage() -> None:
+            with pytest.raises(EffectError, match="for database 'elsewhere', and the operation"):
+                after_commit(elsewhere)
+
+        once(stage, name="stage")
+        assert effects.effects() == []
+
     def test_async_functions(self) -> None:
         async def stage() -> str:
             await current_operation().aafter_commit(effects.asend, 1)
