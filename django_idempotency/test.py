@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
+from django.apps import apps
 from django.core.handlers.base import BaseHandler
 from django.db.models import F, QuerySet
 
@@ -150,7 +151,7 @@ def expire(key: str, *, ago: timedelta = _MOMENT, using: str | None = None) -> N
 
 
 def advance(by: timedelta, *, using: str | None = None) -> None:
-    """Let time pass for every record, including those in ``IDEMPOTENCY["CACHE"]``.
+    """Let time pass for every record, including those in ``IDEMPOTENCY["CACHE"]``, and for effects.
 
     The store's clock decides expiry; libraries that freeze Python's clock do not change it.
 
@@ -164,6 +165,11 @@ def advance(by: timedelta, *, using: str | None = None) -> None:
     if settings.policy.store is not StoreKind.CACHE or using is not None:
         times = ("created_at", "completed_at", "expires_at", "purge_at")
         _change(_records(using), **{name: F(name) - by for name in times})
+    if apps.is_installed("django_idempotency.effects"):
+        effects = apps.get_model("idempotency_effects", "IdempotencyEffect")
+        times = ("due_at", "staged_at", "finished_at", "purge_at")
+        alias = IdempotencyRecord.alias(using or settings.policy.using)
+        effects.rows(alias).update(**{name: F(name) - by for name in times})
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from django_idempotency.effects.rows import give_up, purge, run_again
 from django_idempotency.effects.runner import backoff, run_due
 from django_idempotency.operations import current_operation, run_once
 from django_idempotency.stores.database.dialects import StoreTime
+from django_idempotency.test import advance
 from tests.conftest import in_thread, row_locks
 from tests.shop.models import Order
 from tests.support import effects
@@ -84,6 +85,17 @@ class TestTries:
         IdempotencyEffect.objects.update(staged_at=StoreTime(timedelta(days=-7)))
         assert run_due("default").given_up == 1
         assert (the_only().state, the_only().error, sent) == ("failed", "Expired", [])
+
+    def test_time_passes_for_effects_too(self) -> None:
+        stage()
+        with down():
+            run_due("default")
+        assert run_due("default").done == 0
+        advance(timedelta(minutes=1))
+        assert run_due("default").done == 1
+        stage()
+        advance(timedelta(days=8))
+        assert run_due("default").given_up == 1
 
     def test_delays_grow_and_differ(self) -> None:
         for tries in range(1, 100):
