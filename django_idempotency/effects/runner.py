@@ -43,13 +43,13 @@ class RunSummary:
 
     :ivar done: effects that have run
     :ivar failed: that have failed, and will be tried again
-    :ivar given_up: that are not tried again unless an operator says so
+    :ivar failed_for_good: that are not tried again unless an operator says so
     :ivar unknown: effects that are due, by names that no declaration has: they stay as they are
     """
 
     done: int = 0
     failed: int = 0
-    given_up: int = 0
+    failed_for_good: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
 
 
@@ -58,7 +58,7 @@ class Tried(Enum):
 
     DONE = auto()
     FAILED = auto()
-    GIVEN_UP = auto()
+    FAILED_FOR_GOOD = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +137,9 @@ def _run_row(using: str, effect: Effect[..., Any], row: rows.DueRow, summary: Ru
     key, tries = str(row.key), row.tries + 1
     problem = _obstacle(effect, row)
     if problem is not None:
-        logger.error("Effect %s %s is given up: %s", row.name, key, problem)
+        logger.error("Effect %s %s has failed for good: %s", row.name, key, problem)
         _quietly(rows.failed, using, key, tries, problem)
-        summary.given_up += 1
+        summary.failed_for_good += 1
         return 1
 
     def arguments() -> Any:
@@ -155,8 +155,8 @@ def _run_row(using: str, effect: Effect[..., Any], row: rows.DueRow, summary: Ru
                 key,
             )
         summary.done += 1
-    elif tried is Tried.GIVEN_UP:
-        summary.given_up += 1
+    elif tried is Tried.FAILED_FOR_GOOD:
+        summary.failed_for_good += 1
     else:
         summary.failed += 1
     _tidy()
@@ -191,7 +191,7 @@ def _tried(
             key,
             tries,
             effect.max_tries,
-            ", and is given up" if is_last else "",
+            ", and is not tried again" if is_last else "",
             exc_info=not isinstance(error, ChangedEffect | Unreadable),
         )
         name = type(error).__name__[:200]
@@ -200,7 +200,7 @@ def _tried(
             _quietly(rows.failed, using, key, tries, name)
         else:
             _quietly(rows.again, using, key, tries, name, backoff(tries))
-        return Tried.GIVEN_UP if is_last else Tried.FAILED
+        return Tried.FAILED_FOR_GOOD if is_last else Tried.FAILED
 
 
 def backoff(tries: int) -> timedelta:

@@ -1,4 +1,4 @@
-"""Effects that did not run inline are run later: tried again, given up, left alone."""
+"""Effects that did not run inline are run later: tried again, failed for good, left alone."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -60,7 +60,7 @@ class TestTries:
             for _ in range(4):
                 make_due()
                 summary = run_due("default")
-                outcomes.append((summary.failed, summary.given_up))
+                outcomes.append((summary.failed, summary.failed_for_good))
         assert outcomes == [(1, 0), (1, 0), (0, 1), (0, 0)]
         row = the_only()
         assert (row.state, row.tries, row.due_at, row.purge_at) == ("failed", 3, None, None)
@@ -77,13 +77,13 @@ class TestTries:
         effects.before = effects.nothing
         assert (the_only().state, the_only().tries) == ("pending", 3)
         make_due()
-        assert run_due("default").given_up == 1
+        assert run_due("default").failed_for_good == 1
         assert (the_only().state, the_only().error, sent) == ("failed", "TooManyTries", [])
 
     def test_an_old_one_is_not_tried_any_more(self) -> None:
         stage()
         IdempotencyEffect.objects.update(staged_at=StoreTime(timedelta(days=-7)))
-        assert run_due("default").given_up == 1
+        assert run_due("default").failed_for_good == 1
         assert (the_only().state, the_only().error, sent) == ("failed", "Expired", [])
 
     def test_time_passes_for_effects_too(self) -> None:
@@ -95,7 +95,7 @@ class TestTries:
         assert run_due("default").done == 1
         stage()
         advance(timedelta(days=8))
-        assert run_due("default").given_up == 1
+        assert run_due("default").failed_for_good == 1
 
     def test_delays_grow_and_differ(self) -> None:
         for tries in range(1, 100):
@@ -186,14 +186,14 @@ class TestRows:
             other.delete()
         row.save()
         with caplog.at_level(logging.INFO):
-            assert run_due("default").given_up == 1
+            assert run_due("default").failed_for_good == 1
         assert (the_only().state, the_only().error, sent) == ("failed", "ChangedEffect", [])
         assert "words" not in caplog.text
 
     def test_another_secret_signs_nothing(self, settings: Any) -> None:
         stage()
         settings.IDEMPOTENCY = {"SECRET": "another one, and long enough"}
-        assert run_due("default").given_up == 1
+        assert run_due("default").failed_for_good == 1
 
     def test_encrypted_arguments(self, settings: Any) -> None:
         from cryptography.fernet import Fernet

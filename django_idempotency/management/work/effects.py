@@ -35,7 +35,7 @@ class EffectWork(Work):
 
     @property
     def _total(self) -> int:
-        return self._ran.done + self._ran.failed + self._ran.given_up
+        return self._ran.done + self._ran.failed + self._ran.failed_for_good
 
     @property
     def has_done_something(self) -> bool:
@@ -43,10 +43,10 @@ class EffectWork(Work):
 
     @property
     def has_failed(self) -> bool:
-        return self._ran.failed + self._ran.given_up > 0
+        return self._ran.failed + self._ran.failed_for_good > 0
 
     def done(self) -> str:
         return (
             f'Ran {self._ran.done} effects in database "{self.using}" (failed, and tried again '
-            f"later: {self._ran.failed}; failed for good: {self._ran.given_up})."
+            f"later: {self._ran.failed}; failed for good: {self._ran.failed_for_good})."
         )
