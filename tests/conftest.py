@@ -50,6 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
+        assert " at 0x" not in item.nodeid, f"in each process it has another name: {item.nodeid}"
         (left_out if _is_left_out(item, config) else kept).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept

@@ -100,7 +100,9 @@ def test_a_policy_without_header_needs_a_function() -> None:
     assert build({"header": None, "key_from": len}).meta_key == ""
 
 
-@pytest.mark.parametrize(("name", "value"), BAD, ids=str)
+@pytest.mark.parametrize(
+    ("name", "value"), BAD, ids=lambda each: getattr(each, "__name__", str(each))
+)
 def test_bad_values_are_named(name: str, value: object) -> None:
     with pytest.raises(PolicyError, match=rf"{name}: .* not {re.escape(repr(value))}"):
         build({name: value})
