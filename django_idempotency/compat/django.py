@@ -1,5 +1,5 @@
-"""Everything this package asks of Django's transactions and connections beyond their documented
-interface. No other module uses these names, except ``request_block`` beside this one.
+"""Everything this package asks of Django's transactions, connections and responses beyond their
+documented interface. No other module uses these names, except ``request_block`` beside this one.
 
 They are the same in Django 5.2, 6.0 and 6.1; ``tests/compat/test_django.py`` has a test per name,
 which fails on a Django that lacks one or means something else by it.
@@ -399,3 +399,16 @@ def is_under_test() -> bool:
 def delete_without_signals(rows: QuerySet[Any], using: str) -> None:
     """Delete rows by one statement (``_raw_delete``): no signals, no collected relations."""
     rows._raw_delete(using)
+
+
+# --- Responses ---
+
+
+def header_fields(response: Any) -> dict[str, tuple[str, str]]:
+    """Return the header fields of a response as it keeps them: names and values, by the lower-case
+    name. What is put there must come from another response.
+
+    ``headers._store``, because ``items()`` looks up each field, and setting one checks it again.
+    """
+    fields: dict[str, tuple[str, str]] = response.headers._store
+    return fields

@@ -20,6 +20,7 @@ from django.template.response import TemplateResponse
 from django.urls import get_resolver, get_urlconf
 from django.utils.module_loading import import_string
 
+from ..compat.django import header_fields
 from ..compat.frameworks import answer_for_exceptions
 from ..conf.options import NO_OPTIONS, Options
 from ..conf.policy import Policy
@@ -56,9 +57,9 @@ def copied(response: HttpResponse, copy_to: Response) -> Response:
     """
     copy_to.content = response.content
     copy_to.status_code = response.status_code
-    del copy_to["Content-Type"]
-    for name, value in response.items():
-        copy_to[name] = value
+    fields = header_fields(copy_to)
+    fields.clear()
+    fields.update(header_fields(response))
     if response.cookies:
         copy_to.cookies = copy(response.cookies)
     for name, value in attributes_of(response).items():

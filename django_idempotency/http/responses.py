@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from django.utils.http import http_date
 from django.utils.translation import get_language
 
+from ..compat.django import header_fields
 from ..conf.policy import Policy
 from ..conf.settings import configuration
 from ..protocol.codecs import Codec, Owner, decode, encode
@@ -151,8 +152,7 @@ def serialize(
     is_changed = bool(policy.redacted_fields) and body != cast(HttpResponse, response).content
     dropped = _dropped(policy.excluded_headers, is_changed)
     headers = []
-    # items() would look up each value by its name.
-    for field in response.headers._store.values():
+    for field in header_fields(response).values():
         if field[0].lower() not in dropped and not (secret and _shows(field[1].encode(), secret)):
             headers.append(field)
     if LOCALE_MIDDLEWARE in settings.MIDDLEWARE and "Content-Language" not in response:
@@ -226,11 +226,10 @@ def attributes_of(response: HttpResponseBase) -> dict[str, Any]:
     Flags are true or false, so none can be a credential. Other values are stored under known names
     only, and only if they are plain data.
     """
-    found: dict[str, Any] = {}
-    for name, value in vars(response).items():
-        is_candidate = value is True or value is False or name in _STRUCTURED
-        if is_candidate and name not in _OWN and _is_storable(name, value):
-            found[name] = value
+    known = vars(response)
+    flags = [name for name, value in known.items() if value is True or value is False]
+    names = [name for name in (*flags, *_STRUCTURED.intersection(known)) if name not in _OWN]
+    found = {name: known[name] for name in names if _is_storable(name, known[name])}
     reason = getattr(response, "_reason_phrase", None)
     if reason is not None:
         found[REASON] = str(reason)

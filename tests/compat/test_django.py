@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connections, transaction
 from django.db.models.signals import post_delete
+from django.http import HttpResponse
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
@@ -32,7 +33,7 @@ NAMES = [
     *("_savepoint", "_savepoint_commit", "_savepoint_rollback"),
     *("wrap_database_errors", "inc_thread_sharing", "close_at", "_TestState"),
     *("_set_autocommit", "debug_transaction"),
-    "_raw_delete",
+    *("_raw_delete", "headers._store"),
 ]
 
 connection: Any = connections["default"]
@@ -436,3 +437,15 @@ class TestQuerysets:
         finally:
             post_delete.disconnect(listener, sender=Order)
         assert (Order.objects.count(), seen) == (0, [])
+
+
+def test_header_fields() -> None:
+    """``headers._store``: what is put there is what is set by name, and lies apart from others."""
+    response, other = HttpResponse(headers={"X-Order": "7"}), HttpResponse()
+    fields = compat.header_fields(other)
+    fields.clear()
+    fields.update(compat.header_fields(response))
+    assert fields["x-order"] == ("X-Order", "7")
+    assert list(other.items()) == list(response.items())
+    del response["X-Order"]
+    assert other["x-order"] == "7"
