@@ -227,9 +227,13 @@ def attributes_of(response: HttpResponseBase) -> dict[str, Any]:
     only, and only if they are plain data.
     """
     known = vars(response)
-    flags = [name for name, value in known.items() if value is True or value is False]
-    names = [name for name in (*flags, *_STRUCTURED.intersection(known)) if name not in _OWN]
-    found = {name: known[name] for name in names if _is_storable(name, known[name])}
+    found: dict[str, Any] = {}
+    for name, value in known.items():
+        if (value is True or value is False) and name not in _OWN and _is_storable(name, value):
+            found[name] = value
+    for name in _STRUCTURED.intersection(known):
+        if _is_storable(name, known[name]):
+            found[name] = known[name]
     reason = getattr(response, "_reason_phrase", None)
     if reason is not None:
         found[REASON] = str(reason)
