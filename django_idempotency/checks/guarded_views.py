@@ -19,6 +19,7 @@ from ..contract.endpoints import (
     policies_of_endpoints,
 )
 from ..contract.routes import is_installed, operation_behind
+from ..webhooks.receiving import sender_without_secret
 from .configuration import Databases, Messages, check
 from .messages import message
 
@@ -72,6 +73,13 @@ def check_recheck(valid: Configuration, databases: Databases) -> Messages:
     )
     for view in late:
         yield message("W049", view=view)
+
+
+@check(Tags.urls)
+def check_webhooks(valid: Configuration, databases: Databases) -> Messages:
+    names = dict.fromkeys(sender_without_secret(each.callback) for each in endpoints())
+    for name in filter(None, names):
+        yield message("E052", name=name)
 
 
 @check(Tags.urls)

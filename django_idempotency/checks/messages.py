@@ -171,6 +171,13 @@ MESSAGES = {
         'If the view is not yours, add r"^{fixed}" and the reason to IDEMPOTENCY["EXEMPT_PATHS"]; '
         "if it is, use @idempotency_exempt.",
     ),
+    "E052": Message(
+        "a receiver of [webhooks](how-to/webhooks.md#signatures) has no secret: every delivery "
+        "would fail",
+        "The receiver of the webhook {name} has no secret: every delivery would fail.",
+        "Its signature function is given the name of a setting. Correct the name, and give the "
+        "setting one secret or a list of them.",
+    ),
     "E060": Message(
         "effects are declared, and `django_idempotency.effects` is not in `INSTALLED_APPS`: "
         "staging one would fail",

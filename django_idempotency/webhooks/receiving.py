@@ -12,7 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from ..decorators import idempotent
 from ..threads import on_request_thread
-from .signatures import UNAUTHORIZED, InvalidSignature, Verify
+from .signatures import UNAUTHORIZED, InvalidSignature, Verify, lacks_secret
 
 logger = logging.getLogger("django_idempotency")
 
@@ -20,6 +20,9 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 _receivers: dict[str, str] = {}
 """Which function receives from a sender."""
+
+RECEIVER = "_idempotency_receiver"
+"""Attribute of a view: the sender's name, and the function that verifies."""
 
 EVENT = "_idempotency_event"
 """Attribute of a request: its event, for the function that finds the key."""
@@ -127,7 +130,16 @@ def _receiver(handler: Any, name: str, verify: Verify, policy: dict[str, Any]) -
         event = getattr(request, EVENT, None)
         return await guarded(request, event, *args, **kwargs) if refusal is None else refusal
 
-    return csrf_exempt(wraps(guarded)(aview if iscoroutinefunction(guarded) else view))
+    received = csrf_exempt(wraps(guarded)(aview if iscoroutinefunction(guarded) else view))
+    setattr(received, RECEIVER, (name, verify))
+    return received
+
+
+def sender_without_secret(view: Any) -> str:
+    """Return the name of the sender whose deliveries would all fail, because a setting of the
+    receiver has no secret; empty if it has one, and for a view that is no receiver."""
+    name, verify = getattr(view, RECEIVER, ("", None))
+    return name if verify is not None and lacks_secret(verify) else ""
 
 
 def _refusal(error: InvalidSignature) -> HttpResponseBase:

@@ -29,6 +29,9 @@ TOLERANCE = timedelta(minutes=5)
 
 UNAUTHORIZED, BAD_REQUEST = 401, 400
 
+SECRETS = "_idempotency_secrets"
+"""Attribute of a function that verifies: where its secrets are."""
+
 
 class InvalidSignature(Exception):
     """A delivery is not from the sender, or not what the sender signs.
@@ -74,7 +77,7 @@ def standard_signature(secrets: Secrets, tolerance: timedelta = TOLERANCE) -> Ve
         _check_time(moment, tolerance)
         return _event(request)
 
-    return verify
+    return _with_secrets(verify, secrets)
 
 
 def stripe_signature(secrets: Secrets, tolerance: timedelta = TOLERANCE) -> Verify:
@@ -95,7 +98,7 @@ def stripe_signature(secrets: Secrets, tolerance: timedelta = TOLERANCE) -> Veri
         is_thin = not isinstance(event, Event) or event.get("object") != "event"
         return event if is_thin else _stripe_event(event)
 
-    return verify
+    return _with_secrets(verify, secrets)
 
 
 def github_signature(secrets: Secrets) -> Verify:
@@ -110,7 +113,7 @@ def github_signature(secrets: Secrets) -> Verify:
         _check([sent], (f"sha256={_hex(each.encode(), body)}" for each in _secrets(secrets)))
         return _event(request)
 
-    return verify
+    return _with_secrets(verify, secrets)
 
 
 def shopify_signature(secrets: Secrets) -> Verify:
@@ -125,7 +128,7 @@ def shopify_signature(secrets: Secrets) -> Verify:
         _check([sent], (_base64(each.encode(), body) for each in _secrets(secrets)))
         return _event(request)
 
-    return verify
+    return _with_secrets(verify, secrets)
 
 
 def slack_signature(secrets: Secrets, tolerance: timedelta = TOLERANCE) -> Verify:
@@ -142,6 +145,21 @@ def slack_signature(secrets: Secrets, tolerance: timedelta = TOLERANCE) -> Verif
         _check_time(moment, tolerance)
         return _event(request)
 
+    return _with_secrets(verify, secrets)
+
+
+def lacks_secret(verify: Verify) -> bool:
+    """Whether the setting that a signature function was given is missing or has no secret. What a
+    function gives is not asked for."""
+    given = getattr(verify, SECRETS, None)
+    try:
+        return isinstance(given, str) and not list(_secrets(given))
+    except ImproperlyConfigured:
+        return True
+
+
+def _with_secrets(verify: Verify, secrets: Secrets) -> Verify:
+    setattr(verify, SECRETS, secrets)
     return verify
 
 

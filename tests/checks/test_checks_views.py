@@ -10,6 +10,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.webhooks import receiving, stripe_signature, webhook
 from tests.support.checking import (
     HERE,
     CheckedMethod,
@@ -213,3 +214,21 @@ class TestRequestBlocks:
         monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", False)
         settings.ROOT_URLCONF = URLconf(paying())
         silent("E020")
+
+
+class TestWebhooks:
+    @pytest.mark.parametrize("secrets", [None, "", [], [""]], ids=str)
+    def test_a_receiver_without_a_secret(self, settings, monkeypatch, secrets):
+        monkeypatch.setattr(receiving, "_receivers", {})
+        settings.ROOT_URLCONF = URLconf(
+            webhook("stripe", verify=stripe_signature("PAID_SECRETS"), key=len)(ordinary),
+            webhook("other", verify=stripe_signature(lambda: ""), key=len)(
+                lambda request, event: None
+            ),
+        )
+        settings.PAID_SECRETS = secrets
+        assert "receiver of the webhook stripe has no secret" in only("E052").msg
+        del settings.PAID_SECRETS
+        assert only("E052")
+        settings.PAID_SECRETS = ["a secret"]
+        silent("E052")

@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from tests.shop import async_views, effects, ninja_views, views
+from tests.shop import async_views, effects, hooks, ninja_views, views
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -73,6 +73,7 @@ urlpatterns = [
     path("async-rest-function/", async_views.rest_function),
     path("async-decorated-rest-function/", async_views.decorated_rest_function),
     path("async-outside-decorated-rest-function/", async_views.outside_decorated_rest_function),
+    path("hooks/paid/", hooks.paid),
     path("ninja/", ninja_views.api.urls),
     path("ninja-guarded/", ninja_views.guarded_api.urls),
     path("orders/", views.OrderModelViewSet.as_view({"get": "list", "post": "create"})),

@@ -152,14 +152,16 @@ class Server(Stage):
         self, path: str, token: str, key: str, data: Any = None, timeout: float = 60
     ) -> Answer | None:
         """POST JSON; ``None`` if the connection ended without an answer."""
+        headers = {"Authorization": f"Token {token}", "Idempotency-Key": key}
+        return self.send(path, json.dumps(data or {}), headers, timeout)
+
+    def send(
+        self, path: str, body: str, headers: dict[str, str], timeout: float = 60
+    ) -> Answer | None:
+        """The same for any JSON and headers."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        headers = {
-            "Authorization": f"Token {token}",
-            "Idempotency-Key": key,
-            "Content-Type": "application/json",
-        }
         try:
-            connection.request("POST", path, json.dumps(data or {}), headers)
+            connection.request("POST", path, body, {**headers, "Content-Type": "application/json"})
             response = connection.getresponse()
             fields = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, fields, response.read())
