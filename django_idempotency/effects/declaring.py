@@ -5,7 +5,7 @@ from copy import copy
 from datetime import timedelta
 from enum import StrEnum
 from functools import update_wrapper
-from inspect import isfunction, signature
+from inspect import isasyncgenfunction, isfunction, isgeneratorfunction, signature
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from ..conf import values
@@ -90,8 +90,15 @@ class Effect(Generic[Given, Result]):
 
         :raises TypeError: if the function does not take these arguments
         """
-        if isfunction(self.target):
-            signature(self.target).bind(*args, **kwargs)
+        takes = signature(self.target).bind if isfunction(self.target) else None
+        if getattr(self.target, "typing", False):
+            # What a task of Celery asks when it is sent.
+            takes = getattr(self.target, "__header__", None)
+        try:
+            if takes is not None:
+                takes(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"after_commit({self.name}): {error}") from None
 
 
 @overload
@@ -158,6 +165,8 @@ def _declared(
 ) -> Effect[..., Any]:
     if not callable(target) and not hasattr(target, "enqueue"):
         raise EffectError(f"@effect is for functions and tasks, not for {target!r}.")
+    if isgeneratorfunction(target) or isasyncgenfunction(target):
+        raise EffectError(f"@effect: {target!r} is a generator: calling it would run nothing.")
     path = _path(target)
     if name is None and (not path or "<" in path):
         raise EffectError(

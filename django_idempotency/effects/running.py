@@ -1,9 +1,10 @@
 """One effect that runs: how it is called, what it may ask for, and the time that it has."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import isawaitable
 from time import monotonic
 from typing import Any
 
@@ -51,7 +52,10 @@ def call(effect: Effect[..., Any], current: CurrentEffect, args: Any, kwargs: An
     try:
         # What it stages in turn does not belong to the operation that has staged it.
         with as_running(None):
-            _function(effect.target, current.key)(*args, **kwargs)
+            result = _function(effect.target, current.key)(*args, **kwargs)
+            if isawaitable(result):
+                # Async code that does not look it, below a decorator that is not, for example.
+                async_to_sync(_awaited)(result)
     finally:
         running_effect.reset(token)
 
@@ -65,6 +69,10 @@ def _function(target: Any, key: str) -> Callable[..., Any]:
         enqueue: Callable[..., Any] = target.enqueue
         return enqueue
     return async_to_sync(target) if iscoroutinefunction(target) else target
+
+
+async def _awaited(result: Awaitable[Any]) -> None:
+    await result
 
 
 class Budget:

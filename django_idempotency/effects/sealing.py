@@ -20,11 +20,17 @@ def text_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """
     text = plain_text([list(args), kwargs])
     if text is None:
-        kinds = ", ".join(type(each).__name__ for each in (*args, *kwargs.values()))
+        given = {str(number): value for number, value in enumerate(args, 1)}
+        given |= {repr(keyword): value for keyword, value in kwargs.items()}
+        bad = [
+            f"argument {place} ({type(value).__name__})"
+            for place, value in given.items()
+            if plain_text(value) is None
+        ]
         raise EffectError(
-            f"The arguments of {name} ({kinds}) must be plain data: None, bool, numbers, text, "
-            "lists, and dicts with text as keys; KEY only as an argument itself. Pass a primary "
-            "key instead of an object."
+            f"The {' and '.join(bad) or 'arguments'} of {name} must be plain data: None, bool, "
+            "finite numbers, text, lists, and dicts with text as keys; KEY only as an argument "
+            "itself. Pass a primary key instead of an object, and text instead of a date."
         )
     return text
 

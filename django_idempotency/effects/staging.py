@@ -34,7 +34,10 @@ OUTSIDE = (
     "after_commit({}) is outside of any transaction, so nothing is committed with the effect. Call "
     "it inside of transaction.atomic(), or by request.idempotency.after_commit()."
 )
-NO_EFFECT = "after_commit() takes an effect, not {!r}. Declare it with @effect."
+NO_EFFECT = (
+    "after_commit() takes an effect, not {!r}. Declare it with @effect, above other decorators, "
+    "and do not call it: after_commit(effect, 1), not after_commit(effect(1))."
+)
 ELSEWHERE = (
     "after_commit({}): the effect is for database {!r}, and the operation commits in {!r}. Leave "
     "using= away: an effect is committed with its operation."

@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 from datetime import timedelta
+from functools import partial, wraps
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,6 +78,20 @@ class TestDeclarations:
         with pytest.raises(EffectError, match="for functions and tasks, not for 'text'"):
             effect("text")
 
+    def test_generators_are_errors(self) -> None:
+        """Calling one runs nothing."""
+
+        def generate() -> Any:
+            yield 1
+
+        async def agenerate() -> Any:
+            yield 1
+
+        for target in (generate, agenerate, partial(generate)):
+            with pytest.raises(EffectError, match=r"generator.*would run nothing"):
+                effect(name="generator")(target)
+        assert "generator" not in known_effects()
+
     def test_two_effects_of_one_name_are_an_error(self) -> None:
         def one() -> None: ...
         def two() -> None: ...
@@ -110,6 +125,38 @@ class TestTargets:
             after_commit(send, 1)
             after_commit(asend, 2)
         assert sent == [1, 2]
+
+    def test_what_returns_a_coroutine_is_awaited(self) -> None:
+        """Async code that does not look it: below a decorator, or the call of an object."""
+
+        class Sender:
+            async def __call__(self, what: Any) -> None:
+                await asend.target(what)
+
+        @wraps(asend.target)
+        def decorated(what: Any) -> Any:
+            return asend.target(what)
+
+        for number, target in enumerate((Sender(), decorated)):
+            with transaction.atomic():
+                after_commit(effect(name=f"looks sync {number}")(target), number)
+        assert sent == [0, 1]
+
+    def test_arguments_that_a_task_of_celery_does_not_take(self) -> None:
+        celery = pytest.importorskip("celery")
+        app = celery.Celery("tests", broker="memory://", set_as_current=False)
+
+        def bound(task: Any, order: int) -> None: ...
+
+        shipped = effect(name="ship")(app.task(mail, name="ship"))
+        billed = effect(name="bill")(app.task(bound, name="bill", bind=True))
+        for sent_task, args in ((shipped, (1,)), (billed, (1, 2))):
+            with (
+                transaction.atomic(),
+                pytest.raises(TypeError, match=rf"after_commit\({sent_task.name}\): .*arg"),
+            ):
+                after_commit(sent_task, *args)
+        assert effects.effects() == []
 
     @pytest.mark.parametrize("is_shared", [False, True])
     def test_a_task_of_celery_is_sent_under_the_key(self, is_shared: bool) -> None:

@@ -192,12 +192,20 @@ def test_arguments_are_plain_data(use_middleware: None, caller: Caller, after_wr
     def stage() -> None:
         for bad in (object(), {1: 2}, (1,), [KEY], float("nan")):
             with pytest.raises(EffectError, match="must be plain data") as caught:
-                after_commit(send, bad)
+                after_commit(send, "a mail", key=bad)
             problems.append(caught.value)
-        with pytest.raises(TypeError, match="unexpected keyword argument 'to'"):
+            assert f"argument 'key' ({type(bad).__name__}) of {send.name}" in str(caught.value)
+        with pytest.raises(EffectError, match=r"argument 1 \(set\)"):
+            after_commit(send, {1})
+        unexpected = rf"after_commit\({send.name}\): .*unexpected keyword argument 'to'"
+        with pytest.raises(TypeError, match=unexpected):
             after_commit(send, to="ada")
-        with pytest.raises(EffectError, match=r"Declare it with @effect"):
+        with pytest.raises(EffectError, match=r"Declare it with @effect, above other decorators"):
             after_commit(print)
+        with pytest.raises(
+            EffectError, match=r"after_commit\(effect, 1\), not after_commit\(effect\(1\)\)"
+        ):
+            after_commit(None)
         after_commit(send, {"a": [1, None, "ü\x00"]})
 
     after_write(stage)
