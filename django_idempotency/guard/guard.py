@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from typing import Any, assert_never, cast
+from typing import Any, cast
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -30,22 +30,19 @@ from ..http.statuses import SERVER_ERROR, status_raised
 from ..operations.base import (
     Answered,
     Ending,
-    InFlight,
     Operation,
-    OutcomeUnknown,
     Started,
-    Unavailable,
 )
 from ..protocol.codecs import Owner, Unreadable
 from ..protocol.fingerprint import Payload
 from ..protocol.keys import InvalidKey, parse_key, short_digest
 from ..protocol.problems import Code, Problem
-from ..protocol.record import Mismatch, Omitted, Replay, StoredResponse, Tombstone
+from ..protocol.record import Omitted, Replay, StoredResponse
 from ..signals import Outcome, report
 from ..stores.base import Outage
-from .checked_key import checked_key
 from .factory import operation_of, record_of, replay_of
 from .new_keys import count, is_exhausted, next_hour
+from .refusals import Obstacle, checked_key, code_of
 from .status import (
     ANONYMOUS_CALLER,
     NO_KEY,
@@ -59,9 +56,6 @@ logger = logging.getLogger("django_idempotency")
 
 Answer = HttpResponse | Problem
 """What the guard says instead of the view: a replay, or an error."""
-
-Obstacle = Mismatch | Tombstone | InFlight | OutcomeUnknown | Unavailable
-"""Why the view does not run, and nothing replays."""
 
 _REASONS = {Omitted.CSRF_TOKEN: "its page holds a CSRF token, which is a credential"}
 """Why a response cannot be replayed, where the name of the reason does not say enough."""
@@ -253,7 +247,7 @@ class Guard:
                 self._notify(Outcome.INTERRUPTED, response.status_code)
                 return cast(HttpResponse, response)
             case obstacle:
-                return problem_of(_code_of(obstacle), self._policy)
+                return problem_of(code_of(obstacle), self._policy)
 
     def fail(self, error: BaseException) -> None:
         """The view raised, and no code has handled the exception yet."""
@@ -433,21 +427,6 @@ class Guard:
         return problem_of(
             Code.RESPONSE_UNAVAILABLE, self._policy, reason=reason, original_status=stored.status
         )
-
-
-def _code_of(obstacle: Obstacle) -> Code:
-    match obstacle:
-        case Mismatch():
-            return Code.KEY_REUSED
-        case Tombstone():
-            return Code.KEY_EXPIRED
-        case InFlight():
-            return Code.IN_FLIGHT
-        case OutcomeUnknown():
-            return Code.OUTCOME_UNKNOWN
-        case Unavailable():
-            return Code.STORE_BUSY
-    assert_never(obstacle)
 
 
 def _outcome_of(operation: Operation, stored: bool) -> Outcome:
