@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.contrib.admin import site
 from django.db import connection
 from django_tasks_db.compat import BaseTaskBackend
 
@@ -59,5 +60,7 @@ def installed(settings: Any) -> Iterator[type[Any]]:
     try:
         yield DBTaskResult
     finally:
+        if site.is_registered(DBTaskResult):  # or the admin would ask for its app for ever
+            site.unregister(DBTaskResult)
         with connection.schema_editor() as editor:
             editor.delete_model(DBTaskResult)
