@@ -63,7 +63,8 @@ def assert_idempotent(
     :param status: the status of the first request; by default any status below 400
     :param policy: options of this view's ``@idempotent`` about headers, the fingerprint, or the
         stored response
-    :param key: the key to send; by default a new one
+    :param key: the key to send; by default a new one. Where the policy's function finds keys, it is
+        the one that is in ``data``
     :param extra: further arguments of the client's method, such as ``content_type``, ``headers``
     :return: the response to the first request
     """

@@ -1,5 +1,6 @@
 """``django_idempotency.test``: what users' tests call. Each helper can also fail, and says why."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -297,6 +298,18 @@ class TestAssertIdempotentTakes:
             assert_idempotent(client, "/function/", content_type=JSON)
         with pytest.raises(AssertionError, match="is not guarded"):
             assert_idempotent(client, "/function/", content_type=JSON, policy=policy)
+
+    @pytest.mark.parametrize("header", ["Idempotency-Key", None])
+    def test_keys_that_a_function_finds(
+        self, client: Client, settings: Any, header: str | None
+    ) -> None:
+        def reference(request: Any) -> Any:
+            return json.loads(request.body).get("reference")
+
+        settings.IDEMPOTENCY = {"KEY_FROM": reference, "HEADER": header}
+        sent = {"item": "vm", "reference": "r-1"}
+        assert_idempotent(client, "/function/", sent, key="r-1", content_type=JSON)
+        assert Order.objects.count() == 1
 
     @pytest.mark.parametrize("policy", [{"store_body": False}, {"redacted_fields": ["item"]}])
     def test_views_that_do_not_store_everything(

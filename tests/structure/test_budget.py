@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test import Client
 
 from tests.conftest import Caller
+from tests.shop.hooks import SECRET
 from tests.shop.models import Order
 from tests.support.adapters import every_adapter, few_adapters, some_adapters
 from tests.support.counting import Count, claim_lock_and_store, counted
+from tests.support.senders import SENDERS
 
 pytestmark = pytest.mark.usefixtures("kept_claim_connections")
 
@@ -24,6 +27,7 @@ def control_of_a_first_request() -> int:
     return asked + (4 if connection.vendor == "sqlite" else 0)
 
 
+STRIPE = SENDERS[1]
 READ = INSERT = 1
 """What a replay costs, and what the view would have cost."""
 
@@ -68,6 +72,19 @@ def test_a_key_that_a_function_finds_costs_the_same(
     del settings.IDEMPOTENCY
     unguarded = cost(Caller("not guarded"), adapter, key=None)
     assert (bare.statements, bare.control) == (unguarded.statements, unguarded.control)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_event_costs_what_a_request_with_a_header_costs(client: Client) -> None:
+    """A receiver asks for no session and no caller: there is nothing else to pay."""
+    counts = {}
+    for event, what in (("evt_0", "warm"), ("evt_1", "first"), ("evt_1", "replay")):
+        body, headers = STRIPE.delivery(event, secret=SECRET)
+        with counted() as counts[what]:
+            response = client.post("/hooks/paid/", body, "application/json", headers=headers)
+        assert response.status_code == 201
+    assert counts["first"].statements == INSERT + claim_lock_and_store()
+    assert (counts["replay"].statements, counts["replay"].control) == (READ, 0)
 
 
 @few_adapters

@@ -291,17 +291,6 @@ def test_an_event_without_an_id_is_refused() -> None:
     assert handled() == []
 
 
-def test_the_record_costs_what_a_header_costs() -> None:
-    deliver(event="warm-up")
-    with CaptureQueriesContext(connection) as queries:
-        deliver()
-    replay = CaptureQueriesContext(connection)
-    with replay:
-        deliver()
-    assert len([each for each in replay if "idempotency" in each["sql"]]) <= 1
-    assert len(replay) < len(queries)
-
-
 @pytest.mark.once
 class TestDeclaring:
     @pytest.fixture
