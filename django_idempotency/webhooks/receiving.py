@@ -45,6 +45,7 @@ _POLICY: dict[str, Any] = {
     "new_keys_per_hour": None,
     "max_request_size": None,
     "in_flight": "wait",
+    "resumable": None,
 }
 """What every receiver has, whatever the settings say."""
 
@@ -74,14 +75,20 @@ def webhook(
     :param retention: how long deliveries of a handled event get its answer: longer than the sender
         delivers again
     :param options: further options of ``@idempotent``
-    :raises TypeError: at import, unless there is either ``key`` or ``key_header``, and if another
-        function has the name: an event for one would count as handled for the other
+    :raises TypeError: at import, unless there is either ``key`` or ``key_header``; if another
+        function has the name: an event for one would count as handled for the other; for
+        ``resumable=True``, because no signature is kept
     :raises PolicyError: at import, if an option is unknown or has a bad value
     """
     if not name or not callable(verify):
         raise TypeError("@webhook needs the sender's name and a function that verifies requests.")
     if (key is None) == (key_header is None):
         raise TypeError("@webhook needs either key=..., a function of the event, or key_header=...")
+    if options.get("resumable") is True:
+        raise TypeError(
+            "@webhook(resumable=True): a receiver cannot run again without its sender, because no "
+            "signature is kept. Give resumable a function, with resume_data."
+        )
     policy = {
         **_POLICY,
         "header": key_header,

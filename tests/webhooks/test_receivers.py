@@ -260,6 +260,7 @@ def test_settings_for_clients_do_not_refuse_events(settings: Any) -> None:
         "MAX_REQUEST_SIZE": 1,
         "FINGERPRINT": fails,
         "NOT_STORED": [],
+        "RESUMABLE": True,
         "RETENTION": timedelta(seconds=1),
     }
     for event in ("evt_1", "evt_2"):
@@ -311,6 +312,10 @@ class TestDeclaring:
             webhook("", verify=verify, key=len)
         with pytest.raises(TypeError, match="sender's name"):
             webhook("new", verify="STRIPE_SECRETS", key=len)  # type: ignore[arg-type]
+
+    def test_it_cannot_run_again_without_its_sender(self, verify: Any) -> None:
+        with pytest.raises(TypeError, match="no signature is kept"):
+            webhook("new", verify=verify, key=len, atomic=False, resumable=True)
 
     def test_options_are_checked_at_import(self, verify: Any) -> None:
         with pytest.raises(PolicyError, match="retention"):
