@@ -80,6 +80,7 @@ def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
         effect_crashes,
         effect_schedules,
         enclosed,
+        function_schedules,
         hostile,
         machine,
         planting,
@@ -91,6 +92,7 @@ def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
     with stage.database():
         outcomes = [
             *schedules.run(seconds),
+            *function_schedules.run(seconds / 6),
             *effect_schedules.run(seconds / 6),
             *_timed(partial(crashes.run, examples)),
             *_timed(partial(effect_crashes.run, 1 if seconds > hurry else 4)),

@@ -8,11 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from time import monotonic
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from django.db import connection
 from django.test import override_settings
 from django.views.decorators.csrf import csrf_exempt
 
@@ -217,13 +215,5 @@ def run(seconds: float) -> list[Outcome]:
 
     :param seconds: at most so long for each
     """
-    outcomes = []
     with deterministic():
-        for scenario in scenarios():
-            if scenario.rows and connection.vendor == "sqlite":
-                continue
-            started = monotonic()
-            outcome = schedules.explore(scenario, seconds, check=EffectCheck)
-            outcome.seconds = monotonic() - started
-            outcomes.append(outcome)
-    return outcomes
+        return schedules.explore_all(scenarios(), seconds, EffectCheck)

@@ -247,6 +247,17 @@ def store_after_django_s_commit() -> list[tuple[Any, str, Any]]:
     return [(LastStatement, "_commit", commit)]
 
 
+def writes_of_failed_calls_kept() -> list[tuple[Any, str, Any]]:
+    """A function that raises has done what it did, and runs again."""
+
+    def fail(self: AtomicOperation, error: BaseException, ending: Any = None) -> None: ...
+
+    def abandon(self: AtomicOperation, error: BaseException) -> None:
+        self._end(keeps_writes=True)
+
+    return [(AtomicOperation, "fail", fail), (AtomicOperation, "abandon", abandon)]
+
+
 def dispatch_before_commit() -> list[tuple[Any, str, Any]]:
     """Effects happen where they are staged, and are then stored with the response."""
 
@@ -325,6 +336,7 @@ MUTANTS: dict[str, Callable[[], list[tuple[Any, str, Any]]]] = {
     "refusals undone": refusals_undone,
     "raised refusals kept": raised_refusals_kept,
     "store after Django's commit": store_after_django_s_commit,
+    "writes of failed calls kept": writes_of_failed_calls_kept,
     "dispatch before commit": dispatch_before_commit,
     "mark before dispatch": mark_before_dispatch,
     "unfenced mark": unfenced_mark,

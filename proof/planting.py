@@ -8,6 +8,7 @@ from proof import (
     effect_crashes,
     effect_schedules,
     enclosed,
+    function_schedules,
     hostile,
     machine,
     outside,
@@ -32,6 +33,7 @@ FOUND_BY = {
     "refusals undone": ("enclosed",),
     "raised refusals kept": ("enclosed",),
     "store after Django's commit": ("enclosed",),
+    "writes of failed calls kept": ("function schedules",),
     "dispatch before commit": ("effect schedules", "effect crashes"),
     "mark before dispatch": ("effect schedules", "effect crashes"),
     "unfenced mark": ("effect schedules",),
@@ -59,6 +61,7 @@ WHERE = {
     "look, then insert": "two duplicates",
     "purge without SKIP LOCKED": "an attempt, expiry, purge",
     "expiry forgotten by the claim": "two duplicates find an expired record",
+    "writes of failed calls kept": "run_once: a failing call, another",
     "dispatch before commit": "effects: a request, a worker",
     "mark before dispatch": "effects: a request, a worker",
     "unfenced mark": "effects: a request, leases end, a worker",
@@ -98,19 +101,14 @@ def _outcomes(experiment: str, bug: str, seconds: float) -> list[Outcome]:
         return [hostile.stored_rows(50)]
     if experiment == "effect crashes":
         return [effect_crashes.experiment("killed", outside.WAYS[0], crashes.killed, every=3)]
-    if experiment == "effect schedules":
-        with effect_schedules.deterministic():
-            return [
-                schedules.explore(scenario, max(20, seconds * 3), check=EffectCheck)
-                for scenario in effect_schedules.scenarios()
-                if scenario.name == WHERE[bug]
-            ]
-    with schedules.actors():
-        return [
-            schedules.explore(scenario, max(20, seconds * 3))
-            for scenario in schedules.scenarios()
-            if scenario.name == WHERE[bug]
-        ]
+    module, check = {
+        "schedules": (schedules, None),
+        "function schedules": (function_schedules, None),
+        "effect schedules": (effect_schedules, EffectCheck),
+    }[experiment]
+    chosen = [each for each in module.scenarios() if each.name == WHERE[bug]]
+    with effect_schedules.deterministic() if check else schedules.actors():
+        return schedules.explore_all(chosen, max(20, seconds * 3), check)
 
 
 NAMES = {
@@ -120,6 +118,7 @@ NAMES = {
     "hostile": "hostile input",
     "careless": "careless views",
     "enclosed": "views in blocks",
+    "function schedules": "interleavings of functions",
     "effect schedules": "interleavings of effects",
     "effect crashes": "crash points of effects",
 }

@@ -78,18 +78,22 @@ def nothing(now: Clock) -> None:
     """No record yet."""
 
 
-def interrupted(now: Clock) -> None:
-    """An attempt died after its claim."""
-    send(world.buy, "dead", "503")
+@dataclass(frozen=True)
+class Earlier:
+    """What has happened before: an attempt that died after its claim (503), or one that has
+    answered, and may be expired."""
+
+    outcome: str = "201"
+    is_expired: bool = False
+    view: Any = world.buy
+
+    def __call__(self, now: Clock) -> None:
+        send(self.view, "earlier", self.outcome)
+        if self.is_expired:
+            now.advance(world.RETENTION * 2)
 
 
-def completed(now: Clock) -> None:
-    send(world.buy, "earlier")
-
-
-def expired(now: Clock) -> None:
-    completed(now)
-    now.advance(world.RETENTION * 2)
+interrupted, completed, expired = Earlier("503"), Earlier(), Earlier(is_expired=True)
 
 
 @dataclass

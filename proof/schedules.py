@@ -3,7 +3,7 @@
 import json
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from time import monotonic
@@ -251,17 +251,24 @@ def _restart() -> None:
 
 
 def run(seconds: float) -> list[Outcome]:
-    """Explore every scenario.
+    """Explore every scenario of requests.
 
     :param seconds: at most so long for each
     """
-    outcomes = []
     with actors():
-        for scenario in scenarios():
-            if scenario.rows and connection.vendor == "sqlite":
-                continue
-            started = monotonic()
-            outcome = explore(scenario, seconds)
-            outcome.seconds = monotonic() - started
-            outcomes.append(outcome)
+        return explore_all(scenarios(), seconds)
+
+
+def explore_all(
+    chosen: Iterable[Scenario], seconds: float, check: "type[Check] | None" = None
+) -> list[Outcome]:
+    """Explore those that this database can have."""
+    outcomes = []
+    for scenario in chosen:
+        if scenario.rows and connection.vendor == "sqlite":
+            continue
+        started = monotonic()
+        outcome = explore(scenario, seconds, check=check)
+        outcome.seconds = monotonic() - started
+        outcomes.append(outcome)
     return outcomes
