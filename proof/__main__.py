@@ -55,7 +55,7 @@ def _options() -> Any:
     parser.add_argument("--keys", type=int, help="chaos: so many keys")
     parser.add_argument("--database", choices=DATABASES, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.seconds = options.seconds or (1 if options.short else 36)
+    options.seconds = options.seconds or (1 if options.short else 34)
     options.keys = options.keys or (100 if options.short else 10_000)
     return options
 
@@ -95,7 +95,7 @@ def _experiments(database: str, seconds: float, keys: int) -> dict[str, Any]:
             *function_schedules.run(seconds / 6),
             *effect_schedules.run(seconds / 6),
             *_timed(partial(crashes.run, examples)),
-            *_timed(partial(effect_crashes.run, 1 if seconds > hurry else 4)),
+            *_timed(partial(effect_crashes.run, 1 if seconds > hurry else 6)),
             *_timed(enclosed.run),
             *_timed(partial(machine.run, examples)),
             *_timed(partial(hostile.run, examples)),

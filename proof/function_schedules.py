@@ -70,8 +70,8 @@ def scenarios() -> Iterator[Scenario]:
     yield scenario("a call, expiry, purge", passing, Earlier(view=once))
     killed = {**two, "killer": killer("anna")}
     yield scenario("two calls, a lost session", killed, rows=True)
-    patient = {"anna": Request(view=waiting), "bert": Request(view=waiting)}
-    yield scenario("two calls that wait", patient, blocks=True, rows=True)
+    waits = {"anna": Request(view=waiting), "bert": Request(view=waiting)}
+    yield scenario("two calls that wait", waits, blocks=True, rows=True)
 
 
 def run(seconds: float) -> list[Outcome]:

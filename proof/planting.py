@@ -64,7 +64,7 @@ WHERE = {
     "writes of failed calls kept": "run_once: a failing call, another",
     "dispatch before commit": "effects: a request, a worker",
     "mark before dispatch": "effects: a request, a worker",
-    "unfenced mark": "effects: a request, leases end, a worker",
+    "unfenced mark": "effects: two workers, leases end",
     "lease not taken": "effects: two workers",
     "effects purged while pending": "effects: a worker, a month, purge",
 }
@@ -100,7 +100,7 @@ def _outcomes(experiment: str, bug: str, seconds: float) -> list[Outcome]:
     if experiment == "hostile":
         return [hostile.stored_rows(50)]
     if experiment == "effect crashes":
-        return [effect_crashes.experiment("killed", outside.WAYS[0], crashes.killed, every=3)]
+        return [effect_crashes.experiment("killed", outside.WAYS[0], crashes.killed, every=5)]
     module, check = {
         "schedules": (schedules, None),
         "function schedules": (function_schedules, None),
