@@ -33,6 +33,7 @@ from tests.shop import async_views, ninja_views, urls, views
 from tests.shop.models import Order
 from tests.support.adapters import (
     MIDDLEWARE,
+    effect_adapters,
     every_adapter,
     every_adapter_with,
     few_adapters,
@@ -217,6 +218,30 @@ def test_a_decorator_has_its_own_function(
     if middleware:
         settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
     check_it_holds(caller, f"/own/{name}/")
+
+
+@every_adapter
+def test_the_function_may_ask_the_database(adapter: str, caller: Caller, settings: Any) -> None:
+    """On the request's thread and connection, before the attempt's transaction or in Django's."""
+
+    def asks(request: Any) -> Any:
+        return f"{reference(request)} of {caller.user.groups.count()} groups"
+
+    settings.IDEMPOTENCY = {"KEY_FROM": asks}
+    first, retry = (send(caller, adapter, "order-7") for _ in range(2))
+    assert (first.status_code, retry.content) == (201, first.content)
+    assert request_of(first).idempotency.key == "order-7 of 0 groups"
+    assert Order.objects.count() == 1
+
+
+@everywhere
+@effect_adapters
+def test_in_non_atomic_mode(adapter: str, caller: Caller) -> None:
+    first, retry = (send(caller, adapter, "order-7") for _ in range(2))
+    assert first.status_code < 300
+    assert (retry.content, retry["Idempotency-Replayed"]) == (first.content, "true")
+    assert send(caller, adapter, "order-7", "other").status_code == 422
+    assert IdempotencyRecord.objects.get().key == "order-7"
 
 
 @everywhere
