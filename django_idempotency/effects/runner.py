@@ -185,14 +185,16 @@ def _tried(
         return Tried.DONE
     except Exception as error:
         is_last = isinstance(error, ChangedEffect) or tries >= effect.max_tries
+        is_ours = isinstance(error, ChangedEffect | Unreadable)
         logger.error(
-            "Effect %s %s has failed (try %d of %d)%s",
+            "Effect %s %s has failed (try %d of %d)%s%s",
             effect.name,
             key,
             tries,
             effect.max_tries,
             ", and is not tried again" if is_last else "",
-            exc_info=not isinstance(error, ChangedEffect | Unreadable),
+            f": {error}" if is_ours else "",
+            exc_info=not is_ours,
         )
         name = type(error).__name__[:200]
         _tidy()

@@ -31,8 +31,9 @@ NOT_INSTALLED = (
     "INSTALLED_APPS, and run manage.py migrate."
 )
 OUTSIDE = (
-    "after_commit({}) is outside of any transaction, so nothing is committed with the effect. Call "
-    "it inside of transaction.atomic(), or by request.idempotency.after_commit()."
+    "after_commit({}) is outside of any transaction of database {!r}, so nothing is committed with "
+    "the effect. Call it inside of transaction.atomic() there, or by "
+    "request.idempotency.after_commit()."
 )
 NO_EFFECT = (
     "after_commit() takes an effect, not {!r}. Declare it with @effect, above other decorators, "
@@ -181,7 +182,7 @@ def stage_alone(
         _insert(using, [staged], codec, None, is_taken=True)
         _run(using, _inline([staged]), Budget(), is_taken=True)
     else:
-        raise EffectError(OUTSIDE.format(effect.name))
+        raise EffectError(OUTSIDE.format(effect.name, using))
     return staged.key
 
 

@@ -42,4 +42,4 @@ for _name, _case in cases().items():
 
 
 def test_the_page_has_test_cases() -> None:
-    assert len(cases()) == 3
+    assert len(cases()) == 4

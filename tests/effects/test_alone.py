@@ -69,7 +69,7 @@ class TestInABlock:
 
 class TestOutside:
     def test_it_is_an_error(self) -> None:
-        with pytest.raises(EffectError, match=r"outside of any transaction"):
+        with pytest.raises(EffectError, match=r"outside of any transaction of database 'default'"):
             after_commit(send)
         assert (sent, effects.effects()) == ([], [])
 

@@ -188,6 +188,7 @@ class TestRows:
         with caplog.at_level(logging.INFO):
             assert run_due("default").failed_for_good == 1
         assert (the_only().state, the_only().error, sent) == ("failed", "ChangedEffect", [])
+        assert "not tried again: its row was changed, or staged under another SECRET" in caplog.text
         assert "words" not in caplog.text
 
     def test_another_secret_signs_nothing(self, settings: Any) -> None:
@@ -195,7 +196,7 @@ class TestRows:
         settings.IDEMPOTENCY = {"SECRET": "another one, and long enough"}
         assert run_due("default").failed_for_good == 1
 
-    def test_encrypted_arguments(self, settings: Any) -> None:
+    def test_encrypted_arguments(self, settings: Any, caplog: Any) -> None:
         from cryptography.fernet import Fernet
 
         settings.IDEMPOTENCY = {
@@ -209,6 +210,7 @@ class TestRows:
         settings.IDEMPOTENCY = {"ENCRYPTION_KEYS": [Fernet.generate_key().decode()]}
         assert run_due("default").failed == 1
         assert the_only().error == "Unreadable"
+        assert "(try 1 of 3): its encryption key is not available" in caplog.text
         settings.IDEMPOTENCY = {"ENCRYPTION_KEYS": keys}
         make_due()
         assert run_due("default").done == 1
