@@ -7,7 +7,6 @@ can be replaced by another without losing a delivery.
 
 import json
 from base64 import b64decode, b64encode
-from binascii import Error as NotBase64
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from hmac import compare_digest, digest
@@ -195,12 +194,17 @@ def _secrets(given: Secrets) -> Iterator[str]:
 
 
 def _decoded(secret: str) -> bytes:
+    """:raises ImproperlyConfigured: unless it is base64 of something: anybody could sign"""
+    text = secret.strip().removeprefix("whsec_").rstrip("=")
     try:
-        return b64decode(secret.removeprefix("whsec_") + "==", validate=False)
-    except NotBase64:
+        key = b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:  # also for letters that are not ASCII
+        key = b""
+    if not key:
         raise ImproperlyConfigured(
             "A secret of Standard Webhooks is base64, as the sender shows it."
         ) from None
+    return key
 
 
 def _hex(key: bytes, signed: bytes) -> str:

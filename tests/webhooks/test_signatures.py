@@ -3,6 +3,7 @@
 import sys
 from base64 import b64encode
 from datetime import timedelta
+from hmac import digest
 from time import time
 from typing import Any
 
@@ -155,10 +156,25 @@ def test_forms() -> None:
         assert event == (found or {"text": "a", "user": "b"})
 
 
-def test_a_secret_that_is_no_base64(settings: Any) -> None:
-    settings.HOOK_SECRET = "whsec_a"
-    with pytest.raises(ImproperlyConfigured, match="is base64"):
-        standard_signature("HOOK_SECRET")(request_of(*SENDERS[0].delivery()))
+@pytest.mark.parametrize(
+    "secret", ["whsec_a", "whsec_", "whsec_ ", "====", "whsec_!!!!", "é", "a-b_"]
+)
+def test_a_secret_that_is_no_base64(secret: str, settings: Any) -> None:
+    """What is left of it would be a key that anybody has: an empty one."""
+    settings.HOOK_SECRET = secret
+    body, headers = SENDERS[0].delivery()
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{body}".encode()
+    headers["webhook-signature"] = f"v1,{b64encode(digest(b'', signed, 'sha256')).decode()}"
+    with pytest.raises(ImproperlyConfigured, match="is base64") as caught:
+        standard_signature("HOOK_SECRET")(request_of(body, headers))
+    assert secret not in str(caught.value)
+
+
+def test_a_secret_as_it_is_in_a_file(settings: Any) -> None:
+    """With a line's end, and without what fills up the last four letters."""
+    for secret in (f"{STANDARD}\n", STANDARD.rstrip("="), STANDARD.removeprefix("whsec_")):
+        settings.HOOK_SECRET = secret
+        assert standard_signature("HOOK_SECRET")(request_of(*SENDERS[0].delivery()))
 
 
 class TestLikeTheirOwnPackages:
