@@ -4,13 +4,25 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
-from django.http import HttpRequest, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
+from django.core.exceptions import ImproperlyConfigured
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotAllowed,
+    JsonResponse,
+)
 from django.views.decorators.csrf import csrf_exempt
 
+from ..adapters.base import error_response
+from ..conf.settings import configuration
 from ..decorators import idempotent
+from ..http.principal import name_of
+from ..protocol.problems import Code, Problem
 from ..threads import on_request_thread
 from .signatures import UNAUTHORIZED, InvalidSignature, Verify, lacks_secret
 
@@ -44,10 +56,21 @@ _POLICY: dict[str, Any] = {
     "not_stored": [*range(300, 400), "4xx", "5xx"],
     "new_keys_per_hour": None,
     "max_request_size": None,
+    "tombstone": timedelta(0),
     "in_flight": "wait",
+    # Only senders wait, not strangers, and one that finds no place is a delivery that is lost.
+    "wait_limit": 100,
     "resumable": None,
 }
 """What every receiver has, whatever the settings say."""
+
+_FIXED = {
+    "methods": "a receiver takes POST",
+    "recheck": "a stored answer would be sent before the signature is verified",
+    "header": "say key_header",
+    "key_from": "say key",
+}
+"""Options that ``@webhook`` does not take, and why."""
 
 
 def webhook(
@@ -76,14 +99,20 @@ def webhook(
         delivers again
     :param options: further options of ``@idempotent``
     :raises TypeError: at import, unless there is either ``key`` or ``key_header``; if another
-        function has the name: an event for one would count as handled for the other; for
-        ``resumable=True``, because no signature is kept
+        function has the name: an event for one would count as handled for the other; for an
+        async ``verify`` or ``key``; for ``resumable=True``, because no signature is kept; for
+        options that would get round the signature
     :raises PolicyError: at import, if an option is unknown or has a bad value
     """
     if not name or not callable(verify):
         raise TypeError("@webhook needs the sender's name and a function that verifies requests.")
     if (key is None) == (key_header is None):
         raise TypeError("@webhook needs either key=..., a function of the event, or key_header=...")
+    for function in (verify, key):
+        if iscoroutinefunction(function):
+            raise TypeError("@webhook calls verify and key in a thread: they must not be async.")
+    for option in _FIXED.keys() & options:
+        raise TypeError(f"@webhook does not take the option {option}: {_FIXED[option]}.")
     if options.get("resumable") is True:
         raise TypeError(
             "@webhook(resumable=True): a receiver cannot run again without its sender, because no "
@@ -92,9 +121,10 @@ def webhook(
     policy = {
         **_POLICY,
         "header": key_header,
-        "key_from": None if key is None else _key_from(key),
+        "key_from": None if key is None else _key_from(key, name),
         "scope": _scope_of(name),
         "fingerprint": _same_event,
+        "errors": _error_of,
         "retention": retention,
         **options,
     }
@@ -157,10 +187,22 @@ def _refusal(error: InvalidSignature) -> HttpResponseBase:
     return response
 
 
-def _key_from(key: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _error_of(problem: Problem, request: Any) -> HttpResponseBase:
+    """A delivery of an event that was handled is no error, also where no answer is kept."""
+    if problem.code is Code.RESPONSE_UNAVAILABLE and problem.original_status:
+        return HttpResponse(status=problem.original_status)
+    return error_response(problem, configuration().policy_for(request.path_info), request)
+
+
+def _key_from(key: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
     def key_of_event(request: Any) -> Any:
         """The id of the event."""
-        return key(getattr(request, EVENT))
+        try:
+            return key(getattr(request, EVENT))
+        except (AttributeError, LookupError, TypeError):
+            # What is signed need not be an event. Whether the function is wrong, people can see.
+            logger.warning("A delivery of the webhook %s has no id", name, exc_info=True)
+            return None
 
     return key_of_event
 
@@ -168,12 +210,28 @@ def _key_from(key: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _scope_of(name: str) -> Callable[[Any], tuple[str, ...]]:
     def scope(request: Any) -> tuple[str, ...]:
         match = request.resolver_match
+        if match is None:
+            return ("webhook", name)
         # One view behind several paths: an event for one tenant is none for another.
-        parts = () if match is None else sorted(match.kwargs.items())
-        return ("webhook", name, *(f"{each}={value}" for each, value in parts))
+        parts = [*enumerate(match.args), *sorted(match.kwargs.items())]
+        return ("webhook", name, *(f"{each}={_text_of(value)}" for each, value in parts))
 
     scope.__doc__ = f"The sender {name}."
     return scope
+
+
+def _text_of(value: Any) -> str:
+    """Return the text of a path's parameter, the same one in every process.
+
+    :raises ImproperlyConfigured: for an object without one
+    """
+    text = name_of(value) or str(value)
+    if isinstance(value, (FunctionType, type)) or text == object.__repr__(value):
+        raise ImproperlyConfigured(
+            f"The path of a webhook has a parameter of type {type(value).__qualname__}, which "
+            "has no stable text. The scope of its events needs text, a number, or a model's row."
+        )
+    return text
 
 
 def _same_event(request: Any) -> str:

@@ -78,3 +78,15 @@ def test_one_that_waits_for_a_worker_that_is_killed_is_handled(server: Server) -
     assert answer is not None
     assert (answer.status, answer.replayed) == (201, False)
     assert Order.objects.count() == 1
+
+
+@pytest.mark.parametrize("asgi", [False, True], ids=["threads", "asgi"])
+def test_none_of_many_duplicates_fails(transactional_db: None, tmp_path: Any, asgi: bool) -> None:
+    """I1: all wait, however few duplicates of clients may."""
+    with running_server(tmp_path, workers=2, threads=1 if asgi else 10, asgi=asgi) as server:
+        connection.close()
+        for number in range(3):
+            answers = together(20, partial(deliver, server, f"evt_{number}"))
+            statuses = [answer and answer.status for answer in answers]
+            assert statuses == [201] * 20, server.log()
+    assert Order.objects.count() == 3
