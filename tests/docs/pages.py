@@ -1,10 +1,12 @@
 """Reading the pages of the documentation."""
 
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
+from types import ModuleType
 
 import pytest
 
@@ -40,6 +42,19 @@ def blocks(text: str, language: str) -> list[str]:
 def how_to(page: str) -> list[str]:
     """Return the Python blocks of a how-to page."""
     return blocks(text_of(DOCS / f"how-to/{page}.md"), "python")
+
+
+def run_block(code: str, page: ModuleType, where: str) -> None:
+    """Run a block of a page. One that says which file it is, is whole: it has a module of its own,
+    whose names the page has afterwards, too."""
+    file = re.match(r"# (shop/\w+)\.py\n", code)
+    module = page
+    if file is not None:
+        module = ModuleType(file[1].replace("/", "."))
+        sys.modules[module.__name__] = module
+    exec(compile(code, where, "exec"), vars(module))
+    names = {name: it for name, it in vars(module).items() if not name.startswith("__")}
+    vars(page).update(names)
 
 
 def without_blocks(text: str) -> str:

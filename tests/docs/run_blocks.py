@@ -71,7 +71,7 @@ def add_module(name: str, **content: Any) -> None:
 
 def run(name: str) -> str:
     """Run a page's blocks in order; return the error, if there is one."""
-    from tests.docs.pages import ROOT, runnable
+    from tests.docs.pages import ROOT, run_block, runnable
 
     module = ModuleType("page")
     module.__dict__.update({setting: [] for setting in SETTINGS}, __package__="")
@@ -79,7 +79,7 @@ def run(name: str) -> str:
     exec(GRANTED, vars(module))
     for code in runnable(ROOT / name, "python"):
         try:
-            exec(compile(code, name, "exec"), vars(module))
+            run_block(code, module, name)
         except Exception:
             return traceback.format_exc() + code
     return ""

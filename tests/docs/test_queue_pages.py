@@ -22,7 +22,7 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations import KeyReused, OperationInFlight, run_once
 from tests.conftest import Caller
 from tests.docs import run_blocks
-from tests.docs.pages import how_to
+from tests.docs.pages import how_to, run_block
 from tests.shop import models
 from tests.shop.models import Order
 from tests.support import db_tasks
@@ -40,6 +40,8 @@ def run(monkeypatch: Any, settings: Any) -> Callable[..., Any]:
     vars(module).update(Order=models.Order)
     monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
     monkeypatch.setitem(sys.modules, "shop.models", module)
+    for file in ("tasks", "jobs", "views"):
+        monkeypatch.setitem(sys.modules, f"shop.{file}", module)
     # What pages declare is gone after the test.
     monkeypatch.setattr(declaring, "_known", dict(declaring._known))
     finalizers = set(celery_state._on_app_finalizers)
@@ -49,7 +51,7 @@ def run(monkeypatch: Any, settings: Any) -> Callable[..., Any]:
         page: Any = ModuleType("page_of_docs")
         monkeypatch.setitem(sys.modules, "page_of_docs", page)
         for code in how_to(name)[first:]:
-            exec(compile(code, name, "exec"), vars(page))
+            run_block(code, page, name)
         settings.ROOT_URLCONF = "page_of_docs"
         return page
 
@@ -149,7 +151,7 @@ def test_rq(run: Any, caller: Caller, redis_server: RedisServer) -> None:
     page = run("rq")
     redis_server.ask("FLUSHALL")
     with Redis.from_url(redis_server.url) as redis:
-        page.queue = Queue(connection=redis)
+        page.queue = vars(sys.modules["shop.jobs"])["queue"] = Queue(connection=redis)
         order = order_twice(caller)
         (job,) = page.queue.jobs
         assert job.id == str(IdempotencyEffect.objects.get().key)
