@@ -42,6 +42,8 @@ class IdempotencyEffect(models.Model):
         choices=[(str(each), each.replace("_", " ").capitalize()) for each in EffectState],
     )
     tries = models.PositiveIntegerField(_("tries"), default=0)
+    # Those before an operator had it run again.
+    earlier_tries = models.PositiveIntegerField(default=0)
     due_at = models.DateTimeField(_("due"), null=True)
     staged_at = models.DateTimeField(_("staged"))
     finished_at = models.DateTimeField(_("finished"), null=True)

@@ -44,6 +44,7 @@ class NewRow:
 class DueRow:
     """An effect that was due when it was read.
 
+    :ivar earlier: tries before an operator had it run again
     :ivar age: since it was staged
     """
 
@@ -51,6 +52,7 @@ class DueRow:
     name: str
     arguments: str = field(repr=False)
     tries: int
+    earlier: int
     age: timedelta
 
 
@@ -76,10 +78,10 @@ def insert(using: str, rows: Iterable[NewRow]) -> None:
 def due(using: str, names: Collection[str], limit: int) -> list[DueRow]:
     """Return effects of these names that are due, the longest first."""
     found = _due(using).filter(name__in=names).order_by("due_at")
-    values = ("key", "name", "arguments", "tries", "staged_at", StoreTime())
+    values = ("key", "name", "arguments", "tries", "earlier_tries", "staged_at", StoreTime())
     return [
-        DueRow(key, name, arguments, tries, now - staged)
-        for key, name, arguments, tries, staged, now in found.values_list(*values)[:limit]
+        DueRow(key, name, arguments, tries, earlier, now - staged)
+        for key, name, arguments, tries, earlier, staged, now in found.values_list(*values)[:limit]
     ]
 
 
@@ -123,10 +125,11 @@ def release(using: str, keys: Collection[str], tries: int) -> int:
 
 
 def run_again(using: str, keys: Collection[Any]) -> int:
-    """An operator wants effects to be tried again that have failed: from the first try on, and as
-    if they were new."""
+    """An operator wants effects to be tried again that have failed: as often, and for as long, as
+    if they were new. Their tries are not numbered anew: one that is late must not be taken for one
+    of these (I12)."""
     rows = IdempotencyEffect.rows(using).filter(pk__in=keys, state=EffectState.FAILED)
-    fresh = {"state": EffectState.PENDING, "tries": 0, "finished_at": None}
+    fresh = {"state": EffectState.PENDING, "earlier_tries": F("tries"), "finished_at": None}
     return rows.update(**fresh, due_at=StoreTime(), staged_at=StoreTime())
 
 

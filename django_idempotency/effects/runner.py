@@ -145,7 +145,7 @@ def _run_row(using: str, effect: Effect[..., Any], row: rows.DueRow, summary: Ru
     def arguments() -> Any:
         return arguments_of(opened(key, row.name, row.arguments))
 
-    tried = _tried(using, effect, key, tries, arguments)
+    tried = _tried(using, effect, key, tries, arguments, row.earlier)
     if tried is Tried.DONE:
         if _quietly(rows.done, using, [key], tries) == 0:
             logger.warning(
@@ -168,11 +168,16 @@ def _obstacle(effect: Effect[..., Any], row: rows.DueRow) -> str | None:
     if row.age >= effect.expires:
         return "Expired"
     # Each of its tries was interrupted.
-    return "TooManyTries" if row.tries >= effect.max_tries else None
+    return "TooManyTries" if row.tries - row.earlier >= effect.max_tries else None
 
 
 def _tried(
-    using: str, effect: Effect[..., Any], key: str, tries: int, arguments: Callable[[], Any]
+    using: str,
+    effect: Effect[..., Any],
+    key: str,
+    tries: int,
+    arguments: Callable[[], Any],
+    earlier: int = 0,
 ) -> Tried:
     """Try an effect that was taken, and mark it if it fails."""
     connection = connections[using]
@@ -184,13 +189,14 @@ def _tried(
             call(effect, CurrentEffect(key, effect.name, tries), args, kwargs)
         return Tried.DONE
     except Exception as error:
-        is_last = isinstance(error, ChangedEffect) or tries >= effect.max_tries
+        number = tries - earlier
+        is_last = isinstance(error, ChangedEffect) or number >= effect.max_tries
         is_ours = isinstance(error, ChangedEffect | Unreadable)
         logger.error(
             "Effect %s %s has failed (try %d of %d)%s%s",
             effect.name,
             key,
-            tries,
+            number,
             effect.max_tries,
             ", and is not tried again" if is_last else "",
             f": {error}" if is_ours else "",
@@ -201,7 +207,7 @@ def _tried(
         if is_last:
             _quietly(rows.failed, using, key, tries, name)
         else:
-            _quietly(rows.again, using, key, tries, name, backoff(tries))
+            _quietly(rows.again, using, key, tries, name, backoff(number))
         return Tried.FAILED_FOR_GOOD if is_last else Tried.FAILED
 
 

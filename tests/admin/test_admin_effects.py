@@ -204,7 +204,7 @@ class TestDecisions:
             "1 effect is pending again."
         ]
         row = IdempotencyEffect.objects.get()
-        assert (row.state, row.tries) == ("pending", 0)
+        assert (row.state, row.tries) == ("pending", 3)
         run_due("default")
         assert (sent, effects.keys, state_of(failed)) == (["one"], [failed], "done")
 

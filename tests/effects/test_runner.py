@@ -327,6 +327,42 @@ class TestRuns:
         run_due("default")
         assert (the_only().state, the_only().error) == ("done", "")
 
+    def test_nor_what_an_operator_has_run_again(self) -> None:
+        """I12: tries are not numbered anew, so a late one is not taken for the new one."""
+        key = stage(1)
+
+        def late(what: Any) -> None:
+            effects.before = new
+            IdempotencyEffect.objects.update(state="failed", due_at=None)
+            assert run_again("default", [key]) == 1
+            assert in_thread(lambda: run_due("default")).result().done == 1
+            raise effects.Down
+
+        def new(what: Any) -> None:
+            effects.before = effects.nothing
+            row = the_only()
+            in_thread(lambda: runner.rows.again("default", key, 1, "Down", timedelta(0))).result()
+            assert (the_only().due_at, the_only().error) == (row.due_at, row.error)
+
+        effects.before = late
+        run_due("default")
+        assert (the_only().state, the_only().tries, sent) == ("done", 2, [1])
+
+    def test_a_new_round_has_all_its_tries(self) -> None:
+        key = stage()
+        for _ in range(2):
+            with down():
+                failures = [self._fails_for_good() for _ in range(3)]
+            assert failures == [False, False, True]
+            assert run_again("default", [key]) == 1
+        assert run_due("default").done == 1
+        assert the_only().tries == 7
+
+    def _fails_for_good(self) -> bool:
+        make_due()
+        assert run_due("default").done == 0
+        return the_only().state == "failed"
+
     def test_its_costs(self) -> None:
         stage()
         stage()

@@ -41,6 +41,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("tries", models.PositiveIntegerField(default=0, verbose_name="tries")),
+                ("earlier_tries", models.PositiveIntegerField(default=0)),
                 ("due_at", models.DateTimeField(null=True, verbose_name="due")),
                 ("staged_at", models.DateTimeField(verbose_name="staged")),
                 ("finished_at", models.DateTimeField(null=True, verbose_name="finished")),
