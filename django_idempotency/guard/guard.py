@@ -255,6 +255,8 @@ class Guard:
             return
         self.has_failed = True
         self.is_running = False
+        # The view has ended. What else there will be of the request may be long in coming.
+        running.set(self._outer)
         self._choices = storage_choices(error)
         ending = self._ending_of(status_raised(error, self._is_rest))
         if ending is Ending.UNDO and self._choices.stored is None and self.is_handled(error):

@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from rest_framework.test import APIRequestFactory, force_authenticate
 
+from django_idempotency.context import running
 from django_idempotency.effects import KEY, EffectError, after_commit
 from django_idempotency.effects.models import IdempotencyEffect
 from django_idempotency.effects.runner import run_due
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
+from tests.shop import views
 from tests.shop.models import Coupon, Order
 from tests.support import effects
 from tests.support.adapters import every_adapter, few_adapters
@@ -250,3 +253,12 @@ def test_requests_in_other_threads_have_operations_of_their_own(
     after_write(stage)
     assert caller.post("/function/").status_code == 201
     assert seen == ["outside"]
+
+
+def test_a_view_that_has_raised_runs_no_more(caller: Caller) -> None:
+    """Also if nobody makes a response of that, or closes one: a test that calls the view itself."""
+    request = APIRequestFactory().post("/", {"outcome": "raise 500"}, HTTP_IDEMPOTENCY_KEY="k")
+    force_authenticate(request, caller.user)
+    with pytest.raises(views.Broken):
+        views.DecoratedRestView.as_view()(request)
+    assert running.get() is None
