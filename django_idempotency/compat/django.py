@@ -319,6 +319,13 @@ def close_if_broken(connection: Any) -> None:
         connection.close_at = due
 
 
+def close_broken_connections() -> None:
+    """Code that was called may have left a broken connection behind, and a session may end at any
+    time: the next statement of this thread must not meet it."""
+    for connection in connections.all(initialized_only=True):
+        close_if_broken(connection)
+
+
 # --- The guard's connections ---
 
 

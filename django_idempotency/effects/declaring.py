@@ -141,15 +141,10 @@ def effect(
     :param using: alias of the database for code without an operation
     :raises EffectError: for bad options, a target without a name, and a name that is taken
     """
+    options = {"max_tries": max_tries, "expires": expires, "run": run, "time_limit": time_limit}
     if target is None:
-        options: dict[str, Any] = {"max_tries": max_tries, "expires": expires, "run": run}
-        return lambda target: _declared(target, name, using, options | {"time_limit": time_limit})
-    return _declared(
-        target,
-        name,
-        using,
-        {"max_tries": max_tries, "expires": expires, "run": run, "time_limit": time_limit},
-    )
+        return lambda target: _declared(target, name, using, options)
+    return _declared(target, name, using, options)
 
 
 _known: dict[str, Effect[..., Any]] = {}

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from ..stores.database.transactions import write_transaction
-from .models import EffectState, IdempotencyEffect
-from .rows import Rows
+from .models import IdempotencyEffect
+from .rows import UNDECIDED, Rows
 
 Reencrypt = Callable[[str, str], str | None]
 """Takes stored arguments, and the effect's key. Returns what to store instead, or ``None`` if the
@@ -17,8 +17,7 @@ def pending_arguments(using: str, prefix: str, current: str) -> Rows:
     :param prefix: only arguments that begin with it
     :param current: skip arguments that begin with it
     """
-    open_ = (EffectState.PENDING, EffectState.FAILED)
-    rows = IdempotencyEffect.rows(using).filter(state__in=open_, arguments__startswith=prefix)
+    rows = IdempotencyEffect.rows(using).filter(state__in=UNDECIDED, arguments__startswith=prefix)
     return rows.exclude(arguments__startswith=current)
 
 

@@ -1,6 +1,7 @@
 """Run effects: right after the commit, or later."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from ..compat.django import close_if_broken
+from ..compat.django import close_broken_connections
 from ..protocol.codecs import Unreadable
 from ..stores.base import Busy
 from ..stores.database.transactions import contention_is_busy
@@ -22,6 +23,7 @@ from .declaring import Effect, known_effects
 from .errors import ChangedEffect
 from .running import Budget, CurrentEffect, call
 from .sealing import arguments_of, opened
+from .staging import Staged
 
 logger = logging.getLogger("django_idempotency")
 
@@ -50,7 +52,7 @@ class RunSummary:
     done: int = 0
     failed: int = 0
     failed_for_good: int = 0
-    unknown: dict[str, int] = field(default_factory=dict)
+    unknown: Counter[str] = field(default_factory=Counter)
 
 
 class Tried(Enum):
@@ -61,19 +63,7 @@ class Tried(Enum):
     FAILED_FOR_GOOD = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Inline:
-    """An effect that the process which has staged it runs.
-
-    :ivar text: its arguments
-    """
-
-    key: str
-    effect: Effect[..., Any]
-    text: str = field(repr=False)
-
-
-def run_inline(using: str, staged: Iterable[Inline], budget: Budget, is_taken: bool) -> None:
+def run_inline(using: str, staged: Iterable[Staged], budget: Budget, is_taken: bool) -> None:
     """Run effects after their commit. Whatever happens to one, the others run, and nobody else
     notices.
 
@@ -122,7 +112,7 @@ def run_due(
         misses = 0 if taken else misses + 1
         if not page or should_stop():
             break
-    summary.unknown = dict(rows.unknown(using, known))
+    summary.unknown = rows.unknown(using, known)
     return summary
 
 
@@ -159,7 +149,7 @@ def _run_row(using: str, effect: Effect[..., Any], row: rows.DueRow, summary: Ru
         summary.failed_for_good += 1
     else:
         summary.failed += 1
-    _tidy()
+    close_broken_connections()
     return 1
 
 
@@ -203,7 +193,7 @@ def _tried(
             exc_info=not is_ours,
         )
         name = type(error).__name__[:200]
-        _tidy()
+        close_broken_connections()
         if is_last:
             _quietly(rows.failed, using, key, tries, name)
         else:
@@ -228,13 +218,6 @@ def _quietly(mark: Callable[..., Any], *args: Any) -> Any:
             return mark(*args)
         except Exception as error:
             problem = error
-            _tidy()
+            close_broken_connections()
     logger.error("An effect could not be marked, and may run once more", exc_info=problem)
     return None
-
-
-def _tidy() -> None:
-    """An effect may leave a broken connection behind, and a session may end at any time: the next
-    effect, and the next try to mark one, must not meet it."""
-    for connection in connections.all(initialized_only=True):
-        close_if_broken(connection)

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import timedelta
 from inspect import isawaitable
 from time import monotonic
 from typing import Any
@@ -86,13 +85,8 @@ class Budget:
 
         :param since: when these began
         """
-        return self._spent + monotonic() - since >= inline_budget().total_seconds()
+        return self._spent + monotonic() - since >= configuration().effects_budget.total_seconds()
 
     def spend(self, since: float) -> None:
         """Count the time since then."""
         self._spent += monotonic() - since
-
-
-def inline_budget() -> timedelta:
-    """Return after how long no further effect begins."""
-    return configuration().effects_budget

@@ -1,13 +1,12 @@
 """Arguments of effects as they are stored: signed, and encrypted where responses are."""
 
-import hmac
 import json
 from typing import Any
 
 from ..conf.settings import configuration
 from ..protocol.codecs import Cipher, Codec
-from ..protocol.keys import keyed_digest
-from ..protocol.record import plain_text
+from ..protocol.record import PLAIN_DATA, plain_text
+from ..protocol.signing import signed, verified
 from .errors import ChangedEffect, EffectError
 
 PLACE = "effect"
@@ -28,9 +27,9 @@ def text_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
             if plain_text(value) is None
         ]
         raise EffectError(
-            f"The {' and '.join(bad) or 'arguments'} of {name} must be plain data: None, bool, "
-            "finite numbers, text, lists, and dicts with text as keys; KEY only as an argument "
-            "itself. Pass a primary key instead of an object, and text instead of a date."
+            f"The {' and '.join(bad) or 'arguments'} of {name} must be plain data: {PLAIN_DATA}; "
+            "KEY only as an argument itself. Pass a primary key instead of an object, and text "
+            "instead of a date."
         )
     return text
 
@@ -40,8 +39,9 @@ def sealed(key: str, name: str, text: str, codec: Codec) -> str:
 
     :raises NoKeys: if it is to be encrypted and cannot be
     """
-    signed = f"{_signature(key, name, text)}:{text}"
-    return Cipher(codec, configuration().keyring).lock_at(signed, PLACE, key)
+    found = configuration()
+    arguments = signed(text, found.secret, (PLACE, key, name))
+    return Cipher(codec, found.keyring).lock_at(arguments, PLACE, key)
 
 
 def opened(key: str, name: str, stored: str) -> str:
@@ -50,9 +50,10 @@ def opened(key: str, name: str, stored: str) -> str:
     :raises ChangedEffect: if they are not what was staged under this key and name
     :raises Unreadable: if they cannot be decrypted
     """
-    signed = Cipher(keyring=configuration().keyring).open_at(stored, PLACE, key)
-    signature, _, text = signed.partition(":")
-    if not hmac.compare_digest(signature.encode(), _signature(key, name, text).encode()):
+    found = configuration()
+    arguments = Cipher(keyring=found.keyring).open_at(stored, PLACE, key)
+    text = verified(arguments, found.secret, (PLACE, key, name))
+    if text is None:
         raise ChangedEffect("its row was changed, or staged under another SECRET")
     return text
 
@@ -61,9 +62,3 @@ def arguments_of(text: str) -> tuple[list[Any], dict[str, Any]]:
     """Return arguments by position and by name."""
     args, kwargs = json.loads(text)
     return args, kwargs
-
-
-def _signature(key: str, name: str, text: str) -> str:
-    """Without the secret nobody can write an effect that runs."""
-    secret = b"django_idempotency.effect:" + configuration().secret
-    return keyed_digest(secret, (key, name, text)).hex()

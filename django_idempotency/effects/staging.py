@@ -23,7 +23,7 @@ from ..protocol.codecs import Codec
 from ..threads import on_request_thread
 from .declaring import Effect, RunBy
 from .errors import EffectError
-from .running import Budget, inline_budget
+from .running import Budget
 from .sealing import sealed, text_of
 
 NOT_INSTALLED = (
@@ -51,7 +51,10 @@ TWICE = (
 
 @dataclass(slots=True)
 class Staged:
-    """An effect in memory. Called as a hook it does nothing: being there is enough."""
+    """An effect in memory. Called as a hook it does nothing: being there is enough.
+
+    :ivar text: its arguments
+    """
 
     key: str
     effect: Effect[..., Any]
@@ -215,7 +218,7 @@ def _insert(
         effect = each.effect
         taken = is_taken and effect.run_by is RunBy.INLINE
         # The last of them begins when the time of the others is over.
-        time = effect.time_limit + inline_budget() if taken else None
+        time = effect.time_limit + configuration().effects_budget if taken else None
         arguments = sealed(each.key, effect.name, each.text, codec)
         return NewRow(each.key, record_id, effect.name, arguments, time)
 
@@ -227,7 +230,6 @@ def _inline(staged: Sequence[Staged]) -> list[Staged]:
 
 
 def _run(using: str, staged: Sequence[Staged], budget: Budget, is_taken: bool) -> None:
-    from .runner import Inline, run_inline
+    from .runner import run_inline
 
-    inline = [Inline(each.key, each.effect, each.text) for each in staged]
-    run_inline(using, inline, budget, is_taken)
+    run_inline(using, staged, budget, is_taken)

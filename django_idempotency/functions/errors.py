@@ -41,5 +41,5 @@ class ResultUnavailable(OperationError):
 
 
 class NotPlainData(TypeError):
-    """Arguments or a result are no plain data: ``None``, bool, numbers, text, lists, and dicts with
-    text as keys."""
+    """Arguments or a result are not plain data: ``None``, bool, finite numbers, text, lists, and
+    dicts with text as keys."""

@@ -23,6 +23,7 @@ from ..protocol.codecs import Unreadable, decode, encode
 from ..protocol.fingerprint import Payload, Target, fingerprint
 from ..protocol.keys import MAX_KEY_LENGTH, SCOPE, keyed_digest
 from ..protocol.record import (
+    PLAIN_DATA,
     Claim,
     Mismatch,
     Omitted,
@@ -122,7 +123,7 @@ def run_once(
     :raises OutcomeUnknown: if an interrupted run must be resolved first (``atomic=False``)
     :raises KeyExpired: within the tombstone period
     :raises ResultUnavailable: if it has run, but its result cannot be read
-    :raises NotPlainData: if arguments, or the result, are no plain data; nothing stays of that run
+    :raises NotPlainData: if arguments, or the result, are not plain data; nothing stays of that run
     :raises ImproperlyConfigured: inside of ``transaction.atomic()``, which could undo it
     """
     run = Run(function, name or _name_of(function), key, scope, options)
@@ -241,8 +242,8 @@ class Run:
             kinds = ", ".join(type(each).__name__ for each in given)
             raise NotPlainData(
                 f"{self._name}: its arguments ({kinds}) must be plain data, so that a second call "
-                "can be compared with the first: None, bool, numbers, text, lists, and dicts with "
-                "text as keys. Pass a primary key instead of an object."
+                f"can be compared with the first: {PLAIN_DATA}. Pass a primary key instead of an "
+                "object."
             )
         text = json.dumps(arguments, sort_keys=True)
         return Claim(
@@ -280,9 +281,8 @@ class Run:
         text = plain_text(result)
         if text is None:
             raise NotPlainData(
-                f"{self._name} returned {type(result).__name__}, which is no plain data, so that "
-                "it could not be stored: return None, bool, numbers, text, lists, and dicts with "
-                "text as keys."
+                f"{self._name} returned {type(result).__name__}, which is not plain data, so that "
+                f"it could not be stored: return {PLAIN_DATA}."
             )
         plain = StoredResponse(DONE, body=text.encode())
         policy = self._policy

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..protocol.codecs import Unreadable
-from ..protocol.keys import derived_uuid
-from ..protocol.record import Claim, Snapshot, State, plain_text
+from ..protocol.record import PLAIN_DATA, Claim, Snapshot, State, plain_text
+from ..protocol.signing import signed, verified
 from ..stores.base import Claims
 from ..stores.database.step_log import ResumePayload, StepLog
 from .base import BeginResult, Retry, Started
@@ -34,10 +34,10 @@ def signed_payload(claim: Claim, record: Snapshot, handler: str, data: Any) -> R
     text = plain_text(data)
     if text is None:
         raise TypeError(
-            f"resume_data returned {type(data).__name__} that is not plain data: use None, bool, "
-            "numbers, text, lists, and dicts with text as keys. Nothing has run."
+            f"resume_data returned {type(data).__name__} that is not plain data: use {PLAIN_DATA}. "
+            "Nothing has run."
         )
-    return ResumePayload(handler, f"{_signature(claim, record, handler, text)}:{text}")
+    return ResumePayload(handler, signed(text, claim.secret, _place(claim, record, handler)))
 
 
 class ResumedOperation(NonAtomicOperation):
@@ -84,9 +84,9 @@ class ResumedOperation(NonAtomicOperation):
             payload = self._step_log.payload(self._record.id)
         except Unreadable as error:
             raise NotResumable(f"its data cannot be read: {error}") from error
-        signature, _, text = payload.text.partition(":")
-        expected = _signature(self._claim, self._record, payload.handler, text)
-        if payload.handler != self._handler or signature != expected:
+        place = _place(self._claim, self._record, self._handler)
+        text = verified(payload.text, self._claim.secret, place)
+        if text is None:
             raise NotResumable("its data was stored under another SECRET, or changed")
         begun = super()._after_interruption()
         if isinstance(begun, Started):
@@ -94,6 +94,5 @@ class ResumedOperation(NonAtomicOperation):
         return begun
 
 
-def _signature(claim: Claim, record: Snapshot, handler: str, text: str) -> str:
-    """Depends on our secret: proves who wrote the payload, and that derived keys are the same."""
-    return derived_uuid(claim, (str(record.id), "resume", handler, text))
+def _place(claim: Claim, record: Snapshot, handler: str) -> tuple[str, ...]:
+    return ("resume", claim.scope, claim.key, str(record.id), handler)

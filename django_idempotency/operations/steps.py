@@ -11,7 +11,7 @@ from ..compat.django import AttemptBlock, own_blocks
 from ..effects.errors import EffectError
 from ..effects.running import Budget
 from ..effects.staging import Stage
-from ..protocol.record import MAX_STEP_NAME_LENGTH, plain_text
+from ..protocol.record import MAX_STEP_NAME_LENGTH, PLAIN_DATA, plain_text
 from ..stores.database.dialects import dialect_of
 from ..stores.database.step_log import StepLog
 from ..stores.database.transactions import write_transaction
@@ -164,6 +164,6 @@ def _plain(name: str, result: Any) -> str:
     if text is not None:
         return text
     raise StepError(
-        f"Step {name!r} returned {type(result).__name__} that is not plain data: use None, bool, "
-        "numbers, text, lists, and dicts with text as keys. Its writes are rolled back."
+        f"Step {name!r} returned {type(result).__name__} that is not plain data: use {PLAIN_DATA}. "
+        "Its writes are rolled back."
     )

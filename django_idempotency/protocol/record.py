@@ -34,6 +34,10 @@ class Omitted(StrEnum):
     REFUSED = "refused"
 
 
+PLAIN_DATA = "None, bool, finite numbers, text, lists, and dicts with text as keys"
+"""What :func:`plain_text` takes, for people."""
+
+
 def plain_text(data: Any) -> str | None:
     """Return data as JSON; ``None`` if it would not come back equal."""
     try:

@@ -3,7 +3,6 @@
 To be imported only if the app of effects is installed.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 from ...effects import rows
@@ -30,7 +29,7 @@ class EffectWork(Work):
     def run(self, limit: int, is_stopped: Callable[[], bool]) -> bool:
         self._ran = RunSummary()  # of the round before, if this one ends by an error
         self._ran = run_due(self.using, limit=limit, should_stop=is_stopped)
-        self.nameless = Counter(self._ran.unknown)
+        self.nameless = self._ran.unknown
         return self._ran.done > 0 and self._total >= limit
 
     @property

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from time import monotonic
 
-from django.db import connections
-
 from ...adapters.resumed import resume
+from ...compat.django import close_broken_connections
 from ...conf.policy import Policy
 from ...contract.endpoints import policy_to_resume, resumable_handlers
 from ...guard.resuming import Resumed
@@ -77,10 +76,7 @@ class ResumableWork(Work):
         name = f"Record {each.record_id}: {each.method} {each.path}"
         self._show(name)
         resumed = resume(each, policy, self.using)
-        # A handler may leave a broken connection behind: the next one must not meet it.
-        for connection in connections.all(initialized_only=True):
-            if not connection.in_atomic_block:  # as in a test case
-                connection.close_if_unusable_or_obsolete()
+        close_broken_connections()
         if resumed in {Resumed.FAILED, Resumed.IMPOSSIBLE}:
             self._complain(f"{name} failed; the log says why.")
         return resumed
