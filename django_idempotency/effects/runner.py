@@ -21,9 +21,8 @@ from ..stores.database.transactions import contention_is_busy
 from . import rows
 from .declaring import Effect, known_effects
 from .errors import ChangedEffect
-from .running import Budget, CurrentEffect, call
+from .running import Budget, CurrentEffect, Staged, call
 from .sealing import arguments_of, opened
-from .staging import Staged
 
 logger = logging.getLogger("django_idempotency")
 

@@ -1,8 +1,8 @@
-"""One effect that runs: how it is called, what it may ask for, and the time that it has."""
+"""One effect from the commit on: how it is called, what it may ask for, and the time it has."""
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import isawaitable
 from time import monotonic
 from typing import Any
@@ -12,6 +12,20 @@ from asgiref.sync import async_to_sync, iscoroutinefunction
 from ..conf.settings import configuration
 from ..context import as_running
 from .declaring import Effect
+
+
+@dataclass(slots=True)
+class Staged:
+    """An effect in memory. Called as a hook it does nothing: being there is enough.
+
+    :ivar text: its arguments
+    """
+
+    key: str
+    effect: Effect[..., Any]
+    text: str = field(repr=False)
+
+    def __call__(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ hooks of savepoints that are rolled back, so effects whose marks have gone are n
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -23,7 +22,7 @@ from ..protocol.codecs import Codec
 from ..threads import on_request_thread
 from .declaring import Effect, RunBy
 from .errors import EffectError
-from .running import Budget
+from .running import Budget, Staged
 from .sealing import sealed, text_of
 
 NOT_INSTALLED = (
@@ -47,20 +46,6 @@ TWICE = (
     "after_commit({}): another effect of this operation has the name {!r}. Each needs a name of "
     "its own; effects without one are numbered."
 )
-
-
-@dataclass(slots=True)
-class Staged:
-    """An effect in memory. Called as a hook it does nothing: being there is enough.
-
-    :ivar text: its arguments
-    """
-
-    key: str
-    effect: Effect[..., Any]
-    text: str = field(repr=False)
-
-    def __call__(self) -> None: ...
 
 
 class Stage:
