@@ -31,6 +31,7 @@ from ..models import IdempotencyRecord
 from ..stores.database.transactions import write_transaction
 from . import presentation
 from .actions import log, page
+from .read_only import ReadOnlyAdmin
 
 LIMIT = 10_000
 """Effects that are counted, at most."""
@@ -200,7 +201,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
 
 @admin.register(IdempotencyEffect)
-class IdempotencyEffectAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class IdempotencyEffectAdmin(ReadOnlyAdmin):
     """Shows effects that are pending or have failed, and lets operators decide about them.
 
     Nobody can add, edit or delete effects. Arguments are not shown: they may be secret.
@@ -209,7 +210,6 @@ class IdempotencyEffectAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = (run_again, give_up)
     list_display = ("name", "state_now", "tries", "error", "due", "staged", "record")
     list_filter = (StateFilter,)
-    list_per_page = 50
     # Those that have failed first: they wait for a decision.
     ordering = (F("due_at").asc(nulls_first=True), "pk")
     paginator = BoundedPaginator
@@ -217,33 +217,9 @@ class IdempotencyEffectAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     readonly_fields = fields
     search_fields = ("key",)
     search_help_text = _("A whole key, as the log shows it; also of an effect that has ended.")
-    show_facets = admin.ShowFacets.NEVER
-    show_full_result_count = False
-    sortable_by = ()
-
-    class Media:
-        css = {"all": ("django_idempotency/admin.css",)}
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_resolve_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(f"{_APP}.resolve_idempotencyeffect")
-
-    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
-        """Allow only the filter on offer: others could be used to guess arguments."""
-        return lookup == StateFilter.parameter_name
-
-    def get_actions(self, request: HttpRequest) -> Any:
-        """Offer the actions of effects, and none that a project adds to all models."""
-        offered: dict[str, Any] = super().get_actions(request)
-        return {name: found for name, found in offered.items() if found[0] in self.actions}
 
     # A decision commits before the request ends.
     @transaction.non_atomic_requests

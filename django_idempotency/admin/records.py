@@ -23,6 +23,7 @@ from ..stores.database.step_log import StepLog
 from ..stores.database.store import DatabaseStore
 from . import actions, presentation, resolving
 from .listing import FILTERS, BoundedPaginator, RecordList
+from .read_only import ReadOnlyAdmin
 
 _RECORD = ("key", "short_scope", "method", "path")
 _STATE = ("state_now", "attempt", "created", "completed", "expires")
@@ -45,7 +46,7 @@ def _field(title: Any, show: Callable[[Any, Any], Any]) -> Any:
 
 
 @admin.register(IdempotencyRecord)
-class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class IdempotencyRecordAdmin(ReadOnlyAdmin):
     """Shows records, and removes them through the store. Nobody can add or edit records.
 
     Made for large tables: see :mod:`.listing`. Headers and bodies of stored responses may be
@@ -64,28 +65,11 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "short_scope",
     )
     list_filter = FILTERS
-    list_per_page = 50
     ordering = ("-id",)
     paginator = BoundedPaginator
     readonly_fields = (*_RECORD, *_STATE, "unresolved", *_RESPONSE, *_STORED, "effects")
     search_fields = ("key",)
     search_help_text = _("A whole key, as it was sent.")
-    show_facets = admin.ShowFacets.NEVER
-    show_full_result_count = False
-    sortable_by = ()
-
-    class Media:
-        css = {"all": ("django_idempotency/admin.css",)}
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Django's own deletion ignores locks: see :mod:`.actions`."""
-        return False
 
     def has_evict_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.evict_idempotencyrecord")
@@ -101,15 +85,6 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_response_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.view_response")
-
-    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
-        """Allow only the filters on offer: others could be used to guess hidden values."""
-        return lookup in {each.parameter_name for each in FILTERS}
-
-    def get_actions(self, request: HttpRequest) -> Any:
-        """Offer the actions that use the store, and none that a project adds to all models."""
-        offered: dict[str, Any] = super().get_actions(request)
-        return {name: found for name, found in offered.items() if found[0] in self.actions}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordList]:
         return RecordList
