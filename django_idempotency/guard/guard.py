@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from ..conf.policy import Anonymous, OnOutage, Policy
 from ..conf.settings import configuration
 from ..context import running
-from ..http.claim import BodyTooLarge, claim_of, keep_body
+from ..http.claim import BodyTooLarge, claim_of, read_ahead
 from ..http.principal import ANONYMOUS, Parts, scope_of
 from ..http.problem_json import problem_of
 from ..http.responses import (
@@ -66,6 +66,9 @@ _OUTCOMES = {Code.IN_FLIGHT: Outcome.CONFLICT, Code.KEY_REUSED: Outcome.MISMATCH
 
 NOT_FOUND_YET = ""
 """Instead of a key: there is no header, and :meth:`Guard.find_key` asks the policy's function."""
+
+_RAISED = "_idempotency_raised"
+"""Attribute of a request: the policy's function, and what it raised before the view's checks."""
 
 
 def read_key(request: HttpRequest, policy: Policy) -> str | Problem | None:
@@ -131,8 +134,12 @@ class Guard:
         """
         policy = self._policy
         if policy.key_from is not None and not self._has_asked_for_key:
-            keep_body(self._request)
-            found = checked_key(policy, policy.key_from(view_request), self.key)
+            asked, error = vars(self._request).pop(_RAISED, (None, None))
+            if error is not None and asked is policy.key_from:
+                raise error
+            with read_ahead(self._request):
+                value = policy.key_from(view_request)
+            found = checked_key(policy, value, self.key)
             self._has_asked_for_key = True
             if isinstance(found, Problem):
                 self._key_problem = found
@@ -184,10 +191,15 @@ class Guard:
         :return: ``None`` if the caller is not authenticated yet, or nothing is completed
         """
         policy = self._policy
-        if policy.key_from is not None and (self.find_key(view_request) or not self.key):
-            return None  # start() will say so
         scope = scope_of(view_request, policy)
         if scope is None:
+            return None
+        try:
+            if policy.key_from is not None and (self.find_key(view_request) or not self.key):
+                return None  # start() will say so
+        except Exception as error:
+            # The caller may be refused yet. If not, start() raises it.
+            vars(self._request)[_RAISED] = (policy.key_from, error)
             return None
         try:
             claim = claim_of(self._request, policy, self.key, scope, view_request, parsed)

@@ -76,6 +76,14 @@ class RereadableStream:
         self._position += len(line)
         return line
 
+    def tell(self) -> int:
+        """Return how far the view has read."""
+        return self._position
+
+    def go_back(self, position: int) -> None:
+        """Have the view read on from there."""
+        self._position = position
+
     def seekable(self) -> bool:
         """Say no: ``HttpRequest.body`` of newer Django versions would seek to the end."""
         return False
@@ -111,6 +119,8 @@ class RereadableStream:
 
 class InMemory(BytesIO):
     """A request's input stream whose body was short enough to be read at once."""
+
+    go_back = BytesIO.seek
 
     def close(self) -> None:
         """Stay open: Django closes its stream after reading the body, but not the server's."""

@@ -5,7 +5,8 @@ body from its start: the guard keeps the bytes that it has read, in memory or in
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import file_digest
 from io import BytesIO
@@ -235,6 +236,17 @@ def keep_body(request: Any) -> RereadableStream | InMemory | None:
     if _announced(request) and "wsgi.input" in request.META:
         request.META["wsgi.input"] = kept
     return kept
+
+
+@contextmanager
+def read_ahead(request: Any) -> Iterator[None]:
+    """Let code read the body, as it likes, before the view reads it from where it stands now."""
+    stream, has_begun = keep_body(request), request._read_started
+    position = 0 if stream is None else stream.tell()
+    yield
+    if stream is not None and not hasattr(request, "_body"):
+        stream.go_back(position)
+        request._read_started = has_begun
 
 
 def whole_body(request: HttpRequest, largest: int) -> bytes | None:

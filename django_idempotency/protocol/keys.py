@@ -93,7 +93,10 @@ def key_of(
     :param value: text, a whole number, or a UUID; a client may have sent anything else
     :raises InvalidKey: for anything else
     """
-    text = str(value) if isinstance(value, (str, int, UUID)) else None
+    try:
+        text = str(value) if isinstance(value, (str, int, UUID)) else None
+    except ValueError as error:  # Python writes no numbers of thousands of digits
+        raise InvalidKey("The key is a number with too many digits.") from error
     if text is None or isinstance(value, bool):
         raise InvalidKey("The key must be text, a whole number or a UUID.")
     if text != text.strip(" \t"):  # a header field's value has none: two keys would become one
