@@ -18,7 +18,7 @@ Result = TypeVar("Result", covariant=True)
 
 
 class RunBy(StrEnum):
-    """Who runs an effect at first. What that leaves, the command runs later."""
+    """Who runs an effect first. The command runs later what is left."""
 
     INLINE = "inline"
     """The process that has staged it, right after the commit."""
@@ -39,11 +39,11 @@ class Effect(Generic[Given, Result]):
     attributes are those of what it was made of.
 
     :ivar target: a function, a task of django.tasks, or one of Celery
-    :ivar name: by which its rows are known
-    :ivar max_tries: how often it is tried until an operator must decide
-    :ivar expires: for how long it is tried
-    :ivar time_limit: how long a try takes at most: later it is taken for interrupted
-    :ivar run_by: who runs it at first
+    :ivar name: its name in the table
+    :ivar max_tries: number of tries after which it fails for good
+    :ivar expires: age at which it fails for good
+    :ivar time_limit: a try that takes longer counts as interrupted
+    :ivar run_by: who runs it first
     :ivar using: alias of the database for code without an operation; ``None``: the router decides
     :ivar label: its name within an operation; by default effects are numbered there
     """
@@ -133,11 +133,14 @@ def effect(
 
     :param target: a function (which may be async), a task of django.tasks, or one of Celery, which
         is sent with the effect's key as its id
-    :param max_tries: after so many an operator decides; 1 to 1000
-    :param expires: after this time, too, whatever was tried
-    :param time_limit: when a try has taken so long, another one begins
-    :param run: ``"inline"``, right after the commit, or ``"worker"``: by the command
-    :param name: of its rows, if not the dotted path: set it when the function moves
+    :param max_tries: number of tries after which the effect fails for good; 1 to 1000
+    :param expires: age at which it fails for good, however often it was tried; one second to ten
+        years
+    :param time_limit: a try that has taken so long counts as interrupted, and another one may
+        begin; one second to a day
+    :param run: ``"inline"``: right after the commit; ``"worker"``: by the command
+    :param name: name of the effect in its rows, by default the dotted path; set it before the
+        function moves
     :param using: alias of the database for code without an operation
     :raises EffectError: for bad options, a target without a name, and a name that is taken
     """

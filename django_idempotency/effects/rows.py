@@ -1,4 +1,4 @@
-"""What is asked of the table of effects. Each function is one statement, unless it says more.
+"""The SQL of the table of effects. Each function is one statement, unless it says more.
 
 Who runs an effect takes it by comparing and setting: the update matches only while the number of
 tries is the one that was read, so of two that take it one does, and neither waits for longer than
@@ -18,10 +18,10 @@ from ..stores.database.dialects import NOW, StoreTime
 from .models import EffectState, IdempotencyEffect
 
 KEPT = timedelta(days=7)
-"""For how long the row of an effect stays that has ended."""
+"""How long the row of an effect that has ended is kept."""
 
 UNDECIDED = frozenset({EffectState.PENDING, EffectState.FAILED})
-"""What is not to end by itself without having run, and is never purged."""
+"""States that the purge never removes: the effect may still run."""
 
 Rows = QuerySet[IdempotencyEffect]
 
@@ -119,7 +119,7 @@ def failed(using: str, key: str, tries: int, error: str) -> int:
 
 
 def release(using: str, keys: Collection[str], tries: int) -> int:
-    """Let others have effects that were taken and have not begun."""
+    """Give back effects that were taken and have not begun."""
     rows = _taken(using, keys, tries)
     return rows.update(tries=F("tries") - 1, due_at=StoreTime())
 

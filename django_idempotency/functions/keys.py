@@ -58,12 +58,7 @@ def current_delivery(args: tuple[Any, ...]) -> Delivery | None:
     return None
 
 
-def without_task(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments without what a queue puts first: a bound task, or a task's context."""
-    return args[1:] if args and (_is_celery_task(args[0]) or _is_context(args[0])) else args
-
-
-def _is_context(value: Any) -> bool:
+def is_context(value: Any) -> bool:
     return type(value).__name__ == "TaskContext" and hasattr(value, "task_result")
 
 
@@ -74,10 +69,10 @@ def _effect(args: tuple[Any, ...]) -> Delivery | None:
 
 def _django_task(args: tuple[Any, ...]) -> Delivery | None:
     # https://docs.djangoproject.com/en/stable/ref/tasks/#task-context
-    return Delivery(str(args[0].task_result.id), args[0]) if args and _is_context(args[0]) else None
+    return Delivery(str(args[0].task_result.id), args[0]) if args and is_context(args[0]) else None
 
 
-def _is_celery_task(value: Any) -> bool:
+def is_celery_task(value: Any) -> bool:
     tasks = sys.modules.get("celery.app.task")
     return tasks is not None and isinstance(value, tasks.Task)
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
-from inspect import signature
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -35,6 +34,7 @@ from ..protocol.record import (
 from ..signals import Outcome, report
 from ..stores.base import Outage
 from ..threads import on_request_thread
+from .arguments import arguments_of, without_task
 from .errors import (
     KeyExpired,
     KeyReused,
@@ -44,7 +44,7 @@ from .errors import (
     OutcomeUnknown,
     ResultUnavailable,
 )
-from .keys import NO_KEY, NO_TEXT, TWICE, KeyFunction, current_delivery, without_task
+from .keys import NO_KEY, NO_TEXT, TWICE, KeyFunction, current_delivery
 
 OPTIONS = frozenset(
     {
@@ -145,9 +145,9 @@ def idempotent_function(
 
     :param scope: what the keys are unique in
     :param key: called with the function's arguments, returns the key. Without it the key is the id
-        of the task that runs (Celery, RQ, Dramatiq; django.tasks with ``takes_context=True``). Give
-        one only on purpose: a key made of what a task is about, such as ``f"charge:{order_id}"``,
-        also swallows a second charge that is meant
+        of the task that runs (Celery, RQ, Dramatiq; django.tasks with ``takes_context=True``), and
+        in an effect the effect's. A key made of what a task is about, such as
+        ``f"charge:{order_id}"``, also prevents a second charge that is intended
     :raises PolicyError: at import, for an unknown option or a bad value
     """
     policy_of(options, Policy())
@@ -236,7 +236,7 @@ class Run:
 
     def _claim(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Claim:
         secret, policy = configuration().secret, self._policy
-        arguments = _arguments(self._function, args, kwargs)
+        arguments = arguments_of(self._function, args, kwargs)
         if plain_text(arguments) is None:
             given = (*without_task(args), *kwargs.values())
             kinds = ", ".join(type(each).__name__ for each in given)
@@ -348,37 +348,6 @@ def _name_of(function: Callable[..., Any]) -> str:
     if "<lambda>" in getattr(function, "__qualname__", "<lambda>"):
         raise TypeError(f"{function!r} has no name. Give name=, by which its records are known.")
     return dotted_path(function)
-
-
-def _arguments(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the arguments by name, so that it does not matter how they were passed.
-
-    :raises TypeError: if the function does not take them
-    """
-    own = without_task(args)
-    try:
-        given = dict(_bound(function, args, kwargs))
-    except ValueError:  # some that are written in C have no signature
-        return {"args": list(own), **kwargs}
-    if len(own) < len(args):
-        first = next(iter(given))
-        if given[first] is args[0]:
-            del given[first]
-        else:  # it is one of *args
-            given[first] = given[first][1:]
-    return {name: list(each) if isinstance(each, tuple) else each for name, each in given.items()}
-
-
-def _bound(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    try:
-        return signature(function).bind(*args, **kwargs).arguments
-    except TypeError:
-        # A decorator with wraps() may pass arguments that its caller does not give.
-        return signature(function, follow_wrapped=False).bind(*args, **kwargs).arguments
 
 
 def _is_key(key: object) -> bool:

@@ -26,18 +26,9 @@ from tests.shop.models import Order
 from tests.support import effects
 from tests.support.adapters import few_effect_adapters
 from tests.support.counting import counted
-from tests.support.effects import send, sent, states, the_only, void
+from tests.support.effects import order, send, sent, states, the_only, void
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def order(*what: Any, fails: bool = False) -> int:
-    pk = Order.objects.create(item="vm").pk
-    for each in what:
-        after_commit(send, each)
-    if fails:
-        raise effects.Down
-    return int(pk)
 
 
 once = partial(run_once, key="k", scope="s")

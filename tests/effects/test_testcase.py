@@ -13,18 +13,9 @@ from django_idempotency.effects.runner import run_due
 from django_idempotency.operations import run_once
 from tests.shop.models import Order
 from tests.support import effects
-from tests.support.effects import later, send, sent, states, the_only
+from tests.support.effects import later, order, send, sent, states, the_only
 
 once = partial(run_once, key="k", scope="s")
-
-
-def order(*what: Any, fails: bool = False) -> int:
-    pk = Order.objects.create(item="vm").pk
-    for each in what:
-        after_commit(send, each)
-    if fails:
-        raise effects.Down
-    return int(pk)
 
 
 class TestInATestCase(TestCase):

@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django_idempotency.effects import current_effect, effect
+from django_idempotency.effects import after_commit, current_effect, effect
 from django_idempotency.effects.models import EffectState, IdempotencyEffect
 from django_idempotency.stores.database.dialects import StoreTime
+from tests.shop.models import Order
 
 sent: list[Any] = []
 """What the world has seen."""
@@ -48,6 +49,16 @@ async def asend(what: Any = "mail") -> None:
 @effect(run="worker", max_tries=3)
 def later(what: Any = "mail") -> None:
     do(what)
+
+
+def order(*what: Any, fails: bool = False) -> int:
+    """Create an order with its effects, like a view of a shop."""
+    pk = Order.objects.create(item="vm").pk
+    for each in what:
+        after_commit(send, each)
+    if fails:
+        raise Down
+    return int(pk)
 
 
 def reset() -> None:
