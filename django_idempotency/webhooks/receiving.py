@@ -30,8 +30,8 @@ logger = logging.getLogger("django_idempotency")
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-_receivers: dict[str, str] = {}
-"""Which function receives from a sender."""
+_receivers: dict[str, tuple[str, Any]] = {}
+"""Which function receives from a sender: its name, and its code."""
 
 RECEIVER = "_idempotency_receiver"
 """Attribute of a view: the sender's name, and the function that verifies."""
@@ -139,12 +139,15 @@ def _receiver(handler: Any, name: str, verify: Verify, policy: dict[str, Any]) -
     if isinstance(handler, type):
         raise TypeError("@webhook decorates a function, not a class.")
     function = f"{handler.__module__}.{handler.__qualname__}"
-    other = _receivers.setdefault(name, function)
-    if other != function:
+    # A module that is imported again has new code; a function that makes receivers has not.
+    made_of = getattr(handler, "__code__", None)
+    other, code = _receivers.get(name, (function, None))
+    if other != function or (code is not None and code is made_of):
         raise TypeError(
             f"{other} and {function} are both @webhook({name!r}). Give each receiver its own name: "
             "an event that one has handled would count as handled for the other."
         )
+    _receivers[name] = (function, made_of)
     guarded = idempotent(**policy)(handler)
 
     def refusal_of(request: HttpRequest) -> HttpResponseBase | None:

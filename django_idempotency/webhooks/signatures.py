@@ -7,7 +7,7 @@ can be replaced by another without losing a delivery.
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from hmac import compare_digest, digest
 from time import time
@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, QueryDict
+from django.views.decorators.debug import sensitive_variables
 
 Verify = Callable[[HttpRequest], Any]
 """Returns the event of a request, or raises :class:`InvalidSignature`."""
@@ -29,7 +30,7 @@ TOLERANCE = timedelta(minutes=5)
 UNAUTHORIZED, BAD_REQUEST = 401, 400
 
 SECRETS = "_idempotency_secrets"
-"""Attribute of a function that verifies: where its secrets are."""
+"""Attribute of a function that verifies: where its secrets are, and what makes a key of one."""
 
 
 class InvalidSignature(Exception):
@@ -71,12 +72,11 @@ def standard_signature(secrets: Secrets, tolerance: timedelta = TOLERANCE) -> Ve
         message, moment = _header(request, "webhook-id"), _header(request, "webhook-timestamp")
         signed = f"{message}.{moment}.".encode("utf-8", "surrogateescape") + request.body
         candidates = [each.removeprefix("v1,") for each in sent.split(" ") if each[:3] == "v1,"]
-        keys = (_decoded(each) for each in _secrets(secrets))
-        _check(candidates, (_base64(key, signed) for key in keys))
+        _check(candidates, (_base64(_decoded(each), signed) for each in _secrets(secrets)))
         _check_time(moment, tolerance)
         return _event(request)
 
-    return _with_secrets(verify, secrets)
+    return _with_secrets(verify, secrets, _decoded)
 
 
 def stripe_signature(secrets: Secrets, tolerance: timedelta = TOLERANCE) -> Verify:
@@ -150,15 +150,17 @@ def slack_signature(secrets: Secrets, tolerance: timedelta = TOLERANCE) -> Verif
 def lacks_secret(verify: Verify) -> bool:
     """Whether the setting that a signature function was given is missing or has no secret. What a
     function gives is not asked for."""
-    given = getattr(verify, SECRETS, None)
+    given, key_of = getattr(verify, SECRETS, (None, str.encode))
     try:
-        return isinstance(given, str) and not list(_secrets(given))
+        return isinstance(given, str) and not all(map(key_of, _secrets(given)))
     except ImproperlyConfigured:
         return True
 
 
-def _with_secrets(verify: Verify, secrets: Secrets) -> Verify:
-    setattr(verify, SECRETS, secrets)
+def _with_secrets(
+    verify: Verify, secrets: Secrets, key_of: Callable[[str], bytes] = str.encode
+) -> Verify:
+    setattr(verify, SECRETS, (secrets, key_of))
     return verify
 
 
@@ -177,8 +179,9 @@ def _header(request: HttpRequest, name: str) -> str:
     return value
 
 
-def _secrets(given: Secrets) -> Iterator[str]:
-    """Yield the secrets, as they are now.
+@sensitive_variables()
+def _secrets(given: Secrets) -> list[str]:
+    """Return the secrets, as they are now.
 
     :raises ImproperlyConfigured: if there is none; an empty one would let anybody sign
     """
@@ -190,9 +193,10 @@ def _secrets(given: Secrets) -> Iterator[str]:
             "A webhook has no secret. Give its signature function the name of a setting, or a "
             "function; either must give one non-empty text, or a list of them."
         )
-    yield from several
+    return several
 
 
+@sensitive_variables()
 def _decoded(secret: str) -> bytes:
     """:raises ImproperlyConfigured: unless it is base64 of something: anybody could sign"""
     text = secret.strip().removeprefix("whsec_").rstrip("=")
@@ -215,6 +219,7 @@ def _base64(key: bytes, signed: bytes) -> str:
     return b64encode(digest(key, signed, "sha256")).decode()
 
 
+@sensitive_variables()
 def _check(sent: list[str], expected: Iterable[str]) -> None:
     """:raises InvalidSignature: if none of the signatures is one that a secret makes"""
     wanted = [each.encode() for each in expected]

@@ -10,7 +10,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.webhooks import receiving, stripe_signature, webhook
+from django_idempotency.webhooks import receiving, standard_signature, stripe_signature, webhook
 from tests.support.checking import (
     HERE,
     CheckedMethod,
@@ -232,3 +232,11 @@ class TestWebhooks:
         assert only("E052")
         settings.PAID_SECRETS = ["a secret"]
         silent("E052")
+
+    def test_a_secret_that_its_sender_has_not_made(self, settings, monkeypatch):
+        monkeypatch.setattr(receiving, "_receivers", {})
+        verify = standard_signature("PAID_SECRETS")
+        settings.ROOT_URLCONF = URLconf(webhook("svix", verify=verify, key=len)(ordinary))
+        for secret, is_wrong in (("whsec_", True), ("no base64!", True), ("whsec_c2VjcmV0", False)):
+            settings.PAID_SECRETS = [secret]
+            (only if is_wrong else silent)("E052")

@@ -170,3 +170,21 @@ def test_an_object_in_the_path_has_no_name(where: str, caplog: Any) -> None:
     assert deliver(where).status_code == 500
     assert "has no stable text" in caplog.text
     assert not IdempotencyRecord.objects.exists()
+
+
+@pytest.mark.once
+def test_receivers_that_a_function_makes_need_names() -> None:
+    """An event for one tenant would count as handled for the other."""
+
+    def receiver_for(tenant: str, name: str) -> Any:
+        @webhook(name, **signed)
+        def hook(request: Any, event: Any) -> HttpResponse:
+            return handle(tenant)
+
+        return hook
+
+    for tenant in ("a", "b"):
+        receiver_for(tenant, f"tenant {tenant}")
+    receiver_for("a", "tenants")
+    with pytest.raises(TypeError, match="Give each receiver its own name"):
+        receiver_for("b", "tenants")

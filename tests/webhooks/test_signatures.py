@@ -12,6 +12,7 @@ import stripe
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.test import RequestFactory
+from django.views.debug import ExceptionReporter
 from slack_sdk.signature import SignatureVerifier
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -175,6 +176,20 @@ def test_a_secret_as_it_is_in_a_file(settings: Any) -> None:
     for secret in (f"{STANDARD}\n", STANDARD.rstrip("="), STANDARD.removeprefix("whsec_")):
         settings.HOOK_SECRET = secret
         assert standard_signature("HOOK_SECRET")(request_of(*SENDERS[0].delivery()))
+
+
+@each_sender
+def test_reports_of_errors_show_no_secret(sender: Sender, settings: Any) -> None:
+    """One of several is missing, and Django mails what its frames hold."""
+    settings.HOOK_SECRET = [sender.secret, ""]
+    request = request_of(*sender.delivery())
+    with pytest.raises(ImproperlyConfigured) as caught:
+        sender.verify("HOOK_SECRET")(request)
+    report = ExceptionReporter(request, caught.type, caught.value, caught.tb)
+    frames = report.get_traceback_frames()
+    shown = [each for frame in frames for each in frame["vars"] if frame["function"] == "_secrets"]
+    assert shown
+    assert not any(sender.secret in value for _, value in shown)
 
 
 class TestLikeTheirOwnPackages:
