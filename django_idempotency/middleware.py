@@ -94,7 +94,7 @@ class IdempotencyMiddleware:
     async def _aprocess_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
         act = _prepare_view(request, view, AsyncGuard)
         answer = None if act is None else await on_request_thread(act)
-        if not iscoroutinefunction(view):
+        if not iscoroutinefunction(view) and _may_be_guarded(request, view):
             _run_to_end(request)  # Django calls it in a thread, which no cancellation stops
         return answer
 
@@ -110,6 +110,17 @@ class IdempotencyMiddleware:
         state: RequestState | None = request.__dict__.get(STATE)
         if state is not None and state.guard is not None:
             state.guard.fail(error)
+
+
+def _may_be_guarded(request: Any, view: Any) -> bool:
+    """Whether the view's request may have a key. Others are cancelled as without the guard, also
+    where functions find keys for other views."""
+    if getattr(request, "idempotency", NO_KEY) is not NO_KEY:
+        return True
+    if not hasattr(view, OPTIONS):
+        return False
+    carriers = resolve_policy(request.path_info, view).carriers
+    return not request.META.keys().isdisjoint(carriers)
 
 
 def _run_to_end(request: HttpRequest) -> None:

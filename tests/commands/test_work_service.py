@@ -226,10 +226,15 @@ class TestStop:
         assert stop.is_asked
 
     def test_a_second_one_does_what_it_did_before(self) -> None:
-        with Stop():
-            os.kill(os.getpid(), signal.SIGINT)
-            with pytest.raises(KeyboardInterrupt):
+        # A shell that starts the tests in the background lets them ignore SIGINT.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with Stop():
                 os.kill(os.getpid(), signal.SIGINT)
+                with pytest.raises(KeyboardInterrupt):
+                    os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def test_a_program_that_runs_the_command_hears_of_it(self) -> None:
         heard: list[int] = []

@@ -3,6 +3,7 @@
 ``how-to/celery.md``, ``how-to/django-tasks.md``, ``how-to/rq.md``, ``how-to/functions.md``.
 """
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -147,6 +148,16 @@ class TestDjangoTasks:
         assert IdempotencyRecord.objects.filter(method="RUN").count() == 1
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """RQ's workers leave theirs behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
 def test_rq(run: Any, caller: Caller, redis_server: RedisServer) -> None:
     page = run("rq")
     redis_server.ask("FLUSHALL")
