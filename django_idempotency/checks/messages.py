@@ -349,7 +349,7 @@ MESSAGES = {
     "W051": Message(
         "the table of the records is missing, or migrations are not applied",
         'In database "{alias}" {lacks}: requests with a key would fail.',
-        "Run manage.py migrate django_idempotency --database {alias}. If it does nothing, a "
+        "Run manage.py migrate --database {alias}. If it does nothing, a "
         "database router keeps the app away from there.",
         asks="yes",
     ),

@@ -303,6 +303,13 @@ def doubt(connection: Any) -> None:
     connection.errors_occurred = True
 
 
+def autocommit_is_switched(connection: Any) -> bool:
+    """Whether autocommit is not as the settings say, outside of blocks. Opens no connection."""
+    if connection.connection is None or connection.in_atomic_block:
+        return False
+    return bool(connection.autocommit != connection.settings_dict["AUTOCOMMIT"])
+
+
 def close_if_broken(connection: Any) -> None:
     """Close a connection that an error has made useless, or whose autocommit was left switched.
 

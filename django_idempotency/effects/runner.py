@@ -14,13 +14,13 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from ..compat.django import close_broken_connections
+from ..compat.django import autocommit_is_switched, close_broken_connections
 from ..protocol.codecs import Unreadable
 from ..stores.base import Busy
 from ..stores.database.transactions import contention_is_busy
 from . import rows
 from .declaring import Effect, known_effects
-from .errors import ChangedEffect
+from .errors import ChangedEffect, EffectError
 from .running import Budget, CurrentEffect, Staged, call
 from .sealing import arguments_of, opened
 
@@ -33,6 +33,11 @@ FIRST_DELAY = timedelta(seconds=30)
 LONGEST_DELAY = timedelta(hours=12)
 FACTOR = 4
 """Half a minute after the first try, then two, then eight: seven delays take about a day."""
+
+LEFT_OPEN = (
+    "it has left a transaction open: it has called set_autocommit(False), and not set it back. Use "
+    "transaction.atomic()."
+)
 
 MARKS = 3
 """How often a mark is tried that loses against other statements."""
@@ -172,10 +177,14 @@ def _tried(
     connection = connections[using]
     # A test case's transaction must survive the error of a statement.
     is_inside = connection.in_atomic_block
+    was_switched = autocommit_is_switched(connection)
     try:
         args, kwargs = arguments()
         with transaction.atomic(using=using) if is_inside else nullcontext():
             call(effect, CurrentEffect(key, effect.name, tries), args, kwargs)
+        if autocommit_is_switched(connection) and not was_switched:
+            # The marks of this effect, and of all that follow, would be undone with its writes.
+            raise EffectError(LEFT_OPEN)
         return Tried.DONE
     except Exception as error:
         number = tries - earlier

@@ -140,6 +140,19 @@ class TestTries:
         assert list(purge("default", 10)) == []
         assert {row.pk for row in effects.effects()} == {failed, pending}
 
+    @pytest.mark.parametrize("by", [send, later])
+    def test_one_that_leaves_a_transaction_open_has_failed(self, by: Any, caplog: Any) -> None:
+        """Otherwise what follows would not be marked, and would run again."""
+        effects.before = lambda what: what == "bad" and transaction.set_autocommit(False)
+        with transaction.atomic():
+            for what in ("bad", "good"):
+                after_commit(by, what)
+        run_due("default")
+        assert transaction.get_autocommit()
+        assert states() == ["done", "pending"]
+        assert [each.error for each in effects.effects(state="pending")] == ["EffectError"]
+        assert "set_autocommit(False)" in caplog.text
+
 
 class TestNames:
     def test_an_unknown_name_is_left_and_reported(self) -> None:
