@@ -136,18 +136,18 @@ def webhook(
 
 
 def _receiver(handler: Any, name: str, verify: Verify, policy: dict[str, Any]) -> Any:
-    if isinstance(handler, type):
-        raise TypeError("@webhook decorates a function, not a class.")
+    code = getattr(handler, "__code__", None)
+    if isinstance(handler, type) or (code is not None and code.co_varnames[:1] == ("self",)):
+        raise TypeError("@webhook decorates a function, not a class or a method.")
     function = f"{handler.__module__}.{handler.__qualname__}"
     # A module that is imported again has new code; a function that makes receivers has not.
-    made_of = getattr(handler, "__code__", None)
-    other, code = _receivers.get(name, (function, None))
-    if other != function or (code is not None and code is made_of):
+    other, known = _receivers.get(name, (function, None))
+    if other != function or (code is not None and code is known):
         raise TypeError(
             f"{other} and {function} are both @webhook({name!r}). Give each receiver its own name: "
             "an event that one has handled would count as handled for the other."
         )
-    _receivers[name] = (function, made_of)
+    _receivers[name] = (function, code)
     guarded = idempotent(**policy)(handler)
 
     def refusal_of(request: HttpRequest) -> HttpResponseBase | None:

@@ -188,3 +188,13 @@ def test_receivers_that_a_function_makes_need_names() -> None:
     receiver_for("a", "tenants")
     with pytest.raises(TypeError, match="Give each receiver its own name"):
         receiver_for("b", "tenants")
+
+
+@pytest.mark.once
+def test_a_method_is_no_receiver() -> None:
+    with pytest.raises(TypeError, match="a function, not a class or a method"):
+
+        class Hooks:
+            @webhook("new", **signed)
+            def post(self, request: Any, event: Any) -> HttpResponse:
+                return handle(event)

@@ -171,6 +171,15 @@ def test_a_secret_that_is_no_base64(secret: str, settings: Any) -> None:
     assert secret not in str(caught.value)
 
 
+@each_sender
+def test_no_text_of_an_event_becomes_another_event(sender: Sender) -> None:
+    """The media type is not signed: whoever has got hold of a delivery may change it."""
+    body, headers = sender.delivery("evt_7", title='&payload={"id": "evt_666"}&')
+    kind = "application/x-www-form-urlencoded"
+    event = sender.verify(lambda: sender.secret)(request_of(body, headers, kind))
+    assert event["id"] == "evt_7"
+
+
 def test_a_secret_as_it_is_in_a_file(settings: Any) -> None:
     """With a line's end, and without what fills up the last four letters."""
     for secret in (f"{STANDARD}\n", STANDARD.rstrip("="), STANDARD.removeprefix("whsec_")):
