@@ -1,4 +1,4 @@
-"""Checks of effects: their app, their table, and whether somebody runs them."""
+"""Checks of effects: their app, their table, and whether anything runs them."""
 
 from collections.abc import Iterator
 from datetime import timedelta

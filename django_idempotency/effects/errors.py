@@ -6,5 +6,5 @@ class EffectError(RuntimeError):
 
 
 class ChangedEffect(RuntimeError):
-    """A stored effect is not what was staged: somebody has changed its row, or the ``SECRET`` is
+    """A stored effect is not what was staged: its row was changed, or the ``SECRET`` is
     another one. It does not run."""

@@ -30,7 +30,7 @@ Rows = QuerySet[IdempotencyEffect]
 class NewRow:
     """An effect to insert.
 
-    :ivar lease: for how long nobody else takes it; ``None``: the first that wants to
+    :ivar lease: how long no worker takes it; ``None``: a worker takes it at once
     """
 
     key: str
@@ -97,7 +97,7 @@ def take(using: str, row: DueRow, lease: timedelta) -> bool:
 
 
 def take_new(using: str, key: str, lease: timedelta) -> bool:
-    """The same for an effect that nobody has tried."""
+    """The same for an effect that was never tried."""
     return _take(_due(using).filter(key=UUID(key), tries=0), lease)
 
 

@@ -68,10 +68,10 @@ class Tried(Enum):
 
 
 def run_inline(using: str, staged: Iterable[Staged], budget: Budget, is_taken: bool) -> None:
-    """Run effects after their commit. Whatever happens to one, the others run, and nobody else
-    notices.
+    """Run effects after their commit. An effect that fails is logged; it stops neither the others
+    nor the request.
 
-    :param is_taken: they were staged as this process's; otherwise each is taken before
+    :param is_taken: they were staged with a lease for this process; otherwise each is taken first
     """
     begun, unmarked, left = monotonic(), [], []
     try:

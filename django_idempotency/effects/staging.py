@@ -123,7 +123,7 @@ def after_commit(effect: Any, /, *args: Any, **kwargs: Any) -> str:
     Within a view or a function that runs under a key, this is ``after_commit()`` of its operation;
     elsewhere the effect is stored at once, in the ``atomic()`` block of its database.
 
-    :param effect: declared with ``@effect``; ``effect.named("receipt")`` has a name of its own
+    :param effect: declared with ``@effect``; ``effect.named("receipt")`` has a separate name
     :param args: for the effect: plain data, and :data:`KEY` for its key
     :return: the effect's key, a UUID
     :raises EffectError: outside of a transaction; for arguments that are not plain data; with
@@ -148,7 +148,7 @@ def stage_alone(
 ) -> str:
     """Stage an effect without an operation.
 
-    :param at_once: outside of a transaction, store it in a commit of its own, and run it
+    :param at_once: outside of a transaction, store it in a separate commit, and run it
     """
     check(effect)
     from .models import IdempotencyEffect
@@ -196,7 +196,7 @@ def _staged(
 def _insert(
     using: str, staged: Sequence[Staged], codec: Codec, record_id: int | None, is_taken: bool
 ) -> None:
-    """:param is_taken: nobody else takes them while this process runs them"""
+    """:param is_taken: no worker takes them while this process runs them"""
     from .rows import NewRow, insert
 
     def row(each: Staged) -> NewRow:

@@ -32,7 +32,7 @@ class KeyExpired(OperationError):
 
 
 class OutcomeUnknown(OperationError):
-    """An earlier run was interrupted (``atomic=False``), and nobody knows what it did (I11)."""
+    """An earlier run was interrupted (``atomic=False``), and its outcome is unknown (I11)."""
 
 
 class ResultUnavailable(OperationError):

@@ -17,7 +17,7 @@ NO_KEY = (
 NO_TEXT = "{name}: its key is {key!r}. A key is text of 1 to {most} printable ASCII characters."
 TWICE = (
     "{name} has run in this task already, and its key is the task's id: a second call would return "
-    "the first result instead of running. Call it in a task of its own, or give each call a key: "
+    "the first result instead of running. Call it in a separate task, or give each call a key: "
     "@idempotent_function(key=...), or run_once(..., key=...)."
 )
 

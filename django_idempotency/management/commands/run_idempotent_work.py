@@ -97,7 +97,7 @@ class Command(MaintenanceCommand):
         return summary
 
     def _serve(self, poll: float, stop: Stop, verbosity: int) -> str:
-        """Work until somebody asks to stop; rest where there is nothing to do."""
+        """Work until a signal asks to stop; rest while nothing is due."""
         trouble = ""
         self._say(f'Waiting for work in database "{self.using}".', verbosity)
         while not stop.is_asked:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Stop:
-    """Whether somebody has asked this process to stop, as a context manager.
+    """Whether this process was asked to stop, as a context manager.
 
     Inside, the first SIGTERM or SIGINT asks. A second one does what it did before: it ends the
     process at once, or raises ``KeyboardInterrupt``. Signals reach the main thread, so in another
@@ -26,7 +26,7 @@ class Stop:
         self._signals: SimpleQueue[int] = SimpleQueue()
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or until somebody asks."""
+        """Wait so long, or until a signal asks to stop."""
         if not self.is_asked:
             with suppress(Empty):
                 self._signals.get(timeout=seconds)
