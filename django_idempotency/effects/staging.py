@@ -5,6 +5,7 @@ response. Each leaves a hook of ``on_commit()`` on the connection as its mark: D
 hooks of savepoints that are rolled back, so effects whose marks have gone are not written.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -33,6 +34,10 @@ OUTSIDE = (
     "after_commit({}) is outside of any transaction of database {!r}, so nothing is committed with "
     "the effect. Call it inside of transaction.atomic() there, or by "
     "request.idempotency.after_commit()."
+)
+ASYNC = (
+    "after_commit({}) writes to the database, because no operation runs under a key here: in async "
+    "code await aafter_commit() instead."
 )
 NO_EFFECT = (
     "after_commit() takes an effect, not {!r}. Declare it with @effect, above other decorators, "
@@ -151,6 +156,8 @@ def stage_alone(
     :param at_once: outside of a transaction, store it in a separate commit, and run it
     """
     check(effect)
+    if _in_event_loop():
+        raise EffectError(ASYNC.format(effect.name))
     from .models import IdempotencyEffect
 
     # Where operations are committed, unless the effect says otherwise.
@@ -172,6 +179,14 @@ def stage_alone(
     else:
         raise EffectError(OUTSIDE.format(effect.name, using))
     return staged.key
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def check(effect: Any) -> None:

@@ -100,6 +100,9 @@ class TestOutside:
             await NO_KEY.aafter_commit(effects.asend, "receipt")
             with pytest.raises(EffectError, match=r"outside of any transaction"):
                 await aafter_commit(send)
+            for sync in (after_commit, NO_KEY.after_commit):
+                with pytest.raises(EffectError, match=r"send\).*await aafter_commit\(\) instead"):
+                    sync(send)
 
         async_to_sync(stage)()
         assert (sent, states()) == (["receipt"], ["done"])
