@@ -5,6 +5,7 @@ since the operator saw it.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -107,30 +108,19 @@ def _ask_or_remove(model_admin: Any, request: HttpRequest, removal: Removal) -> 
         return _remove(model_admin, request, removal, records)
     Overview(found.db).tell(records)
     unresolved = StepLog(found.db).unresolved([each.pk for each in records])
-    going: list[Any] = []
-    staying: list[Any] = []
+    choices = []
     for record in records:
         stays = record.pk in unresolved or record.in_flight or not removal.applies_to(record)
-        (staying if stays else going).append(
-            {
-                "pk": record.pk,
-                "seen": _seen(record),
-                "name": f"{record.method} {record.path}",
-                "key": Truncator(record.key).chars(40),
-                "badge": presentation.badge(record),
-            }
-        )
-    context = {
-        "title": removal.title,
-        "consequence": removal.consequence,
-        "action": removal.name,
-        "going_title": _("Records to remove"),
-        "going": going,
-        "staying_title": _("Records to keep"),
-        "staying": staying,
-        "checkbox": ACTION_CHECKBOX_NAME,
-    }
-    return page(model_admin, request, "confirmation", context)
+        row = {
+            "pk": record.pk,
+            "seen": _seen(record),
+            "name": f"{record.method} {record.path}",
+            "key": Truncator(record.key).chars(40),
+            "badge": presentation.badge(record),
+        }
+        choices.append((not stays, row))
+    titles = (_("Records to remove"), _("Records to keep"))
+    return confirmation(model_admin, request, removal, titles, choices)
 
 
 def _seen(record: Any) -> str:
@@ -239,6 +229,33 @@ def log(request: HttpRequest, flag: int, message: Any, record: Any = None, name:
         action_flag=flag,
         change_message=message,
     )
+
+
+def confirmation(
+    model_admin: Any,
+    request: HttpRequest,
+    decision: Any,
+    titles: tuple[Any, Any],
+    choices: Sequence[tuple[bool, dict[str, Any]]],
+) -> HttpResponse:
+    """Return the page that asks before an action.
+
+    :param decision: has a name, a title and a consequence
+    :param titles: of what it is about, and of what stays as it is
+    :param choices: what was chosen: whether the decision is about it, and its row
+    """
+    going, staying = ([row for goes, row in choices if goes is kind] for kind in (True, False))
+    context = {
+        "title": decision.title,
+        "consequence": decision.consequence,
+        "action": decision.name,
+        "going_title": titles[0],
+        "going": going,
+        "staying_title": titles[1],
+        "staying": staying,
+        "checkbox": ACTION_CHECKBOX_NAME,
+    }
+    return page(model_admin, request, "confirmation", context)
 
 
 def page(model_admin: Any, request: HttpRequest, template: str, context: Any) -> HttpResponse:

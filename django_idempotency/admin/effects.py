@@ -30,7 +30,7 @@ from ..effects.models import EffectState, IdempotencyEffect
 from ..models import IdempotencyRecord
 from ..stores.database.transactions import write_transaction
 from . import presentation
-from .actions import log, page
+from .actions import confirmation, log
 from .read_only import ReadOnlyAdmin
 
 LIMIT = 10_000
@@ -109,29 +109,18 @@ def _ask_or_decide(model_admin: Any, request: HttpRequest, decision: Decision) -
     found = list(model_admin.get_queryset(request).filter(pk__in=chosen))
     if "confirmed" in request.POST:
         return _decide(model_admin, request, decision, found)
-    going: list[Any] = []
-    staying: list[Any] = []
+    choices = []
     for each in found:
-        (going if each.state in decision.states else staying).append(
-            {
-                "pk": each.pk,
-                "seen": _seen(each),
-                "name": each.name,
-                "key": each.pk,
-                "badge": presentation.effect_badge(each.state),
-            }
-        )
-    context = {
-        "title": decision.title,
-        "consequence": decision.consequence,
-        "action": decision.name,
-        "going_title": _("Effects about which you decide"),
-        "going": going,
-        "staying_title": _("Effects that stay as they are"),
-        "staying": staying,
-        "checkbox": ACTION_CHECKBOX_NAME,
-    }
-    return page(model_admin, request, "confirmation", context)
+        row = {
+            "pk": each.pk,
+            "seen": _seen(each),
+            "name": each.name,
+            "key": each.pk,
+            "badge": presentation.effect_badge(each.state),
+        }
+        choices.append((each.state in decision.states, row))
+    titles = (_("Effects about which you decide"), _("Effects that stay as they are"))
+    return confirmation(model_admin, request, decision, titles, choices)
 
 
 def _seen(effect: Any) -> str:

@@ -6,9 +6,6 @@ from typing import Any
 import pytest
 from django.db import connection, connections, transaction
 from django.db.models import F
-from django.http import HttpRequest, HttpResponse
-from django.urls import path
-from django.views.decorators.csrf import csrf_exempt
 from rest_framework.authtoken.models import Token
 
 from django_idempotency.effects import after_commit
@@ -17,30 +14,10 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.stores.database.dialects import dialect_of
 from tests.conftest import Caller, row_locks
 from tests.shop.models import Order
-from tests.shop.views import DecoratedRestView, decorated_function
-from tests.support import effects
+from tests.support import behind_guard, effects
 from tests.support.adapters import few_adapters
 from tests.support.counting import counted
 from tests.support.effects import send, sent, states, void
-
-after: Callable[[], None] = effects.void
-
-
-def around(view: Any) -> Any:
-    """A decorator of a project, around the guard and inside Django's block."""
-
-    def wrapped(request: HttpRequest) -> HttpResponse:
-        response: HttpResponse = view(request)
-        after()
-        return response
-
-    return csrf_exempt(wrapped)
-
-
-urlpatterns = [
-    path("function/", around(decorated_function)),
-    path("rest/", around(DecoratedRestView.as_view())),
-]
 
 
 def fail() -> None:
@@ -68,16 +45,16 @@ class TestInDjangosBlock:
     def _project(
         self, request: Any, settings: Any, monkeypatch: Any, caller: Caller, after_write: Any
     ) -> None:
-        settings.ROOT_URLCONF = __name__
+        settings.ROOT_URLCONF = behind_guard.__name__
         monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-        monkeypatch.setattr(f"{__name__}.after", void)
+        monkeypatch.setattr(behind_guard, "after", void)
         self.patch = monkeypatch
         self.post = lambda: caller.post(request.param)
         self.stage_again = lambda: after_write(stage)
         self.stage_again()
 
     def then(self, end: Callable[[], Any]) -> None:
-        self.patch.setattr(f"{__name__}.after", end)
+        self.patch.setattr(behind_guard, "after", end)
 
     @row_locks  # SQLite's guard leaves the block, if nothing was written in it
     def test_its_commit_commits_them(self) -> None:

@@ -1,8 +1,6 @@
 """Effects that did not run inline are run later: tried again, failed for good, left alone."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -16,20 +14,17 @@ from django_idempotency.effects import (
     effect,
     rows,
     runner,
-    running,
 )
 from django_idempotency.effects.models import IdempotencyEffect
 from django_idempotency.effects.rows import give_up, purge, run_again
 from django_idempotency.effects.runner import backoff, run_due
-from django_idempotency.operations import current_operation, run_once
 from django_idempotency.stores.database.dialects import StoreTime
 from django_idempotency.test import advance
-from tests.conftest import in_thread, row_locks
+from tests.conftest import in_thread
 from tests.shop.models import Order
 from tests.support import effects
 from tests.support.counting import counted
 from tests.support.effects import down, later, make_due, send, sent, states, the_only
-from tests.support.sessions import terminate
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -414,125 +409,6 @@ class TestRuns:
         assert run_due("default").done == 1
         assert sent == ["next"]
         assert {row.record_id for row in effects.effects()} == {None}
-
-
-class TestInline:
-    @contextmanager
-    def _clock(self, monkeypatch: Any) -> Iterator[Callable[[float], None]]:
-        now = [0.0]
-        for module in (runner, running):
-            monkeypatch.setattr(module, "monotonic", lambda: now[0])
-
-        def advance(seconds: float) -> None:
-            now[0] += seconds
-
-        yield advance
-
-    def test_after_the_budget_no_other_effect_begins(self, monkeypatch: Any) -> None:
-        def view() -> None:
-            for number in range(4):
-                after_commit(send, number)
-
-        with self._clock(monkeypatch) as advance:
-            effects.before = lambda what: advance(2)
-            run_once(view, key="k", scope="s", name="view")
-        assert sent == [0, 1, 2]  # the third begins after four seconds
-        (left,) = effects.effects(state="pending")
-        assert left.tries == 0
-        assert run_due("default").done == 1  # at once
-
-    def test_nothing_runs_inline_without_a_budget(self, settings: Any) -> None:
-        settings.IDEMPOTENCY = {"EFFECTS_BUDGET": timedelta(0)}
-        stage(1, send)
-        assert (sent, the_only().tries) == ([], 0)
-        assert run_due("default").done == 1
-
-    def test_steps_share_the_budget_of_their_request(self, monkeypatch: Any) -> None:
-        def view() -> None:
-            for number in range(4):
-                current_operation().step("one", _stage_only, number)
-
-        with self._clock(monkeypatch) as advance:
-            effects.before = lambda what: advance(2)
-            run_once(view, key="k", scope="s", name="view", atomic=False)
-        assert sent == [0, 1, 2]
-
-    def test_while_a_process_runs_them_no_worker_does(self) -> None:
-        found = []
-
-        def before(what: Any) -> None:
-            effects.before = effects.nothing
-            [(due, now)] = IdempotencyEffect.objects.filter(arguments__contains="last").values_list(
-                "due_at", StoreTime()
-            )
-            found.append(due - now)
-            assert in_thread(lambda: run_due("default")).result().done == 0
-
-        def view() -> None:
-            after_commit(send, "first")
-            after_commit(send, "last")
-
-        effects.before = before
-        run_once(view, key="k", scope="s", name="view")
-        # The last may begin when the budget is over, and take its time.
-        assert timedelta(seconds=60) < found[0] <= timedelta(seconds=65)
-        assert sent == ["first", "last"]
-
-    def test_who_dies_in_between_leaves_the_rest_to_the_worker(self) -> None:
-        def before(what: Any) -> None:
-            if what == 1:
-                raise KeyboardInterrupt
-
-        def view() -> None:
-            for number in range(3):
-                after_commit(send, number)
-
-        effects.before = before
-        with pytest.raises(KeyboardInterrupt):
-            run_once(view, key="k", scope="s", name="view")
-        effects.before = effects.nothing
-        assert states() == ["done", "pending", "pending"]
-        make_due()
-        assert run_due("default").done == 2
-        assert sent[0] == 0
-        assert sorted(sent) == [0, 1, 2]
-
-    def test_marks_that_fail_are_made_again_and_then_given_up(
-        self, monkeypatch: Any, caplog: Any
-    ) -> None:
-        calls = []
-
-        def fail(*arguments: Any) -> int:
-            calls.append(arguments)
-            raise effects.Down
-
-        with monkeypatch.context() as patch:
-            patch.setattr(runner.rows, "done", fail)
-            stage(1, send)
-        assert len(calls) == 3
-        assert "may run once more" in caplog.text
-        make_due()
-        assert run_due("default").done == 1
-        assert sent == [1, 1]
-
-    @row_locks
-    def test_a_session_that_ends_in_between_is_no_second_effect(self) -> None:
-        """The world has it, and the mark is made on another connection."""
-
-        def before(what: Any) -> None:
-            with connection.cursor() as cursor:
-                mysql = connection.vendor == "mysql"
-                cursor.execute("SELECT CONNECTION_ID()" if mysql else "SELECT pg_backend_pid()")
-                session = cursor.fetchone()[0]
-            in_thread(lambda: terminate(session)).result()
-
-        effects.before = before
-        stage(1, send)
-        assert (sent, the_only().state) == ([1], "done")
-
-
-def _stage_only(number: int) -> None:
-    after_commit(send, number)
 
 
 def _interrupt(what: Any) -> None:

@@ -1,4 +1,4 @@
-"""Effects in Django's test cases, which commit nothing (trap 22)."""
+"""Effects in Django's test cases, which commit nothing: all of a test is one transaction."""
 
 from functools import partial
 from typing import Any

@@ -8,10 +8,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.models import F
-from django.http import HttpRequest, HttpResponse
 from django.test.utils import CaptureQueriesContext
-from django.urls import path
-from django.views.decorators.csrf import csrf_exempt
 from rest_framework.authtoken.models import Token
 
 from django_idempotency.compat.request_block import LastStatement
@@ -21,35 +18,17 @@ from django_idempotency.signals import SIGNALS
 from django_idempotency.stores.cache.replay_cache import writer_of
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop.models import Order
-from tests.shop.views import DecoratedRestView, decorated_function
+from tests.support import behind_guard
 from tests.support.redis_server import RedisServer
 
 pytestmark = row_locks  # SQLite's guard leaves the block, if nothing was written in it
 MARKER = "Idempotency-Replayed"
 seen: list[str] = []
-after: Callable[[], None] = lambda: None  # noqa: E731
-
-
-def around(view: Any) -> Any:
-    """A decorator of a project, around the guard and inside Django's block."""
-
-    def wrapped(request: HttpRequest) -> HttpResponse:
-        response: HttpResponse = view(request)
-        after()
-        return response
-
-    return csrf_exempt(wrapped)
-
-
-urlpatterns = [
-    path("function/", around(decorated_function)),
-    path("rest/", around(DecoratedRestView.as_view())),
-]
 
 
 @pytest.fixture(autouse=True)
 def _project(settings: Any, monkeypatch: Any) -> None:
-    settings.ROOT_URLCONF = __name__
+    settings.ROOT_URLCONF = behind_guard.__name__
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     seen.clear()
 
@@ -65,10 +44,10 @@ def then(monkeypatch: Any) -> Iterator[Callable[[Callable[[], None]], None]]:
 
     def install(action: Callable[[], None]) -> None:
         def once() -> None:
-            monkeypatch.setattr(f"{__name__}.after", lambda: None)
+            monkeypatch.setattr(behind_guard, "after", lambda: None)
             action()
 
-        monkeypatch.setattr(f"{__name__}.after", once)
+        monkeypatch.setattr(behind_guard, "after", once)
 
     yield install
     assert LastStatement not in {type(each.__self__) for each in bound_wrappers()}
