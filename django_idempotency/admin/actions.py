@@ -13,7 +13,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -34,8 +34,8 @@ from ..stores.database.store import DatabaseStore
 from ..stores.database.transactions import write_transaction
 from . import presentation
 from .overview import Overview
+from .pages import Page, register
 
-PURGE = "django_idempotency_idempotencyrecord_purge"
 PURGE_SECONDS = 10
 """A request takes no longer; the next one goes on."""
 BATCH = 1000
@@ -183,10 +183,10 @@ def _remove_one(request: HttpRequest, removal: Removal, record: Any) -> bool:
         return False
 
 
+# Each batch of the purge commits, and lets go of its locks, before the request ends.
+@transaction.non_atomic_requests
 def purge(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """Ask for confirmation, then remove expired records for a few seconds."""
-    if not model_admin.has_purge_permission(request):
-        raise PermissionDenied
     store = DatabaseStore(model_admin.get_queryset(request).db)
     older_than = longest_tombstone()
     if request.method == "POST":
@@ -217,6 +217,13 @@ def purge(model_admin: Any, request: HttpRequest) -> HttpResponse:
         "lag": timesince(now() - lag) if lag else None,
     }
     return page(model_admin, request, "confirmation", context)
+
+
+def _may_purge(model_admin: Any, request: HttpRequest) -> bool:
+    return bool(model_admin.has_purge_permission(request))
+
+
+register(Page("purge", _("Purge expired"), purge, _may_purge))
 
 
 def log(request: HttpRequest, flag: int, message: Any, record: Any = None, name: str = "") -> None:

@@ -21,7 +21,7 @@ from ..protocol.record import StoredResponse
 from ..stores.database.dialects import StoreTime
 from ..stores.database.step_log import StepLog
 from ..stores.database.store import DatabaseStore
-from . import actions, presentation, resolving
+from . import actions, pages, presentation, resolving
 from .listing import FILTERS, BoundedPaginator, RecordList
 from .read_only import ReadOnlyAdmin
 
@@ -89,15 +89,11 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordList]:
         return RecordList
 
-    # Each batch of the purge commits, and lets go of its locks, before the request ends.
+    # What an action decides commits before the request ends.
     @transaction.non_atomic_requests
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        extra = {"has_purge_permission": self.has_purge_permission(request)}
+        extra = {"idempotency_links": list(pages.links(self, request))}
         return super().changelist_view(request, extra | (extra_context or {}))
-
-    @transaction.non_atomic_requests
-    def purge_view(self, request: HttpRequest) -> HttpResponse:
-        return actions.purge(self, request)
 
     # The decision commits before the request ends.
     @transaction.non_atomic_requests
@@ -105,13 +101,9 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
         return resolving.resolve_view(self, request, pk)
 
     def get_urls(self) -> Any:
-        purge = self.admin_site.admin_view(self.purge_view)
         resolve = self.admin_site.admin_view(self.resolve_view)
-        own = [
-            path("purge/", purge, name=actions.PURGE),
-            path("<int:pk>/resolve/", resolve, name=resolving.RESOLVE),
-        ]
-        return [*own, *super().get_urls()]
+        own = [path("<int:pk>/resolve/", resolve, name=resolving.RESOLVE)]
+        return [*pages.url_patterns(self), *own, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return records of the database that guarded views use, without hidden columns."""
