@@ -33,7 +33,7 @@ from ..http.problem_json import problem_response
 from ..http.responses import rendered
 from ..protocol.fingerprint import Payload
 from ..protocol.problems import Problem
-from ..signals import Outcome, report
+from ..signals import Outcome, Subject, report
 from .position import GuardPosition
 
 OPTIONS = "_idempotency_options"
@@ -240,7 +240,8 @@ class Adapter:
         if self.problem is None:
             raise TypeError("There is nothing to refuse.")
         status, reason = self.problem.status, str(self.problem.code)
-        report(self.request, self.policy, "", perf_counter(), Outcome.REFUSED, status, 0, reason)
+        subject = Subject(self.request, self.policy, "", perf_counter())
+        report(subject, Outcome.REFUSED, status, reason=reason, cause=self.problem.cause)
         return self.respond(self.problem)
 
     def respond(self, answer: Answer, view: Any = None) -> HttpResponseBase:

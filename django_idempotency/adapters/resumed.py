@@ -24,7 +24,7 @@ from ..http.responses import LOCALE_MIDDLEWARE, Render
 from ..http.statuses import SERVER_ERROR, status_raised
 from ..operations.errors import NotResumable
 from ..operations.resumed import ResumedOperation, Work
-from ..protocol.keys import short_digest
+from ..protocol.keys import name_in_logs
 from ..stores.database.interrupted import ResumableOperation
 from .base import rendered_alone
 from .dispatch import class_of, drf_adapters
@@ -43,7 +43,8 @@ def resume(found: ResumableOperation, policy: Policy, using: str) -> Resumed:
         request = request_to(found.method, found.path)
         render = _render_as_view(request, policy)
     except Exception:
-        logger.exception("Key %s: not resumed: its view does not render", short_digest(found.key))
+        name = name_in_logs(found.key, found.scope)
+        logger.exception("%s: not resumed: its view does not render", name)
         return Resumed.IMPOSSIBLE
     if policy.resumable is True:
         prepare = partial(_view_of, policy, found.key)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial, wraps
+from functools import wraps
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -31,7 +31,7 @@ from ..protocol.record import (
     Tombstone,
     plain_text,
 )
-from ..signals import Outcome, report
+from ..signals import Outcome, Subject, report
 from ..stores.base import Outage
 from ..threads import on_request_thread
 from .arguments import arguments_of, without_task
@@ -216,7 +216,7 @@ class Run:
         self._scope = scope
         self._policy = policy_of(options, configuration().policy)
         request = _request_of(function, name)
-        self._notify = partial(report, request, self._policy, key, perf_counter())
+        self._subject = Subject(request, self._policy, key, perf_counter())
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._policy.codec.encrypts:
@@ -226,7 +226,7 @@ class Run:
         try:
             found = operation.begin()
         except Outage as error:
-            self._notify(Outcome.REFUSED, reason="store_unavailable")
+            report(self._subject, Outcome.REFUSED, reason="store_unavailable", cause=str(error))
             raise OperationInFlight(
                 NO_STORE.format(self._name), self._policy.retry_after
             ) from error
@@ -246,8 +246,9 @@ class Run:
                 "object."
             )
         text = json.dumps(arguments, sort_keys=True)
+        self._subject.scope = keyed_digest(SCOPE + secret, ("function", self._scope)).hex()
         return Claim(
-            scope=keyed_digest(SCOPE + secret, ("function", self._scope)).hex(),
+            scope=self._subject.scope,
             key=self._key,
             fingerprint=fingerprint(Target(METHOD, self._name), Payload("json", text.encode())),
             method=METHOD,
@@ -262,19 +263,24 @@ class Run:
         function = self._function
         if iscoroutinefunction(function):
             function = async_to_sync(function)
+        subject, left_at = self._subject, perf_counter()
         try:
-            with as_running(operation):
-                result = function(*args, **kwargs)
+            try:
+                with as_running(operation):
+                    result = function(*args, **kwargs)
+            finally:
+                subject.away = perf_counter() - left_at
             stored = self._stored(result, operation)
             operation.finish(stored, self._policy.retention)
         except BaseException as error:
             operation.fail(error)
             operation.abandon(error)
             outcome = Outcome.EXECUTED if operation.is_remembered else Outcome.INTERRUPTED
-            self._notify(outcome, attempt=operation.attempt, reason=type(error).__qualname__)
+            name = type(error).__qualname__
+            report(self._subject, outcome, attempt=operation.attempt, reason=name)
             raise
         outcome = Outcome.RECOVERED if operation.recovered else Outcome.EXECUTED
-        self._notify(outcome, attempt=operation.attempt)
+        report(self._subject, outcome, attempt=operation.attempt)
         return result
 
     def _stored(self, result: Any, operation: Operation) -> StoredResponse:
@@ -320,16 +326,18 @@ class Run:
             if response.omitted:
                 is_refused = response.omitted is Omitted.REFUSED
                 reason = "an operator has refused it" if is_refused else "it was not stored"
-                raise ResultUnavailable(f"{self._name} has no result: {reason}.")
+                error = ResultUnavailable(f"{self._name} has no result: {reason}.")
+                raise self._refusal(Outcome.REFUSED, error, reason)
             plain = decode(response, configuration().keyring, operation.owner)
             result = json.loads(plain.body)
         except (Unreadable, ValueError) as error:
-            raise ResultUnavailable(f"{self._name} has run; its result is lost: {error}") from error
-        self._notify(Outcome.REPLAYED)
+            lost = ResultUnavailable(f"{self._name} has run; its result is lost: {error}")
+            raise self._refusal(Outcome.REFUSED, lost, str(error)) from error
+        report(self._subject, Outcome.REPLAYED)
         return result
 
-    def _refusal(self, outcome: Outcome, error: OperationError) -> OperationError:
-        self._notify(outcome, reason=type(error).__name__)
+    def _refusal(self, outcome: Outcome, error: OperationError, cause: str = "") -> OperationError:
+        report(self._subject, outcome, reason=type(error).__name__, cause=cause)
         return error
 
 

@@ -30,7 +30,7 @@ from ..operations.row_lock import PayloadOf, RowLock, keep_payload, no_payload
 from ..operations.sessions import IN_A_TRANSACTION, refuse_transactions, session_of
 from ..operations.transaction import RequestBlock
 from ..protocol.codecs import Cipher
-from ..protocol.keys import short_digest
+from ..protocol.keys import name_in_logs
 from ..protocol.record import Claim, Replay, Snapshot, decide
 from ..protocol.status import ResolverAnswer
 from ..stores.base import Claims
@@ -221,9 +221,9 @@ def _payload_of(policy: Policy, claim: Claim, view_request: Any) -> PayloadOf:
             return signed_payload(claim, record, VIEW, kept_request(request, view_request))
         except NotKept as why:
             logger.warning(
-                "Key %s: only its client's retry can go on, should this attempt be interrupted, "
+                "%s: only its client's retry can go on, should this attempt be interrupted, "
                 "because %s",
-                short_digest(claim.key),
+                name_in_logs(claim.key, claim.scope),
                 why,
             )
             return NO_PAYLOAD

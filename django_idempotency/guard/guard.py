@@ -35,10 +35,10 @@ from ..operations.base import (
 )
 from ..protocol.codecs import Owner, Unreadable
 from ..protocol.fingerprint import Payload
-from ..protocol.keys import InvalidKey, parse_key, short_digest
+from ..protocol.keys import InvalidKey, name_in_logs, parse_key
 from ..protocol.problems import Code, Problem
 from ..protocol.record import Omitted, Replay, StoredResponse
-from ..signals import Outcome, report
+from ..signals import Outcome, Subject, report
 from ..stores.base import Outage
 from .factory import operation_of, record_of, replay_of
 from .new_keys import count, is_exhausted, next_hour
@@ -59,6 +59,9 @@ Answer = HttpResponse | Problem
 
 _REASONS = {Omitted.CSRF_TOKEN: "its page holds a CSRF token, which is a credential"}
 """Why a response cannot be replayed, where the name of the reason does not say enough."""
+
+NOT_STORED = "the response is not stored"
+"""Cause of an interruption: policy or the view wants it so, or the view's writes are gone."""
 
 _OUTCOMES = {Code.IN_FLIGHT: Outcome.CONFLICT, Code.KEY_REUSED: Outcome.MISMATCH}
 """Error answers with a separate outcome; the others are refusals."""
@@ -110,6 +113,7 @@ class Guard:
     is_handled: Callable[[BaseException], bool]
     render: Render = staticmethod(rendered)
     describe: Callable[[HttpResponseBase], None] | None = None
+    _left_at = 0.0
     _operation: Operation | None = None
     _outer: Operation | None = None
     _choices = NO_CHOICES
@@ -123,8 +127,7 @@ class Guard:
         self._request: Any = request
         self._policy = policy
         self.key = key
-        self._started_at = perf_counter()
-        self._notify = partial(report, request, policy, key, self._started_at)
+        self._subject = Subject(request, policy, key, perf_counter())
 
     def find_key(self, view_request: Any) -> Problem | None:
         """Ask the policy's function for the key, once. The view can still read the whole body.
@@ -144,8 +147,7 @@ class Guard:
             if isinstance(found, Problem):
                 self._key_problem = found
             else:
-                self.key = found
-                self._notify = partial(report, self._request, policy, found, self._started_at)
+                self.key = self._subject.key = found
         return self._key_problem
 
     def start(
@@ -180,7 +182,8 @@ class Guard:
             )
         if isinstance(answer, Problem):
             outcome = _OUTCOMES.get(answer.code, Outcome.REFUSED)
-            self._notify(outcome, answer.status, reason=str(answer.code))
+            reason, cause = str(answer.code), answer.cause
+            report(self._subject, outcome, answer.status, reason=reason, cause=cause)
         return answer
 
     def replay_before_checks(
@@ -203,6 +206,7 @@ class Guard:
             return None
         try:
             claim = claim_of(self._request, policy, self.key, scope, view_request, parsed)
+            self._subject.scope = claim.scope
             found = replay_of(policy, claim)
         except (Outage, BodyTooLarge):
             return None  # start() will find out
@@ -210,7 +214,8 @@ class Guard:
             return None
         answer = self._replay(found.response, Owner(claim.scope, claim.key))
         if isinstance(answer, Problem):
-            self._notify(Outcome.REFUSED, answer.status, reason=str(answer.code))
+            reason, cause = str(answer.code), answer.cause
+            report(self._subject, Outcome.REFUSED, answer.status, reason=reason, cause=cause)
         return answer
 
     def _claim(
@@ -223,6 +228,7 @@ class Guard:
             claim = claim_of(self._request, policy, self.key, scope, view_request, parsed)
         except BodyTooLarge:
             return problem_of(Code.REQUEST_TOO_LARGE, policy)
+        self._subject.scope = claim.scope
         operation = operation_of(policy, claim, view, view_request, self.render)
         limit = policy.new_keys_per_hour
         try:
@@ -233,11 +239,11 @@ class Guard:
             answer = (
                 None if isinstance(begun, Started) else self._answer_for(begun, operation.owner)
             )
-        except Outage:
-            return self._without_store()
+        except Outage as outage:
+            return self._without_store(str(outage))
         except Exception as error:
             # A resolver, for example. Django logs the exception; this says which key it was.
-            self._notify(Outcome.INTERRUPTED, reason=type(error).__qualname__)
+            report(self._subject, Outcome.INTERRUPTED, reason=type(error).__qualname__)
             raise
         if answer is not None:
             return answer
@@ -247,6 +253,7 @@ class Guard:
         self._outer = running.get()
         running.set(operation)
         self.is_running = True
+        self._left_at = perf_counter()
         return None
 
     def _answer_for(self, begun: Obstacle | Replay | Answered, owner: Owner) -> Answer:
@@ -256,7 +263,8 @@ class Guard:
                 return self._replay(response, owner)
             case Answered(response):
                 set_status_header(response, self._policy, Status.NOT_STORED)
-                self._notify(Outcome.INTERRUPTED, response.status_code)
+                cause = "the resolver's response is not stored"
+                report(self._subject, Outcome.INTERRUPTED, response.status_code, cause=cause)
                 return cast(HttpResponse, response)
             case obstacle:
                 return problem_of(code_of(obstacle), self._policy)
@@ -267,6 +275,7 @@ class Guard:
             return
         self.has_failed = True
         self.is_running = False
+        self._come_back()
         # The view has ended. What else there will be of the request may be long in coming.
         running.set(self._outer)
         self._choices = storage_choices(error)
@@ -275,6 +284,7 @@ class Guard:
             ending = Ending.OPEN
         self.will_store = ending is Ending.STORE
         self._operation.fail(error, ending)
+        self._left_at = perf_counter()
 
     def handled(self, error: BaseException, response: HttpResponseBase | None) -> None:
         """Code of the project has turned the view's exception into a response.
@@ -298,15 +308,24 @@ class Guard:
         operation, self._operation = self._operation, None
         if operation is not None:
             running.set(self._outer)
+            self._come_back()
             operation.abandon(error)
-            self._notify(Outcome.INTERRUPTED, attempt=operation.attempt)
+            self._interrupted(operation, f"the view raised {type(error).__qualname__}")
 
     def forget(self) -> None:
         """The attempt's transaction has ended without us."""
         operation, self._operation = self._operation, None
         if operation is not None:
             running.set(self._outer)
-            self._notify(Outcome.INTERRUPTED, attempt=operation.attempt)
+            self._come_back()
+            self._interrupted(operation, "the view's transaction has ended without a response")
+
+    def _interrupted(self, operation: Operation, cause: str) -> None:
+        report(self._subject, Outcome.INTERRUPTED, attempt=operation.attempt, cause=cause)
+
+    def _come_back(self) -> None:
+        """Others were at work since the guard was last: time that is not its own."""
+        self._subject.away += perf_counter() - self._left_at
 
     def finish(self, response: HttpResponseBase) -> None:
         """The response is rendered: store it and commit, or undo the view's writes."""
@@ -318,6 +337,7 @@ class Guard:
                 self.echo_key(response)
                 set_status_header(response, self._policy, self._unrecorded)
             return
+        self._subject.away += perf_counter() - self._left_at
         running.set(self._outer)
         policy = self._policy
         if policy.key_header is not None:
@@ -330,16 +350,20 @@ class Guard:
             # A hook that fails after the commit changes the answer, but not the stored response.
             stored = operation.is_remembered
             code = response.status_code if stored else None
-            self._notify(_outcome_of(operation, stored), code, operation.attempt)
+            outcome, name = _outcome_of(operation, stored), type(error).__qualname__
+            cause = f"{name}, raised {'after' if stored else 'before'} the commit"
+            report(self._subject, outcome, code, operation.attempt, cause=cause)
             raise
         if policy.status_header is not None:
             set_status_header(response, policy, status)
         outcome = _outcome_of(operation, status is not Status.NOT_STORED)
-        ended = (outcome, response.status_code, operation.attempt)
+        cause = NOT_STORED if status is Status.NOT_STORED else ""
+        ended = (outcome, response.status_code, operation.attempt, cause)
         if operation.on_end(partial(self._report, *ended)):
             self._report_when_closed(operation.attempt)
+            self._left_at = perf_counter()
         else:
-            self._notify(*ended)
+            report(self._subject, outcome, response.status_code, operation.attempt, cause=cause)
 
     def _store(self, operation: Operation, response: HttpResponseBase) -> Status:
         policy, choices = self._policy, storage_choices(response, self._choices)
@@ -360,11 +384,12 @@ class Guard:
             del response[policy.expires_header]
         return Status.NOT_STORED
 
-    def _report(self, outcome: Outcome, code: int | None, attempt: int) -> None:
+    def _report(self, outcome: Outcome, code: int | None, attempt: int, cause: str) -> None:
         """Tell how the attempt has ended, once."""
         if not self._is_reported:
             self._is_reported = True
-            self._notify(outcome, code, attempt)
+            self._come_back()
+            report(self._subject, outcome, code, attempt, cause=cause)
 
     def _report_when_closed(self, attempt: int) -> None:
         """Django's block, which holds the stored response, commits after us. If it never does,
@@ -372,18 +397,20 @@ class Guard:
         close = self._request.close
 
         def report_and_close() -> None:
-            self._report(Outcome.INTERRUPTED, None, attempt)
+            cause = "the request's transaction was not committed"
+            self._report(Outcome.INTERRUPTED, None, attempt, cause)
             close()
 
         self._request.close = report_and_close
 
-    def _without_store(self) -> Answer | None:
+    def _without_store(self, cause: str) -> Answer | None:
         """Refuse the request, or let it run without a record, as policy says."""
         if self._policy.outage is OnOutage.CLOSED:
-            return problem_of(Code.STORE_UNAVAILABLE, self._policy)
+            return problem_of(Code.STORE_UNAVAILABLE, self._policy, cause=cause)
         self._unrecorded = Status.UNPROTECTED
         self._request.idempotency = NO_STORE
-        self._notify(Outcome.FAILED_OPEN, reason=str(Code.STORE_UNAVAILABLE))
+        reason = str(Code.STORE_UNAVAILABLE)
+        report(self._subject, Outcome.FAILED_OPEN, reason=reason, cause=cause)
         return None
 
     def _anonymous(self) -> Answer | None:
@@ -394,8 +421,8 @@ class Guard:
         if self._policy.required:
             return problem_of(Code.CALLER_REQUIRED, self._policy)
         logger.warning(
-            "Ignoring the idempotency key %s: the caller is not authenticated (see ANONYMOUS)",
-            short_digest(self.key),
+            "%s: ignored, the caller is not authenticated (see ANONYMOUS)",
+            name_in_logs(self.key, ""),
         )
         self._unrecorded = Status.IGNORED
         self._request.idempotency = ANONYMOUS_CALLER
@@ -425,16 +452,12 @@ class Guard:
         try:
             response = deserialize(stored, self._policy, owner)
         except Unreadable as error:
-            logger.error(
-                "Key %s: a response (%s) cannot be replayed: %s",
-                short_digest(self.key),
-                error.codec,
-                error,
-            )
+            name = name_in_logs(owner.key, owner.scope)
+            logger.error("%s: a response (%s) cannot be replayed: %s", name, error.codec, error)
             return self._unavailable(stored, str(error))
         if self._policy.status_header is not None:
             set_status_header(response, self._policy, Status.REPLAYED)
-        self._notify(Outcome.REPLAYED, response.status_code)
+        report(self._subject, Outcome.REPLAYED, response.status_code)
         return response
 
     def _unavailable(self, stored: StoredResponse, reason: str) -> Problem:

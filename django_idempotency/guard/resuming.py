@@ -3,7 +3,6 @@
 import logging
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from time import perf_counter
 
 from django.http import HttpRequest
@@ -16,9 +15,9 @@ from ..http.responses import Render, serialize, storage_choices, stores_status
 from ..operations.base import Started
 from ..operations.errors import NotResumable
 from ..operations.resumed import Prepare, ResumedOperation
-from ..protocol.keys import short_digest
+from ..protocol.keys import name_in_logs
 from ..protocol.record import Claim, Replay
-from ..signals import Outcome, report
+from ..signals import Outcome, Subject, report
 from ..stores.database.interrupted import ResumableOperation
 from .factory import resumed_operation
 
@@ -64,34 +63,38 @@ def resume(
         operation = resumed_operation(policy, claim, using, found.attempt, substitute.render)
         begun = operation.resume(found.record_id, found.handler, substitute.prepare)
     except NotResumable as error:
-        logger.error("Key %s: not resumed: %s", short_digest(found.key), error)
+        logger.error("%s: not resumed: %s", name_in_logs(found.key, found.scope), error)
         return Resumed.IMPOSSIBLE
     except Exception:
-        logger.exception("Key %s: not resumed", short_digest(found.key))
+        logger.exception("%s: not resumed", name_in_logs(found.key, found.scope))
         return Resumed.IMPOSSIBLE
     if isinstance(begun, Started):
         try:
             return _run(operation, policy, substitute.request)
         except Exception:
-            logger.exception("Key %s: not resumed", short_digest(found.key))
+            logger.exception("%s: not resumed", name_in_logs(found.key, found.scope))
             return Resumed.FAILED
     # The resolver has returned a response; without our lock, a retry was faster.
     return Resumed.DONE if isinstance(begun, Replay) and operation.attempt else Resumed.SKIPPED
 
 
 def _run(operation: ResumedOperation, policy: Policy, request: HttpRequest) -> Resumed:
-    tell = partial(report, request, policy, operation.key, perf_counter())
+    owner = operation.owner
+    subject = Subject(request, policy, owner.key, perf_counter(), owner.scope)
     try:
         with as_running(operation):
             response = operation.work(operation)
+        subject.away = perf_counter() - subject.started
         stored = _store(operation, response, policy)
     except BaseException as error:
         operation.fail(error)
         operation.abandon(error)
-        tell(Outcome.INTERRUPTED, attempt=operation.attempt)
+        cause = f"the handler raised {type(error).__qualname__}"
+        report(subject, Outcome.INTERRUPTED, attempt=operation.attempt, cause=cause)
         raise
     outcome = Outcome.RECOVERED if stored else Outcome.INTERRUPTED
-    tell(outcome, response.status_code, operation.attempt)
+    cause = "" if stored else "the response is not stored"
+    report(subject, outcome, response.status_code, operation.attempt, cause=cause)
     return Resumed.DONE if stored else Resumed.FAILED
 
 
@@ -100,8 +103,8 @@ def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Poli
     if not stores_status(response.status_code, policy, choices):
         # Even "not now" leaves it interrupted: the next run tries again.
         logger.error(
-            "Key %s: not resumed: the handler answered %d, which is not stored",
-            short_digest(operation.key),
+            "%s: not resumed: the handler answered %d, which is not stored",
+            name_in_logs(operation.key, operation.owner.scope),
             response.status_code,
         )
         return operation.finish(None)

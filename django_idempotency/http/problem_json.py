@@ -19,12 +19,14 @@ def problem_of(
     reason: str = "",
     retry_after: int | None = None,
     original_status: int = 0,
+    cause: str = "",
 ) -> Problem:
     """Return the error answer with a code, as policy has it.
 
     :param reason: why the key is not valid, or the response cannot be replayed
     :param retry_after: seconds to wait, where that does not depend on the code or policy
     :param original_status: of the first answer; 0 if it is not known
+    :param cause: for logs, if it is not ``reason``
     """
     error = ERRORS[code]
     chosen = {
@@ -50,6 +52,7 @@ def problem_of(
         error.retryable,
         retry_after,
         original_status or None,
+        cause or reason,
     )
 
 

@@ -173,9 +173,28 @@ def keyed_digest(secret: bytes, parts: tuple[str, ...]) -> bytes:
     return hmac.digest(secret, delimited, "sha256")
 
 
+SHORT = 12
+"""Hexadecimal digits that stand for a key, or for a scope, in logs."""
+
+
 def short_digest(key: str) -> str:
-    """Return twelve hexadecimal digits that stand for a key in logs."""
-    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    """Return the digits that stand for a key in logs: the first ones of its SHA-256."""
+    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:SHORT]
+
+
+def short_scope(scope: str) -> str:
+    """Return the digits that stand for a scope in logs: the first ones of the digest that it is."""
+    return scope[:SHORT]
+
+
+def named(key_digest: str, scope_digest: str) -> str:
+    """Return how log lines begin that are about one operation. Missing digests are dashes."""
+    return f"Key {key_digest or '-'}, scope {scope_digest or '-'}"
+
+
+def name_in_logs(key: str, scope: str) -> str:
+    """Return how log lines name the operation of a key in a scope."""
+    return named(short_digest(key), short_scope(scope))
 
 
 def derived_uuid(claim: Claim, parts: tuple[str, ...]) -> str:

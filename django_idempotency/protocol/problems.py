@@ -1,6 +1,6 @@
 """The errors that a client can meet (RFC 9457), each declared once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -186,6 +186,7 @@ class Problem:
     :param retryable: whether sending the same request again can help
     :param retry_after: seconds to wait before that, if it can
     :param original_status: of the first answer, where that is completed and cannot be replayed
+    :param cause: what has led to it, for logs; it may name hosts and tables, so no answer has it
     """
 
     code: Code
@@ -195,3 +196,4 @@ class Problem:
     retryable: bool = False
     retry_after: int | None = None
     original_status: int | None = None
+    cause: str = field(default="", repr=False)

@@ -29,6 +29,7 @@ from ..protocol.problems import Code, Problem
 from ..protocol.record import StoredResponse
 from ..protocol.status import OperationState, OperationStatus
 from ..stores.base import Outage
+from ..stores.causes import cause_of
 from ..stores.database.lookup import aware, look_up
 
 Json = dict[str, Any]
@@ -163,7 +164,7 @@ def _open_effects(using: str, record_id: int) -> list[Json]:
     try:
         found = list(open_of_record(using, record_id)[:SHOWN_EFFECTS])
     except Error as error:
-        raise Outage(str(error)) from error
+        raise Outage(cause_of(error)) from error
     return [
         {
             "name": each.name.rpartition(".")[2],

@@ -31,6 +31,7 @@ class Breaker:
         self._name = name
         self._lock = threading.Lock()
         self._next_probe = 0.0
+        self._cause = ""
 
     def enter(self) -> int:
         """Return a ticket, if the server answers or a probe is due.
@@ -40,24 +41,28 @@ class Breaker:
         with self._lock:
             if self.is_open:
                 if monotonic() < self._next_probe:
-                    raise Outage(f"{self._name} does not answer")
+                    raise Outage(self._cause)
                 # One thread probes; the others wait for its result.
                 self._next_probe = monotonic() + PAUSE
             return self.ticket
 
-    def failed(self, error: Exception, remedy: str = "") -> None:
+    def failed(self, cause: str, waiting_helps: bool = True) -> Outage:
         """Open: a question was not answered.
 
-        :param remedy: what is missing and what to do about it, if waiting does not help
+        :param cause: what the server says, without passwords; or what is missing, and what to do
+            about it
+        :return: what to raise
         """
         with self._lock:
             is_first, self.is_open = not self.is_open, True
+            self._cause = f"{self._name}: {cause}"
             self.ticket += 1
             self._next_probe = monotonic() + PAUSE
-        if is_first:
-            log = logger.error if remedy else logger.warning
-            problem = remedy or "does not answer"
-            log("%s %s (%s: %s)", self._name, problem, type(error).__name__, error)
+        if is_first and waiting_helps:
+            logger.warning("%s does not answer (%s)", self._name, cause)
+        elif is_first:
+            logger.error("%s: %s", self._name, cause)
+        return Outage(self._cause)
 
     def answered(self, ticket: int) -> None:
         """Close: the question with this ticket was answered."""

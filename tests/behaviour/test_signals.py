@@ -9,7 +9,10 @@ from django.db import connection, transaction
 from django.dispatch import Signal
 
 from django_idempotency import signals
+from django_idempotency.conf.policy import Policy
+from django_idempotency.guard import guard
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.protocol.keys import short_digest
 from django_idempotency.protocol.record import State
 from django_idempotency.signals import FACTS, SIGNALS, Event, Outcome
 from tests.conftest import Caller, in_thread, row_locks
@@ -227,13 +230,58 @@ class TestEvents:
         assert "my-key-is-7" not in repr(event)
         assert "secret" not in repr(event)
 
+    @pytest.mark.once
+    @few_adapters
+    @pytest.mark.parametrize("outcome", ["", "raise 404", "raise 500", "503"])
+    def test_what_the_view_takes_is_not_the_guards(
+        self,
+        adapter: str,
+        caller: Caller,
+        heard: Heard,
+        after_write: Any,
+        monkeypatch: Any,
+        outcome: str,
+    ) -> None:
+        """On a clock that only the view moves on."""
+        now = [0.0]
+        for module in (guard, signals):
+            monkeypatch.setattr(module, "perf_counter", lambda: now[0])
+
+        def work() -> None:
+            now[0] += 100
+
+        after_write(work)
+        caller.post(adapter, {"outcome": outcome})
+        (event,) = heard.events
+        assert (event.duration, event.guard_duration) == (100, 0)
+
+    @pytest.mark.once
+    @few_adapters
+    def test_a_replay_is_all_the_guards(self, adapter: str, caller: Caller, heard: Heard) -> None:
+        caller.post(adapter)
+        caller.post(adapter)
+        replay = heard.events[-1]
+        assert replay.guard_duration == replay.duration > 0
+
+    @pytest.mark.once
+    @few_adapters
+    def test_they_name_the_record_by_digests(
+        self, adapter: str, caller: Caller, heard: Heard
+    ) -> None:
+        caller.post(adapter)
+        caller.post(adapter)
+        record = IdempotencyRecord.objects.get()
+        assert {each.scope_digest for each in heard.events} == {record.scope[:12]}
+        assert {each.key_digest for each in heard.events} == {short_digest(record.key)}
+
     def test_they_are_frozen(self, use_middleware: None, caller: Caller, heard: Heard) -> None:
         caller.post("/function/")
         with pytest.raises(AttributeError):
             heard.events[0].status = 500  # type: ignore[misc]
 
     def test_without_a_urlconf_the_view_has_no_name(self, rf: Any, heard: Heard) -> None:
-        signals.report(rf.post("/"), heard, "", 0.0, Outcome.REFUSED)  # type: ignore[arg-type]
+        subject = signals.Subject(rf.post("/"), Policy(), "", 0.0)
+        signals.report(subject, Outcome.REFUSED)
         assert (heard.events[0].view, heard.events[0].route, heard.senders) == ("", "", [None])
 
 
@@ -262,7 +310,12 @@ class TestLog:
         caller.post(adapter)
         caller.post(adapter, key="k, l")
         lines = [each.getMessage() for each in caplog.records if each.name == "django_idempotency"]
-        assert lines == ["Key -: refused (status 400)"]
+        (line,) = lines
+        assert line.startswith("Key -, scope -: refused (400) in ")
+        assert line.endswith(
+            " ms, idempotency_key_invalid: The value holds a comma: send the "
+            "header once, and a key with a comma in quotes."
+        )
 
 
 def test_every_outcome_has_a_signal_of_its_own() -> None:

@@ -174,7 +174,7 @@ class TestDatabase:
         caller.post("/decorated-rest/")
         found = [each.message for each in caplog.records if each.message.startswith("Database")]
         assert len(found) == 2
-        assert found[0].startswith('Database "default" lacks the table of the records')
+        assert found[0].startswith('Database "default": the table of the records is missing')
         assert found[1] == 'Database "default" answers again'
 
     def test_without_a_key_nothing_is_said(self, caller: Caller, settings: Any) -> None:

@@ -18,6 +18,7 @@ from ...protocol.envelope import prefix_of
 from ...protocol.record import Claim, State
 from ..base import Outage, Unusable
 from ..breaker import breaker_of
+from ..causes import cause_of
 from . import scripts
 from .backends import (
     DELETED,
@@ -107,11 +108,10 @@ class Redis:
             ) from error
 
     def _outage(self, error: Exception) -> Outage:
-        self._breaker.failed(error)
-        return Outage(f'Redis (cache "{self._alias}"): {error}')
+        return self._breaker.failed(cause_of(error))
 
     def _unusable(self, error: Exception, key: str) -> Unusable:
-        text = f'Redis (cache "{self._alias}"): {error}'
+        text = f'Redis (cache "{self._alias}"): {cause_of(error)}'
         logger.error("%s. Another program has written %s: delete it", text, key)
         return Unusable(text)
 

@@ -11,6 +11,7 @@ from ...models import IdempotencyRecord, IdempotencyStep
 from ...protocol.record import Snapshot, State
 from ...protocol.status import OperationStatus, operation_state
 from ..base import Outage
+from ..causes import cause_of
 from .dialects import StoreTime, dialect_of
 from .rows import COLUMNS, snapshot
 from .step_log import BEGINNING
@@ -58,7 +59,7 @@ def look_up(using: str, scope: str, key: str) -> OperationStatus | None:
                 return _status(look, locked)
         return None if look is None else _status(look, None)
     except Error as error:
-        raise Outage(str(error)) from error
+        raise Outage(cause_of(error)) from error
 
 
 def _look(using: str, scope: str, key: str) -> _Look | None:

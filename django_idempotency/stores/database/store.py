@@ -13,6 +13,7 @@ from ...models import IdempotencyRecord
 from ...protocol.record import Claim, Snapshot, State, StoredResponse
 from ..base import Busy, Outage
 from ..breaker import breaker_of
+from ..causes import cause_of
 from .connections import own_connections
 from .dialects import NOW, Dialect, StoreTime, dialect_of
 from .dialects.sql import BUMP
@@ -23,7 +24,7 @@ from .transactions import contention_is_busy, write_transaction
 
 logger = logging.getLogger("django_idempotency")
 
-NOT_MIGRATED = "lacks the table of the records, or one of its columns: run manage.py migrate"
+NOT_MIGRATED = "the table of the records is missing, or one of its columns: run manage.py migrate"
 
 _FLUSHES = 100
 """Maximum number of flushes at once in this process; each takes a few milliseconds."""
@@ -66,7 +67,7 @@ class DatabaseStore:
         try:
             rows = list(found.values_list(*COLUMNS, expired, Value(0), Value(0)))
         except Error as error:
-            raise Outage(str(error)) from error
+            raise Outage(cause_of(error)) from error
         return snapshot(rows[0]) if rows else None
 
     def claim(self, claim: Claim) -> Snapshot | None:
@@ -95,8 +96,8 @@ class DatabaseStore:
                 raise Busy(self.dialect.has_busy_timeout) from error
             # The view has not run yet, so policy decides what happens to the request.
             not_migrated = self.dialect.is_not_migrated(error)
-            breaker.failed(error, NOT_MIGRATED if not_migrated else "")
-            raise Outage(str(error)) from error
+            cause = NOT_MIGRATED if not_migrated else cause_of(error)
+            raise breaker.failed(cause, waiting_helps=not not_migrated) from error
         if breaker.is_open:
             breaker.answered(ticket)
         self._may_be_lost = self.dialect.has_asynchronous_commit and not in_transaction
