@@ -89,6 +89,9 @@ class Endpoint:
 
     :param path: parameters stand in braces
     :param example: what ``request.path_info`` may be: each parameter is a zero
+    :param name: of the view in the URLconf, with namespaces; ``view`` of an
+        :class:`~django_idempotency.signals.Event`
+    :param route: the URL pattern, as in an event
     :param view: dotted name of the function or of the handler
     :param callback: what the URLconf names
     :param admits_anybody: it declares that callers need not authenticate
@@ -98,6 +101,8 @@ class Endpoint:
     path: str
     example: str
     method: str
+    name: str
+    route: str
     view: str
     callback: View = field(repr=False, compare=False)
     protection: Protection
@@ -260,6 +265,8 @@ def _endpoint(route: Route, method: str) -> Endpoint:
         route.path,
         route.example,
         method,
+        route.name,
+        route.route,
         name_of_view(route.view, method),
         route.view,
         protection,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.urls import URLResolver
+from django.urls import ResolverMatch, URLResolver
 from django.utils.module_loading import import_string
 from django.utils.regex_helper import normalize
 
@@ -29,30 +29,40 @@ class Route:
 
     :param path: for people: parameters stand in braces
     :param example: what ``request.path_info`` may be: each parameter is a zero
+    :param name: ``view_name`` of a request's ``resolver_match``
+    :param route: ``route`` of it
     """
 
     path: str
     example: str
+    name: str
+    route: str
     view: View
 
 
 def routes(resolver: URLResolver) -> Iterator[Route]:
     """Yield every route below a resolver, in the order of the URLconf."""
-    for (path, example), view in _walk(resolver, ("", "")):
-        yield Route("/" + path.removeprefix("/"), "/" + example.removeprefix("/"), view)
+    return _walk(resolver, ("", ""), (), "")
 
 
-def _walk(resolver: URLResolver, above: tuple[str, str]) -> Iterator[tuple[tuple[str, str], View]]:
+def _walk(
+    resolver: URLResolver, above: tuple[str, str], outer: tuple[Any, ...], route: str
+) -> Iterator[Route]:
     try:
         patterns = list(resolver.url_patterns)
     except Exception:  # Django's own checks report a broken URLconf.
         return
-    here = _joined(above, resolver)
+    here, namespaces = _joined(above, resolver), (*outer, resolver.namespace)
     for pattern in patterns:
+        # As Django joins them, which leaves out what the root's own pattern is.
+        joined = route + str(pattern.pattern).removeprefix("^" if route else "")
         if isinstance(pattern, URLResolver):
-            yield from _walk(pattern, here)
+            yield from _walk(pattern, here, namespaces, joined)
         elif callable(getattr(pattern, "callback", None)):
-            yield _joined(here, pattern), pattern.callback
+            view = pattern.callback
+            match = ResolverMatch(view, (), {}, pattern.name, namespaces=list(namespaces))
+            path, example = (f"/{each.removeprefix('/')}" for each in _joined(here, pattern))
+            yield Route(path, example, match.view_name, joined, view)
 
 
 def _joined(above: tuple[str, str], pattern: Any) -> tuple[str, str]:

@@ -1,0 +1,71 @@
+"""What can be counted, before it has happened.
+
+A counter that appears with its first event was never seen to rise: ``rate()`` and ``increase()`` of
+a series that begins at 1 are 0. So every series begins at 0 (decision 0103).
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.signals import request_started
+
+from ..conf.policy import Policy
+from ..contract.endpoints import Endpoint, endpoints
+from ..contract.facts import problems_of
+from ..protocol.problems import Code
+from ..signals import Outcome
+
+logger = logging.getLogger("django_idempotency")
+
+CODES = frozenset(map(str, Code))
+"""Reasons that are codes of error answers; others are names of exceptions, without a bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedView:
+    """One method of a guarded view, and what can become of its requests.
+
+    :ivar view: as in an :class:`~django_idempotency.signals.Event`; so are ``method``, ``route``
+    :ivar codes: of the error answers that its policy admits
+    """
+
+    method: str
+    view: str
+    route: str
+    outcomes: tuple[Outcome, ...]
+    codes: tuple[Code, ...]
+
+
+def guarded_views() -> list[GuardedView]:
+    """Return each method of each guarded view in the URLconf."""
+    return [
+        _guarded_view(endpoint, policy)
+        for endpoint in endpoints()
+        if (policy := endpoint.protection.guards) is not None
+    ]
+
+
+def _guarded_view(endpoint: Endpoint, policy: Policy) -> GuardedView:
+    # Every outcome under every policy: which one holds may depend on the rest of the path, and an
+    # alert must not miss the first request that runs unprotected.
+    codes = tuple(problem.code for problem in problems_of(policy))
+    return GuardedView(endpoint.method, endpoint.name, endpoint.route, tuple(Outcome), codes)
+
+
+def before_first_request(prepare: Callable[[], object]) -> None:
+    """Call a function once in this process, when its first request comes: the URLconf is not
+    loaded when apps are.
+
+    An error is logged, and the request goes on.
+    """
+
+    def once(**kwargs: Any) -> None:
+        request_started.disconnect(once)
+        try:
+            prepare()
+        except Exception:
+            logger.exception("Metrics of guarded views do not begin at 0")
+
+    request_started.connect(once, weak=False)

@@ -1,0 +1,173 @@
+"""Outcomes as Prometheus scrapes them."""
+
+import re
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path, resolve
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+from prometheus_client import start_http_server
+
+from django_idempotency.contract.endpoints import endpoints
+from django_idempotency.contrib import series
+from django_idempotency.decorators import idempotent
+from django_idempotency.signals import Outcome
+from tests.conftest import Caller, row_locks
+from tests.support.apps import install
+from tests.support.story import CODES, PATH, STORY, VIEW, tell_the_story
+
+
+@csrf_exempt
+@idempotent
+@require_POST
+def first(request: HttpRequest, shop: int) -> HttpResponse:
+    return HttpResponse(status=201)
+
+
+VIEWS = [path("first/", first, name="first")]
+# A test for each: counters of this process do not go back to 0.
+urlpatterns = [
+    path("new/<int:shop>/", include((VIEWS, "new"))),
+    path("called/<int:shop>/", include((VIEWS, "called"))),
+]
+
+
+@pytest.fixture(autouse=True)
+def installed(settings: Any) -> Iterator[None]:
+    yield from install(settings, "django_idempotency.contrib.prometheus")
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    server, thread = start_http_server(0, "127.0.0.1")
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join(30)
+
+
+def scrape(port: int) -> str:
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/metrics")
+    page = connection.getresponse().read().decode()
+    connection.close()
+    return page
+
+
+def counts(page: str, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+    """Return a counter by its labels."""
+    found = re.findall(rf"^django_idempotency_{name}_total{{(.*)}} (.*)$", page, re.MULTILINE)
+    given = [dict(re.findall(r'(\w+)="([^"]*)"', text)) for text, _ in found]
+    assert all(set(each) == set(labels) for each in given)
+    return {
+        tuple(each[name] for name in labels): float(count)
+        for each, (_, count) in zip(given, found, strict=True)
+    }
+
+
+def requests(page: str) -> dict[tuple[str, ...], float]:
+    return counts(page, "requests", "outcome", "method", "view")
+
+
+def errors(page: str) -> dict[tuple[str, ...], float]:
+    return counts(page, "error_answers", "code", "view")
+
+
+def test_the_story_has_every_outcome() -> None:
+    assert set(STORY) == set(Outcome)
+
+
+@row_locks
+def test_a_scrape_shows_each_outcome(
+    port: int, caller: Caller, settings: Any, monkeypatch: Any
+) -> None:
+    before = scrape(port)
+    tell_the_story(caller, settings, monkeypatch)
+    after = scrape(port)
+    assert risen(requests(before), requests(after)) == {
+        (str(outcome), "POST", VIEW): 1.0 for outcome in STORY
+    }
+    assert risen(errors(before), errors(after)) == {(code, VIEW): 1.0 for code in CODES}
+
+
+def risen(
+    before: dict[tuple[str, ...], float], after: dict[tuple[str, ...], float]
+) -> dict[tuple[str, ...], float]:
+    """Return by how much series have risen that were there before: what rate() and increase() see.
+
+    One that comes with its first event has risen by nothing.
+    """
+    return {
+        labels: after[labels] - count for labels, count in before.items() if after[labels] != count
+    }
+
+
+class TestFirstEvents:
+    """Series begin at 0, before anything has happened (decision 0103)."""
+
+    def test_the_first_scrape_shows_what_has_not_happened_yet(
+        self, port: int, settings: Any
+    ) -> None:
+        settings.ROOT_URLCONF = __name__
+        page = scrape(port)
+        here = {key: count for key, count in requests(page).items() if key[2] == "new:first"}
+        # No policy guards DELETE by default, and the view takes only POST.
+        assert here == {(str(outcome), "POST", "new:first"): 0.0 for outcome in Outcome}
+        codes = {code for (code, view), count in errors(page).items() if view == "new:first"}
+        assert {*CODES, "idempotency_store_busy"} <= codes
+        assert "idempotency_key_missing" not in codes, "the policy asks for no key"
+
+    def test_an_event_is_counted_where_its_zero_was(
+        self, port: int, settings: Any, caller: Caller
+    ) -> None:
+        settings.ROOT_URLCONF = __name__
+        before = scrape(port)
+        assert caller.post("/called/7/first/").status_code == 201
+        after = scrape(port)
+        assert risen(requests(before), requests(after)) == {
+            ("executed", "POST", "called:first"): 1.0
+        }
+        assert set(requests(after)) == set(requests(before))
+
+    @pytest.mark.once
+    def test_views_have_the_names_that_requests_give_them(self) -> None:
+        known = endpoints()
+        assert len({each.name for each in known}) > 50
+        for endpoint in known:
+            match = resolve(endpoint.example)
+            if match.func is endpoint.callback:  # else another route comes first
+                assert (endpoint.name, endpoint.route) == (match.view_name, match.route)
+
+    def test_the_first_request_of_a_process_lets_them_exist(
+        self, settings: Any, caller: Caller
+    ) -> None:
+        """In multiprocess mode nobody collects from the registry of a worker."""
+        settings.ROOT_URLCONF = "tests.shop.urls"
+        called = []
+        series.before_first_request(lambda: called.append("prepared"))
+        caller.get("/decorated-rest/")
+        caller.get("/decorated-rest/")
+        assert called == ["prepared"]
+
+    def test_an_error_meanwhile_is_logged_and_harms_no_request(
+        self, caller: Caller, caplog: Any
+    ) -> None:
+        series.before_first_request(lambda: 1 / 0)
+        assert caller.post(PATH).status_code == 201
+        assert "do not begin at 0" in caplog.text
+
+
+def test_labels_are_bounded(port: int, caller: Caller) -> None:
+    """Whatever keys, paths and query strings come: no new time series."""
+    before = scrape(port)
+    for number in range(5):
+        caller.post(f"{PATH}?page={number}", key=f"key-{number}")
+    page = scrape(port)
+    assert set(requests(page)) == set(requests(before))
+    assert set(errors(page)) == set(errors(before))
+    assert "key-" not in page
+    assert "page=" not in page
