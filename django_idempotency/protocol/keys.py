@@ -177,8 +177,13 @@ SHORT = 12
 """Hexadecimal digits that stand for a key, or for a scope, in logs."""
 
 
+def key_digest(key: str) -> str:
+    """Return the SHA-256 of a key, in hexadecimal digits."""
+    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def short_digest(key: str) -> str:
-    """Return the digits that stand for a key in logs: the first ones of its SHA-256."""
+    """Return the digits that stand for a key in logs: the first ones of its digest."""
     return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:SHORT]
 
 

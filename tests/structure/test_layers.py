@@ -28,7 +28,7 @@ ROOMS = [
     *("http", "remember", "guard", "functions", "adapters", "drf", "decorators", "middleware"),
     "webhooks",
     # What is guarded how, and who is told.
-    *("contract", "openapi", "metadata", "views", "reconciliation"),
+    *("contract", "openapi", "metadata", "views", "reconciliation", "finding"),
     # What people use.
     *("admin", "checks", "management", "apps", "contrib"),
     # What their tests use.

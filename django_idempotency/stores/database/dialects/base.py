@@ -405,6 +405,9 @@ class Dialect:
         """Whether a file lock beside the database locks a record."""
         return False
 
+    sha256 = "SHA256(%(expressions)s)"
+    """SQL of the hexadecimal digits of a text's SHA-256."""
+
     estimate = "NULL"
     """SQL of the estimated number of records."""
 

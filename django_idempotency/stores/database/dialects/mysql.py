@@ -263,6 +263,7 @@ class Mysql(Dialect):
             transaction.set_rollback(True, using=connection.alias)
         return frozenset(ids) - frozenset(pk for (pk,) in free)
 
+    sha256 = "SHA2(%(expressions)s, 256)"
     estimate = (
         "SELECT table_rows FROM information_schema.tables "
         "WHERE table_schema = DATABASE() AND CONCAT('`', table_name, '`') = '{table}'"

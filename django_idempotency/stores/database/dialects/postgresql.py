@@ -230,6 +230,7 @@ class Postgresql(Dialect):
     storage_sql = "ALTER TABLE {table} SET (fillfactor = 90)"
 
     # -1 before the table was analyzed for the first time.
+    sha256 = "encode(sha256(convert_to(%(expressions)s, 'UTF8')), 'hex')"
     estimate = "SELECT reltuples FROM pg_class WHERE oid = CAST('{table}' AS regclass)"
 
     def inexact_columns(self, connection: Any) -> list[str]:

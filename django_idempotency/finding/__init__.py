@@ -1,0 +1,1 @@
+"""Records for people: found by what they know, erased, and exported."""

@@ -1,0 +1,171 @@
+"""Find records by what people have: a key, a log line, a caller.
+
+A whole key is found by its index. Nothing indexes digests, scopes alone, or paths: an index more
+would be written by each first request (decision 0030). So these are looked for in windows of the
+primary key, newest first.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from django.db.models import CharField, Func, Q, QuerySet
+
+from ..models import IdempotencyRecord
+from ..protocol.keys import InvalidKey, key_digest, parse_key
+from ..stores.database.dialects import dialect_of
+from ..stores.database.statistics import table_statistics
+
+WIDTH = 100_000
+"""Numbers of records that one statement looks through."""
+
+SHORTEST = 4
+"""Digits of a digest that tell records apart."""
+
+WHOLE_SCOPE = 64
+"""Digits of a scope; fewer are its first ones, as logs have them."""
+
+Records = QuerySet[IdempotencyRecord]
+
+_DIGITS = rf"[0-9a-f]{{{SHORTEST},64}}"
+_DIGEST = re.compile(_DIGITS)
+_LOG_LINE = re.compile(rf"\bKey ({_DIGITS}|-)(?:, scope ({_DIGITS}|-))?(?=\W|$)")
+
+
+class KeyDigest(Func):
+    """The SHA-256 of a key, in hexadecimal digits, computed by the database."""
+
+    output_field = CharField()
+
+    def __init__(self) -> None:
+        super().__init__("key")
+
+    def as_sql(self, compiler: Any, connection: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        template = dialect_of(connection).sha256
+        return super().as_sql(compiler, connection, template=template)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a record must have; an empty value stands for any. An empty query finds nothing.
+
+    :ivar key: the whole key
+    :ivar key_digest: first digits of the key's SHA-256
+    :ivar scope_digest: first digits of the scope
+    :ivar digest: first digits of either
+    :ivar scopes: one of these whole scopes
+    """
+
+    key: str = field(default="", repr=False)
+    key_digest: str = ""
+    scope_digest: str = ""
+    digest: str = ""
+    scopes: frozenset[str] | None = None
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether an index finds the records, so that they need not be looked for in windows."""
+        return bool(self.key)
+
+
+NOTHING = Query()
+
+
+def query_of(text: str) -> Query:
+    """Return what a text asks for: a log line, a key as it was sent, a digest or its beginning.
+
+    What looks like a digest may also be a key; :func:`resolved` finds out.
+    """
+    text = text.strip()
+    line = _LOG_LINE.search(text)
+    if line is not None:
+        key, scope = (digits if digits and digits != "-" else "" for digits in line.groups())
+        if key or scope:
+            return Query(key_digest=key, scope_digest=scope)
+    is_digest = _DIGEST.fullmatch(text.lower()) is not None
+    try:
+        key = parse_key(text)  # with or without quotes
+    except InvalidKey:
+        key = text if text.isprintable() else ""  # a database may refuse it
+    return Query(key=key, digest=text.lower() if is_digest else "")
+
+
+def resolved(using: str, query: Query) -> Query:
+    """Decide whether a text that looks like a digest is a key. One statement, by the index.
+
+    :param using: alias of the database
+    """
+    if not (query.key and query.digest):
+        return query
+    if IdempotencyRecord.rows(using).filter(key=query.key).exists():
+        return replace(query, digest="")
+    return replace(query, key="")
+
+
+def narrow(records: Records, query: Query) -> Records:
+    """Return those of the records that a resolved query asks for."""
+    if query == NOTHING:
+        return records.none()
+    if query.key_digest or query.digest:
+        records = records.alias(key_digest=KeyDigest())
+    wanted = Q()
+    if query.key:
+        wanted &= Q(key=query.key)
+    if query.key_digest:
+        wanted &= Q(key_digest__startswith=query.key_digest)
+    if query.digest:
+        wanted &= Q(key_digest__startswith=query.digest) | _in_scope(query.digest)
+    if query.scope_digest:
+        wanted &= _in_scope(query.scope_digest)
+    if query.scopes is not None:
+        wanted &= Q(scope__in=query.scopes)
+    return records.filter(wanted)
+
+
+def find(
+    using: str,
+    query: Query,
+    limit: int,
+    looked_through: Callable[[int, int], None] = lambda done, whole: None,
+) -> Iterator[IdempotencyRecord]:
+    """Yield records, newest first, without their responses.
+
+    Without the key it reads the whole table, :data:`WIDTH` records per statement, unless the limit
+    is reached or the iteration ends before. A digest of a key leads to the key: its other scopes
+    are then found by the index.
+
+    :param using: alias of the database
+    :param limit: maximum number of records
+    :param looked_through: told after each statement how many numbers it has looked through, and of
+        how many
+    """
+    query = resolved(using, query)
+    rows = IdempotencyRecord.rows(using).defer("response_headers", "response_body")
+    records = narrow(rows.order_by("-pk"), query)
+    if query.is_indexed:
+        yield from records[:limit]
+        return
+    whole = table_statistics(using)
+    end, left = whole.last + 1, limit
+    while end > whole.first and left > 0:
+        start = max(whole.first, end - WIDTH)
+        found = list(records.filter(pk__gte=start, pk__lt=end)[:left])
+        looked_through(whole.last + 1 - start, whole.last + 1 - whole.first)
+        keys = _keys_with(query.key_digest or query.digest, found)
+        if keys:
+            rest = replace(query, key_digest="", digest="")
+            same = rows.filter(key__in=keys).order_by("-pk")
+            yield from (same if rest == NOTHING else narrow(same, rest))[:left]
+            return
+        yield from found
+        end, left = start, left - len(found)
+
+
+def _keys_with(digits: str, records: Iterable[IdempotencyRecord]) -> set[str]:
+    """Return the keys of records whose digest begins with some digits, if there are any."""
+    return {each.key for each in records if digits and key_digest(each.key).startswith(digits)}
+
+
+def _in_scope(digits: str) -> Q:
+    return Q(scope=digits) if len(digits) == WHOLE_SCOPE else Q(scope__startswith=digits)
