@@ -28,6 +28,7 @@ from .guard.status import (
     set_status_header,
 )
 from .http.claim import keep_body
+from .signals import tell, unprotected, without_key
 from .threads import on_request_thread
 
 __all__ = ["IdempotencyMiddleware"]
@@ -201,4 +202,7 @@ def _mark_ignored_key(
         is_guarded = state.guard is not None or state.early is not None
         if not is_guarded and runs_unprotected(request):
             response[UNPROTECTED] = "true"
+            tell(unprotected, request)
+    elif without_key.receivers and getattr(request, "idempotency", None) is NO_KEY:
+        tell(without_key, request)
     return response

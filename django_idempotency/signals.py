@@ -34,6 +34,8 @@ __all__ = [
     "recovered",
     "refused",
     "replayed",
+    "unprotected",
+    "without_key",
 ]
 
 logger = logging.getLogger("django_idempotency")
@@ -69,6 +71,13 @@ refused = Signal()
 failed_open = Signal()
 """The store does not answer, and the policy lets the view run. Sent before it runs."""
 
+unprotected = Signal()
+"""No outcome: a key was sent that nothing looks up, because the caller is anonymous or the view is
+not guarded. Sent with the request alone, as is the next one."""
+without_key = Signal()
+"""No outcome: the middleware has seen a write without a key, after its view. It does not ask
+whether the view is guarded."""
+
 SIGNALS: dict[Outcome, Signal] = {outcome: globals()[outcome] for outcome in Outcome}
 """The signal of each outcome has the outcome's name."""
 
@@ -77,6 +86,12 @@ def connect(receiver: Callable[..., Any]) -> None:
     """Let a function receive every outcome."""
     for signal in SIGNALS.values():
         signal.connect(receiver)
+
+
+def tell(signal: Signal, request: HttpRequest) -> None:
+    """Send :data:`unprotected` or :data:`without_key`, if anybody listens."""
+    if signal.receivers:
+        signal.send_robust(sender=None, request=request)
 
 
 LEVELS = dict.fromkeys(Outcome, logging.INFO) | {

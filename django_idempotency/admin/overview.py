@@ -87,9 +87,10 @@ class Overview:
             yield _("In flight"), self._so_far(self.in_flight), "in-flight"
             yield _("Interrupted"), self._so_far(self.interrupted), "interrupted"
         yield _("Completed"), self._completed(), "completed"
-        app = apps.app_configs.get("django_idempotency_replays")
+        app = apps.app_configs.get("django_idempotency_statistics")
         if app is not None:
-            yield _("Replays served"), _replays(app.get_model("ReplayCount")), "replays"
+            statistics = app.get_model("IdempotencyStatistics")
+            yield _("Replays served"), _replays(statistics), "replays"
 
     def _so_far(self, found: Any) -> str:
         count = number(len(found))
@@ -134,13 +135,13 @@ class Overview:
         return locked
 
 
-def _replays(counts: Any) -> str:
-    """Return what :mod:`django_idempotency.contrib.replays` has counted."""
+def _replays(statistics: Any) -> str:
+    """Return what :mod:`django_idempotency.contrib.statistics` has counted."""
     try:
-        served = counts.served()
+        served = statistics.served()
     except DatabaseError:  # its table may be in another database, or not exist yet
         return gettext("unknown")
-    return gettext("%(today)s today, %(total)s in all") % {
+    return gettext("%(today)s today, %(recently)s in 30 days") % {
         "today": number(served.today),
-        "total": number(served.total),
+        "recently": number(served.recently),
     }

@@ -38,7 +38,7 @@ from ..protocol.fingerprint import Payload
 from ..protocol.keys import InvalidKey, name_in_logs, parse_key
 from ..protocol.problems import Code, Problem
 from ..protocol.record import Omitted, Replay, StoredResponse
-from ..signals import Outcome, Subject, report
+from ..signals import Outcome, Subject, report, tell, unprotected
 from ..stores.base import Outage
 from .factory import operation_of, record_of, replay_of
 from .new_keys import count, is_exhausted, next_hour
@@ -426,6 +426,7 @@ class Guard:
         )
         self._unrecorded = Status.IGNORED
         self._request.idempotency = ANONYMOUS_CALLER
+        tell(unprotected, self._request)
         return None
 
     def echo_key(self, response: HttpResponseBase) -> None:

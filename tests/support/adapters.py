@@ -184,6 +184,10 @@ few_adapters = _through(FEW_ADAPTERS, MORE_ADAPTERS)
 few_effect_adapters = _through(FEW_EFFECTS, [])
 every_adapter = _through(EACH_ADAPTER, ADAPTERS) if DATABASE == "sqlite" else few_adapters
 some_adapters = _through(FEW_ADAPTERS, ADAPTERS) if DATABASE == "sqlite" else few_adapters
+_WITH_MIDDLEWARE = [each for each in ADAPTERS if each.middleware]
+every_adapter_below_the_middleware = _through(
+    each_once(_WITH_MIDDLEWARE, lambda adapter: adapter.path), _WITH_MIDDLEWARE
+)
 every_mode = (
     pytest.mark.parametrize("adapter", ADAPTERS, ids=str, indirect=True)
     if DATABASE == "sqlite"

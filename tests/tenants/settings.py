@@ -27,7 +27,7 @@ TENANT_APPS = [
     "django.contrib.auth",
     "django.contrib.sessions",
     "django_idempotency",
-    "django_idempotency.contrib.replays",
+    "django_idempotency.contrib.statistics",
     "tests.shop",
 ]
 INSTALLED_APPS = [*SHARED_APPS, *(app for app in TENANT_APPS if app not in SHARED_APPS)]

@@ -11,8 +11,8 @@ from django.db import connection
 from django.test import override_settings as settings
 from django_tenants.utils import schema_context
 
-from django_idempotency.contrib.replays.counting import counter
-from django_idempotency.contrib.replays.models import ReplayCount
+from django_idempotency.contrib.statistics.counting import counter
+from django_idempotency.contrib.statistics.models import IdempotencyStatistics
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations.lease import renewer
 from django_idempotency.stores.cache.replay_cache import writer_of
@@ -168,7 +168,7 @@ def replays_are_counted(clients: Clients) -> None:
 
 def served(name: str) -> int:
     with schema_context(name):
-        return ReplayCount.served().total
+        return IdempotencyStatistics.served().recently
 
 
 def an_outage_is_the_tenants(clients: Clients) -> None:

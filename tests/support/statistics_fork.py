@@ -1,4 +1,4 @@
-"""A process that counts replays, forks, and ends in order."""
+"""A process that counts requests, forks, and ends in order."""
 
 import os
 import sys
@@ -8,15 +8,15 @@ import django
 
 def main() -> None:
     django.setup()
-    from django_idempotency.contrib.replays.counting import counter
+    from django_idempotency.contrib.statistics.counting import counter
 
-    counter.add()
-    counter.add()
+    counter.count("pay", "replayed")
+    counter.count("pay", "replayed")
     assert counter.waiting == 2
     child = os.fork()
     if child == 0:
         assert counter.waiting == 0  # they are its parent's
-        counter.add()
+        counter.count("pay", "replayed")
         sys.exit(0)
     _, status = os.waitpid(child, 0)
     assert status == 0

@@ -1,0 +1,144 @@
+"""Each request counts once, under the way in which it ended."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from django_idempotency.stores.breaker import breaker_of
+from tests.conftest import Caller, in_thread, row_locks
+from tests.shop import views
+from tests.support import statistics
+from tests.support.adapters import every_adapter_below_the_middleware
+from tests.support.outage import no_table
+
+PATH, VIEW = "/decorated-rest/", "tests.shop.views.DecoratedRestView"
+
+
+@pytest.fixture
+def installed(settings: Any) -> Iterator[None]:
+    yield from statistics.installed(settings)
+
+
+@pytest.fixture
+def table(installed: None, transactional_db: None) -> Iterator[None]:
+    with statistics.tables():
+        yield
+
+
+@pytest.fixture
+def counter(table: None, monkeypatch: Any) -> Iterator[Any]:
+    yield from statistics.fresh_counter(monkeypatch)
+
+
+def told(counter: Any) -> dict[str, dict[str, int]]:
+    counter.flush()
+    assert statistics.counted(hours=1) == statistics.counted()
+    return statistics.counted()
+
+
+@row_locks
+def test_every_outcome(caller: Caller, counter: Any, settings: Any, monkeypatch: Any) -> None:
+    settings.IDEMPOTENCY = {"OUTAGE": "open"}
+
+    def at_next_write(action: Any) -> None:
+        def once() -> None:
+            monkeypatch.setattr(views, "after_write", views.nothing)
+            action()
+
+        monkeypatch.setattr(views, "after_write", once)
+
+    def fail() -> None:
+        raise views.Broken
+
+    at_next_write(lambda: in_thread(lambda: caller.post(PATH, {"item": "vm"})).result())
+    caller.post(PATH, {"item": "vm"})  # executed, and a conflict while it runs
+    for _ in range(2):
+        caller.post(PATH, {"item": "vm"})
+    for _ in range(3):
+        caller.post(PATH, {"item": "disk"})
+    at_next_write(fail)
+    caller.post(PATH, key="crash")
+    caller.post(PATH, key="crash")
+    caller.post(PATH, key="not, a key")
+    with no_table():
+        caller.post(PATH, key="unprotected")
+    breaker_of.cache_clear()
+    assert told(counter) == {
+        VIEW: {
+            "executed": 1,
+            "recovered": 1,
+            "interrupted": 1,
+            "replayed": 2,
+            "conflict": 1,
+            "mismatch": 3,
+            "refused": 1,
+            "failed_open": 1,
+        }
+    }
+
+
+@pytest.mark.once
+@every_adapter_below_the_middleware
+def test_writes_without_a_key(adapter: str, caller: Caller, counter: Any) -> None:
+    """The middleware sees them, for all views that it or a decorator guards (I9)."""
+    for key in (None, None, "k"):
+        caller.post(adapter, key=key)
+    assert list(told(counter).values()) == [{"executed": 1, "without_key": 2}]
+
+
+@pytest.mark.once
+def test_only_guarded_views_lack_a_key(
+    caller: Caller, counter: Any, use_middleware: None, client: Client
+) -> None:
+    for path in ("/exempt-function/", "/exempt-rest-function/", "/nowhere/"):
+        caller.post(path, key=None)
+    caller.get("/orders/")
+    assert told(counter) == {}
+
+
+@pytest.mark.once
+def test_a_required_key_that_is_missing_counts_once(
+    caller: Caller, counter: Any, use_middleware: None, settings: Any
+) -> None:
+    settings.IDEMPOTENCY = {"REQUIRED": True}
+    for path in ("/function/", PATH):
+        assert caller.post(path, key=None).status_code == 400
+    assert [list(each.items()) for each in told(counter).values()] == [[("without_key", 1)]] * 2
+
+
+@pytest.mark.once
+def test_keys_that_protect_nothing(
+    counter: Any, use_middleware: None, client: Client, caller: Caller
+) -> None:
+    """An anonymous caller's, and those of exempt views."""
+    anybody = {"content_type": "application/json", "headers": {"idempotency-key": "k"}}
+    assert client.post("/function/", {"item": "vm"}, **anybody).status_code == 201
+    caller.post("/exempt-function/", key="k")
+    assert [list(each.items()) for each in told(counter).values()] == [[("unprotected", 1)]] * 2
+
+
+@pytest.mark.once
+def test_a_changed_setting_is_noticed(
+    caller: Caller, counter: Any, use_middleware: None, settings: Any
+) -> None:
+    caller.post("/function/", key=None)
+    settings.IDEMPOTENCY = {"PATHS": ["^/elsewhere/"]}
+    caller.post("/function/", key=None)
+    assert list(told(counter).values()) == [{"without_key": 1}]
+
+
+@pytest.mark.once
+def test_names_of_views_are_bounded(counter: Any, monkeypatch: Any) -> None:
+    """A project may make URLs as it goes: the table does not grow with them."""
+    from django_idempotency.contrib.statistics import counting
+
+    monkeypatch.setattr(counting, "MOST_VIEWS", 2)
+    for view in ("a", "b" * 300, "c", "d", "a"):
+        counter.count(view, "executed")
+    assert told(counter) == {
+        "a": {"executed": 2},
+        "b" * 200: {"executed": 1},
+        "(other)": {"executed": 2},
+    }
