@@ -192,7 +192,7 @@ def an_outage_is_the_tenants(clients: Clients) -> None:
         rename("t2", "elsewhere", "idempotencyrecord")
     said = [line for line in lines if line.startswith("Database")]
     assert len(said) == 1, said
-    assert said[0].startswith('Database "default", schema "t2" lacks the table'), said
+    assert said[0].startswith('Database "default", schema "t2": the table of the records is'), said
 
 
 def rename(schema: str, before: str, after: str) -> None:

@@ -53,12 +53,13 @@ def _upserts(
         is_there, old, new = f"ON CONFLICT ({target}) DO UPDATE SET", f"{table}.%s", "excluded.%s"
     else:
         is_there, old, new = "ON DUPLICATE KEY UPDATE", "%s", "VALUES(%s)"
-    greatest = "MAX" if connection.vendor == "sqlite" else "GREATEST"
     changes = []
     for name in map(quoted, columns):
-        both = old % name, new % name
-        added = f"{greatest}({', '.join(both)})" if name == quoted(LARGEST) else " + ".join(both)
-        changes.append(f"{name} = {added}")
+        known, more = old % name, new % name
+        if name == quoted(LARGEST):  # each database has another function for that
+            changes.append(f"{name} = CASE WHEN {known} < {more} THEN {more} ELSE {known} END")
+        else:
+            changes.append(f"{name} = {known} + {more}")
     names = ", ".join(map(quoted, (*identity, *columns)))
     width = len(identity) + len(columns)
     one = f"({', '.join(['%s'] * width)})"
