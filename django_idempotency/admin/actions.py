@@ -18,9 +18,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.text import Truncator
-from django.utils.timesince import timesince
-from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -32,7 +29,7 @@ from ..stores.base import Busy, Outage
 from ..stores.database.step_log import StepLog
 from ..stores.database.store import DatabaseStore
 from ..stores.database.transactions import write_transaction
-from . import presentation
+from . import presentation, times
 from .overview import Overview
 from .pages import Page, register
 
@@ -115,7 +112,7 @@ def _ask_or_remove(model_admin: Any, request: HttpRequest, removal: Removal) -> 
             "pk": record.pk,
             "seen": _seen(record),
             "name": f"{record.method} {record.path}",
-            "key": Truncator(record.key).chars(40),
+            "key": presentation.shortened(record.key, 24, 15),
             "badge": presentation.badge(record),
         }
         choices.append((not stays, row))
@@ -214,7 +211,7 @@ def purge(model_admin: Any, request: HttpRequest) -> HttpResponse:
         % {"seconds": PURGE_SECONDS},
         "expired": presentation.at_most(expired, COUNTED),
         "is_needed": expired > 0,
-        "lag": timesince(now() - lag) if lag else None,
+        "lag": times.duration(lag) if lag else None,
     }
     return page(model_admin, request, "confirmation", context)
 

@@ -21,6 +21,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext, ngettext_lazy
 
@@ -29,9 +30,9 @@ from ..effects import rows
 from ..effects.models import EffectState, IdempotencyEffect
 from ..models import IdempotencyRecord
 from ..stores.database.transactions import write_transaction
-from . import presentation
+from . import presentation, times
 from .actions import confirmation, log
-from .read_only import ReadOnlyAdmin
+from .read_only import ReadOnlyAdmin, column, field
 
 LIMIT = 10_000
 """Effects that are counted, at most."""
@@ -197,12 +198,15 @@ class IdempotencyEffectAdmin(ReadOnlyAdmin):
     """
 
     actions = (run_again, give_up)
-    list_display = ("name", "state_now", "tries", "error", "due", "staged", "record")
+    list_display = ("effect", "state_now", "tried", "last_error", "due_in", "age", "of")
     list_filter = (StateFilter,)
     # Those that have failed first: they wait for a decision.
     ordering = (F("due_at").asc(nulls_first=True), "pk")
     paginator = BoundedPaginator
-    fields = ("key", "name", "state_now", "tries", "due", "staged", "finished", "error", "record")
+    fields = (
+        *("whole_key", "name", "state_now", "tries"),
+        *("due", "staged", "finished", "error", "record"),
+    )
     readonly_fields = fields
     search_fields = ("key",)
     search_help_text = _("A whole key, as the log shows it; also of an effect that has ended.")
@@ -213,7 +217,8 @@ class IdempotencyEffectAdmin(ReadOnlyAdmin):
     # A decision commits before the request ends.
     @transaction.non_atomic_requests
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        return super().changelist_view(request, extra_context)
+        extra = {"title": capfirst(self.opts.verbose_name_plural)}
+        return super().changelist_view(request, extra | (extra_context or {}))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return effects of the database that guarded views use, without their arguments."""
@@ -232,20 +237,21 @@ class IdempotencyEffectAdmin(ReadOnlyAdmin):
     def state_now(self, effect: Any) -> Any:
         return presentation.effect_badge(effect.state)
 
-    @admin.display(description=_("due"))
-    def due(self, effect: Any) -> Any:
-        return presentation.age(effect.due_at) if effect.due_at else None
+    effect = field(_("effect"), lambda self, effect: presentation.breakable(effect.name))
+    tried = column(_("tries"), lambda self, effect: effect.tries)
+    last_error = column(_("last error"), lambda self, effect: presentation.breakable(effect.error))
+    due_in = column(_("due"), lambda self, effect: effect.due_at and times.until(effect.due_at))
+    age = column(_("age"), lambda self, effect: times.age(effect.staged_at))
+    of = column(_("record"), lambda self, effect: self.link(effect))
 
-    @admin.display(description=_("staged"))
-    def staged(self, effect: Any) -> Any:
-        return presentation.age(effect.staged_at)
+    whole_key = field(_("key"), lambda self, effect: presentation.code(str(effect.key)))
+    due = field(_("due"), lambda self, effect: times.full(effect.due_at))
+    staged = field(_("staged"), lambda self, effect: times.full(effect.staged_at))
+    finished = field(_("finished"), lambda self, effect: times.full(effect.finished_at))
+    record = field(_("record"), lambda self, effect: self.link(effect))
 
-    @admin.display(description=_("finished"))
-    def finished(self, effect: Any) -> Any:
-        return presentation.full(effect.finished_at)
-
-    @admin.display(description=_("record"))
-    def record(self, effect: Any) -> Any:
+    def link(self, effect: Any) -> SafeString | None:
+        """Return a link to the record of the operation that has staged an effect."""
         if effect.record_id is None:
             return None
         change = f"{self.admin_site.name}:django_idempotency_idempotencyrecord_change"
@@ -269,7 +275,7 @@ def table_of(effects: list[IdempotencyEffect], site: Any) -> SafeString:
                 format_html('<a href="{}">{}</a>', reverse(change, args=[each.pk]), each.name),
                 presentation.effect_badge(each.state),
                 each.tries,
-                presentation.age(each.due_at) if each.due_at else "",
+                times.until(each.due_at) if each.due_at else "",
                 each.error,
             )
             for each in effects[:SHOWN]

@@ -3,16 +3,13 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from itertools import chain, pairwise
 from typing import Any
 
 from django.template.defaultfilters import filesizeformat
-from django.utils.formats import date_format, number_format
+from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
-from django.utils.timesince import timesince, timeuntil
-from django.utils.timezone import is_aware, localtime, now
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -62,7 +59,7 @@ def effect_badge(state: str) -> SafeString:
 def _badge(name: str, sign: str, words: Any) -> SafeString:
     return format_html(
         '<span class="idempotency-badge idempotency-{}">'
-        '<span aria-hidden="true">{}</span> {}</span>',
+        '<span aria-hidden="true">{}</span>&nbsp;{}</span>',
         name,
         sign,
         words,
@@ -74,7 +71,60 @@ def table(titles: Iterable[Any], rows: Iterable[Iterable[Any]]) -> SafeString:
     heads = format_html_join("", '<th scope="col">{}</th>', ([each] for each in titles))
     cells = ([format_html_join("", "<td>{}</td>", ([each] for each in row))] for row in rows)
     body = format_html_join("", "<tr>{}</tr>", cells)
-    return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", heads, body)
+    return format_html(
+        '<div class="idempotency-table"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
+        "</div>",
+        heads,
+        body,
+    )
+
+
+def shortened(text: str, start: int, end: int) -> str:
+    """Return a text without its middle, if that makes it shorter."""
+    return text if len(text) <= start + end + 1 else f"{text[:start]}\u2026{text[-end:]}"
+
+
+def copyable(text: str, label: Any) -> SafeString:
+    """Return a button that copies a text. It appears only if the script of this package runs.
+
+    :param label: what the button does, for those who do not see its sign
+    """
+    return format_html(
+        '<button type="button" class="idempotency-copy" data-copy="{}" data-done="{}" title="{}">'
+        '<svg aria-hidden="true" width="14" height="14" viewBox="0 0 14 14" fill="none" '
+        'stroke="currentColor" stroke-width="1.4"><rect x="4.7" y="4.7" width="8" height="8" '
+        'rx="1.5"/><path d="M9.3 4.7V2.8A1.5 1.5 0 0 0 7.8 1.3H2.8a1.5 1.5 0 0 0-1.5 1.5v5a1.5 '
+        '1.5 0 0 0 1.5 1.5h1.9"/></svg><span class="visually-hidden">{}</span></button>',
+        text,
+        _("Copied"),
+        label,
+        label,
+    )
+
+
+def code(text: str) -> SafeString:
+    """Return a text that a click selects, with a button that copies it."""
+    button = copyable(text, _("Copy"))
+    return format_html('<code class="idempotency-code">{}</code> {}', text, button)
+
+
+def request(record: Any) -> SafeString:
+    """Return method and path, without the middle of a long path."""
+    return format_html(
+        '<span class="idempotency-request" title="{} {}"><b>{}</b> {}</span>',
+        record.method,
+        record.path,
+        record.method,
+        breakable(shortened(record.path, 24, 15)),
+    )
+
+
+_BREAK = re.compile(r"(?<=[/._-])(?=.)|(?<=[a-z])(?=[A-Z])")
+
+
+def breakable(text: str) -> SafeString:
+    """Return a path or a dotted name with places where a narrow column may break it."""
+    return format_html_join(mark_safe("<wbr>"), "{}", ([part] for part in _BREAK.split(text)))
 
 
 def key_of(search_term: str) -> str:
@@ -95,28 +145,6 @@ def at_most(count: int, limit: int) -> str:
     if count > limit:
         return gettext("more than %(count)s") % {"count": number(limit)}
     return number(count)
-
-
-def moment(time: datetime) -> str:
-    """Return a time in the reader's zone and format, short enough for the list."""
-    local = localtime(time) if is_aware(time) else time
-    return date_format(local, "SHORT_DATETIME_FORMAT")
-
-
-def age(time: datetime) -> SafeString:
-    """Return how long ago, or how long until then, with the time itself as the title."""
-    if time > now():
-        words = gettext("in %(time)s") % {"time": timeuntil(time, depth=1)}
-    else:
-        words = gettext("%(time)s ago") % {"time": timesince(time, depth=1)}
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>', time.isoformat(), moment(time), words
-    )
-
-
-def full(time: datetime | None) -> SafeString | None:
-    """Return a time, and how far away it is."""
-    return format_html("{} ({})", moment(time), age(time)) if time else None
 
 
 def size(count: int | None) -> str | None:

@@ -1,9 +1,40 @@
 """What the admins of records and of effects share."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.html import format_html
+
+
+def field(title: Any, show: Callable[[Any, Any], Any]) -> Any:
+    """Return a field of the page of one row; what shows nothing is displayed as empty.
+
+    :param show: called with the admin and the row
+    """
+
+    @admin.display(description=title)
+    def display(self: Any, row: Any) -> Any:
+        shown = show(self, row)
+        return self.get_empty_value_display() if shown in {None, ""} else shown
+
+    return display
+
+
+def column(title: Any, show: Callable[[Any, Any], Any]) -> Any:
+    """Return a column of a list: a field with its title, which is for narrow screens only.
+
+    There each row is a card, and the row of titles is not shown.
+    """
+    plain = field(title, show)
+
+    @admin.display(description=title)
+    def display(self: Any, row: Any) -> Any:
+        label = '<span class="idempotency-label">{}</span> {}'
+        return format_html(label, title, plain(self, row))
+
+    return display
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -16,6 +47,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     class Media:
         css = {"all": ("django_idempotency/admin.css",)}
+        js = ("django_idempotency/admin.js",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -1,6 +1,5 @@
 """The list of records and the page of one."""
 
-from collections.abc import Callable
 from typing import Any
 
 from django.apps import apps
@@ -11,38 +10,26 @@ from django.db.models.functions import Length
 from django.http import HttpRequest, HttpResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
-from django.utils.text import Truncator
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from ..conf.settings import configuration
 from ..models import IdempotencyRecord
 from ..protocol.codecs import Owner, Unreadable, decode
+from ..protocol.keys import short_digest
 from ..protocol.record import StoredResponse
 from ..stores.database.dialects import StoreTime
 from ..stores.database.step_log import StepLog
 from ..stores.database.store import DatabaseStore
-from . import actions, pages, presentation, resolving
+from . import actions, pages, presentation, resolving, times
 from .listing import FILTERS, BoundedPaginator, RecordList
-from .read_only import ReadOnlyAdmin
+from .read_only import ReadOnlyAdmin, column, field
 
-_RECORD = ("key", "short_scope", "method", "path")
-_STATE = ("state_now", "attempt", "created", "completed", "expires")
-_RESPONSE = ("response_status", "body_size", "omitted")
+_RECORD = ("request_line", "whole_key", "key_digest", "scope_digest")
+_STATE = ("state_now", "attempt", "created", "completed", "took", "expires")
+_RESPONSE = ("response_status", "body_size")
 _STORED = ("stored_headers", "stored_body")
-
-
-def _field(title: Any, show: Callable[[Any, Any], Any]) -> Any:
-    """Return a column of the list or a field of the page; what shows nothing is displayed as empty.
-
-    :param show: called with the admin and the record
-    """
-
-    @admin.display(description=title)
-    def field(self: Any, record: Any) -> Any:
-        shown = show(self, record)
-        return self.get_empty_value_display() if shown in {None, ""} else shown
-
-    return field
 
 
 @admin.register(IdempotencyRecord)
@@ -56,18 +43,21 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     actions = (actions.discard, actions.evict)
     list_display = (
         "short_key",
+        "copy_key",
         "state_now",
         "request",
-        "response_status",
-        "attempt",
-        "created_short",
-        "expires_short",
-        "short_scope",
+        "status",
+        "attempts",
+        "age",
+        "expiry",
     )
     list_filter = FILTERS
     ordering = ("-id",)
     paginator = BoundedPaginator
-    readonly_fields = (*_RECORD, *_STATE, "unresolved", *_RESPONSE, *_STORED, "effects")
+    readonly_fields = (
+        *(*_RECORD, *_STATE, "unresolved"),
+        *(*_RESPONSE, "omitted", *_STORED, "effects"),
+    )
     search_fields = ("key",)
     search_help_text = _("A whole key, as it was sent.")
 
@@ -92,7 +82,10 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     # What an action decides commits before the request ends.
     @transaction.non_atomic_requests
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        extra = {"idempotency_links": list(pages.links(self, request))}
+        extra = {
+            "title": capfirst(self.opts.verbose_name_plural),
+            "idempotency_links": list(pages.links(self, request)),
+        }
         return super().changelist_view(request, extra | (extra_context or {}))
 
     # The decision commits before the request ends.
@@ -125,8 +118,9 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         may = self.has_response_permission(request)
         closed = _("To see headers and body, you need the permission to view stored responses.")
+        omitted = ("omitted",) if obj and obj.response_omitted else ()
         response = {
-            "fields": (*_RESPONSE, *_STORED) if may else _RESPONSE,
+            "fields": (*_RESPONSE, *omitted, *(_STORED if may else ())),
             "description": None if may else closed,
         }
         state = (*_STATE, "unresolved") if self._may_resolve(request, obj) else _STATE
@@ -173,24 +167,36 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
             record.in_flight = None if locked is None else record.pk in locked
         return presentation.badge(record)
 
-    short_key = _field(_("key"), lambda self, record: Truncator(record.key).chars(40))
-    request = _field(_("request"), lambda self, record: f"{record.method} {record.path}")
-    short_scope = _field(_("scope"), lambda self, record: record.scope[:8])
-    created_short = _field(
-        _("created"), lambda self, record: presentation.moment(record.created_at)
+    short_key = field(_("key"), lambda self, record: presentation.shortened(record.key, 8, 5))
+    copy_key = field(
+        _("copy"), lambda self, record: presentation.copyable(record.key, _("Copy the key"))
     )
-    expires_short = _field(_("expires"), lambda self, record: presentation.age(record.expires_at))
-    created = _field(_("created"), lambda self, record: presentation.full(record.created_at))
-    completed = _field(_("completed"), lambda self, record: presentation.full(record.completed_at))
-    expires = _field(_("expires"), lambda self, record: presentation.full(record.expires_at))
-    omitted = _field(
+    request = column(_("request"), lambda self, record: presentation.request(record))
+    status = column(_("status"), lambda self, record: record.response_status)
+    attempts = column(_("attempt"), lambda self, record: record.attempt)
+    age = column(_("age"), lambda self, record: times.age(record.created_at))
+    expiry = column(_("expires"), lambda self, record: times.until(record.expires_at))
+
+    request_line = field(_("request"), lambda self, record: f"{record.method} {record.path}")
+    whole_key = field(_("key"), lambda self, record: presentation.code(record.key))
+    key_digest = field(
+        _("digest of the key"), lambda self, record: presentation.code(short_digest(record.key))
+    )
+    scope_digest = field(
+        _("digest of the scope"), lambda self, record: presentation.code(record.scope[:12])
+    )
+    created = field(_("created"), lambda self, record: times.full(record.created_at))
+    completed = field(_("completed"), lambda self, record: times.full(record.completed_at))
+    expires = field(_("expires"), lambda self, record: times.full(record.expires_at))
+    took = field(_("claimed to completed"), lambda self, record: _took(record))
+    omitted = field(
         _("response omitted"), lambda self, record: record.get_response_omitted_display()
     )
-    body_size = _field(_("body size"), lambda self, record: presentation.size(self._size(record)))
-    stored_headers = _field(
+    body_size = field(_("body size"), lambda self, record: presentation.size(self._size(record)))
+    stored_headers = field(
         _("headers"), lambda self, record: presentation.headers(self._response(record))
     )
-    stored_body = _field(_("body"), lambda self, record: presentation.body(self._response(record)))
+    stored_body = field(_("body"), lambda self, record: presentation.body(self._response(record)))
 
     def _size(self, record: Any) -> int | None:
         """Return the length of the body, without reading it; for the page of one record."""
@@ -207,6 +213,16 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
             record.stored = _stored(record) if is_small else None
         response: StoredResponse | None = record.stored
         return response
+
+
+def _took(record: Any) -> str | None:
+    if record.completed_at is None:
+        return None
+    took = times.duration(record.completed_at - record.created_at)
+    if record.attempt == 1:
+        return took
+    words = ngettext("%(time)s, %(count)s attempt", "%(time)s, %(count)s attempts", record.attempt)
+    return words % {"time": took, "count": record.attempt}
 
 
 def _stored(record: Any) -> StoredResponse | None:

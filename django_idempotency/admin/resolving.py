@@ -17,6 +17,7 @@ from ..operations.resolution import ResolutionOutcome
 from ..protocol.codecs import NoKeys
 from ..protocol.keys import short_digest
 from ..stores.database.step_log import StepLog
+from . import times
 from .actions import log, page
 
 RESOLVE = "django_idempotency_idempotencyrecord_resolve"
@@ -69,6 +70,11 @@ def resolve_view(model_admin: Any, request: HttpRequest, pk: int) -> HttpRespons
     if request.method == "POST" and form.is_valid():
         _resolve(model_admin, request, record, form.cleaned_data)
         return HttpResponseRedirect(back)
+    # Position 0 is the attempt, whose end is not known.
+    facts = [
+        (step, times.full(step.finished_at if step.position else step.started_at))
+        for step in steps_of(record)
+    ]
     context = {
         "title": _("Resolve an interrupted operation"),
         "record": record,
@@ -77,7 +83,7 @@ def resolve_view(model_admin: Any, request: HttpRequest, pk: int) -> HttpRespons
         "may_view": may_view,
         "back": back,
         "form": form,
-        "steps": steps_of(record),
+        "steps": facts,
     }
     return page(model_admin, request, "resolve", context)
 

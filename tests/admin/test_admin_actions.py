@@ -241,7 +241,7 @@ class TestPurge:
     def test_it_asks_first(self, client, operator):
         self.remember()
         page = " ".join(client.get(reverse(PURGE)).content.decode().split())
-        assert "Expired records: 3. The oldest has been waiting for 2 hours" in page
+        assert "Expired records: 3. The oldest has been waiting for 2 h 1 min" in page
         assert len(keys()) == 4
 
     def test_expired_records_go(self, client, operator):

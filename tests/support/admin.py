@@ -52,7 +52,7 @@ def listed(client, **query: str) -> list[str]:
 
 def badges(page: str) -> list[str]:
     """Return the words of the state badges."""
-    found = re.findall(r'class="idempotency-badge .*?</span> (.*?)</span>', page)
+    found = re.findall(r'class="idempotency-badge .*?</span>&nbsp;(.*?)</span>', page)
     return [unescape(words) for words in found]
 
 
