@@ -5,7 +5,16 @@ database run with ``check --database`` and ``migrate``, those for production wit
 ``check --deploy``.
 """
 
-from . import caches, configuration, databases, effects, enqueuing, guarded_views, middlewares
+from . import (
+    caches,
+    configuration,
+    databases,
+    effects,
+    enqueuing,
+    guarded_views,
+    middlewares,
+    sessions,
+)
 from .messages import CHECKS
 
 __all__ = [
@@ -17,4 +26,5 @@ __all__ = [
     "enqueuing",
     "guarded_views",
     "middlewares",
+    "sessions",
 ]

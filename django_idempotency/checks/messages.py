@@ -198,6 +198,13 @@ MESSAGES = {
         'The effect {name} is for database "{alias}", which is not in DATABASES.',
         "Correct using= of its @effect, or leave it away. DATABASES has {known}.",
     ),
+    "E070": Message(
+        'a view has [`SCOPE`](settings.md#scope)`="session"`, and no middleware makes sessions: '
+        "requests with a key would fail",
+        '{view} has SCOPE="session", and no middleware in MIDDLEWARE makes sessions: requests with '
+        "a key would fail.",
+        "List django.contrib.sessions.middleware.SessionMiddleware, above IdempotencyMiddleware.",
+    ),
     "W001": Message(
         "a middleware with view hooks is listed below `IdempotencyMiddleware`",
         "IdempotencyMiddleware stands above {path} in MIDDLEWARE, which has {hooks}: these would "
@@ -368,6 +375,30 @@ MESSAGES = {
         "names effects that no process has declared.",
         asks="yes",
         deploy=True,
+    ),
+    "W070": Message(
+        "sessions that [`SAVE_SESSION`](settings.md#save_session) saves are in another database "
+        "than the records: they are saved after the commit, as without the option",
+        'SAVE_SESSION is on for {view}, whose records are in database "{alias}", and sessions are '
+        'in "{using}": a session is saved after the commit that stores the response, and a crash '
+        "between the two loses what the view wrote into it.",
+        "Keep sessions where the records are, by the database router, or leave SAVE_SESSION off.",
+    ),
+    "W071": Message(
+        "sessions that [`SAVE_SESSION`](settings.md#save_session) saves are not in a database: "
+        "they are saved after the commit, as without the option",
+        "SAVE_SESSION is on for {view}, and SESSION_ENGINE {engine} keeps sessions outside of the "
+        "database: a session is saved after the commit that stores the response, and a crash "
+        "between the two loses what the view wrote into it.",
+        'Set SESSION_ENGINE to "django.contrib.sessions.backends.db" or ".cached_db", or leave '
+        "SAVE_SESSION off.",
+    ),
+    "W072": Message(
+        "a view has [`SAVE_SESSION`](settings.md#save_session), and no middleware makes sessions",
+        "SAVE_SESSION is on for {view}, and no middleware in MIDDLEWARE makes sessions: nothing is "
+        "saved.",
+        "List django.contrib.sessions.middleware.SessionMiddleware, above IdempotencyMiddleware, "
+        "or leave SAVE_SESSION off.",
     ),
     "I001": Message(
         "scopes are keyed with `SECRET_KEY`",

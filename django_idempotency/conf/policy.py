@@ -32,6 +32,7 @@ class Scope(StrEnum):
 
     PRINCIPAL = "principal"
     TOKEN = "token"  # noqa: S105
+    SESSION = "session"
 
 
 class Anonymous(StrEnum):
@@ -264,6 +265,9 @@ class Policy:
         published="redacted_fields",
     )
     codec: Codec = option(Codec.PLAIN, "Compress or encrypt stored responses.")
+    save_session: bool = option(
+        False, "Save the session in the commit that stores the response, and replay messages."
+    )
     replay_header: str | None = option(
         "Idempotency-Replayed",
         "The response header that marks a replay.",

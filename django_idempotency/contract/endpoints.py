@@ -122,7 +122,7 @@ class Endpoint:
         policy = self.protection.policy
         if policy is None or policy.required or policy.anonymous is not Anonymous.IGNORE:
             return False
-        return self.admits_anybody and isinstance(policy.scope, Scope)
+        return self.admits_anybody and policy.scope in (Scope.PRINCIPAL, Scope.TOKEN)
 
 
 def endpoints(resolver: URLResolver | None = None) -> list[Endpoint]:

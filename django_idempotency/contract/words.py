@@ -26,6 +26,7 @@ _KEYS = {
 _SCOPES = {
     Scope.PRINCIPAL: "the authenticated caller",
     Scope.TOKEN: "the token or other credential that the request carries",
+    Scope.SESSION: "the visitor, known by a session",
 }
 _SAME = {
     Fingerprint.REQUEST: "the same method, path, query string and content of the body",

@@ -26,6 +26,7 @@ from ..http.responses import (
     storage_choices,
     stores_status,
 )
+from ..http.session import SessionKeeper
 from ..http.statuses import SERVER_ERROR, status_raised
 from ..operations.base import (
     Answered,
@@ -115,6 +116,7 @@ class Guard:
     describe: Callable[[HttpResponseBase], None] | None = None
     _left_at = 0.0
     _operation: Operation | None = None
+    _session: SessionKeeper | None = None
     _outer: Operation | None = None
     _choices = NO_CHOICES
     _unrecorded: Status | None = None
@@ -212,6 +214,8 @@ class Guard:
             return None  # start() will find out
         if found is None:
             return None
+        if policy.save_session:
+            SessionKeeper(self._request).reload(drops_changes=True)
         answer = self._replay(found.response, Owner(claim.scope, claim.key))
         if isinstance(answer, Problem):
             reason, cause = str(answer.code), answer.cause
@@ -235,10 +239,7 @@ class Guard:
             used_up = limit is not None and is_exhausted(limit, claim.scope)
             if used_up and not record_of(policy, claim):
                 return problem_of(Code.TOO_MANY_KEYS, policy, retry_after=next_hour())
-            begun = operation.begin()
-            answer = (
-                None if isinstance(begun, Started) else self._answer_for(begun, operation.owner)
-            )
+            answer = self._begin(operation)
         except Outage as outage:
             return self._without_store(str(outage))
         except Exception as error:
@@ -255,6 +256,17 @@ class Guard:
         self.is_running = True
         self._left_at = perf_counter()
         return None
+
+    def _begin(self, operation: Operation) -> Answer | None:
+        """Begin the operation; return the answer where the view does not run."""
+        begun = operation.begin()
+        answer = None if isinstance(begun, Started) else self._answer_for(begun, operation.owner)
+        if self._policy.save_session:
+            self._session = SessionKeeper(self._request)
+            if answer is not None or operation.recovered or operation.waited:
+                is_replay = answer is not None and not isinstance(answer, Problem)
+                self._session.reload(drops_changes=is_replay)
+        return answer
 
     def _answer_for(self, begun: Obstacle | Replay | Answered, owner: Owner) -> Answer:
         """Return the answer where the view does not run."""
@@ -310,6 +322,8 @@ class Guard:
             running.set(self._outer)
             self._come_back()
             operation.abandon(error)
+            if self._session is not None:
+                self._session.end(is_stored=False)
             self._interrupted(operation, f"the view raised {type(error).__qualname__}")
 
     def forget(self) -> None:
@@ -343,7 +357,13 @@ class Guard:
         if policy.key_header is not None:
             self.echo_key(response)
         try:
+            if self._session is not None and response.status_code < SERVER_ERROR:
+                # As SessionMiddleware does, which saves no session with an error of the server.
+                self._session.take_messages(response)
+                operation.before_storing = self._session.save
             status = self._store(operation, response)
+            if self._session is not None:
+                self._session.end(is_stored=status is not Status.NOT_STORED)
         except BaseException as error:
             operation.fail(error)
             operation.abandon(error)
@@ -368,11 +388,11 @@ class Guard:
     def _store(self, operation: Operation, response: HttpResponseBase) -> Status:
         policy, choices = self._policy, storage_choices(response, self._choices)
         if not stores_status(response.status_code, policy, choices):
-            operation.finish(
-                None,
-                nothing_done=did_nothing(response.status_code, choices),
-                keeps_writes=keeps_writes(response.status_code, choices),
-            )
+            keeps = keeps_writes(response.status_code, choices)
+            nothing_done = did_nothing(response.status_code, choices)
+            operation.finish(None, nothing_done=nothing_done, keeps_writes=keeps)
+            if self._session is not None and operation.undoes and not keeps:
+                self._session.discard()
             return Status.NOT_STORED
         retention = choices.retention or policy.retention
         stored = serialize(

@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 
 from ..conf.policy import Policy, Scope
+from .session import known_scope_id
 
 Parts = tuple[str, ...]
 
@@ -36,6 +37,9 @@ def scope_of(request: Any, policy: Policy, anonymous: Parts | None = None) -> Pa
         caller = _principal(request)
     elif policy.scope is Scope.TOKEN:
         caller = _token(request)
+    elif policy.scope is Scope.SESSION:
+        visitor = known_scope_id(request)
+        caller = None if visitor is None else ("session", visitor)
     else:
         caller = _custom(policy.scope(request))
     if caller is None:

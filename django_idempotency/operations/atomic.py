@@ -71,6 +71,7 @@ class AtomicOperation(Operation):
     :param request_block: where Django's block of ``ATOMIC_REQUESTS`` is
     """
 
+    undoes = True
     _store: DatabaseStore
 
     def __init__(
@@ -131,11 +132,15 @@ class AtomicOperation(Operation):
     def _write_effects(self) -> None:
         """Store what was staged with the writes that are about to be committed."""
         if self._stage is not None:
-            try:
-                self._stage.write(self._record.id)
-            except BaseException:
-                self._transaction.rollback()
-                raise
+            self._write_last(partial(self._stage.write, self._record.id))
+
+    def _write_last(self, write: Callable[[], None]) -> None:
+        """Write what is committed with the response: if that fails, nothing is."""
+        try:
+            write()
+        except BaseException:
+            self._transaction.rollback()
+            raise
 
     # --- Before the view ---
 
@@ -332,6 +337,8 @@ class AtomicOperation(Operation):
         store = partial(self._store.complete, self._record, response, self._retention)
         if self._stage is not None:
             self._write_effects()
+        if self.before_storing is not None:
+            self._write_last(partial(self.before_storing, self.transaction_on))
         if self._ending is None and self._transaction.commits_together(response.status < 400):
             self._has_stored = True
             together = partial(self._store_or_raise, store, response.status)

@@ -193,6 +193,8 @@ class NonAtomicOperation(Operation):
         if response is None:
             self._record_lock.release(nothing_done)
             return False
+        if self.before_storing is not None:
+            self.before_storing(None)
         try:
             stored = self._record_lock.complete(response, retention or self._claim.retention)
         except (Error, Outage) as error:
