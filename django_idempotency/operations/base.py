@@ -139,15 +139,15 @@ class Operation(ABC):
     :ivar key: the caller's key
     :ivar attempt: number of this execution under the record, from 1
     :ivar recovered: an earlier attempt had claimed the record and did not complete it
-    :ivar undoes: what an attempt did is undone if it is not stored, but for refusals
-    :ivar waited: it has waited for an earlier attempt
-    :ivar before_storing: called right before the response is stored, with the alias of the database
-        whose transaction stores it, if one is open; what it raises, the view has raised
     """
 
     undoes = False
+    """Whether what an attempt did is undone if it is not stored, but for refusals."""
     waited = False
+    """It has waited for an earlier attempt."""
     before_storing: Callable[[str | None], None] | None = None
+    """Called right before the response is stored, with the alias of the database whose transaction
+    stores it, if one is open. What it raises, the view has raised."""
 
     def __init__(self, store: Claims, claim: Claim, wait: Wait = NO_WAIT) -> None:
         self.key = claim.key

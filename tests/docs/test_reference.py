@@ -23,6 +23,7 @@ COMMANDS = {module.name for module in iter_modules(commands.__path__)}
 
 LIFECYCLE = {
     "abandon",
+    "before_storing",
     "begin",
     "fail",
     "finish",
@@ -30,6 +31,8 @@ LIFECYCLE = {
     "on_end",
     "stage",
     "transaction_on",
+    "undoes",
+    "waited",
 }
 """Members of the operation that the guard calls, not the view."""
 

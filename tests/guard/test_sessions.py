@@ -45,10 +45,10 @@ def engine(request: Any) -> str:
     ),
     ids=str,
 )
-def door(request: Any, monkeypatch: Any) -> str:
-    where, has_request_block = request.param
+def where(request: Any, monkeypatch: Any) -> str:
+    view, has_request_block = request.param
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", has_request_block)
-    return str(where)
+    return str(view)
 
 
 @pytest.fixture(autouse=True)
@@ -77,30 +77,30 @@ def use(settings: Any, **policy: Any) -> None:
 
 class TestKilledWorkers:
     def test_after_the_commit_the_cart_is_empty(
-        self, visitor: Visitor, door: str, engine: str, settings: Any
+        self, visitor: Visitor, where: str, engine: str, settings: Any
     ) -> None:
         settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
-        visitor.lose(door)
-        retry = visitor.post(door)
+        visitor.lose(where)
+        retry = visitor.post(where)
         assert (retry.status_code, retry["Idempotency-Replayed"]) == (302, "true")
         page = visitor.page()
         assert (page["cart"], page["said"], Order.objects.count()) == ([], [SAID], 1)
         assert visitor.page()["said"] == []
 
-    def test_also_without_a_retry(self, visitor: Visitor, door: str, engine: str) -> None:
-        visitor.lose(door)
+    def test_also_without_a_retry(self, visitor: Visitor, where: str, engine: str) -> None:
+        visitor.lose(where)
         assert visitor.page()["cart"] == []
 
     def test_before_the_commit_the_cart_is_full(
-        self, visitor: Visitor, door: str, engine: str, settings: Any
+        self, visitor: Visitor, where: str, engine: str, settings: Any
     ) -> None:
         settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
         visitor.page()
         before_store.append(crash)
         with pytest.raises(Crash):
-            visitor.post(door)
+            visitor.post(where)
         assert (visitor.page()["cart"], Order.objects.count()) == (["vm"], 0)
-        assert visitor.post(door).status_code == 302
+        assert visitor.post(where).status_code == 302
         page = visitor.page()
         assert (page["cart"], page["said"], Order.objects.count()) == ([], [SAID], 1)
 
@@ -115,31 +115,31 @@ class TestOutcomes:
     """What becomes of the session is what becomes of the view's other writes; where the bare view's
     session would be saved, it is."""
 
-    def test_a_success(self, visitor: Visitor, door: str, engine: str, settings: Any) -> None:
+    def test_a_success(self, visitor: Visitor, where: str, engine: str, settings: Any) -> None:
         settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
         visitor.page()
-        first = visitor.post(door)
+        first = visitor.post(where)
         assert first.status_code == 302
         assert first.cookies["sessionid"].value == visitor.client.cookies["sessionid"].value
         page = visitor.page()
         assert (page["cart"], page["said"], Order.objects.count()) == ([], [SAID], 1)
         assert visitor.page()["said"] == []
-        assert visitor.post(door)["Idempotency-Replayed"] == "true"
+        assert visitor.post(where)["Idempotency-Replayed"] == "true"
         assert visitor.page()["said"] == []
 
     @pytest.mark.parametrize("outcome", ["403", "409"])
     def test_a_refusal_keeps_what_the_bare_view_would_keep(
-        self, visitor: Visitor, door: str, outcome: str
+        self, visitor: Visitor, where: str, outcome: str
     ) -> None:
-        assert visitor.post(door, outcome=outcome).status_code == int(outcome)
+        assert visitor.post(where, outcome=outcome).status_code == int(outcome)
         page = visitor.page()
         assert (page["cart"], page["said"], Order.objects.count()) == ([], [SAID], 1)
 
     @pytest.mark.parametrize("outcome", ["500", "503"])
     def test_an_error_of_the_server_undoes_it(
-        self, visitor: Visitor, door: str, outcome: str
+        self, visitor: Visitor, where: str, outcome: str
     ) -> None:
-        assert visitor.post(door, outcome=outcome).status_code == int(outcome)
+        assert visitor.post(where, outcome=outcome).status_code == int(outcome)
         page = visitor.page()
         assert (page["cart"], page["said"], Order.objects.count()) == (["vm"], [], 0)
 
@@ -154,66 +154,66 @@ class TestOutcomes:
             assert (page["cart"], page["user"], Order.objects.count()) == (["vm"], "", 0)
 
     def test_a_raised_404_keeps_the_session(
-        self, visitor: Visitor, door: str, engine: str, settings: Any
+        self, visitor: Visitor, where: str, engine: str, settings: Any
     ) -> None:
         """Its other writes are undone, as with ATOMIC_REQUESTS, where Django saves it, too."""
         settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
-        assert visitor.post(door, outcome="404").status_code == 404
+        assert visitor.post(where, outcome="404").status_code == 404
         page = visitor.page()
         assert (page["cart"], page["said"], Order.objects.count()) == ([], [SAID], 0)
 
     @pytest.mark.parametrize("asked", ["login", "login 404", "login 403"])
     def test_a_login(
-        self, visitor: Visitor, door: str, engine: str, asked: str, settings: Any
+        self, visitor: Visitor, where: str, engine: str, asked: str, settings: Any
     ) -> None:
         settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
         before = visitor.client.cookies["sessionid"].value
         wanted = int(asked[6:] or 302)
-        assert visitor.post(door, outcome=asked).status_code == wanted
+        assert visitor.post(where, outcome=asked).status_code == wanted
         assert visitor.client.cookies["sessionid"].value != before
         assert not Session.objects.filter(pk=before).exists()
         assert visitor.page()["user"] == ("" if wanted == 404 else "ada")
 
-    def test_a_flush(self, visitor: Visitor, door: str, engine: str, settings: Any) -> None:
+    def test_a_flush(self, visitor: Visitor, where: str, engine: str, settings: Any) -> None:
         settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
         before = visitor.client.cookies["sessionid"].value
-        visitor.post(door, outcome="flush silent")
+        visitor.post(where, outcome="flush silent")
         assert not Session.objects.filter(pk=before).exists()
         assert visitor.client.cookies["sessionid"].value == ""
 
-    def test_a_session_that_begins_with_the_request(self, door: str, settings: Any) -> None:
+    def test_a_session_that_begins_with_the_request(self, where: str, settings: Any) -> None:
         use(settings, scope=lambda request: "one")
         scoped = {"/decorated-class/", "/decorated-async/", "/decorated-rest/"}
-        if door in scoped | {"/decorated-function/"}:
-            door = "/function/"  # their decorator says which scope
+        if where in scoped | {"/decorated-function/"}:
+            where = "/function/"  # their decorator says which scope
         visitor = Visitor()
-        visitor.lose(door)
+        visitor.lose(where)
         assert Session.objects.count() == 1
         visitor = Visitor()
-        visitor.post(door, key="k-2")
+        visitor.post(where, key="k-2")
         assert visitor.page()["said"] == [SAID]
 
-    def test_a_session_that_ends_meanwhile(self, visitor: Visitor, door: str, engine: str) -> None:
+    def test_a_session_that_ends_meanwhile(self, visitor: Visitor, where: str, engine: str) -> None:
         """Its user has logged out in another tab."""
         before_store.append(lambda: in_thread_if_it_can(Session.objects.all().delete))
-        assert visitor.post(door).status_code == 400
+        assert visitor.post(where).status_code == 400
         assert not Order.objects.exists()
         assert not IdempotencyRecord.objects.filter(state="completed").exists()
 
-    def test_what_a_middleware_changes_later_is_saved(self, visitor: Visitor, door: str) -> None:
-        visitor.post(door, x_late="1")
+    def test_what_a_middleware_changes_later_is_saved(self, visitor: Visitor, where: str) -> None:
+        visitor.post(where, x_late="1")
         session = visitor.client.session
         assert (session["late"], "cart" in session) == (True, False)
 
     def test_by_then_another_request_may_have_changed_it(
-        self, visitor: Visitor, door: str, engine: str, settings: Any
+        self, visitor: Visitor, where: str, engine: str, settings: Any
     ) -> None:
         """The first response is still on its way when a duplicate has been answered, and the next
         page has shown the message."""
         settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
         seen = []
         after_commit.append(lambda: seen.append(visitor.page()["said"]))
-        visitor.post(door)
+        visitor.post(where)
         assert seen == [[SAID]]
         assert visitor.page()["said"] == []
 
@@ -223,19 +223,19 @@ class TestDuplicates:
     @pytest.mark.parametrize("every_request", [False, True])
     @pytest.mark.parametrize("headers", [{}, {"x_loads": "1"}, {"x_changes": "1"}], ids=str)
     def test_one_that_waits_does_not_write_the_old_cart_back(
-        self, visitor: Visitor, door: str, headers: Any, every_request: bool, settings: Any
+        self, visitor: Visitor, where: str, headers: Any, every_request: bool, settings: Any
     ) -> None:
         settings.SESSION_SAVE_EVERY_REQUEST = every_request
-        if door in {"/function/", "/class/", "/rest/", "/async/"}:
+        if where in {"/function/", "/class/", "/rest/", "/async/"}:
             use(settings, in_flight="wait")
             rivals = []
 
             def duplicate() -> None:
-                rivals.append(in_thread(lambda: visitor.post(door, **headers)))
+                rivals.append(in_thread(lambda: visitor.post(where, **headers)))
                 until_somebody_waits()
 
             before_store.append(duplicate)
-            visitor.post(door, **headers)
+            visitor.post(where, **headers)
             assert rivals[0].result()["Idempotency-Replayed"] == "true"
             page = visitor.page()
             assert (page["cart"], page["said"], Order.objects.count()) == ([], [SAID], 1)
@@ -273,10 +273,10 @@ class TestDuplicates:
 
     @pytest.mark.parametrize("headers", [{"x_loads": "1"}, {"x_changes": "1"}], ids=str)
     def test_a_replay_knows_what_the_first_one_has_saved(
-        self, visitor: Visitor, door: str, headers: Any, settings: Any
+        self, visitor: Visitor, where: str, headers: Any, settings: Any
     ) -> None:
-        visitor.lose(door, **headers)
-        assert visitor.post(door, **headers)["Idempotency-Replayed"] == "true"
+        visitor.lose(where, **headers)
+        assert visitor.post(where, **headers)["Idempotency-Replayed"] == "true"
         page = visitor.page()
         assert (page["cart"], page["said"]) == ([], [SAID])
 
@@ -306,21 +306,21 @@ class TestCachedCopies:
         assert not any("cart" not in each for found in seen for each in found if each)
 
     def test_a_retry_drops_a_copy_that_another_page_has_made_meanwhile(
-        self, visitor: Visitor, door: str
+        self, visitor: Visitor, where: str
     ) -> None:
         """It read the session between its saving and the commit."""
         copies = {_name(each): each.get_decoded() for each in Session.objects.all()}
-        visitor.lose(door)
+        visitor.lose(where)
         cache.set_many(copies)
         assert visitor.page()["cart"] == ["vm"]
-        visitor.post(door)
+        visitor.post(where)
         page = visitor.page()
         assert (page["cart"], page["said"]) == ([], [SAID])
 
-    def test_or_the_end_of_the_request_does(self, visitor: Visitor, door: str) -> None:
+    def test_or_the_end_of_the_request_does(self, visitor: Visitor, where: str) -> None:
         copies = {_name(each): each.get_decoded() for each in Session.objects.all()}
         after_commit.append(lambda: cache.set_many(copies))
-        visitor.post(door)
+        visitor.post(where)
         assert visitor.page()["cart"] == []
 
 
@@ -332,23 +332,23 @@ class TestOtherEngines:
     """What has no commit in common with the record is saved by ``SessionMiddleware``, after it."""
 
     @pytest.mark.parametrize("engine", ["cache", "file", "signed_cookies"])
-    def test_the_usual_way(self, engine: str, door: str, settings: Any, tmp_path: Any) -> None:
+    def test_the_usual_way(self, engine: str, where: str, settings: Any, tmp_path: Any) -> None:
         settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
         settings.SESSION_FILE_PATH = str(tmp_path)
         visitor = Visitor()
         visitor.page(add="vm")
-        assert visitor.post(door, key="k-1", outcome="500").status_code == 500
+        assert visitor.post(where, key="k-1", outcome="500").status_code == 500
         assert visitor.page()["cart"] == ["vm"]
-        assert visitor.post(door).status_code == 302
+        assert visitor.post(where).status_code == 302
         page = visitor.page()
         assert (page["cart"], page["said"], Order.objects.count()) == ([], [SAID], 1)
 
-    def test_a_lost_answer_loses_it(self, door: str, settings: Any) -> None:
+    def test_a_lost_answer_loses_it(self, where: str, settings: Any) -> None:
         """There is an order, rather than an empty cart without one."""
         settings.SESSION_ENGINE = f"{SESSIONS}.cache"
         visitor = Visitor()
         visitor.page(add="vm")
-        visitor.lose(door)
+        visitor.lose(where)
         assert (visitor.page()["cart"], Order.objects.count()) == (["vm"], 1)
 
 
