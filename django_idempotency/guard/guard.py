@@ -239,13 +239,18 @@ class Guard:
             used_up = limit is not None and is_exhausted(limit, claim.scope)
             if used_up and not record_of(policy, claim):
                 return problem_of(Code.TOO_MANY_KEYS, policy, retry_after=next_hour())
-            answer = self._begin(operation)
+            begun = operation.begin()
+            answer = (
+                None if isinstance(begun, Started) else self._answer_for(begun, operation.owner)
+            )
         except Outage as outage:
             return self._without_store(str(outage))
         except Exception as error:
             # A resolver, for example. Django logs the exception; this says which key it was.
             report(self._subject, Outcome.INTERRUPTED, reason=type(error).__qualname__)
             raise
+        if policy.save_session:
+            self._keep_session(operation, answer)
         if answer is not None:
             return answer
         if limit is not None and operation.attempt == 1:
@@ -257,16 +262,13 @@ class Guard:
         self._left_at = perf_counter()
         return None
 
-    def _begin(self, operation: Operation) -> Answer | None:
-        """Begin the operation; return the answer where the view does not run."""
-        begun = operation.begin()
-        answer = None if isinstance(begun, Started) else self._answer_for(begun, operation.owner)
-        if self._policy.save_session:
-            self._session = SessionKeeper(self._request)
-            if answer is not None or operation.recovered or operation.waited:
-                is_replay = answer is not None and not isinstance(answer, Problem)
-                self._session.reload(drops_changes=is_replay)
-        return answer
+    def _keep_session(self, operation: Operation, answer: Answer | None) -> None:
+        """Have the session kept with the response, and read again if another attempt has saved it
+        since a middleware has read it."""
+        self._session = SessionKeeper(self._request)
+        if answer is not None or operation.recovered or operation.waited:
+            is_replay = answer is not None and not isinstance(answer, Problem)
+            self._session.reload(drops_changes=is_replay)
 
     def _answer_for(self, begun: Obstacle | Replay | Answered, owner: Owner) -> Answer:
         """Return the answer where the view does not run."""
