@@ -12,15 +12,17 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..fields import has_open_index
-from ..models import IdempotencyRecord
 from ..protocol.record import State
-from ..stores.database.dialects import dialect_of
-from ..stores.database.statistics import COUNTED, TableStatistics, table_statistics
+from ..stores.database.statistics import (
+    COUNTED,
+    TableStatistics,
+    claimed_limit,
+    newest_claimed,
+    table_statistics,
+)
+from ..stores.database.statistics import WIDTH as WIDTH
 from ..stores.database.store import DatabaseStore
 from .presentation import at_most, number
-
-WIDTH = 100_000
-"""Maximum number of rows that one unindexed query scans."""
 
 
 @dataclass
@@ -58,15 +60,11 @@ class Overview:
     @cached_property
     def claimed(self) -> list[int]:
         """The newest claimed records, at most :attr:`limit` and one more."""
-        recent = self.table_statistics.last - WIDTH
-        claimed = IdempotencyRecord.rows(self.using).filter(state=State.CLAIMED, pk__gt=recent)
-        newest = claimed.order_by("-pk").values_list("pk", flat=True)
-        return list(newest[: self.limit + 1])
+        return newest_claimed(self.using, self.table_statistics.last - WIDTH, self.limit + 1)
 
     @property
     def limit(self) -> int:
-        """Fewer where finding out about claimed records means to lock them."""
-        return 200 if dialect_of(connections[self.using]).locks_ranges else 1000
+        return claimed_limit(self.using)
 
     @cached_property
     def in_flight(self) -> frozenset[int] | None:

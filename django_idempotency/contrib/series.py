@@ -22,6 +22,10 @@ logger = logging.getLogger("django_idempotency")
 CODES = frozenset(map(str, Code))
 """Reasons that are codes of error answers; others are names of exceptions, without a bound."""
 
+BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Of what the guard adds, in seconds: from a replay out of the replay cache, or a refusal without a
+query, to claims that wait for a lock."""
+
 
 @dataclass(frozen=True, slots=True)
 class GuardedView:

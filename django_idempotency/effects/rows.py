@@ -91,6 +91,23 @@ def unknown(using: str, names: Collection[str]) -> Counter[str]:
     return Counter(dict(strangers.values_list("name").annotate(number=Count("key"))))
 
 
+def undecided(using: str, limit: int) -> dict[str, int]:
+    """Return how many effects are pending, and how many have failed.
+
+    :param limit: maximum number of effects to count, of both
+    """
+    # The index on purge_at finds them.
+    found = IdempotencyEffect.rows(using).filter(purge_at=None, state__in=UNDECIDED)
+    states = Counter(found.values_list("state", flat=True)[:limit])
+    return {str(state): states[state] for state in sorted(UNDECIDED)}
+
+
+def lag(using: str) -> timedelta:
+    """Return for how long the first effect that is due has waited."""
+    first = _due(using).order_by("due_at").values_list(StoreTime(), "due_at")[:1]
+    return next((now - due for now, due in first), NOW)
+
+
 def take(using: str, row: DueRow, lease: timedelta) -> bool:
     """Count a try, and keep others away for a while; ``False`` if another one was faster."""
     return _take(_due(using).filter(key=row.key, tries=row.tries), lease)

@@ -14,6 +14,7 @@ from prometheus_client import start_http_server
 
 from django_idempotency.contract.endpoints import endpoints
 from django_idempotency.contrib import series
+from django_idempotency.contrib.figures import figures
 from django_idempotency.decorators import idempotent
 from django_idempotency.signals import Outcome
 from tests.conftest import Caller, row_locks
@@ -159,6 +160,29 @@ class TestFirstEvents:
         series.before_first_request(lambda: 1 / 0)
         assert caller.post(PATH).status_code == 201
         assert "do not begin at 0" in caplog.text
+
+
+def test_a_scrape_has_the_figures(port: int, caller: Caller) -> None:
+    figures.forget()
+    page = scrape(port)
+    assert 'django_idempotency_collector_up{collector="records",database="default"} 1.0' in page
+    assert 'django_idempotency_expired_records{database="default"} 0.0' in page
+    assert 'django_idempotency_effects{database="default",state="failed"} 0.0' in page
+
+
+def test_what_the_guard_adds_is_a_histogram(port: int, caller: Caller) -> None:
+    """Without the view, whose time is that of the project."""
+    before = bucket(scrape(port), "1.0")
+    assert caller.post(PATH).status_code == 201
+    page = scrape(port)
+    assert bucket(page, "1.0") == before + 1
+    assert 'guard_duration_seconds_bucket{le="0.0001",outcome="failed_open"}' in page
+
+
+def bucket(page: str, le: str) -> float:
+    """Return how many first requests took so long at most."""
+    line = rf'guard_duration_seconds_bucket{{le="{le}",outcome="executed"}} (.*)'
+    return float(re.findall(line, page)[0])
 
 
 def test_labels_are_bounded(port: int, caller: Caller) -> None:

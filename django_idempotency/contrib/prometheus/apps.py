@@ -13,6 +13,7 @@ class PrometheusConfig(AppConfig):
     def ready(self) -> None:
         from ...signals import connect
         from ..series import before_first_request
+        from . import exporting  # noqa: F401  (registers the gauges)
         from .counting import begin_at_zero, observe
 
         connect(observe)

@@ -7,11 +7,12 @@ views by the URLconf.
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import REGISTRY, Counter
+from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ..series import CODES, guarded_views
+from ...signals import Outcome
+from ..series import BUCKETS, CODES, guarded_views
 
 
 class Zeros(Collector):
@@ -37,10 +38,18 @@ ERRORS = Counter(
     "Error answers to requests with an idempotency key, and to those that lack one.",
     ["code", "view"],
 )
+GUARD = Histogram(
+    "django_idempotency_guard_duration_seconds",
+    "Time that the guard has added to a request.",
+    ["outcome"],
+    buckets=BUCKETS,
+)
 
 
 def begin_at_zero() -> None:
     """Let all series of all guarded views exist, in this process."""
+    for outcome in Outcome:
+        GUARD.labels(str(outcome))
     for view in guarded_views():
         for outcome in view.outcomes:
             REQUESTS.labels(str(outcome), view.method, view.view)
@@ -50,6 +59,8 @@ def begin_at_zero() -> None:
 
 def observe(event: Any, **kwargs: Any) -> None:
     """Receive all signals."""
-    REQUESTS.labels(str(event.outcome), event.method, event.view).inc()
+    outcome = str(event.outcome)
+    REQUESTS.labels(outcome, event.method, event.view).inc()
+    GUARD.labels(outcome).observe(event.guard_duration)
     if event.status is not None and event.reason in CODES:
         ERRORS.labels(event.reason, event.view).inc()

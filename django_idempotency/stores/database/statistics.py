@@ -8,10 +8,15 @@ from datetime import timedelta
 
 from django.db import connections
 
+from ...models import IdempotencyRecord
+from ...protocol.record import State
 from .dialects import dialect_of
 
 COUNTED = 10_000
 """Maximum number of records to count; a larger table is estimated by the database."""
+
+WIDTH = 100_000
+"""Maximum number of rows that one unindexed query scans."""
 
 PROBES = 128
 """Maximum number of places that one statement reads."""
@@ -51,6 +56,21 @@ def table_statistics(using: str) -> TableStatistics:
     # No estimate, or one that the count has disproved: the server has not analyzed the table.
     count = int(estimated) if estimated and estimated > COUNTED else None
     return TableStatistics(first, last, count, False)
+
+
+def claimed_limit(using: str) -> int:
+    """Return how many claimed records are looked at at a time: fewer where finding out which of
+    them are in flight means to lock them."""
+    return 200 if dialect_of(connections[using]).locks_ranges else 1000
+
+
+def newest_claimed(using: str, after: int, limit: int) -> list[int]:
+    """Return the primary keys of the newest claimed records.
+
+    :param after: primary key before the first one that is looked at
+    """
+    claimed = IdempotencyRecord.rows(using).filter(state=State.CLAIMED, pk__gt=after)
+    return list(claimed.order_by("-pk").values_list("pk", flat=True)[:limit])
 
 
 def since(using: str, whole: TableStatistics, age: timedelta, precision: int) -> tuple[int, int]:

@@ -1,0 +1,205 @@
+"""Figures about the present, for gauges: what the tables hold, and whether the cache answers.
+
+Their cost does not depend on the size of the tables. Figures are as far as the admin looks, too: no
+statement reads more than :data:`~..stores.database.statistics.WIDTH` rows, or counts beyond
+:data:`~..stores.database.statistics.COUNTED` (decision 0030).
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic
+
+from django.apps import apps
+from django.db import connections, router, transaction
+
+from ..checks.caches import stores_in_use
+from ..conf.policy import StoreKind
+from ..conf.settings import configuration
+from ..contract.endpoints import longest_tombstone, policies_of_endpoints
+from ..fields import has_open_index
+from ..models import IdempotencyRecord
+from ..stores.base import Outage
+from ..stores.cache.replay_cache import replay_cache_of
+from ..stores.database.interrupted import open_attempts
+from ..stores.database.statistics import (
+    COUNTED,
+    WIDTH,
+    claimed_limit,
+    newest_claimed,
+    table_statistics,
+)
+from ..stores.database.store import DatabaseStore
+
+logger = logging.getLogger("django_idempotency")
+
+KEPT = 5.0
+"""Seconds for which a process answers with the figures that it has: however often it is scraped,
+the database is not asked more often."""
+
+MEANINGS = {
+    "records": "Claimed records, by state: up to 1,000 (200 on MySQL and MariaDB) among the newest "
+    "100,000 records.",
+    "unknown_outcomes": "Interrupted operations of non-atomic mode, which somebody resolves.",
+    "expired_records": "Records that the next purge would remove, up to 10,001.",
+    "purge_lag_seconds": "How long the next record to purge has been left.",
+    "effects": "Effects that are pending or have failed, among up to 10,001 of both.",
+    "effects_lag_seconds": "For how long the first effect that is due has waited.",
+    "cache_up": "Whether the cache of the stores answers (1) or not (0).",
+    "collector_up": "Whether the other figures could be read (1) or not (0).",
+}
+"""Every figure: names, and what they say."""
+
+Labels = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number at one moment.
+
+    :ivar name: one of :data:`MEANINGS`
+    :ivar labels: the same names for all figures of one name
+    """
+
+    name: str
+    labels: Labels
+    value: float
+
+
+@dataclass
+class Figures:
+    """What this process knows. Threads need no lock: each attribute is replaced at once."""
+
+    _known: tuple[Figure, ...] | None = None
+    _due: float = 0.0
+    _failing: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+
+    def current(self) -> tuple[Figure, ...]:
+        """Return figures that are at most :data:`KEPT` seconds old; never raises.
+
+        While one thread reads new ones, others get those that are known.
+        """
+        now = monotonic()
+        if self._known is None or now >= self._due:
+            self._due = now + KEPT
+            self._known = tuple(self._read())
+        return self._known
+
+    def forget(self) -> None:
+        self._known = None
+
+    def _read(self) -> Iterator[Figure]:
+        try:
+            places = list(_places())
+        except Exception:
+            logger.exception("Figures for gauges cannot be read")
+            return
+        for name, using, read in places:
+            yield from self._tried(name, using, read)
+
+    def _tried(
+        self, name: str, using: str, read: Callable[[str], Iterator[Figure]]
+    ) -> Iterator[Figure]:
+        """Read the figures of one collector, and say whether that was possible. An error leaves
+        figures out rather than saying a wrong number; the first one is logged."""
+        place = {(name, using)}
+        try:
+            with _connected(using):
+                yield from list(read(using))
+            self._failing -= place
+            is_up = 1
+        except Exception as error:  # of any kind: a scrape never fails
+            if not place <= self._failing:
+                logger.warning("Figures of %s in %s cannot be read: %s", name, using, error)
+            self._failing |= place
+            is_up = 0
+        yield Figure("collector_up", {"collector": name, "database": using}, is_up)
+
+
+figures = Figures()
+"""This process's."""
+
+
+def _places() -> Iterator[tuple[str, str, Callable[[str], Iterator[Figure]]]]:
+    """Yield names of collectors, databases, and functions."""
+    known = configuration()
+    of_endpoints = [policy for _, policy in policies_of_endpoints()]
+    policies = [known.policy, *known.policies.values(), *of_endpoints]
+    stored = [policy.using for policy in policies if policy.store is not StoreKind.CACHE]
+    databases = sorted({IdempotencyRecord.alias(using) for using in stored})
+    for using in databases:
+        yield "records", using, _records
+    if apps.is_installed("django_idempotency.effects"):
+        effect = apps.get_model("idempotency_effects", "IdempotencyEffect")
+        # Effects are in the databases of the operations, and of code without one.
+        for using in sorted({*databases, effect.alias()}):
+            if router.allow_migrate_model(using, effect):
+                yield "effects", using, _effects
+    if known.cache is not None and stores_in_use(known) - {StoreKind.DB}:
+        yield "cache", "", lambda using: _cache(str(known.cache))
+
+
+@contextmanager
+def _connected(using: str) -> Iterator[None]:
+    """Leave a connection as it was: a thread of an exporter would keep one for ever."""
+    if not using:
+        yield
+        return
+    connection = connections[using]
+    was_open = connection.connection is not None
+    try:
+        if connection.in_atomic_block:  # an error must not spoil the project's transaction
+            with transaction.atomic(using=using):
+                yield
+        else:
+            yield
+    finally:
+        if not was_open and not connection.in_atomic_block:
+            connection.close()
+
+
+def _records(using: str) -> Iterator[Figure]:
+    where, store = {"database": using}, DatabaseStore(using)
+    recent, limit = table_statistics(using).last - WIDTH, claimed_limit(using)
+    claimed = newest_claimed(using, recent, limit)
+    unended = open_attempts(using).order_by().values_list("record_id", flat=True)
+    if not has_open_index(connections[using]):
+        unended = unended.filter(record_id__gt=recent)
+    open_ids = set(unended[:limit])
+    locked = store.locked(open_ids.union(claimed))
+    if locked is not None:
+        in_flight = len(locked.intersection(claimed))
+        states = {"in_flight": in_flight, "interrupted": len(claimed) - in_flight}
+    else:
+        states = {"claimed": len(claimed)}
+        if not connections[using].in_atomic_block:  # SQLite, with files that say it
+            holds = partial(store.dialect.has_file_lock, connections[using])
+            locked = frozenset(filter(holds, open_ids))
+    for state, count in states.items():
+        yield Figure("records", where | {"state": state}, count)
+    if locked is not None:
+        yield Figure("unknown_outcomes", where, len(open_ids - locked))
+    older_than = longest_tombstone()  # the purge spares those that are younger
+    expired = store.expired(older_than)[: COUNTED + 1].count()
+    yield Figure("expired_records", where, expired)
+    yield Figure("purge_lag_seconds", where, store.lag(older_than).total_seconds())
+
+
+def _effects(using: str) -> Iterator[Figure]:
+    from ..effects import rows
+
+    where = {"database": using}
+    for state, count in rows.undecided(using, COUNTED + 1).items():
+        yield Figure("effects", where | {"state": state}, count)
+    yield Figure("effects_lag_seconds", where, rows.lag(using).total_seconds())
+
+
+def _cache(alias: str) -> Iterator[Figure]:
+    try:
+        replay_cache_of(alias).get("idempotency:is-up")
+        is_up = 1
+    except Outage:
+        is_up = 0
+    yield Figure("cache_up", {"cache": alias}, is_up)
