@@ -66,7 +66,7 @@ check: $(VENV)/checkers
 
 $(INSTALLED): setup.cfg pyproject.toml | python
 	$(PYTHON) -m venv $(DEMO)
-	$(DEMO)/bin/python $(PIP) --editable ".[drf]" gunicorn $(DRIVER_$(SCHEME))
+	$(DEMO)/bin/python $(PIP) --editable ".[drf,prometheus]" gunicorn $(DRIVER_$(SCHEME))
 	touch $@
 
 $(VENV)/installed: setup.cfg pyproject.toml | python

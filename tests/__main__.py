@@ -146,6 +146,7 @@ NEEDS: dict[str, tuple[Callable[[], str], str]] = {
     "rabbitmq": (_rabbitmq, "start one, or set AMQP_URL"),
     "tests with tenants": (_tenants, GROUP),
     "browser tests": (_program("playwright", "chromium"), "apt install chromium; " + GROUP),
+    "prometheus": (_program("prometheus_client", "promtool"), "apt install prometheus; " + GROUP),
     "model of the protocol": (checker.missing, "apt install gcc spin"),
 }
 

@@ -85,6 +85,11 @@ if find_spec("drf_spectacular") and find_spec("drf_spectacular_sidecar"):
         ],
     }
 
+# Optional: metrics at /metrics, for who sends the token; nobody, if there is none.
+if find_spec("prometheus_client"):
+    INSTALLED_APPS += ["django_idempotency.contrib.prometheus"]
+METRICS_TOKEN = os.environ.get("EXAMPLE_METRICS_TOKEN", "")
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

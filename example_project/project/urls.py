@@ -18,3 +18,8 @@ if apps.is_installed("drf_spectacular"):
         path("openapi", SpectacularAPIView.as_view(), name="openapi"),
         path("openapi/page", SpectacularRedocView.as_view(url_name="openapi")),
     ]
+
+if apps.is_installed("django_idempotency.contrib.prometheus"):
+    from .metrics import metrics
+
+    urlpatterns += [path("metrics", metrics)]
