@@ -171,12 +171,9 @@ class TestAlerts:
         assert set(prometheus.firing()) <= {"IdempotencyKeyReused"}
 
 
-@pytest.mark.parametrize(
-    "arguments", [["check", "rules", RULES], ["test", "rules", "alerts.test.yml"]]
-)
-def test_promtool_agrees(arguments: tuple[str, Any]) -> None:
+@pytest.mark.parametrize(("what", "file"), [("check", str(RULES)), ("test", "alerts.test.yml")])
+def test_promtool_agrees(what: str, file: str) -> None:
     """Each alert fires on the first event, and not before."""
-    what, file = arguments
     done = subprocess.run(
         ["promtool", what, "rules", file],
         cwd=Path(__file__).parent,
