@@ -23,6 +23,8 @@ KEPT = timedelta(days=7)
 UNDECIDED = frozenset({EffectState.PENDING, EffectState.FAILED})
 """States that the purge never removes: the effect may still run."""
 
+_ENDED = (EffectState.DONE, EffectState.GIVEN_UP)
+
 Rows = QuerySet[IdempotencyEffect]
 
 
@@ -167,10 +169,14 @@ def open_of_record(using: str, record_id: int) -> Rows:
     return of_record(using, record_id).filter(state__in=UNDECIDED)
 
 
+def forget_ended(using: str, record_id: int) -> None:
+    """Remove the rows of those of them that have ended."""
+    IdempotencyEffect.rows(using).filter(record_id=record_id, state__in=_ENDED).delete()
+
+
 def purgeable(using: str) -> Rows:
     """Return effects that have ended, and whose rows have been kept for long enough."""
-    ended = (EffectState.DONE, EffectState.GIVEN_UP)
-    return IdempotencyEffect.rows(using).filter(purge_at__lte=StoreTime(), state__in=ended)
+    return IdempotencyEffect.rows(using).filter(purge_at__lte=StoreTime(), state__in=_ENDED)
 
 
 def purge(using: str, size: int) -> Iterator[int]:

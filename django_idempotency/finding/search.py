@@ -63,6 +63,11 @@ class Query:
     digest: str = ""
     scopes: frozenset[str] | None = None
 
+    def within(self, scope_digest: str, scopes: frozenset[str] | None) -> "Query":
+        """Return the query for these scopes only, if they are given."""
+        narrower = replace(self, scope_digest=scope_digest) if scope_digest else self
+        return narrower if scopes is None else replace(narrower, scopes=scopes)
+
     @property
     def is_indexed(self) -> bool:
         """Whether an index finds the records, so that they need not be looked for in windows."""
@@ -83,12 +88,16 @@ def query_of(text: str) -> Query:
         key, scope = (digits if digits and digits != "-" else "" for digits in line.groups())
         if key or scope:
             return Query(key_digest=key, scope_digest=scope)
-    is_digest = _DIGEST.fullmatch(text.lower()) is not None
     try:
         key = parse_key(text)  # with or without quotes
     except InvalidKey:
         key = text if text.isprintable() else ""  # a database may refuse it
-    return Query(key=key, digest=text.lower() if is_digest else "")
+    return Query(key=key, digest=text.lower() if is_digest(text.lower()) else "")
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text can be a digest, or its beginning."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def resolved(using: str, query: Query) -> Query:

@@ -15,6 +15,7 @@ COMMANDS: dict[str, list[str]] = {
     "reencrypt_idempotency_records": [],
     "run_idempotent_work": [],
     "resolve_idempotency_record": ["list"],
+    "idempotency_records": ["key"],
 }
 """Those that take a database, with what they need to begin."""
 
@@ -24,6 +25,7 @@ NUMBERS = [
     ("purge_idempotency_records", ["--batch-size={}"], "--batch-size"),
     ("reencrypt_idempotency_records", ["--batch-size={}"], "--batch-size"),
     ("run_idempotent_work", ["--limit={}"], "--limit"),
+    ("idempotency_records", ["key", "--limit={}"], "--limit"),
     ("resolve_idempotency_record", ["list", "--limit={}"], "--limit"),
     ("resolve_idempotency_record", ["rerun", "--", "{}"], "RECORD"),
     ("resolve_idempotency_record", ["refuse", "--", "{}"], "RECORD"),

@@ -8,7 +8,11 @@ import pytest
 from django.core.management.base import BaseCommand
 
 from django_idempotency.checks.messages import MESSAGES
-from django_idempotency.management.commands import purge_idempotency_records, run_idempotent_work
+from django_idempotency.management.commands import (
+    idempotency_records,
+    purge_idempotency_records,
+    run_idempotent_work,
+)
 from tests.docs.pages import DOCS, every_page, rows, section, text_of
 from tests.support.golden import expect
 
@@ -43,6 +47,7 @@ class TestOperations:
         [
             (purge_idempotency_records, "Purge"),
             (run_idempotent_work, "Work in the background"),
+            (idempotency_records, "Finding records"),
         ],
     )
     def test_the_options_of_commands(self, command: Any, title: str) -> None:

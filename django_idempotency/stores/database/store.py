@@ -262,7 +262,7 @@ class DatabaseStore:
                     return False
                 if quietly:
                     delete_without_signals(self._records().filter(pk=pk), self.using)
-                elif step_log.is_open(pk):
+                elif step_log.unresolved([pk]):
                     return False
                 else:
                     self._records().filter(pk=pk).delete()
