@@ -302,7 +302,9 @@ class RestAdapter(Adapter):
         def close_all() -> None:
             if guard.is_open:
                 if not guard.has_failed:
-                    logger.error("%r did not finalize its response: undone", self.view)
+                    logger.error(
+                        "%s: %r did not finalize its response: undone", guard.name, self.view
+                    )
                 guard.abandon(RuntimeError("the response was not finalized"))
             close()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from django.apps import apps
 from django.db.models import CharField, Func, Q, QuerySet
 
 from ..models import IdempotencyRecord
@@ -28,9 +29,14 @@ WHOLE_SCOPE = 64
 
 Records = QuerySet[IdempotencyRecord]
 
-_DIGITS = rf"[0-9a-f]{{{SHORTEST},64}}"
+_HEX = "[0-9a-f]"
+_DIGITS = rf"{_HEX}{{{SHORTEST},64}}"
 _DIGEST = re.compile(_DIGITS)
 _LOG_LINE = re.compile(rf"\bKey ({_DIGITS}|-)(?:, scope ({_DIGITS}|-))?(?=\W|$)")
+
+
+_EFFECT_LINE = re.compile(rf"\bEffect \S+ ({_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}})\b")
+_RECORD_LINE = re.compile(r"\bRecord ([0-9]{1,18})\b")
 
 
 class KeyDigest(Func):
@@ -55,6 +61,8 @@ class Query:
     :ivar scope_digest: first digits of the scope
     :ivar digest: first digits of either
     :ivar scopes: one of these whole scopes
+    :ivar effect: has staged the effect with this key
+    :ivar number: has this primary key
     """
 
     key: str = field(default="", repr=False)
@@ -62,6 +70,8 @@ class Query:
     scope_digest: str = ""
     digest: str = ""
     scopes: frozenset[str] | None = None
+    effect: str = ""
+    number: int | None = None
 
     def within(self, scope_digest: str, scopes: frozenset[str] | None) -> "Query":
         """Return the query for these scopes only, if they are given."""
@@ -71,14 +81,15 @@ class Query:
     @property
     def is_indexed(self) -> bool:
         """Whether an index finds the records, so that they need not be looked for in windows."""
-        return bool(self.key)
+        return bool(self.key or self.effect) or self.number is not None
 
 
 NOTHING = Query()
 
 
 def query_of(text: str) -> Query:
-    """Return what a text asks for: a log line, a key as it was sent, a digest or its beginning.
+    """Return what a text asks for: a log line (about an operation, an effect, or a record), a key
+    as it was sent, a digest or its beginning.
 
     What looks like a digest may also be a key; :func:`resolved` finds out.
     """
@@ -88,6 +99,10 @@ def query_of(text: str) -> Query:
         key, scope = (digits if digits and digits != "-" else "" for digits in line.groups())
         if key or scope:
             return Query(key_digest=key, scope_digest=scope)
+    if (effect := _EFFECT_LINE.search(text)) is not None:
+        return Query(effect=effect[1])
+    if (number := _RECORD_LINE.search(text)) is not None:
+        return Query(number=int(number[1]))
     try:
         key = parse_key(text)  # with or without quotes
     except InvalidKey:
@@ -101,10 +116,13 @@ def is_digest(text: str) -> bool:
 
 
 def resolved(using: str, query: Query) -> Query:
-    """Decide whether a text that looks like a digest is a key. One statement, by the index.
+    """Decide whether a text that looks like a digest is a key, and which record has staged an
+    effect. One statement, by an index.
 
     :param using: alias of the database
     """
+    if query.effect:
+        return replace(query, effect="", number=_record_of_effect(using, query.effect))
     if not (query.key and query.digest):
         return query
     if IdempotencyRecord.rows(using).filter(key=query.key).exists():
@@ -127,6 +145,8 @@ def narrow(records: Records, query: Query) -> Records:
         wanted &= Q(key_digest__startswith=query.digest) | _in_scope(query.digest)
     if query.scope_digest:
         wanted &= _in_scope(query.scope_digest)
+    if query.number is not None:
+        wanted &= Q(pk=query.number)
     if query.scopes is not None:
         wanted &= Q(scope__in=query.scopes)
     return records.filter(wanted)
@@ -169,6 +189,16 @@ def find(
             return
         yield from found
         end, left = start, left - len(found)
+
+
+def _record_of_effect(using: str, key: str) -> int:
+    """Return the number of the record; 0, which no record has, if there is none."""
+    if not apps.is_installed("django_idempotency.effects"):
+        return 0
+    from ..effects.models import IdempotencyEffect
+
+    numbers = IdempotencyEffect.rows(using).filter(pk=key).values_list("record_id", flat=True)
+    return numbers.first() or 0
 
 
 def _keys_with(digits: str, records: Iterable[IdempotencyRecord]) -> set[str]:

@@ -457,6 +457,11 @@ class Guard:
             response[self._policy.key_header] = self.key
 
     @property
+    def name(self) -> str:
+        """How log lines call the operation."""
+        return name_in_logs(self.key, self._subject.scope)
+
+    @property
     def is_open(self) -> bool:
         """Started, and neither failed for good nor finished."""
         return self._operation is not None

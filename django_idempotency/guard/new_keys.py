@@ -7,6 +7,7 @@ from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.core.cache.backends.base import BaseCache
 
 from ..conf.settings import configuration
+from ..stores.causes import cause_of
 
 logger = logging.getLogger("django_idempotency")
 
@@ -53,4 +54,4 @@ def _name(scope: str) -> str:
 
 
 def _complain(error: Exception) -> None:
-    logger.warning("New keys are not counted: the cache does not answer (%s)", error)
+    logger.warning("New keys are not counted: the cache does not answer (%s)", cause_of(error))

@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..effects.staging import Stage, stage_alone
 from ..protocol.codecs import Codec
+from ..protocol.keys import name_in_logs
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
 from ..stores.base import Busy
 from ..stores.database.connections import claim_connection
@@ -278,7 +279,9 @@ class AtomicOperation(Operation):
                 # lockout that counts nothing must be noticed.
                 unintended = self._transaction.inspect(asks_server=True).unintended
                 if unintended:
-                    logger.error("What the view wrote for a refusal is lost. %s", unintended)
+                    name = name_in_logs(self.owner.key, self.owner.scope)
+                    text = "%s: what the view wrote for a refusal is lost. %s"
+                    logger.error(text, name, unintended)
             self._end(keeps_writes)
             return False
 

@@ -8,8 +8,10 @@ from typing import Protocol
 
 from django.db import Error
 
+from ..protocol.keys import name_in_logs
 from ..protocol.record import Snapshot, State, StoredResponse
 from ..stores.base import Busy
+from ..stores.causes import cause_of
 from ..stores.database.step_log import NO_ATTEMPT, NO_PAYLOAD, ResumePayload, StepLog
 from ..stores.database.store import DatabaseStore
 from .base import AT_ONCE
@@ -147,7 +149,7 @@ class RowLock:
             try:
                 return self._complete(response, retention)
             except Error as error:
-                logger.warning("The lock of record %d was lost: %s", self._record.id, error)
+                self._warn_of(error)
         match self._take_back():
             case State.CLAIMED:
                 return self._complete(response, retention)
@@ -187,9 +189,13 @@ class RowLock:
                     self._step_log.end(*place, commits)
                 return self._session.commit()
             except Error as error:
-                logger.warning("The lock of record %d was lost: %s", self._record.id, error)
+                self._warn_of(error)
                 self._session.close()
         return self._step_log.end(*place)
+
+    def _warn_of(self, error: Error) -> None:
+        name = name_in_logs(self._record.key, self._record.scope)
+        logger.warning("%s: its lock was lost: %s", name, cause_of(error))
 
     def _lock(self, record_id: int, wait: timedelta = AT_ONCE) -> Snapshot | None:
         locked = None

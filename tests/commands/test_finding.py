@@ -1,6 +1,7 @@
 """Records are found by what people have: a key, a log line, a user."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -8,6 +9,7 @@ from rest_framework.authtoken.models import Token
 from rest_framework_simplejwt.models import TokenUser
 
 from django_idempotency.conf.policy import Policy
+from django_idempotency.effects.rows import NewRow, insert
 from django_idempotency.finding import search
 from django_idempotency.finding.callers import caller_of, user_named
 from django_idempotency.finding.search import Query, find, query_of, resolved
@@ -59,6 +61,15 @@ class TestSearch:
         assert found(line) == ["key-3"]
         assert found(line.replace(record.scope[:12], "-")) == ["key-3"]
         assert found(line.replace(record.scope[:12], "0123456789ab")) == []
+
+    def test_a_line_about_a_record_or_an_effect(self, keys: list[str], width: int) -> None:
+        record = IdempotencyRecord.objects.get(key="key-3")
+        effect = uuid4()
+        arguments = NewRow(str(effect), record.pk, "shop.mail", "", None)
+        insert("default", [arguments])
+        assert found(f"ERROR Effect shop.mail {effect} has failed (try 1 of 3)") == ["key-3"]
+        assert found(f"Effect shop.mail {uuid4()} has failed for good") == []
+        assert found(f"Record {record.pk}: POST /orders/, completed") == ["key-3"]
 
     def test_one_key_of_several_callers(self, keys: list[str], width: int) -> None:
         """A digest leads to the key, and that to all of them."""

@@ -15,6 +15,7 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 from django_idempotency.operations.non_atomic import still_unknown
 from django_idempotency.operations.resolution import ManualResolution, ResolutionOutcome
+from django_idempotency.protocol.keys import name_in_logs
 from django_idempotency.protocol.record import StoredResponse
 from django_idempotency.stores.base import Busy
 from django_idempotency.stores.database.store import DatabaseStore
@@ -62,7 +63,9 @@ class TestCommand:
     def test_an_answer_replays(self, interrupted: int, caller: Caller, caplog: Any) -> None:
         with caplog.at_level(logging.INFO, "django_idempotency"):
             command("answer", interrupted, "--status", 201, "--body", '{"id": 7}')
-        assert f"Record {interrupted}: resolved by command (answer)" in caplog.text
+        record = IdempotencyRecord.objects.get()
+        name = name_in_logs(record.key, record.scope)
+        assert f"{name}: resolved by command (answer)" in caplog.text
         answer = retry(caller)
         assert (answer.status_code, answer.json()) == (201, {"id": 7})
         assert answer["Content-Type"] == "application/json"

@@ -135,7 +135,7 @@ def test_a_refusal_whose_writes_are_lost_is_logged(caller: Caller, caplog: Any) 
     assert caller.post("/loses/", headers={"x-wish": "yes"}).status_code == 403
     assert "is lost" not in caplog.text
     assert caller.post("/loses/").status_code == 403
-    assert "What the view wrote for a refusal is lost" in caplog.text
+    assert "what the view wrote for a refusal is lost" in caplog.text
     assert items() == []
 
 

@@ -9,8 +9,10 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils.timezone import now
 
 from ...guard.manual_resolution import JSON, answer_of, is_json_text, resolve
+from ...models import IdempotencyRecord
 from ...operations.resolution import ResolutionOutcome
 from ...protocol.codecs import NoKeys
+from ...protocol.keys import name_in_logs
 from ...protocol.record import StoredResponse
 from ...stores.database.interrupted import interrupted
 from ..base import MAX_OPERATIONS, MaintenanceCommand, number
@@ -61,7 +63,9 @@ class Command(MaintenanceCommand):
             raise CommandError(str(error)) from error
         if outcome is not ResolutionOutcome.DONE:
             raise CommandError(f"Record {record}: {NOT_RESOLVED[outcome]}")
-        logger.info("Record %d: resolved by command (%s)", record, action)
+        found = IdempotencyRecord.rows(self.using).filter(pk=record).values_list("key", "scope")
+        for key, scope in found:
+            logger.info("%s: resolved by command (%s)", name_in_logs(key, scope), action)
         return f"Record {record}: done ({action})."
 
     def _list(self, options: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from ...compat.django import (
 )
 from ...threads import after_fork
 from ..base import Busy
+from ..causes import cause_of
 from .location import Location, location_of
 
 logger = logging.getLogger("django_idempotency")
@@ -83,7 +84,7 @@ class OwnConnections:
             self._drop(connection)
             if not isinstance(error, Error):
                 raise
-            logger.warning("No connection to lock a record with: %s", error)
+            logger.warning("No connection to lock a record with: %s", cause_of(error))
             raise Busy(waited=True) from error
         return connection
 

@@ -75,6 +75,10 @@ class StepLog:
             return LastAttempt(number, finished_at is None)
         return NO_ATTEMPT
 
+    def is_open(self, record_id: int) -> bool:
+        """Whether an attempt has started and has not ended."""
+        return self.look(record_id).is_open
+
     def unresolved(self, record_ids: Collection[int]) -> set[int]:
         """Return which of these records have no result, and an attempt that has not ended."""
         records = IdempotencyRecord.rows(self.using)

@@ -114,7 +114,9 @@ class DatabaseStore:
         if self.dialect.is_contention(error) or connection.is_usable():
             return False
         logger.info(
-            'Database "%s": reconnecting, an idle connection was cut (%s)', connection.alias, error
+            'Database "%s": reconnecting, an idle connection was cut (%s)',
+            connection.alias,
+            cause_of(error),
         )
         connection.close()
         check_pool(connection)  # or the next one that it gives may be as dead

@@ -123,7 +123,7 @@ class TestFencing:
         winner, _ = an_operation(run_again)
         assert winner.begin() == Started()
         loser.finish(None, nothing_done=True)
-        assert StepLog("default").look(IdempotencyRecord.objects.get().pk).is_open
+        assert StepLog("default").is_open(IdempotencyRecord.objects.get().pk)
         assert winner.finish(CREATED)
 
     def test_a_lost_lock_does_not_make_nothing_done_an_unknown_outcome(self) -> None:
