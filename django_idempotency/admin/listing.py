@@ -20,6 +20,7 @@ from ..protocol.record import State
 from ..stores.database.dialects import StoreTime
 from ..stores.database.statistics import since
 from .overview import WIDTH, Overview
+from .searching import Search
 
 BEFORE = "before"
 LIMIT = 10_000
@@ -153,6 +154,7 @@ class RecordList(ChangeList):
     """One window of the table, with the figures above it."""
 
     overview: Overview
+    search: Search
     older: int | None
     """Show records before this one to see older ones; ``None`` if there are none."""
     _last_asked: int | None = None
@@ -172,6 +174,7 @@ class RecordList(ChangeList):
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         records = super().get_queryset(request, exclude_parameters)
         self.overview = Overview.of(request, records.db)
+        self.search = Search.of(request, records.db, self.query)
         if self.before is not None:
             records = records.filter(pk__lt=self.before)
         if not self.is_indexed:
@@ -213,7 +216,7 @@ class RecordList(ChangeList):
     def is_indexed(self) -> bool:
         """Whether an index finds the records: by key, or because their outcome is open."""
         is_open = self.params.get(StateFilter.parameter_name) == StateFilter.OPEN
-        return bool(self.query) or (is_open and self.overview.has_open_index)
+        return self.search.is_indexed or (is_open and self.overview.has_open_index)
 
     @cached_property
     def floor(self) -> int:
@@ -230,6 +233,11 @@ class RecordList(ChangeList):
             return whole.first, whole.last + 1
         low, high = since(self.overview.using, whole, age.length, WIDTH)
         return (whole.first, high) if age.is_older else (low, whole.last + 1)
+
+    @property
+    def is_empty_table(self) -> bool:
+        """Whether there is no record at all."""
+        return not (self.query or self.has_active_filters or self.before or self.older)
 
     @property
     def older_link(self) -> str | None:

@@ -25,6 +25,7 @@ from ..stores.database.store import DatabaseStore
 from . import actions, pages, presentation, resolving, times
 from .listing import FILTERS, BoundedPaginator, RecordList
 from .read_only import ReadOnlyAdmin, column, field
+from .searching import Search
 
 _RECORD = ("request_line", "whole_key", "key_digest", "scope_digest")
 _STATE = ("state_now", "attempt", "created", "completed", "took", "expires")
@@ -59,7 +60,9 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
         *(*_RESPONSE, "omitted", *_STORED, "effects"),
     )
     search_fields = ("key",)
-    search_help_text = _("A whole key, as it was sent.")
+    search_help_text = _(
+        "A key, a digest or a line of the log, a path, user:NAME, status:422. See the documentation."
+    )
 
     def has_evict_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.evict_idempotencyrecord")
@@ -110,9 +113,9 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search for the exact key: Django's own lookups fold case, which no index serves."""
+        """Search by :mod:`.searching`: Django's own lookups fold case, which no index serves."""
         if search_term:
-            queryset = queryset.filter(key=presentation.key_of(search_term))
+            queryset = Search.of(request, queryset.db, search_term).narrow(queryset)
         return queryset, False
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
