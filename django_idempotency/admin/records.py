@@ -61,7 +61,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     )
     search_fields = ("key",)
     search_help_text = _(
-        "A key, a digest or a line of the log, a path, user:NAME, status:422. See the documentation."
+        "A key, a digest or a line of the log, a path, user:NAME, status:422; or several of them."
     )
 
     def has_evict_permission(self, request: HttpRequest) -> bool:
