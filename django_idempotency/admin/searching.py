@@ -67,16 +67,16 @@ class Search:
             return
         if self.query.key:
             yield _(
-                "No record has this key. It may have expired and been purged, its attempt may have "
-                "left no record, or no guarded view got it. Check that it is whole, as it was "
-                "sent, with or without quotes."
+                "No record has this key. It may have expired and been purged, it may have been "
+                "released because nothing was done, or no guarded view got it. Check that the key "
+                "is whole, as it was sent, with or without quotes."
             )
         elif self.query.digest or self.query.key_digest or self.query.scope_digest:
-            yield _("Here is no record with this digest, nor with such a key.")
+            yield _("No record has this digest, of its key or its scope.")
         elif self.caller is not None:
-            yield _("Here is no record of this user, in any of the ways above.")
+            yield _("No record belongs to this user, in any of the ways above.")
         else:
-            yield _("Here is no such record.")
+            yield _("No record is like this.")
         yield _(
             "Search for the key, for its digest or a line of the log, for a path such as /orders/, "
             "for user:NAME or for status:422. Words may be combined."
