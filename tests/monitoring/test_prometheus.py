@@ -116,7 +116,7 @@ class TestFirstEvents:
         settings.ROOT_URLCONF = __name__
         page = scrape(port)
         here = {key: count for key, count in requests(page).items() if key[2] == "new:first"}
-        # No policy guards DELETE by default, and the view takes only POST.
+        # The view takes only POST.
         assert here == {(str(outcome), "POST", "new:first"): 0.0 for outcome in Outcome}
         codes = {code for (code, view), count in errors(page).items() if view == "new:first"}
         assert {*CODES, "idempotency_store_busy"} <= codes

@@ -164,6 +164,13 @@ class TestAlerts:
             rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"
         } == {}
 
+    def test_queries_of_the_runbooks_are_understood(self, prometheus: Prometheus) -> None:
+        pages = sorted((ROOT / "docs/runbooks").glob("*.md"))
+        queries = [query for page in pages for query in blocks(text_of(page), "promql")]
+        assert len(queries) > 10
+        for query in queries:
+            prometheus.query(query)
+
     def test_the_first_mismatch_fires(self, prometheus: Prometheus, client: Client) -> None:
         tell(client)
         alert = eventually(lambda: prometheus.firing().get("IdempotencyKeyReused"), "alert")
