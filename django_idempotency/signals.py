@@ -31,6 +31,7 @@ __all__ = [
     "failed_open",
     "interrupted",
     "mismatch",
+    "not_done",
     "recovered",
     "refused",
     "replayed",
@@ -46,6 +47,7 @@ class Outcome(StrEnum):
 
     EXECUTED = "executed"
     RECOVERED = "recovered"
+    NOT_DONE = "not_done"
     INTERRUPTED = "interrupted"
     REPLAYED = "replayed"
     CONFLICT = "conflict"
@@ -58,6 +60,8 @@ executed = Signal()
 """The view ran, and its response is committed."""
 recovered = Signal()
 """The same, for a record that an earlier attempt had left interrupted."""
+not_done = Signal()
+"""The view ran, and says that nothing was done: its key is free again, for any request."""
 interrupted = Signal()
 """The view or its resolver ran, and nothing is stored: a retry runs or asks again."""
 replayed = Signal()
@@ -96,6 +100,7 @@ def tell(signal: Signal, request: HttpRequest) -> None:
 
 LEVELS = dict.fromkeys(Outcome, logging.INFO) | {
     Outcome.EXECUTED: logging.DEBUG,
+    Outcome.NOT_DONE: logging.DEBUG,
     Outcome.REPLAYED: logging.DEBUG,
     Outcome.FAILED_OPEN: logging.WARNING,
 }

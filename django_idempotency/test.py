@@ -31,6 +31,10 @@ from .stores.database.dialects import StoreTime
 
 __all__ = ["advance", "assert_idempotent", "crash", "expire", "lost_response"]
 
+NOT_STORED = (
+    "The response was not stored: its status is in NOT_STORED, or its view called not_done()."
+)
+
 _MOMENT = timedelta(seconds=1)
 
 
@@ -124,12 +128,12 @@ def lost_response() -> Iterator[None]:
 
         def note(guard: Guard, *args: Any) -> Status:
             status = store(guard, *args)
-            seen.append(status is not Status.NOT_STORED)
+            seen.append(status not in {Status.NOT_STORED, Status.NOT_DONE})
             return status
 
         with patch.object(Guard, "_store", note), _no_response_after(seen):
             yield
-    _check(all(seen), "The response was not stored: its status is in NOT_STORED.")
+    _check(all(seen), NOT_STORED)
 
 
 def expire(key: str, *, ago: timedelta = _MOMENT, using: str | None = None) -> None:
@@ -290,6 +294,7 @@ def _check_first(first: _Answer, status: int | None, key: str) -> None:
         not first.ended(Outcome.INTERRUPTED),
         f"{got} It was not stored: its status is in NOT_STORED.",
     )
+    _check(not first.ended(Outcome.NOT_DONE), f"{got} Its view says that nothing was done.")
     _check(first.ended(Outcome.EXECUTED), f"{got} The request must run once and be stored.")
     code = first.response.status_code
     if status is None:

@@ -120,16 +120,16 @@ def unfenced_store() -> list[tuple[Any, str, Any]]:
 
 def commit_before_store() -> list[tuple[Any, str, Any]]:
     """The view's writes are committed, then the response is stored."""
-    store = AtomicOperation._store_response
+    write = AtomicOperation._write_record
 
-    def stored(self: AtomicOperation, response: StoredResponse) -> bool:
+    def written(self: AtomicOperation, *arguments: Any) -> bool:
         self._transaction.commit()
         self._transaction.begin()
         # PostgreSQL would refuse the other transaction, and each request would end as an error.
         self._record = self._record._replace(transaction=None)
-        return store(self, response)
+        return write(self, *arguments)
 
-    return [(AtomicOperation, "_store_response", stored)]
+    return [(AtomicOperation, "_write_record", written)]
 
 
 def purge_without_skip_locked() -> list[tuple[Any, str, Any]]:

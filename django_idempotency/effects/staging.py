@@ -94,8 +94,11 @@ class Stage:
         self._connection.on_commit(staged, robust=True)
         return key
 
-    def write(self, record_id: int) -> None:
-        """Store what is left, in one statement, and have it run after the commit."""
+    def write(self, record_id: int | None) -> None:
+        """Store what is left, in one statement, and have it run after the commit.
+
+        :param record_id: of the operation; ``None`` if its record is withdrawn
+        """
         left, self._staged = self._left(), []
         if not left:
             return

@@ -29,6 +29,7 @@ from ..http.responses import (
 from ..http.session import SessionKeeper
 from ..http.statuses import SERVER_ERROR, status_raised
 from ..operations.base import (
+    NOT_DONE,
     Answered,
     Ending,
     Operation,
@@ -42,7 +43,7 @@ from ..protocol.record import Omitted, Replay, StoredResponse
 from ..signals import Outcome, Subject, report, tell, unprotected
 from ..stores.base import Outage
 from .factory import operation_of, record_of, replay_of
-from .new_keys import count, is_exhausted, next_hour
+from .new_keys import count, count_no_more, is_exhausted, next_hour
 from .refusals import Obstacle, checked_key, code_of
 from .status import (
     ANONYMOUS_CALLER,
@@ -119,6 +120,7 @@ class Guard:
     _session: SessionKeeper | None = None
     _outer: Operation | None = None
     _choices = NO_CHOICES
+    _counted_as: str | None = None
     _unrecorded: Status | None = None
     _is_rest = False
     _is_reported = False
@@ -254,7 +256,7 @@ class Guard:
         if answer is not None:
             return answer
         if limit is not None and operation.attempt == 1:
-            count(claim.scope)
+            self._counted_as = count(claim.scope)
         self._operation = self._request.idempotency = operation
         self._outer = running.get()
         running.set(operation)
@@ -369,16 +371,19 @@ class Guard:
         except BaseException as error:
             operation.fail(error)
             operation.abandon(error)
-            # A hook that fails after the commit changes the answer, but not the stored response.
-            stored = operation.is_remembered
-            code = response.status_code if stored else None
-            outcome, name = _outcome_of(operation, stored), type(error).__qualname__
-            cause = f"{name}, raised {'after' if stored else 'before'} the commit"
+            # A hook that fails after the commit changes the answer, but not what is committed.
+            is_committed = operation.is_remembered
+            status = Status.NOT_STORED
+            if is_committed:
+                status = Status.NOT_DONE if hasattr(response, NOT_DONE) else Status.STORED
+            code = response.status_code if is_committed else None
+            outcome, name = _outcome_of(operation, status), type(error).__qualname__
+            cause = f"{name}, raised {'after' if is_committed else 'before'} the commit"
             report(self._subject, outcome, code, operation.attempt, cause=cause)
             raise
         if policy.status_header is not None:
             set_status_header(response, policy, status)
-        outcome = _outcome_of(operation, status is not Status.NOT_STORED)
+        outcome = _outcome_of(operation, status)
         cause = NOT_STORED if status is Status.NOT_STORED else ""
         ended = (outcome, response.status_code, operation.attempt, cause)
         if operation.on_end(partial(self._report, *ended)):
@@ -388,6 +393,11 @@ class Guard:
             report(self._subject, outcome, response.status_code, operation.attempt, cause=cause)
 
     def _store(self, operation: Operation, response: HttpResponseBase) -> Status:
+        if hasattr(response, NOT_DONE):
+            is_free = operation.withdraw(keeps_writes=response.status_code < SERVER_ERROR)
+            if is_free and self._counted_as is not None:
+                count_no_more(self._counted_as)
+            return Status.NOT_DONE if is_free else Status.NOT_STORED
         policy, choices = self._policy, storage_choices(response, self._choices)
         if not stores_status(response.status_code, policy, choices):
             keeps = keeps_writes(response.status_code, choices)
@@ -494,7 +504,9 @@ class Guard:
         )
 
 
-def _outcome_of(operation: Operation, stored: bool) -> Outcome:
-    if not stored:
+def _outcome_of(operation: Operation, status: Status) -> Outcome:
+    if status is Status.NOT_STORED:
         return Outcome.INTERRUPTED
+    if status is Status.NOT_DONE:
+        return Outcome.NOT_DONE
     return Outcome.RECOVERED if operation.recovered else Outcome.EXECUTED

@@ -29,12 +29,26 @@ def is_exhausted(limit: int, scope: str) -> bool:
         return False
 
 
-def count(scope: str) -> None:
-    """Count a new key. Requests at the same moment may each see the last one free."""
+def count(scope: str) -> str:
+    """Count a new key. Requests at the same moment may each see the last one free.
+
+    :return: where it was counted, for :func:`count_no_more`
+    """
+    name = _name(scope)
     try:
-        cache, name = _cache(), _name(scope)
+        cache = _cache()
         cache.add(name, 0, 2 * HOUR)
         cache.incr(name)
+    except Exception as error:
+        _complain(error)
+    return name
+
+
+def count_no_more(name: str) -> None:
+    """A counted key has left no record."""
+    try:
+        if _cache().get(name):  # or the cache has lost it meanwhile
+            _cache().decr(name)
     except Exception as error:
         _complain(error)
 

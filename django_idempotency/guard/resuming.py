@@ -12,7 +12,7 @@ from ..conf.policy import Policy
 from ..conf.settings import configuration
 from ..context import as_running
 from ..http.responses import Render, serialize, storage_choices, stores_status
-from ..operations.base import Started
+from ..operations.base import NOT_DONE, Started
 from ..operations.errors import NotResumable
 from ..operations.resumed import Prepare, ResumedOperation
 from ..protocol.keys import name_in_logs
@@ -85,20 +85,22 @@ def _run(operation: ResumedOperation, policy: Policy, request: HttpRequest) -> R
         with as_running(operation):
             response = operation.work(operation)
         subject.away = perf_counter() - subject.started
-        stored = _store(operation, response, policy)
+        outcome = _store(operation, response, policy)
     except BaseException as error:
         operation.fail(error)
         operation.abandon(error)
         cause = f"the handler raised {type(error).__qualname__}"
         report(subject, Outcome.INTERRUPTED, attempt=operation.attempt, cause=cause)
         raise
-    outcome = Outcome.RECOVERED if stored else Outcome.INTERRUPTED
-    cause = "" if stored else "the response is not stored"
+    cause = "the response is not stored" if outcome is Outcome.INTERRUPTED else ""
     report(subject, outcome, response.status_code, operation.attempt, cause=cause)
-    return Resumed.DONE if stored else Resumed.FAILED
+    return Resumed.FAILED if outcome is Outcome.INTERRUPTED else Resumed.DONE
 
 
-def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Policy) -> bool:
+def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Policy) -> Outcome:
+    if hasattr(response, NOT_DONE):
+        is_free = operation.withdraw(keeps_writes=True)
+        return Outcome.NOT_DONE if is_free else Outcome.INTERRUPTED
     choices = storage_choices(response)
     if not stores_status(response.status_code, policy, choices):
         # Even "not now" leaves it interrupted: the next run tries again.
@@ -107,13 +109,13 @@ def _store(operation: ResumedOperation, response: HttpResponseBase, policy: Poli
             name_in_logs(operation.key, operation.owner.scope),
             response.status_code,
         )
-        return operation.finish(None)
+        operation.finish(None)
+        return Outcome.INTERRUPTED
     retention = choices.retention or policy.retention
     if policy.key_header is not None:
         response[policy.key_header] = operation.key
-    return operation.finish(
-        serialize(response, policy, choices, operation.owner, retention), retention
-    )
+    stored = serialize(response, policy, choices, operation.owner, retention)
+    return Outcome.RECOVERED if operation.finish(stored, retention) else Outcome.INTERRUPTED
 
 
 def _claim(found: ResumableOperation, policy: Policy) -> Claim:

@@ -7,6 +7,7 @@ from django.http.response import HttpResponseBase
 
 from ..conf.policy import Policy
 from ..effects.staging import stage_alone
+from ..operations.base import Response
 from ..threads import on_request_thread
 
 UNPROTECTED = "Idempotency-Unprotected"
@@ -21,6 +22,7 @@ class Status(StrEnum):
     STORED = "stored"
     WITHOUT_RESPONSE = "stored-without-response"
     NOT_STORED = "not-stored"
+    NOT_DONE = "not-done"
     REPLAYED = "replayed"
     REFUSED = "refused"
     UNPROTECTED = "unprotected"
@@ -49,6 +51,10 @@ class NoOperation:
 
     def __repr__(self) -> str:
         return f"<NoOperation: {self.reason}>"
+
+    def not_done(self, response: Response) -> Response:
+        """Return the response: there is nothing to free."""
+        return response
 
     def after_commit(self, effect: Any, /, *args: Any, **kwargs: Any) -> str:
         """Stage an effect, as :meth:`.Operation.after_commit`: in the ``atomic()`` block that is

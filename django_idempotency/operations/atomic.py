@@ -17,7 +17,7 @@ from ..effects.staging import Stage, stage_alone
 from ..protocol.codecs import Codec
 from ..protocol.keys import name_in_logs
 from ..protocol.record import Claim, Snapshot, State, StoredResponse
-from ..stores.base import Busy
+from ..stores.base import Busy, Gone
 from ..stores.database.connections import claim_connection
 from ..stores.database.dialects import dialect_of
 from ..stores.database.store import DatabaseStore
@@ -61,6 +61,10 @@ NOT_OURS = (
     "transaction any more; its writes are rolled back."
 )
 
+LastWrite = Callable[..., bool]
+"""Writes the record for the last time: given the record, and ``commits`` if COMMIT comes next.
+Returns whether the record was still this attempt's."""
+
 _UNDECIDED = frozenset({Ending.KEEP, Ending.OPEN})
 """Nothing is undone yet."""
 
@@ -93,7 +97,7 @@ class AtomicOperation(Operation):
             self._on_claim_connection = partial(claim_connection, connection.alias)
         self._ending: Ending | None = None
         self._is_locked = False
-        self._has_stored = False
+        self._has_ended = False
         self._connection = connection
         self._stage: Stage | None = None
 
@@ -130,10 +134,13 @@ class AtomicOperation(Operation):
             self._stage = Stage(self._connection, self._derive_effect_key, codec)
         return self._stage.add(effect, args, kwargs)
 
-    def _write_effects(self) -> None:
-        """Store what was staged with the writes that are about to be committed."""
+    def _write_effects(self, record_id: int | None) -> None:
+        """Store what was staged with the writes that are about to be committed.
+
+        :param record_id: see :meth:`.Stage.write`
+        """
         if self._stage is not None:
-            self._write_last(partial(self._stage.write, self._record.id))
+            self._write_last(partial(self._stage.write, record_id))
 
     def _write_last(self, write: Callable[[], None]) -> None:
         """Write what is committed with the response: if that fails, nothing is."""
@@ -221,16 +228,32 @@ class AtomicOperation(Operation):
             return InFlight()
         if not isinstance(begun, Started):
             transaction.give_up()
-            if record is None and transaction.claims_on_other_connection:
-                self._refuse_if_hidden(record_id)
+            if record is None:
+                self._check_that_it_is_locked(record_id, bool(wait))
         return begun
 
-    def _refuse_if_hidden(self, record_id: int) -> None:
-        """A record that is not seen would be in flight for ever. InnoDB's locks see the latest
-        version, but its other reads do not, so there the question has no answer."""
+    def _check_that_it_is_locked(self, record_id: int, has_waited: bool) -> None:
+        """A record that could not be locked is in flight, if it is there and can be seen.
+
+        :param has_waited: for the lock, and was woken
+        :raises Gone: if its attempt has withdrawn it
+        :raises ImproperlyConfigured: if this transaction does not see it: it would be in flight for
+            ever
+        """
         connection = connections[self._transaction.using]
-        if dialect_of(connection).reads_what_it_locks and not self._store.exists(record_id):
-            raise ImproperlyConfigured(HIDDEN.format(connection.alias))
+        dialect = dialect_of(connection)
+        # InnoDB's locks see the latest version, but its other reads do not.
+        if self._transaction.claims_on_other_connection and dialect.reads_what_it_locks:
+            if self._store.exists(record_id):
+                return
+            with self._on_claim_connection():
+                is_hidden = self._store.exists(record_id)
+            if is_hidden:
+                raise ImproperlyConfigured(HIDDEN.format(connection.alias))
+            raise Gone
+        # Who has waited, or has the only lock that there is, would have got it.
+        if has_waited or not dialect.has_row_locks:
+            raise Gone
 
     # --- After the view ---
 
@@ -275,20 +298,54 @@ class AtomicOperation(Operation):
                 return self._complete(response)
         with self._leaving_request_block():
             if keeps_writes and self._ending is None:
-                # A refusal is true without its writes, so it is no error of the server. But a
-                # lockout that counts nothing must be noticed.
                 unintended = self._transaction.inspect(asks_server=True).unintended
                 if unintended:
-                    name = name_in_logs(self.owner.key, self.owner.scope)
-                    text = "%s: what the view wrote for a refusal is lost. %s"
-                    logger.error(text, name, unintended)
+                    self._report_loss(unintended)
             self._end(keeps_writes)
             return False
 
+    def _report_loss(self, loss: str) -> None:
+        """A refusal is true without its writes, so it is no error of the server. But a lockout that
+        counts nothing must be noticed."""
+        name = name_in_logs(self.owner.key, self.owner.scope)
+        logger.error("%s: what the view wrote for a refusal is lost. %s", name, loss)
+
+    def withdraw(self, keeps_writes: bool) -> bool:
+        """Remove the record with the commit of the view's writes."""
+        with self._leaving_request_block():
+            return self._withdraw(keeps_writes)
+
+    def _withdraw(self, keeps_writes: bool) -> bool:
+        attempt = self._transaction
+        # Removing asks the server, too, if the record names the transaction.
+        asks_server = self._ending is None and self._record.transaction is None
+        found = attempt.inspect(asks_server)
+        loss = "" if self._ending or not keeps_writes else found.unintended
+        stays = keeps_writes or self._ending is Ending.STORE
+        if stays and self._is_locked and found.is_usable:
+            if loss:
+                self._report_loss(loss)
+            try:
+                removed = self._write_record(self._store.withdraw)
+            except DatabaseError as error:
+                loss = attempt.loss_by(error)
+                if self._ending is None and not loss:
+                    raise
+            else:
+                if not removed and self._ending is None:
+                    raise LostRecord(NOT_OURS)
+                return removed
+        else:
+            self._end(keeps_writes=False)
+        if loss:
+            self._report_loss(loss)
+        return self._write_late(self._store.withdraw)
+
     def _complete(self, response: StoredResponse) -> bool:
         attempt = self._transaction
+        store = partial(self._store.complete, response=response, retention=self._retention)
         if attempt.block is None:
-            return self._complete_late(response)
+            return self._write_late(store, response.status)
         # Storing asks the server, too, if the record names the transaction.
         asks_server = self._ending is None and self._record.transaction is None
         found = attempt.inspect(asks_server)
@@ -302,9 +359,9 @@ class AtomicOperation(Operation):
             found = attempt.inspect()
         if unintended or not self._is_locked or not found.is_usable:
             self._end(keeps_writes=False)
-            return self._complete_late(response)
+            return self._write_late(store, response.status)
         try:
-            stored = self._store_response(response)
+            stored = self._write_record(store, response.status)
         except DatabaseError as error:
             loss = attempt.loss_by(error)
             if loss and response.status < 400:
@@ -313,13 +370,13 @@ class AtomicOperation(Operation):
                 raise
             # A failure whose writes are gone, or a handler of the exception has met an error that
             # it did not raise.
-            return self._complete_late(response)
+            return self._write_late(store, response.status)
         if not stored and self._ending is None:
             raise LostRecord(NOT_OURS)
         return stored
 
-    def _complete_late(self, response: StoredResponse) -> bool:
-        """Store a response whose writes were rolled back: nothing depends on it any more."""
+    def _write_late(self, write: LastWrite, status: int | None = None) -> bool:
+        """Write the end of an attempt whose writes were rolled back: nothing depends on it."""
         connection = connections[self._transaction.using]
         if connection.in_atomic_block and connection.get_rollback():
             return False  # a surrounding transaction (a test case's) takes no more statements
@@ -334,49 +391,53 @@ class AtomicOperation(Operation):
         if not is_ours:
             self._transaction.rollback()
             return False
-        return self._store_response(response)
+        return self._write_record(write, status)
 
-    def _store_response(self, response: StoredResponse) -> bool:
-        store = partial(self._store.complete, self._record, response, self._retention)
+    def _write_record(self, write: LastWrite, status: int | None = None) -> bool:
+        """Write the end of the attempt, and commit.
+
+        :param status: of the response that is stored; ``None`` if the record is removed
+        """
         if self._stage is not None:
-            self._write_effects()
+            self._write_effects(None if status is None else self._record.id)
         if self.before_storing is not None:
             self._write_last(partial(self.before_storing, self.transaction_on))
-        if self._ending is None and self._transaction.commits_together(response.status < 400):
-            self._has_stored = True
-            together = partial(self._store_or_raise, store, response.status)
+        is_success = status is not None and status < 400
+        if self._ending is None and self._transaction.commits_together(is_success):
+            self._has_ended = True
+            together = partial(self._write_or_raise, write, status)
             self._transaction.commit(together=together)
             return True
         self._transaction.stop_watching()
         try:
-            self._has_stored = store(self._transaction.commits_alone)
+            self._has_ended = write(self._record, commits=self._transaction.commits_alone)
         except BaseException:
             self._transaction.rollback()
             raise
-        if self._has_stored:
+        if self._has_ended:
             # An exception that goes on would undo what Django's block commits.
             self._transaction.commit(at_once=self._ending is not None)
         else:
             self._transaction.rollback()
-        return self._has_stored
+        return self._has_ended
 
-    def _store_or_raise(self, store: Callable[[bool], bool], status: int, commits: bool) -> None:
-        """Store a response with the commit of Django's block, or prevent that."""
+    def _write_or_raise(self, write: LastWrite, status: int | None, commits: bool) -> None:
+        """Write the end with the commit of Django's block, or prevent that."""
         try:
-            stored = store(commits)
+            written = write(self._record, commits=commits)
         except DatabaseError as error:
             loss = self._transaction.loss_by(error)
             if not loss:
                 raise
             raise LostWrites(LOST_WRITES.format(status, loss)) from error
-        if not stored:
+        if not written:
             raise LostRecord(NOT_OURS)
 
     def _end(self, keeps_writes: bool) -> None:
         """End without storing. What was written after the view's writes were undone stays."""
         keeps_writes = keeps_writes or self._ending is Ending.STORE
         if keeps_writes and self._transaction.inspect().is_usable:
-            self._write_effects()
+            self._write_effects(self._record.id)
             self._transaction.commit()
         else:
             self._transaction.rollback()
@@ -408,9 +469,9 @@ class AtomicOperation(Operation):
 
     @property
     def is_remembered(self) -> bool:
-        return self._has_stored and self._transaction.is_committed
+        return self._has_ended and self._transaction.is_committed
 
     def on_end(self, committed: Callable[[], None]) -> bool:
-        if not self._has_stored or not self._transaction.is_handed_over:
+        if not self._has_ended or not self._transaction.is_handed_over:
             return False
         return self._transaction.on_commit(committed)

@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.http.response import HttpResponseBase
 
 from ..effects.errors import EffectError
 from ..protocol.codecs import Owner
@@ -25,12 +27,26 @@ from ..protocol.record import (
     Tombstone,
     decide,
 )
-from ..stores.base import Busy, Claims
+from ..stores.base import Busy, Claims, Gone
 from ..threads import after_fork, on_request_thread
 from .errors import LostRecord, StepError
 
 TRIES = 5
 """How often a claim starts over after losing a race against rivals or the purge."""
+
+TRIES_WAITING = 50
+"""The same for a duplicate that waits: of those that wait together, each may withdraw its record in
+turn."""
+
+NOT_DONE = "_idempotency_not_done"
+"""Attribute of a response that :meth:`Operation.not_done` has marked."""
+
+NO_RESPONSE = (
+    "not_done() takes the response that the view returns, not {!r}. To raise an exception whose "
+    "answer is not stored, use do_not_remember() (django_idempotency.remember)."
+)
+
+Response = TypeVar("Response", bound=HttpResponseBase)
 
 AT_ONCE = timedelta(0)
 
@@ -157,6 +173,7 @@ class Operation(ABC):
         self._store = store
         self._claim = claim
         self._wait = wait
+        self._waits_until: float | None = None
         self._retention = claim.retention
         self._record: Snapshot  # set when the attempt starts
         # What an attempt's statements, and the commit of its claim, must be surrounded with. Mostly
@@ -214,6 +231,21 @@ class Operation(ABC):
         call = async_to_sync(function) if iscoroutinefunction(function) else function
         return await on_request_thread(self.step, name, call, *args, **kwargs)
 
+    def not_done(self, response: Response) -> Response:
+        """Say that nothing was done, and return the response: it is sent and not stored, and the
+        key is free at once, also for another body.
+
+        What the view has written stays, as without a key, and is one commit with the end of the
+        record. A server error (5xx) leaves nothing behind, as ever.
+
+        :raises TypeError: if it is no response
+        :raises StepError: with ``atomic=False``, if a step of the operation is done
+        """
+        if not isinstance(response, HttpResponseBase):
+            raise TypeError(NO_RESPONSE.format(response))
+        setattr(response, NOT_DONE, True)
+        return response
+
     def after_commit(self, effect: Any, /, *args: Any, **kwargs: Any) -> str:
         """Stage an effect: it is committed with the response, or with its step, and runs then, at
         least once, under a key that stays the same (I19). It is dropped with the writes that were
@@ -254,8 +286,8 @@ class Operation(ABC):
 
     @property
     def is_remembered(self) -> bool:
-        """Whether :meth:`finish` has committed the response, although it raised: a hook of the
-        view's that runs after the commit can do that."""
+        """Whether :meth:`finish`, or :meth:`withdraw`, has committed, although it raised: a hook of
+        the view's that runs after the commit can do that."""
         return False
 
     def begin(self) -> BeginResult:
@@ -269,7 +301,7 @@ class Operation(ABC):
                 case Replay() | Mismatch() as answer:
                     return answer
         with self._leaving_request_block():
-            for _ in range(TRIES):
+            for _ in range(TRIES_WAITING if self._wait.timeout else TRIES):
                 try:
                     if self._on_claim_connection is nullcontext:
                         record = self._store.claim(self._claim)
@@ -289,13 +321,17 @@ class Operation(ABC):
         """Decide about a record that was found or created, and lock it if it is not completed."""
         match decide(record, self._claim.fingerprint):
             case Claimed():
-                begun = self._lock(record)
-                if not isinstance(begun, InFlight) or not self._wait.timeout:
-                    return begun
-                # Wait for the attempt in flight: its response replays, or its death makes us run.
-                with waiting_place(self._wait.limit) as free:
-                    self.waited = free
-                    return self._lock(record, self._wait.timeout) if free else begun
+                try:
+                    begun = self._lock(record)
+                    if not isinstance(begun, InFlight) or not self._wait.timeout:
+                        return begun
+                    # Wait for the attempt in flight: its response replays, or its death makes us
+                    # run.
+                    with waiting_place(self._wait.limit) as free:
+                        self.waited = free
+                        return self._lock(record, self._time_left()) if free else begun
+                except Gone:
+                    return Retry()
             case Expired():
                 try:
                     with self._on_claim_connection():
@@ -305,11 +341,18 @@ class Operation(ABC):
             case answer:
                 return answer
 
+    def _time_left(self) -> timedelta:
+        """Return for how long this request may still wait."""
+        if self._waits_until is None:
+            self._waits_until = monotonic() + self._wait.timeout.total_seconds()
+        return max(AT_ONCE, timedelta(seconds=self._waits_until - monotonic()))
+
     @abstractmethod
     def _lock(self, claimed: Snapshot, wait: timedelta = AT_ONCE) -> BeginResult | Retry:
         """Lock a claimed record.
 
         :param wait: how long to wait for another attempt's lock
+        :raises Gone: if the record was withdrawn meanwhile, as far as can be told
         """
 
     def _decide_locked(self, record: Snapshot) -> BeginResult | Retry:
@@ -356,8 +399,16 @@ class Operation(ABC):
         :return: whether the response is stored
         """
 
+    @abstractmethod
+    def withdraw(self, keeps_writes: bool) -> bool:
+        """End without a response, and remove the record: nothing was done.
+
+        :param keeps_writes: commit the view's writes
+        :return: whether the record is removed
+        """
+
     def on_end(self, committed: Callable[[], None]) -> bool:
-        """Call a function when what :meth:`finish` has stored is committed, if it is not yet.
+        """Call a function when what the end has written is committed, if it is not yet.
 
         :return: whether it is still to be
         """

@@ -151,6 +151,17 @@ class Lease:
                     raise
             threading.Event().wait(POLL)
 
+    def withdraw(self) -> bool:
+        try:
+            removed = self._store.withdraw(self._record)
+        except Outage:
+            # As good, but for another body under this key.
+            self.release(nothing_done=True)
+            return False
+        renewer.drop(self)
+        self._until = 0.0
+        return removed
+
     def release(self, nothing_done: bool = False) -> None:
         renewer.drop(self)
         if not self._holder:

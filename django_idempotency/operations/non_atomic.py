@@ -22,6 +22,7 @@ from .base import (
     InFlight,
     Operation,
     OutcomeUnknown,
+    Response,
     Retry,
     Started,
     Unavailable,
@@ -34,6 +35,11 @@ from .steps import Steps, check_step_name
 LOST = (
     "The record of this attempt was lost while it ran. What the attempt did outside of the "
     "database, and what it committed, stays done; its response or result is not stored."
+)
+
+STEPS_ARE_DONE = (
+    "not_done(): a step of this operation is done, and stays done. Return the response without it: "
+    "a later attempt continues behind the step."
 )
 
 
@@ -158,6 +164,11 @@ class NonAtomicOperation(Operation):
             )
         return self.derive_key(name)
 
+    def not_done(self, response: Response) -> Response:
+        if self._steps is not None and self._steps.is_any_done:
+            raise StepError(STEPS_ARE_DONE)
+        return super().not_done(response)
+
     def stage(
         self, effect: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at_once: bool = False
     ) -> str:
@@ -178,6 +189,17 @@ class NonAtomicOperation(Operation):
 
     def abandon(self, error: BaseException) -> None:
         self._record_lock.release()
+
+    def withdraw(self, keeps_writes: bool) -> bool:
+        """Remove the record. What the view has written is committed already.
+
+        :raises StepError: if a step is done, also if an earlier attempt has taken it
+        """
+        if self._steps is not None and self._steps.are_any_stored():
+            raise StepError(STEPS_ARE_DONE)
+        if self.before_storing is not None:
+            self.before_storing(None)
+        return self._record_lock.withdraw()
 
     def finish(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 from ..protocol.codecs import Unreadable
 from ..protocol.record import PLAIN_DATA, Claim, Snapshot, State, plain_text
 from ..protocol.signing import signed, verified
-from ..stores.base import Claims
+from ..stores.base import Claims, Gone
 from ..stores.database.step_log import ResumePayload, StepLog
 from .base import BeginResult, Retry, Started
 from .errors import NotResumable
@@ -74,7 +74,10 @@ class ResumedOperation(NonAtomicOperation):
         self._handler = handler
         self._prepare = prepare
         fingerprint = self._claim.fingerprint
-        return self._lock(Snapshot(record_id, State.CLAIMED, 0, fingerprint, False, None))
+        try:
+            return self._lock(Snapshot(record_id, State.CLAIMED, 0, fingerprint, False, None))
+        except Gone:
+            return Retry()
 
     def _after_interruption(self) -> BeginResult | Retry:
         if not self._record_lock.interrupted or self._record.attempt != self._expected:

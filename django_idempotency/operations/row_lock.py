@@ -3,17 +3,19 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Protocol
 
-from django.db import Error
+from django.db import Error, connections
 
 from ..protocol.keys import name_in_logs
 from ..protocol.record import Snapshot, State, StoredResponse
-from ..stores.base import Busy
+from ..stores.base import Busy, Gone
 from ..stores.causes import cause_of
 from ..stores.database.step_log import NO_ATTEMPT, NO_PAYLOAD, ResumePayload, StepLog
 from ..stores.database.store import DatabaseStore
+from ..stores.database.transactions import write_transaction
 from .base import AT_ONCE
 from .sessions import Session
 
@@ -24,7 +26,8 @@ class RecordLock(Protocol):
     """Locks at most one record, beside its view. Only the attempt that has locked a record may
     store its response, and a lost lock is noticed then (I12).
 
-    The calls come in this order: ``take``, then ``start``, then ``complete`` or ``release``.
+    The calls come in this order: ``take``, then ``start``, then ``complete``, ``withdraw`` or
+    ``release``.
     """
 
     @property
@@ -41,6 +44,7 @@ class RecordLock(Protocol):
         :param wait: how long to wait for another attempt's lock
         :return: the record as it is, now that no other request can change it
         :raises Busy: if the store cannot tell, or has no means left to lock it with
+        :raises Gone: if it was withdrawn meanwhile, as far as can be told
         """
 
     def start(self) -> Snapshot | None:
@@ -61,6 +65,10 @@ class RecordLock(Protocol):
         After :meth:`release`, or if the lock was lost, it is taken again, unless another attempt
         has started.
         """
+
+    def withdraw(self) -> bool:
+        """Remove the record and unlock; ``False`` if it is not this attempt's now, or cannot be
+        reached."""
 
     def release(self, nothing_done: bool = False) -> None:
         """Unlock without a response. Harmless if nothing is locked.
@@ -170,6 +178,29 @@ class RowLock:
             self._session.close()
         return stored
 
+    def withdraw(self) -> bool:
+        self._has_ended = True
+        try:
+            if self._session.is_open:
+                return self._withdraw()
+        except Error as error:
+            logger.warning("The lock of record %d was lost: %s", self._record.id, error)
+        return self._take_back() is State.CLAIMED and self._withdraw()
+
+    def _withdraw(self) -> bool:
+        try:
+            using = self._store.using
+            with self._session.entered():
+                is_open = connections[using].in_atomic_block
+                with nullcontext() if is_open else write_transaction(using):
+                    removed = self._store.withdraw(self._record)
+                    self._step_log.forget([self._record.id])
+            if removed:
+                self._session.commit()
+        finally:
+            self._session.close()
+        return removed
+
     def release(self, nothing_done: bool = False) -> None:
         self._has_ended = True
         try:
@@ -232,7 +263,7 @@ class RowLock:
         self._session.close()
         try:
             locked = self._lock(self._record.id)
-        except (Busy, Error):
+        except (Busy, Gone, Error):
             return None
         is_ours = locked is not None and locked.attempt == self._record.attempt
         if locked is None or not is_ours or locked.state is not State.CLAIMED:

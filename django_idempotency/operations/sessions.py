@@ -12,6 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..compat.django import in_place_of_usual, own_blocks
 from ..protocol.record import Snapshot
+from ..stores.base import Gone
 from ..stores.database.connections import has_news, own_connections
 from ..stores.database.dialects import dialect_of
 from ..stores.database.file_locks import file_locks
@@ -46,6 +47,7 @@ class Session:
         """Lock a record until :meth:`commit` or :meth:`close`; ``None`` if it is locked or gone.
 
         :raises Busy: if there is no connection left
+        :raises Gone: if the record is known to be gone: who waits for a lock gets it
         """
         return store.lock(record_id, wait)
 
@@ -87,7 +89,7 @@ class FileSession(Session):
                 return None
             else:
                 sleep(POLL)
-        return store.lock(record_id)
+        return _found(store.lock(record_id))
 
     def close(self) -> None:
         if self._record_id is not None:
@@ -129,7 +131,8 @@ class OwnSession(Session):
             except BaseException:
                 self.close()
                 raise
-            return store.lock(record_id, wait, stays_idle=True)
+            locked = store.lock(record_id, wait, stays_idle=True)
+        return _found(locked) if wait else locked
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -157,6 +160,12 @@ class OwnSession(Session):
         if connection is None or connection.connection is None:
             return False
         return not has_news(connection) or connection.is_usable()
+
+
+def _found(record: Snapshot | None) -> Snapshot:
+    if record is None:
+        raise Gone
+    return record
 
 
 def session_of(using: str, limit: int) -> Session:

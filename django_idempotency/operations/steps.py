@@ -72,6 +72,17 @@ class Steps:
         self._position += 1
         return json.loads(text)
 
+    @property
+    def is_any_done(self) -> bool:
+        """Whether this attempt has taken a step, or has got the result of one."""
+        return self._position > 0
+
+    def are_any_stored(self) -> bool:
+        """Whether a step of the operation is done, in whichever attempt."""
+        if self._known is None and not self._position:
+            self._known = self._step_log.steps(self._record_id)
+        return self._position > 0 or bool(self._known)
+
     def stage(self, effect: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Stage an effect in the step that runs; return its key.
 

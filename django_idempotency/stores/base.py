@@ -20,6 +20,10 @@ class Outage(Exception):
     """The store is out of reach, and it is unknown whether anything was changed."""
 
 
+class Gone(Exception):
+    """A record that was to be locked is not there any more: its attempt has withdrawn it."""
+
+
 class Unusable(Outage):
     """The store answers, but what it has for this key cannot be read. A second try is no use."""
 

@@ -33,6 +33,7 @@ LIFECYCLE = {
     "transaction_on",
     "undoes",
     "waited",
+    "withdraw",
 }
 """Members of the operation that the guard calls, not the view."""
 

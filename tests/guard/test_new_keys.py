@@ -1,5 +1,6 @@
 """One caller cannot fill the table: new keys are counted, where policy says so."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django_idempotency.guard import new_keys as limits
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import Caller
 from tests.shop.models import Order
+from tests.shop.views import NOT_DONE
 from tests.support.adapters import MIDDLEWARE
 
 pytestmark = pytest.mark.once
@@ -74,3 +76,20 @@ def test_a_cache_that_does_not_answer_limits_nobody(
     settings.CACHES = {"default": {"BACKEND": unreachable, "LOCATION": "/dev/null/nowhere"}}
     assert statuses(caller, "/function/", "a", "b", "c") == [201, 201, 201]
     assert "New keys are not counted" in caplog.text
+
+
+@views
+def test_a_key_that_is_freed_counts_no_more(caller: Caller, view: str) -> None:
+    """Its record is gone: a form that is corrected ten times is one key."""
+    for _ in range(5):
+        assert statuses(caller, view, "a", data={"outcome": NOT_DONE}) == [200]
+    assert statuses(caller, view, "a", "b", "c") == [201, 201, 429]
+
+
+def test_a_count_that_is_lost_does_not_become_negative(
+    caller: Caller, after_write: Callable[[Callable[[], None]], None], caplog: Any
+) -> None:
+    after_write(cache.clear)
+    assert statuses(caller, "/function/", "a", data={"outcome": NOT_DONE}) == [200]
+    assert statuses(caller, "/function/", "a", "b", "c") == [201, 201, 429]
+    assert "not counted" not in caplog.text

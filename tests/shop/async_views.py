@@ -36,19 +36,22 @@ async def buy(data: Any) -> tuple[int, dict[str, Any]]:
         raise PermissionDenied
     if outcome == "raise 500":
         raise views.Broken
-    return int(outcome or 201), {"id": order.pk, "item": order.item}
+    return views.status_of(outcome), {"id": order.pk, "item": order.item}
 
 
 async def answer(request: Any) -> HttpResponse:
     user = await request.auser()
     assert user.is_authenticated is not None  # as every view with a caller does
-    status, body = await buy(json.loads(request.body or b"{}"))
-    return JsonResponse(body, status=status, headers={"X-Order": str(body["id"])})
+    data = json.loads(request.body or b"{}")
+    status, body = await buy(data)
+    response = JsonResponse(body, status=status, headers={"X-Order": str(body["id"])})
+    return views.told(request, data, response)
 
 
 async def rest_answer(request: Any) -> Response:
     status, body = await buy(request.data)
-    return Response(body, status=status, headers={"X-Order": str(body["id"])})
+    response = Response(body, status=status, headers={"X-Order": str(body["id"])})
+    return views.told(request, request.data, response)
 
 
 @csrf_exempt

@@ -32,6 +32,7 @@ def create(request: HttpRequest, data: OrderIn, response: HttpResponse) -> Any:
     assert request.user.is_authenticated is not None  # as every view with a caller does
     status, body = views.buy(data.dict())
     response["X-Order"] = str(body["id"])
+    views.told(request, data.dict(), response)
     return Status(status, body)
 
 
@@ -40,6 +41,7 @@ async def acreate(request: HttpRequest, data: OrderIn, response: HttpResponse) -
     assert user.is_authenticated is not None
     status, body = await async_views.buy(data.dict())
     response["X-Order"] = str(body["id"])
+    views.told(request, data.dict(), response)
     return Status(status, body)
 
 

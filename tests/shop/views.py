@@ -29,6 +29,10 @@ def nothing() -> None:
 after_write: Callable[[], None] = nothing
 
 
+NOT_DONE = "not done"
+"""An outcome: the view has no complaint of its server, and has not done what it was asked for."""
+
+
 class Broken(Exception):
     """An exception nobody handles."""
 
@@ -44,19 +48,33 @@ def buy(data: Any) -> tuple[int, dict[str, Any]]:
         raise PermissionDenied
     if outcome == "raise 500":
         raise Broken
-    return int(outcome or 201), {"id": order.pk, "item": order.item}
+    return status_of(outcome), {"id": order.pk, "item": order.item}
+
+
+def status_of(outcome: str | None) -> int:
+    """A page with the errors of a form has the status of a success."""
+    return 200 if outcome == NOT_DONE else int(outcome or 201)
+
+
+def told(request: Any, data: Any, response: Any) -> Any:
+    """Return the response. If the request says so, the view says that nothing was done."""
+    not_done = data.get("outcome") == NOT_DONE
+    return request.idempotency.not_done(response) if not_done else response
 
 
 def answer(request: Any) -> HttpResponse:
     assert request.user is not None
     assert request.user.is_authenticated is not None  # as every view with a caller does
-    status, body = buy(json.loads(request.body or b"{}"))
-    return JsonResponse(body, status=status, headers={"X-Order": str(body["id"])})
+    data = json.loads(request.body or b"{}")
+    status, body = buy(data)
+    response = JsonResponse(body, status=status, headers={"X-Order": str(body["id"])})
+    return told(request, data, response)
 
 
 def rest_answer(request: Any) -> Response:
     status, body = buy(request.data)
-    return Response(body, status=status, headers={"X-Order": str(body["id"])})
+    response = Response(body, status=status, headers={"X-Order": str(body["id"])})
+    return told(request, request.data, response)
 
 
 @csrf_exempt
@@ -85,8 +103,10 @@ def decorated_permitted_function(request: Any) -> HttpResponse:
 
 @csrf_exempt
 def template_function(request: Any) -> TemplateResponse:
-    status, body = buy(json.loads(request.body or b"{}"))
-    return TemplateResponse(request, "order.html", body, status=status)
+    data = json.loads(request.body or b"{}")
+    status, body = buy(data)
+    response = TemplateResponse(request, "order.html", body, status=status)
+    return told(request, data, response)
 
 
 @csrf_exempt

@@ -16,6 +16,7 @@ STORY = [
     Outcome.EXECUTED,
     Outcome.REPLAYED,
     Outcome.MISMATCH,
+    Outcome.NOT_DONE,
     Outcome.INTERRUPTED,
     Outcome.RECOVERED,
     Outcome.REFUSED,
@@ -45,6 +46,7 @@ def tell_the_story(caller: Caller, settings: Any, monkeypatch: Any) -> None:
     caller.post(PATH, {"item": "vm"})  # executed, and a conflict while it runs
     caller.post(PATH, {"item": "vm"})
     caller.post(PATH, {"item": "disk"})
+    caller.post(PATH, {"outcome": views.NOT_DONE}, key="form")
     at_next_write(fail)
     caller.post(PATH, key="crash")
     caller.post(PATH, key="crash")

@@ -64,6 +64,8 @@ class RecordBackend(Protocol):
         """Take over a lease that has lapsed; ``None`` if an attempt holds it.
 
         A completed record is returned as it is.
+
+        :raises Gone: if it is not there any more
         """
 
     def start(self, held: HeldRecord, lease: timedelta) -> int | None:
@@ -74,6 +76,9 @@ class RecordBackend(Protocol):
 
     def complete(self, held: HeldRecord, response: bytes, retention: timedelta) -> bool:
         """Store the response, if the record is claimed and this is its last attempt."""
+
+    def withdraw(self, held: HeldRecord) -> bool:
+        """Remove the record, if it is claimed and this is its last attempt."""
 
     def release(self, held: HeldRecord, is_open: bool | None) -> bool:
         """Let go of the lease, if the record is claimed and this is its last attempt.

@@ -14,6 +14,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from ...protocol.envelope import prefix_of
 from ...protocol.record import Claim, State
 from ...threads import after_fork
+from ..base import Gone
 from .backends import (
     DELETED,
     DELETED_FOR,
@@ -97,7 +98,9 @@ class LocalBackend:
     def take(self, name: str, record_id: int, lease: timedelta) -> CacheRecord | None:
         with _lock:
             known: Fields | None = self._cache.get(name)
-            if known is None or known["id"] != record_id or known["lease"] > time():
+            if known is None or known["id"] != record_id:
+                raise Gone
+            if known["lease"] > time():
                 return None
             if known["state"] is State.CLAIMED:
                 number = known["holders"] + 1
@@ -132,6 +135,14 @@ class LocalBackend:
             if known is None or known["attempt"] != held.attempt:
                 return False
             self._keep(held.name, known | done | {"expires": _in(retention)})
+            return True
+
+    def withdraw(self, held: HeldRecord) -> bool:
+        with _lock:
+            known = self._claimed(held)
+            if known is None or known["attempt"] != held.attempt:
+                return False
+            self._cache.delete(held.name)
             return True
 
     def release(self, held: HeldRecord, is_open: bool | None) -> bool:

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from ...compat.redis import Command, ask
 from ...protocol.envelope import prefix_of
 from ...protocol.record import Claim, State
-from ..base import Outage, Unusable
+from ..base import Gone, Outage, Unusable
 from ..breaker import breaker_of
 from ..causes import cause_of
 from . import scripts
@@ -147,6 +147,8 @@ class RedisBackend:
 
     def take(self, name: str, record_id: int, lease: timedelta) -> CacheRecord | None:
         found = self._redis.run(scripts.TAKE, name, record_id, _milliseconds(lease))
+        if found is None:
+            raise Gone
         return _record(found) if found else None
 
     def start(self, held: HeldRecord, lease: timedelta) -> int | None:
@@ -158,6 +160,9 @@ class RedisBackend:
     def complete(self, held: HeldRecord, response: bytes, retention: timedelta) -> bool:
         done = (response, _milliseconds(retention))
         return bool(self._redis.run(scripts.COMPLETE, *held, *done, at_once=True))
+
+    def withdraw(self, held: HeldRecord) -> bool:
+        return bool(self._redis.run(scripts.WITHDRAW, *held, at_once=True))
 
     def release(self, held: HeldRecord, is_open: bool | None) -> bool:
         end = "" if is_open is None else int(is_open)

@@ -78,7 +78,8 @@ TAKE = (
     + _KEEP
     + _REPLY
     + """
-if id ~= ARGV[1] or is_held then return {} end
+if id ~= ARGV[1] then return false end
+if is_held then return {} end
 if is_claimed then
     lease = now + tonumber(ARGV[2])
     holder = tostring(redis.call('HINCRBY', KEYS[1], 'holders', 1))
@@ -88,8 +89,8 @@ end
 return record()
 """
 )
-"""Take over a lease that has lapsed, and return the record as it was, with its new holder; nothing
-if an attempt holds it."""
+"""Take over a lease that has lapsed, and return the record as it was, with its new holder; an empty
+list if an attempt holds it, ``nil`` if it is gone."""
 
 # id, attempt before, holder, lease
 START = (
@@ -137,6 +138,16 @@ return 1
 """
 )
 """Store the response of the attempt that has this number. Sent twice, it counts once."""
+
+# id, attempt
+WITHDRAW = (
+    _READ
+    + """
+if id ~= ARGV[1] or attempt ~= ARGV[2] or not is_claimed then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+)
+"""Remove the record of the attempt that has this number."""
 
 # id, attempt, holder, open: 1, 0, or nothing to leave it
 RELEASE = (

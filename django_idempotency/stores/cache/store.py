@@ -87,6 +87,7 @@ class CacheStore:
     def take(self, record: Snapshot) -> tuple[Snapshot, int, bool] | None:
         """Take over the lease of a record; ``None`` if an attempt holds it.
 
+        :raises Gone: if it is not there any more
         :return: the record, which may be completed by now; our number among its holders; and
             whether the attempt before us has not said how it ended
         """
@@ -115,6 +116,10 @@ class CacheStore:
         remembered = Remembered(record.fingerprint, response)
         value = seal(self._secret, self._seal_context(record.id), remembered)
         return self._backend.complete(self._held(record), value, retention)
+
+    def withdraw(self, record: Snapshot) -> bool:
+        """Remove a claimed record; ``False`` if it is not this attempt's now."""
+        return self._backend.withdraw(self._held(record))
 
     def release(self, record: Snapshot, holder: int, is_open: bool | None) -> bool:
         """Let go of the lease; ``False`` if another attempt has started.

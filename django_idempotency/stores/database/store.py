@@ -175,6 +175,13 @@ class DatabaseStore:
         connection = connections[self.using]
         return self.dialect.complete(connection, record, response, retention, commits)
 
+    def withdraw(self, record: Snapshot, commits: bool = False) -> bool:
+        """Remove a claimed record that is locked; ``False`` if it is not this attempt's now.
+
+        :param commits: see :meth:`complete`
+        """
+        return self.dialect.withdraw(connections[self.using], record, commits)
+
     def exists(self, record_id: int) -> bool:
         """Whether there is such a record, locked or not."""
         return self._records().filter(pk=record_id).exists()

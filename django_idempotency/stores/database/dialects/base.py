@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache, cached_property
+from operator import attrgetter
 from typing import Any
 
 from django.db import Error, OperationalError, transaction
@@ -15,7 +16,7 @@ from django.db import Error, OperationalError, transaction
 from ....protocol.record import Claim, Snapshot, State, StoredResponse
 from ..rows import COLUMNS, response_values, snapshot
 from .endings import Endings
-from .sql import COMPLETE, OF_ATTEMPT, READ, START, replacements
+from .sql import COMPLETE, OF_ATTEMPT, READ, START, WITHDRAW, replacements
 from .values import Batch, Keepalive, ServerFault, TransactionStatus
 
 NOW = timedelta(0)
@@ -28,6 +29,9 @@ _SNAPSHOT = len(COLUMNS) + 3
 
 UNSUPPORTED = "Keep records in PostgreSQL, MySQL, MariaDB or SQLite"
 """What an instance of :class:`Dialect` itself says: the database is none of those."""
+
+_fence = attrgetter("id", "attempt", "key", "scope")
+"""What the last write compares: only the attempt that has the record may write."""
 
 _USUAL = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 """How nearly every statement begins, and none that ends a transaction."""
@@ -181,8 +185,9 @@ class Dialect:
         values = identity if transaction is None else (*identity, transaction)
         return snapshot(row[:_SNAPSHOT], *values)
 
-    complete_sql: Any = (COMPLETE, COMPLETE)
+    complete_sql: Sequence[str] = (COMPLETE, COMPLETE)
     """With a body, and without one."""
+    withdraw_sql = WITHDRAW
 
     def complete(
         self,
@@ -197,24 +202,32 @@ class Dialect:
         :param commits: if it is stored, the transaction is committed next, so both may travel
             together
         """
-        parameters = self.completion(record, response, retention)
-        sql = self.complete_sql[bool(response.omitted)]
-        return self.write(connection, sql, parameters, commits=False)
-
-    def completion(
-        self, record: Snapshot, response: StoredResponse, retention: timedelta
-    ) -> tuple[Any, ...]:
-        """Return the parameters of a statement that completes a record."""
         expires = self.time(retention)
-        return (
-            str(State.COMPLETED),
-            *(self.time(), expires, expires),
-            *response_values(response),
-            *(record.id, record.attempt, str(State.CLAIMED), record.key, record.scope),
-        )
+        times = (self.time(), expires, expires)
+        values = (str(State.COMPLETED), *times, *response_values(response), *_fence(record))
+        sql = self.complete_sql[bool(response.omitted)]
+        return self.write_last(connection, record, sql, values, commits)
+
+    def withdraw(self, connection: Any, record: Snapshot, commits: bool = False) -> bool:
+        """Remove a claimed record; ``False`` if it is not this attempt's now.
+
+        :param commits: see :meth:`complete`
+        """
+        return self.write_last(connection, record, self.withdraw_sql, _fence(record), commits)
+
+    def write_last(
+        self, connection: Any, record: Snapshot, sql: str, values: Sequence[Any], commits: bool
+    ) -> bool:
+        """Write the record for the last time in the transaction that has locked it; return whether
+        it was there.
+
+        :param sql: with names in braces
+        :param commits: if it was there, the transaction is committed next
+        """
+        return self.write(connection, sql, values, commits=False)
 
     def found_it_ended(self, error: BaseException) -> bool:
-        """Whether :meth:`complete` has failed because the transaction that locked the record has
+        """Whether :meth:`write_last` has failed because the transaction that locked the record has
         ended. Where it only matches no row then, it never fails so."""
         return False
 
@@ -245,7 +258,7 @@ class Dialect:
     # Transactions
 
     def fuses_commit(self, connection: Any) -> bool:
-        """Whether :meth:`complete` sends COMMIT along. Otherwise it is better not to wait for it
+        """Whether :meth:`write_last` sends COMMIT along. Otherwise it is better not to wait for it
         with the statement."""
         return False
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -20,7 +19,7 @@ from ....compat.django import (
 )
 from ....compat.mysqlclient import is_in_autocommit, sends_several
 from ....models import IdempotencyRecord
-from ....protocol.record import Claim, Snapshot, StoredResponse
+from ....protocol.record import Claim, Snapshot
 from ..rows import snapshot
 from .base import DIALECTS, NOW, Dialect, rows_of
 from .endings import ROLLBACK, Endings
@@ -150,45 +149,28 @@ class Mysql(Dialect):
         switch_autocommit_off(connection)
         return self.locked(row, _MARK)
 
-    def complete(
-        self,
-        connection: Any,
-        record: Snapshot,
-        response: StoredResponse,
-        retention: timedelta,
-        commits: bool = False,
+    def write_last(
+        self, connection: Any, record: Snapshot, sql: str, values: Sequence[Any], commits: bool
     ) -> bool:
-        """Ask for the mark, store, and commit, in one round trip.
+        """Ask for the mark, write, and commit, in one round trip.
 
         :raises django.db.OperationalError: see :meth:`found_it_ended`
         """
         if not record.transaction or not connection.in_atomic_block:
-            return super().complete(connection, record, response, retention)
-        sql = self._completions[commits, bool(response.omitted)]
+            return super().write_last(connection, record, sql, values, commits)
         with connection.cursor() as cursor:
-            cursor.execute(sql, self.completion(record, response, retention))
+            cursor.execute(self.sql(_ASK_FOR_MARK + sql + _COMMIT * commits), values)
             cursor.nextset()
-            stored = bool(cursor.rowcount == 1)
+            written = bool(cursor.rowcount == 1)
             while cursor.nextset():
                 pass
-        if stored and commits:
+        if written and commits:
             # Unless a proxy has not let the driver know: then Django commits as usual.
             skip_commit(connection, lambda: is_in_autocommit(connection.connection))
-        return stored
+        return written
 
     def fuses_commit(self, connection: Any) -> bool:
         return sends_several(connection.connection)
-
-    @cached_property
-    def _completions(self) -> dict[tuple[bool, bool], str]:
-        """Texts that complete a record, by whether they commit, and whether they have no body."""
-        return {
-            (commits, is_omitted): self.sql(
-                _ASK_FOR_MARK + self.complete_sql[is_omitted] + _COMMIT * commits
-            )
-            for commits in (False, True)
-            for is_omitted in (False, True)
-        }
 
     def found_it_ended(self, error: BaseException) -> bool:
         return self.code_of(error) == _NO_SAVEPOINT and _MARK in str(error)

@@ -12,11 +12,11 @@ from django.db import DataError
 
 from ....compat.django import cursor_of
 from ....models import IdempotencyRecord
-from ....protocol.record import Claim, Snapshot, State, StoredResponse
+from ....protocol.record import Claim, Snapshot, State
 from ..rows import snapshot
 from .base import DIALECTS, NOW, SOON, Dialect, rows_of
 from .endings import ROLLBACK, Endings
-from .sql import COMPARED, COMPLETE, OF_ATTEMPT
+from .sql import COMPARED, COMPLETE, OF_ATTEMPT, WITHDRAW
 from .values import Batch, Keepalive, TransactionStatus
 
 pipeline: Any
@@ -46,6 +46,18 @@ _STATUS = {
 }
 _ENDED = TransactionStatus.ENDED
 """By the numbers of libpq's ``PQtransactionStatus``: active, in a transaction, in a failed one."""
+
+
+def _checked(sql: str) -> str:
+    """A view may have left another transaction than the one that locked the record. An attempt that
+    has lost its record must not commit: where COMMIT follows in the same message, the cast fails.
+    """
+    return (
+        f"WITH stored AS ({sql} "
+        "AND pg_current_xact_id() = COALESCE(%s::xid8, pg_current_xact_id()) RETURNING 1) "
+        f"SELECT CAST(CASE WHEN COUNT(*) = 1 THEN '1' WHEN %s THEN '{_LOST}' ELSE '0' END AS int) "
+        "FROM stored"
+    )
 
 
 class Postgresql(Dialect):
@@ -112,26 +124,15 @@ class Postgresql(Dialect):
     )
     idle_lock_sql = lock_sql[False].replace("::text FROM", f"::text, {_LIFTED} FROM", 1)
 
-    # A view may have left another transaction than the one that locked the record. An attempt that
-    # has lost its record must not commit: where COMMIT follows in the same message, the cast fails.
-    complete_sql = (
-        f"WITH stored AS ({COMPLETE} "
-        "AND pg_current_xact_id() = COALESCE(%s::xid8, pg_current_xact_id()) RETURNING 1) "
-        f"SELECT CAST(CASE WHEN COUNT(*) = 1 THEN '1' WHEN %s THEN '{_LOST}' ELSE '0' END AS int) "
-        "FROM stored"
-    )
+    complete_sql = (_checked(COMPLETE), _checked(COMPLETE))
+    withdraw_sql = _checked(WITHDRAW)
 
-    def complete(
-        self,
-        connection: Any,
-        record: Snapshot,
-        response: StoredResponse,
-        retention: timedelta,
-        commits: bool = False,
+    def write_last(
+        self, connection: Any, record: Snapshot, sql: str, values: Sequence[Any], commits: bool
     ) -> bool:
-        values = (*self.completion(record, response, retention), record.transaction, commits)
+        values = (*values, record.transaction, commits)
         try:
-            return bool(self.first_row(connection, self.complete_sql, values, commits) == (1,))
+            return bool(self.first_row(connection, sql, values, commits) == (1,))
         except DataError as error:
             if _LOST not in str(error):
                 raise

@@ -11,14 +11,17 @@ READ = (
     "SELECT {columns}, {expires_at} <= {clock}, 0, 0, {scope}, {key} FROM {table} WHERE {id} = %s"
 )
 # A view may have left another schema's table in the place of ours: so scope and key are named.
+_FENCED = f" WHERE {{id}} = %s AND {{attempt}} = %s AND {{state}} = '{State.CLAIMED}' AND {{match}}"
 # The indexed columns change only where the record expires earlier than its claim said, and in
 # non-atomic mode.
 COMPLETE = (
     "UPDATE {table} SET {state} = %s, {completed_at} = {clock}, {expires_at} = {clock}, "
     "{purge_at} = {least}({purge_at}, {clock}), {outcome_open} = FALSE, "
     + ", ".join(f"{{{name}}} = %s" for name in RESPONSE_COLUMNS)
-    + " WHERE {id} = %s AND {attempt} = %s AND {state} = %s AND {match}"
+    + _FENCED
 )
+
+WITHDRAW = "DELETE FROM {table}" + _FENCED
 
 BUMP = (
     "UPDATE {table} SET {attempt} = {attempt} + 1, {outcome_open} = {outcome_open} OR %s "
