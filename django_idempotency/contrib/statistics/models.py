@@ -40,6 +40,7 @@ class IdempotencyStatistics(models.Model):
     view = ExactCharField(_("view"), max_length=LONGEST_NAME)
     executed = models.PositiveBigIntegerField(_("executed"), default=0)
     recovered = models.PositiveBigIntegerField(_("recovered"), default=0)
+    not_done = models.PositiveBigIntegerField(_("not done"), default=0)
     interrupted = models.PositiveBigIntegerField(_("interrupted"), default=0)
     replayed = models.PositiveBigIntegerField(_("replayed"), default=0)
     conflict = models.PositiveBigIntegerField(_("conflict"), default=0)

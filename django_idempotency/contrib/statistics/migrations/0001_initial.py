@@ -23,6 +23,7 @@ class Migration(migrations.Migration):
                 ),
                 ("executed", models.PositiveBigIntegerField(default=0, verbose_name="executed")),
                 ("recovered", models.PositiveBigIntegerField(default=0, verbose_name="recovered")),
+                ("not_done", models.PositiveBigIntegerField(default=0, verbose_name="not done")),
                 (
                     "interrupted",
                     models.PositiveBigIntegerField(default=0, verbose_name="interrupted"),
