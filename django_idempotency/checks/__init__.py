@@ -14,6 +14,7 @@ from . import (
     guarded_views,
     middlewares,
     sessions,
+    statistics,
 )
 from .messages import CHECKS
 
@@ -27,4 +28,5 @@ __all__ = [
     "guarded_views",
     "middlewares",
     "sessions",
+    "statistics",
 ]

@@ -1,7 +1,7 @@
 """Checks of the databases: of the records' settings, server and table, and of the others."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -157,19 +157,20 @@ def check_tables(valid: Configuration, databases: Databases) -> Messages:
     )
     for alias in aliases:
         if alias in databases and alias in connections:
-            lacks = list(_incomplete_tables(connections[alias]))
+            lacks = list(incomplete_tables(connections[alias], _models()))
             if lacks:
                 yield message("W051", alias=alias, lacks=" and ".join(lacks))
 
 
-def _incomplete_tables(connection: Any) -> Iterator[str]:
+def incomplete_tables(connection: Any, models: Iterable[Any]) -> Iterator[str]:
+    """Yield what a database lacks of the tables of models, for people."""
     # With django-tenants each schema has separate tables, and none may be in this one.
     if not dialect_of(connection).is_supported or hasattr(connection, "schema_name"):
         return
     introspection = connection.introspection
     with connection.cursor() as cursor:
         tables = introspection.table_names(cursor)
-        for model in _models():
+        for model in models:
             table = model._meta.db_table
             if table not in tables:
                 yield f"there is no table {table}"

@@ -205,6 +205,14 @@ MESSAGES = {
         "a key would fail.",
         "List django.contrib.sessions.middleware.SessionMiddleware, above IdempotencyMiddleware.",
     ),
+    "E080": Message(
+        "a database router keeps the tables of statistics away from the database where they are "
+        "written",
+        'Statistics are written to database "{alias}", and a database router keeps their tables '
+        "away from it.",
+        "Let allow_migrate() and db_for_write() of the router agree on the app label "
+        "django_idempotency_statistics.",
+    ),
     "W001": Message(
         "a middleware with view hooks is listed below `IdempotencyMiddleware`",
         "IdempotencyMiddleware stands above {path} in MIDDLEWARE, which has {hooks}: these would "
@@ -399,6 +407,12 @@ MESSAGES = {
         "saved.",
         "List django.contrib.sessions.middleware.SessionMiddleware, above IdempotencyMiddleware, "
         "or leave SAVE_SESSION off.",
+    ),
+    "W080": Message(
+        "the tables of statistics are missing or old: nothing that is counted can be written",
+        'Statistics cannot be written to database "{alias}": {lacks}.',
+        "Run manage.py migrate. What has been counted until then is written afterwards.",
+        asks="yes",
     ),
     "I001": Message(
         "scopes are keyed with `SECRET_KEY`",

@@ -28,22 +28,6 @@ TABLE = "django_idempotency_statistics_idempotencystatistics"
 PATH, ANYBODY = "/decorated-rest/", "/decorated-function/"
 
 
-@pytest.fixture
-def installed(settings: Any) -> Iterator[None]:
-    yield from statistics.installed(settings)
-
-
-@pytest.fixture
-def table(installed: None, transactional_db: None) -> Iterator[None]:
-    with statistics.tables():
-        yield
-
-
-@pytest.fixture
-def counter(table: None, monkeypatch: Any) -> Iterator[Any]:
-    yield from statistics.fresh_counter(monkeypatch)
-
-
 def replays() -> list[int]:
     """Return the replays that the table knows, by day."""
     with connection.cursor() as cursor:

@@ -1,6 +1,5 @@
 """Each request counts once, under the way in which it ended."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,22 +13,6 @@ from tests.support.adapters import every_adapter_below_the_middleware
 from tests.support.outage import no_table
 
 PATH, VIEW = "/decorated-rest/", "tests.shop.views.DecoratedRestView"
-
-
-@pytest.fixture
-def installed(settings: Any) -> Iterator[None]:
-    yield from statistics.installed(settings)
-
-
-@pytest.fixture
-def table(installed: None, transactional_db: None) -> Iterator[None]:
-    with statistics.tables():
-        yield
-
-
-@pytest.fixture
-def counter(table: None, monkeypatch: Any) -> Iterator[Any]:
-    yield from statistics.fresh_counter(monkeypatch)
 
 
 def told(counter: Any) -> dict[str, dict[str, int]]:

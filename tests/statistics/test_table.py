@@ -3,59 +3,20 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from typing import Any
 
 import pytest
-from django.contrib import admin
 from django.core.management import call_command
 from django.db import connection, connections
 from django.test import override_settings
-from django.urls import include, path
 
 from tests.support import statistics
 from tests.support.admin import figures
 from tests.support.counting import counted
+from tests.support.statistics import batch, write
 
-HOUR = 480_000
-"""The beginning of a day."""
-
-urlpatterns = [path("admin/", admin.site.urls), path("", include("tests.shop.urls"))]
-
-pytestmark = [pytest.mark.urls(__name__)]
-
-
-@pytest.fixture
-def installed(settings: Any) -> Iterator[None]:
-    yield from statistics.installed(settings)
-
-
-@pytest.fixture
-def table(installed: None, transactional_db: None) -> Iterator[None]:
-    with statistics.tables():
-        yield
-
-
-@pytest.fixture
-def counter(table: None, monkeypatch: Any) -> Iterator[Any]:
-    yield from statistics.fresh_counter(monkeypatch)
-
-
-def batch(hour: int = HOUR, view: str = "pay", **numbers: int) -> Any:
-    from django_idempotency.contrib.statistics.figures import Batch, count, nothing
-
-    found = Batch()
-    here = found.hours[hour, view] = nothing()
-    for name, times in numbers.items():
-        for _ in range(times):
-            count(here, name, 0.003)
-    return found
-
-
-def write(*batches: Any) -> None:
-    from django_idempotency.contrib.statistics.writing import write
-
-    for each in batches:
-        write(each, "default")
+HOUR = statistics.DAY
 
 
 def test_columns_are_what_is_counted(installed: None) -> None:
@@ -171,6 +132,25 @@ def test_outdated_rows(table: None) -> None:
         (1, now - 240),
         (24, models.today_now() - 24 * 402),
     ]
+
+
+def test_the_purge_removes_outdated_rows(table: None) -> None:
+    from django_idempotency.contrib.statistics import models
+
+    now = models.hour_now()
+    write(*(batch(now - 24 * days, executed=1) for days in (0, 10, 402)))
+    from django_idempotency.contrib.statistics.figures import Reuse
+
+    found = batch(now)
+    for days in (0, 29, 40):
+        found.reuses[Reuse(models.today_now() - 24 * days, "pay", "a scope")] = days + 1
+    write(found)
+    told = StringIO()
+    call_command("purge_idempotency_records", stdout=told, batch_size=2)
+    assert "Removed 4 old rows of statistics." in told.getvalue()
+    assert models.IdempotencyStatistics.outdated().count() == 0
+    assert sorted(models.ReusedKeys.rows().values_list("times", flat=True)) == [1, 30]
+    assert statistics.counted() == {"pay": {"executed": 1}}
 
 
 class TestReplaysServed:

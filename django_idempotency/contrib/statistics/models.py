@@ -1,5 +1,6 @@
 """How requests ended: one row per view and hour, and one per view and day (UTC)."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from time import time
 from typing import NamedTuple
@@ -100,12 +101,22 @@ class IdempotencyStatistics(models.Model):
         return Served(sums["today"] or 0, sums["all"] or 0)
 
     @classmethod
-    def outdated(cls, using: str | None = None) -> "models.QuerySet[IdempotencyStatistics]":
+    def outdated(cls) -> "models.QuerySet[IdempotencyStatistics]":
         """Return the rows that nobody looks at any more."""
         now, is_old = hour_now(), Q()
         for hours, kept in KEPT.items():
             is_old |= Q(hours=hours, start__lt=now - hours - kept // timedelta(hours=1))
-        return cls.rows(using).filter(is_old)
+        return cls.rows().filter(is_old)
+
+    @staticmethod
+    def purge(size: int) -> Iterator[int]:
+        """Remove outdated rows of all tables in batches; yield the size of each.
+
+        :param size: rows in one transaction
+        """
+        for model in (IdempotencyStatistics, ReusedKeys):
+            while ids := list(model.outdated().values_list("pk", flat=True)[:size]):
+                yield model.rows().filter(pk__in=ids).delete()[0]
 
 
 class ReusedKeys(models.Model):
@@ -137,9 +148,9 @@ class ReusedKeys(models.Model):
         return cls._base_manager.using(using or IdempotencyStatistics.alias())
 
     @classmethod
-    def outdated(cls, using: str | None = None) -> "models.QuerySet[ReusedKeys]":
+    def outdated(cls) -> "models.QuerySet[ReusedKeys]":
         """Return the rows that nobody looks at any more."""
-        return cls.rows(using).filter(start__lt=today_now() - (RECENT + 1) * DAY)
+        return cls.rows().filter(start__lt=today_now() - (RECENT + 1) * DAY)
 
 
 def hour_now() -> int:

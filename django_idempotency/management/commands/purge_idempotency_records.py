@@ -24,9 +24,9 @@ class Command(BatchCommand):
     """Removes expired records. Parses options and reports; the store does the work."""
 
     help = (
-        "Removes expired idempotency records in short transactions, and rows of effects that have "
-        "ended. Leaves records alone that a running attempt has locked, and effects that are "
-        "pending or have failed."
+        "Removes expired idempotency records in short transactions, rows of effects that have "
+        "ended, and old statistics. Leaves records alone that a running attempt has locked, and "
+        "effects that are pending or have failed."
     )
     dry_run = "Only count the records; remove nothing."
     batch_size = 1000
@@ -60,7 +60,8 @@ class Command(BatchCommand):
         lag = store.lag(older_than).total_seconds()
         return (
             f'Removed {removed} expired records from database "{self.using}" (batches: '
-            f"{self.batches}; left: {_at_most(left)}; lag: {lag:.0f}s).{self._effects()}"
+            f"{self.batches}; left: {_at_most(left)}; lag: {lag:.0f}s)."
+            f"{self._effects()}{self._statistics()}"
         )
 
     def _effects(self, is_dry_run: bool = False) -> str:
@@ -73,6 +74,15 @@ class Command(BatchCommand):
             return f" {rows.purgeable(self.using).count()} effects that have ended would go, too."
         batches = () if self.is_over else rows.purge(self.using, self.size)
         return f" Removed {self.follow(batches)} effects that have ended."
+
+    def _statistics(self) -> str:
+        """Remove old statistics, if there is time, and return what was done."""
+        app = apps.app_configs.get("django_idempotency_statistics")
+        model: Any = None if app is None else app.get_model("IdempotencyStatistics")
+        if model is None or self.using != model.alias():
+            return ""
+        batches = () if self.is_over else model.purge(self.size)
+        return f" Removed {self.follow(batches)} old rows of statistics."
 
     def so_far(self) -> str:
         return f"It had removed {self.done} expired records by then."
