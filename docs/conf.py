@@ -21,6 +21,8 @@ root_doc = "docs/index"
 include_patterns = ["docs/**.md", "example_project/README.md", "proof/model/README.md", "*.md"]
 exclude_patterns = ["docs/_build/**", ".[a-z]*/**"]
 myst_heading_anchors = 3
+# Pictures with a width, as GitHub shows them.
+myst_enable_extensions = ["html_image"]
 
 html_theme = "furo"
 html_title = f"django-idempotency {version}"

@@ -1,9 +1,7 @@
 """Pictures of the admin for the documentation: ``make images`` writes them."""
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,11 +14,9 @@ from django_idempotency.protocol.keys import short_digest
 from tests.support.admin import LIST, in_flight
 from tests.support.admin_story import SHOWN, tell
 from tests.support.browser import browser_page, log_in
+from tests.support.pictures import IMAGES, keep
 
 urlpatterns = [path("admin/", admin.site.urls)]
-
-IMAGES = os.environ.get("IDEMPOTENCY_TEST_IMAGES")
-"""Where to put them, if they are wanted."""
 
 pytestmark = [
     pytest.mark.browser,
@@ -42,9 +38,6 @@ def _zone(settings):
     settings.TIME_ZONE = "UTC"
 
 
-schemes = pytest.mark.parametrize("scheme", ["light", "dark"])
-
-
 @contextmanager
 def story(server: Any, scheme: str, viewport: dict[str, int]) -> Iterator[Any]:
     """A page that shows the list of records as a shop has them."""
@@ -58,43 +51,46 @@ def story(server: Any, scheme: str, viewport: dict[str, int]) -> Iterator[Any]:
         yield page
 
 
-def keep(page: Any, name: str, height: int | None = None) -> None:
-    if height:
-        page.set_viewport_size({**page.viewport_size, "height": height})
-    page.mouse.move(0, 0)
-    page.screenshot(path=Path(str(IMAGES)) / f"admin-{name}.png")
-
-
 def search(page: Any, server: Any, text: str) -> None:
     page.goto(f"{server.url}{reverse(LIST)}?{urlencode({'q': text})}")
 
 
-@schemes
+def see_record(page: Any) -> None:
+    page.locator("#result_list").get_by_role("link").nth(2).click()
+    page.wait_for_url("**/change/**")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pictures_of_a_desktop(live_server, scheme):
     with story(live_server, scheme, DESKTOP) as page:
-        keep(page, f"list-{scheme}", 800)
-        page.locator("#result_list").get_by_role("link").nth(2).click()
-        page.wait_for_url("**/change/**")
-        keep(page, f"record-{scheme}", 1240)
-        page.goto(live_server.url + reverse(LIST))
+        keep(page, f"admin-list-{scheme}", 800)
+        see_record(page)
+        keep(page, f"admin-record-{scheme}", 1240)
+
+
+def test_pictures_of_searches(live_server):
+    with story(live_server, "light", DESKTOP) as page:
+        search(page, live_server, LOG_LINE)
+        keep(page, "admin-found-light", 540)
+        search(page, live_server, "order-1043-pay")
+        keep(page, "admin-nothing-light")
+
+
+def test_pictures_of_actions_and_effects(live_server):
+    with story(live_server, "dark", DESKTOP) as page:
         for box in (1, 2, 3):
             page.get_by_role("checkbox").nth(box).check()
         page.locator("select[name=action]").select_option("evict")
         page.get_by_role("button", name="Go").click()
         page.get_by_role("heading", name="Records to remove").wait_for()
-        keep(page, f"evict-{scheme}", 560)
+        keep(page, "admin-evict-dark", 540)
         page.goto(live_server.url + reverse(EFFECTS))
-        keep(page, f"effects-{scheme}", 560)
-        search(page, live_server, LOG_LINE)
-        keep(page, f"found-{scheme}", 560)
-        search(page, live_server, "order-1043-pay")
-        keep(page, f"nothing-{scheme}", 560)
+        keep(page, "admin-effects-dark")
 
 
-@schemes
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pictures_of_a_phone(live_server, scheme):
     with story(live_server, scheme, PHONE) as page:
-        keep(page, f"list-phone-{scheme}")
-        page.locator("#result_list").get_by_role("link").nth(2).click()
-        page.wait_for_url("**/change/**")
-        keep(page, f"record-phone-{scheme}")
+        keep(page, f"admin-list-phone-{scheme}")
+        see_record(page)
+        keep(page, f"admin-record-phone-{scheme}")

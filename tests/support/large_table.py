@@ -168,6 +168,7 @@ def main(count: int) -> None:
         start = time.monotonic()
         fill(count)
         print(f"{count} records in {time.monotonic() - start:.0f} seconds")
+    User.objects.get_or_create(username="caller")
     client = Client()
     client.force_login(
         User.objects.get_or_create(username="a", is_staff=True, is_superuser=True)[0]
