@@ -215,7 +215,14 @@ def _refusing(view: Any, policy: Policy, problem: Problem) -> Call:
     async def arefuse(request: Any, /, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return refuse(request)
 
-    return arefuse if getattr(view, "view_is_async", False) else refuse
+    return arefuse if _is_async(view) else refuse
+
+
+def _is_async(view: Any) -> bool:
+    """Whether Django awaits the view. It asks the handlers, and some views have none."""
+    return getattr(view, "view_is_async", False) or iscoroutinefunction(
+        unhooked(type(view).dispatch)
+    )
 
 
 def _with_early_replay(view: Any, state: RequestState, policy: Policy, call: Call) -> Call:
@@ -237,7 +244,7 @@ def _with_early_replay(view: Any, state: RequestState, policy: Policy, call: Cal
         answer = await on_request_thread(replay_before_checks, request, policy, AsyncGuard)
         return await call(request) if answer is None else answer
 
-    return alook if getattr(view, "view_is_async", False) else look
+    return alook if _is_async(view) else look
 
 
 def _initial(view: Any, initial: Any, request: Any, /, *args: Any, **kwargs: Any) -> None:

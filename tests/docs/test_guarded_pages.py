@@ -1,5 +1,6 @@
 """The views of the pages about plain Django and DRF are guarded as the pages say."""
 
+import json
 import sys
 from types import ModuleType
 from typing import Any
@@ -7,8 +8,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from django.urls import path
-from django.views.decorators.csrf import csrf_exempt
 from rest_framework.test import APIClient
 
 from django_idempotency.test import assert_idempotent
@@ -16,6 +15,8 @@ from tests.docs.pages import DOCS, blocks, text_of
 from tests.shop import models
 from tests.shop.models import Order
 from tests.support.adapters import MIDDLEWARE
+
+JSON = "application/json"
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
@@ -69,24 +70,43 @@ def test_rest_framework(use: Any, path: str) -> None:
         assert_idempotent(client, "/orders/quote/")
 
 
-def test_graphql(use: Any, client: Client, monkeypatch: Any) -> None:
-    """Errors are not remembered, although their status is 200; data are."""
+@pytest.mark.parametrize("path", ["graphene", "strawberry"])
+def test_graphql(path: str, use: Any, client: Client) -> None:
     use("how-to/graphql.md")
-    page: Any = sys.modules["page_of_docs"]
-    page.urlpatterns = [path("graphql/", csrf_exempt(page.GraphQLView.as_view()))]
-    answers = iter([{"errors": [{"message": "locked"}]}, {"data": {"order": 1}}])
-
-    def execute(document: object) -> object:
-        Order.objects.create(item=f"{document}")
-        return next(answers)
-
-    monkeypatch.setattr(page, "execute", execute)
     client.force_login(User.objects.create_user("ada"))
-    tries = [
-        client.post("/graphql/", "{}", "application/json", headers={"idempotency-key": "k"})
-        for _ in range(3)
-    ]
-    assert [each.status_code for each in tries] == [200, 200, 200]
-    assert ["errors" in each.json() for each in tries] == [True, False, False]
-    assert ["Idempotency-Replayed" in each for each in tries] == [False, False, True]
-    assert Order.objects.count() == 1
+    result = "{ number }" if path == "graphene" else ""
+    document = {"query": f'mutation {{ placeOrder(item: "vm") {result} }}'}
+    assert_idempotent(client, f"/{path}/", document, creates=Order.objects.all(), content_type=JSON)
+
+
+def test_graphql_with_keys_in_the_document(use: Any, client: Client) -> None:
+    use("how-to/graphql.md")
+    client.force_login(User.objects.create_user("ada"))
+
+    def post(path: str, query: str, **variables: Any) -> Any:
+        body = json.dumps({"query": query, "variables": variables})
+        return client.post(path, body, JSON)
+
+    buy = 'mutation { placeOrder(item: "vm") }'
+    for _ in range(2):
+        answer = post("/relay/", buy, input={"clientMutationId": "m-1"})
+    assert (Order.objects.count(), "Idempotency-Replayed" in answer) == (1, True)
+    assert "Idempotency-Replayed" not in post("/relay/", buy)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_graphql_with_a_key_of_each_mutation(use: Any, client: Client) -> None:
+    """One of them fails; the others are done, and a retry does that one alone."""
+    use("how-to/graphql.md")
+    client.force_login(User.objects.create_user("ada"))
+    calls = " ".join(f'{key}: placeOrder(key: "{key}", item: "vm")' for key in "ab")
+
+    def post(more: str) -> Any:
+        body = json.dumps({"query": f"mutation {{ {calls} {more} }}"})
+        return client.post("/keyed/", body, JSON).json()
+
+    first = post('c: placeOrder(key: "a", item: "other")')
+    assert [each["path"] for each in first["errors"]] == [["c"]]
+    again = post('d: placeOrder(key: "d", item: "vm")')
+    assert Order.objects.count() == 3
+    assert "errors" not in again

@@ -26,7 +26,7 @@ ROOMS = [
     *("operations", "invalidation"),
     # Requests and responses, and the views behind them.
     *("http", "remember", "guard", "functions", "adapters", "drf", "decorators", "middleware"),
-    "webhooks",
+    *("webhooks", "graphql"),
     # What is guarded how, and who is told.
     *("contract", "openapi", "metadata", "views", "reconciliation", "finding"),
     # What people use.
@@ -59,6 +59,7 @@ OPTIONAL = {
     "django_redis": {"stores", "checks"},
     "redis": {"stores", "compat"},
     "stripe": {"webhooks"},
+    "graphql": {"graphql"},
 }
 """What not every project has installed, and who may ask for it."""
 
