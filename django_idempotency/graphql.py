@@ -218,7 +218,7 @@ def _marked(request: Any, response: HttpResponseBase) -> HttpResponseBase:
     Where nothing can be undone (non-atomic mode, records in a cache alone) an answer of resolvers
     is stored with its errors, so that none of them runs twice.
     """
-    operation = request.idempotency
+    operation = getattr(request, "idempotency", NO_KEY)  # the view may have refused before
     is_decided = storage_choices(response) != NO_CHOICES
     if not operation or is_decided or not isinstance(response, HttpResponse):
         return response

@@ -84,7 +84,11 @@ def _dispatch(view: Any, dispatch: Any, request: Any, /, *args: Any, **kwargs: A
         return dispatch(request, *args, **kwargs)
 
     if state.view is view:  # a parent's hook
-        return call(request)
+        inner = state.inner_dispatch
+        if inner is None or getattr(dispatch, "__func__", dispatch) is not inner[0]:
+            return call(request)
+        state.inner_dispatch = None
+        return inner[1](call, request)
     if not is_hook(vars(type(view)).get("dispatch")):
         hook_class(type(view))  # a subclass that no URL was made of
     state.view, state.refusal, state.early_replay_policy = view, None, None
@@ -114,7 +118,8 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
     if policy is None or key is None:
         return call
     name = _handler_name(view, request, policy, key)
-    handler = getattr(view, name, None)
+    worker = working_class(type(view)) if name == "dispatch" else type(view)
+    handler = getattr(view if worker is type(view) else worker, name, None)
     if handler is None:
         return call
     is_guarded = ours is not None and handler is ours
@@ -142,13 +147,27 @@ def _prepared(view: Any, state: RequestState, request: Any, call: Call) -> Call:
     under = (policy, key, handler_position(view_class, function))
     guarded: Any = partial(_arun if is_async else _run, under)
     if name == "dispatch":
-        call = partial(guarded, call)
+        call = _guarding_dispatch(state, view_class, worker, guarded, call)
     elif not is_guarded:
         # The one thing that is put on an instance. What comes after all checks is the handler, and
         # dispatch() asks the instance for it by name: there is no method around it to be hooked.
         wrapper = update_wrapper(partial(guarded, handler), handler)
         _replace(view, name, handler, wrapper, request)
     return _with_early_replay(view, state, policy, call)
+
+
+def _guarding_dispatch(
+    state: RequestState, view_class: Any, worker: Any, guarded: Any, call: Call
+) -> Call:
+    """Have ``dispatch()`` guarded where it does a view's work.
+
+    :param worker: the class whose ``dispatch()`` that is
+    """
+    if worker is view_class:
+        return partial(guarded, call)
+    hook_methods(worker, {"dispatch": _dispatch}, inherited="dispatch")
+    state.inner_dispatch = (unhooked(vars(worker)["dispatch"]), guarded)
+    return call
 
 
 def _key_of(request: Any, state: RequestState, policy: Policy | None) -> str | Problem | None:
@@ -353,13 +372,7 @@ def handler_name(view: Any, name: str) -> str:
     view_class = view if isinstance(view, type) else type(view)
     if hasattr(view, name) or not works_in_dispatch(view_class):
         return name
-    # Not imported: a project need not have django.contrib.auth.
-    if any(each.__module__ == "django.contrib.auth.mixins" for each in view_class.__mro__):
-        raise ImproperlyConfigured(
-            f"{view_class.__qualname__} checks permissions in dispatch() and does its work there, "
-            "too, so the guard has no place between. Move the work into post(), or exempt the view "
-            "(EXEMPT_PATHS, @idempotency_exempt)."
-        )
+    working_class(view_class)
     return "dispatch"
 
 
@@ -367,5 +380,31 @@ def works_in_dispatch(view_class: Any) -> bool:
     """Whether a class or its parents, Django's excepted, define ``dispatch()``."""
     if hasattr(view_class, "initialize_request"):
         return False
-    found = (vars(each)["dispatch"] for each in view_class.__mro__ if "dispatch" in vars(each))
-    return any(not unwrap(each).__module__.startswith("django.") for each in found)
+    return any(map(_defines_dispatch, view_class.__mro__))
+
+
+def _defines_dispatch(each: type) -> bool:
+    own = vars(each).get("dispatch")
+    return own is not None and not unwrap(own).__module__.startswith("django.")
+
+
+def working_class(view_class: Any) -> Any:
+    """Return the class whose ``dispatch()`` does the work of a view that works there: the view's,
+    or the next one behind Django's mixins that check users, which call it when they have done so.
+
+    :raises ImproperlyConfigured: if a permission check would be inside of the guard
+    """
+    mro = view_class.__mro__
+    # Not imported: a project need not have django.contrib.auth.
+    checks = [at for at, each in enumerate(mro) if each.__module__ == "django.contrib.auth.mixins"]
+    if not checks:
+        return view_class
+    behind = filter(_defines_dispatch, mro[checks[-1] :])
+    worker = None if any(map(_defines_dispatch, mro[: checks[-1]])) else next(behind, None)
+    if worker is None:
+        raise ImproperlyConfigured(
+            f"{view_class.__qualname__} checks permissions in dispatch() and does its work there, "
+            "too, so the guard has no place between. Move the work into post(), or exempt the view "
+            "(EXEMPT_PATHS, @idempotency_exempt)."
+        )
+    return worker

@@ -14,7 +14,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLResolver, get_resolver
 
 from ..adapters.base import EXEMPT, OPTIONS, options_of, resolve_policy
-from ..adapters.class_based import class_policy, handler_name, handler_position, mark_of
+from ..adapters.class_based import (
+    class_policy,
+    handler_name,
+    handler_position,
+    mark_of,
+    working_class,
+)
 from ..adapters.dispatch import class_of
 from ..adapters.position import GuardPosition, named, position_of
 from ..compat.frameworks import belongs_to_admin
@@ -318,7 +324,9 @@ def _unless_hidden(protection: Protection, position: GuardPosition) -> Protectio
 
 def _handler(view: Any, view_class: type, method: str, path: str) -> Protection:
     try:
-        handler = getattr(view_class, handler_name(view_class, action_for(view, method)))
+        name = handler_name(view_class, action_for(view, method))
+        worker = working_class(view_class) if name == "dispatch" else view_class
+        handler = getattr(worker, name)
     except ImproperlyConfigured as error:
         protection = _unmarked(view, view_class, path)
         fails = Protection(Coverage.FAILS, policy=protection.policy, reason=str(error))

@@ -135,6 +135,8 @@ class RequestState:
     :ivar view: the class-based view that was dispatched last
     :ivar view_options: what was said further outside of the class-based view that gets this
         request; ``None`` if no guard is wanted
+    :ivar inner_dispatch: the ``dispatch()`` of a parent that does the view's work, behind checks of
+        users, and what to call in its place
     :ivar adapter_class: of requests that are not DRF's, if not the one for plain views
     :ivar operation: Django Ninja's operation that runs
     :ivar operation_options: what was said of that operation; ``None`` as above
@@ -156,6 +158,7 @@ class RequestState:
     adapter_class: Any = None
     operation: Any = None
     operation_options: Options | None = None
+    inner_dispatch: tuple[Any, Any] | None = None
     refusal: tuple[Policy, Problem] | None = None
     early_replay_policy: Policy | None = None
     has_tried_early_replay = False
