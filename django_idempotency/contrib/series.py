@@ -14,6 +14,7 @@ from django.core.signals import request_started
 from ..conf.policy import Policy
 from ..contract.endpoints import Endpoint, endpoints
 from ..contract.facts import problems_of
+from ..functions.run import DECLARED, METHOD
 from ..protocol.problems import Code
 from ..signals import Outcome
 
@@ -28,34 +29,41 @@ query, to claims that wait for a lock."""
 
 
 @dataclass(frozen=True, slots=True)
-class GuardedView:
-    """One method of a guarded view, and what can become of its requests.
+class Source:
+    """One method of a guarded view, or a function that runs once, and what can become of its calls.
 
     :ivar view: as in an :class:`~django_idempotency.signals.Event`; so are ``method``, ``route``
-    :ivar codes: of the error answers that its policy admits
+    :ivar codes: of the error answers that its policy admits; functions raise errors instead
     """
 
     method: str
     view: str
     route: str
     outcomes: tuple[Outcome, ...]
-    codes: tuple[Code, ...]
+    codes: tuple[Code, ...] = ()
 
 
-def guarded_views() -> list[GuardedView]:
-    """Return each method of each guarded view in the URLconf."""
-    return [
-        _guarded_view(endpoint, policy)
+def sources() -> list[Source]:
+    """Return each method of each guarded view in the URLconf, and the decorated functions."""
+    views = [
+        _view(endpoint, policy)
         for endpoint in endpoints()
         if (policy := endpoint.protection.guards) is not None
     ]
+    outcomes = tuple(outcome for outcome in Outcome if outcome is not Outcome.FAILED_OPEN)
+    return views + [Source(METHOD, name, "", outcomes) for name in sorted(DECLARED)]
 
 
-def _guarded_view(endpoint: Endpoint, policy: Policy) -> GuardedView:
+def _view(endpoint: Endpoint, policy: Policy) -> Source:
     # Every outcome under every policy: which one holds may depend on the rest of the path, and an
     # alert must not miss the first request that runs unprotected.
     codes = tuple(problem.code for problem in problems_of(policy))
-    return GuardedView(endpoint.method, endpoint.name, endpoint.route, tuple(Outcome), codes)
+    return Source(endpoint.method, endpoint.name, endpoint.route, tuple(Outcome), codes)
+
+
+def views_that_write() -> list[tuple[str, str]]:
+    """Return names and routes of all views that take writes, guarded or not."""
+    return sorted({(endpoint.name, endpoint.route) for endpoint in endpoints()})
 
 
 def before_first_request(prepare: Callable[[], object]) -> None:

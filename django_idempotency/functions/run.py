@@ -73,6 +73,10 @@ UNKNOWN = (
 RUNNING = "{} did not run: another run under its key has not ended yet."
 NO_STORE = "{} did not run: the store of its record does not answer. Try it again."
 
+DECLARED: set[str] = set()
+"""Names of the functions that were decorated in this process: what will be counted under them can
+begin at 0."""
+
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -154,6 +158,7 @@ def idempotent_function(
 
     def decorate(function: Callable[Given, Result]) -> Callable[Given, Result]:
         label = name or _name_of(function)
+        DECLARED.add(label)
 
         def run(*args: Any, **kwargs: Any) -> Any:
             if key is not None:

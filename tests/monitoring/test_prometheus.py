@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.http import HttpRequest, HttpResponse
+from django.test import Client
 from django.urls import include, path, resolve
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
@@ -16,6 +17,7 @@ from django_idempotency.contract.endpoints import endpoints
 from django_idempotency.contrib import series
 from django_idempotency.contrib.figures import figures
 from django_idempotency.decorators import idempotent
+from django_idempotency.operations import idempotent_function
 from django_idempotency.signals import Outcome
 from tests.conftest import Caller, row_locks
 from tests.support.apps import install
@@ -27,6 +29,11 @@ from tests.support.story import CODES, PATH, STORY, VIEW, tell_the_story
 @require_POST
 def first(request: HttpRequest, shop: int) -> HttpResponse:
     return HttpResponse(status=201)
+
+
+@idempotent_function(scope="tests", key=lambda number: f"k-{number}")
+def count(number: int) -> int:
+    return number
 
 
 VIEWS = [path("first/", first, name="first")]
@@ -133,6 +140,29 @@ class TestFirstEvents:
             ("executed", "POST", "called:first"): 1.0
         }
         assert set(requests(after)) == set(requests(before))
+
+    def test_functions_that_are_declared_begin_at_zero(self, port: int, caller: Caller) -> None:
+        """Those that run once, of whom the URLconf knows nothing (I20)."""
+        before = scrape(port)
+        assert count(1) == count(1) == 1
+        name = f"{__name__}.count"
+        assert risen(requests(before), requests(scrape(port))) == {
+            ("executed", "RUN", name): 1.0,
+            ("replayed", "RUN", name): 1.0,
+        }
+
+    def test_a_key_that_nothing_looks_up_is_counted(
+        self, port: int, settings: Any, caller: Caller
+    ) -> None:
+        """Nothing is silent (I18)."""
+        settings.ROOT_URLCONF = __name__
+        before = scrape(port)
+        Client().post("/called/7/first/", headers={"idempotency-key": "k-1"})
+        after = scrape(port)
+        assert risen(
+            counts(before, "unprotected_requests", "view"),
+            counts(after, "unprotected_requests", "view"),
+        ) == {("called:first",): 1.0}
 
     @pytest.mark.once
     def test_views_have_the_names_that_requests_give_them(self) -> None:

@@ -106,10 +106,10 @@ class TestExporter:
 
 EXPECTED = """
 import json
-from django_idempotency.contrib.series import guarded_views
+from django_idempotency.contrib.series import sources
 print(json.dumps([
     [("method", each.method), ("outcome", str(outcome)), ("view", each.view)]
-    for each in guarded_views() for outcome in each.outcomes
+    for each in sources() for outcome in each.outcomes
 ]))
 """
 

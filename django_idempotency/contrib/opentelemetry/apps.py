@@ -11,11 +11,12 @@ class OpenTelemetryConfig(AppConfig):
     verbose_name = "Idempotency traces and metrics"
 
     def ready(self) -> None:
-        from ...signals import connect
+        from ...signals import connect, unprotected
         from ..series import before_first_request
-        from .metrics import begin_at_zero, observe
+        from .metrics import begin_at_zero, observe, observe_unprotected
         from .spans import describe
 
         connect(describe)
         connect(observe)
+        unprotected.connect(observe_unprotected)
         before_first_request(begin_at_zero)

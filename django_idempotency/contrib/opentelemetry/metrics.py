@@ -13,10 +13,11 @@ from typing import Any
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from ...functions.run import METHOD
 from ...protocol.problems import Code
 from ...signals import Outcome
 from ..figures import MEANINGS, figures
-from ..series import BUCKETS, CODES, guarded_views
+from ..series import BUCKETS, CODES, sources, views_that_write
 
 OUTCOME = "idempotency.outcome"
 NAMES = {
@@ -34,6 +35,11 @@ NAMES = {
 _meter = metrics.get_meter("django_idempotency")
 REQUESTS = _meter.create_counter(
     "idempotency.requests", "{request}", "Requests with an idempotency key, by how they ended."
+)
+UNPROTECTED = _meter.create_counter(
+    "idempotency.unprotected_requests",
+    "{request}",
+    "Requests whose key nothing looks up: of anonymous callers, or to views without a guard.",
 )
 GUARD = _meter.create_histogram(
     "idempotency.guard.duration",
@@ -65,29 +71,42 @@ GAUGES = [
 
 def begin_at_zero() -> None:
     """Let all series of all guarded views exist, in this process."""
-    for view in guarded_views():
-        for outcome in view.outcomes:
-            for code in _codes(outcome, view.codes):
-                REQUESTS.add(0, _attributes(str(outcome), view.method, view.route, code))
+    for source in sources():
+        for outcome in source.outcomes:
+            for code in _codes(outcome, source.codes):
+                REQUESTS.add(0, _attributes(outcome, source, code))
+    for _, route in views_that_write():
+        UNPROTECTED.add(0, {"http.route": route})
 
 
 def _codes(outcome: Outcome, possible: tuple[Code, ...]) -> list[str]:
-    """Return which codes go with an outcome."""
+    """Return which codes go with an outcome; an empty one stands for none."""
     of_its_own = {Outcome.CONFLICT: Code.IN_FLIGHT, Outcome.MISMATCH: Code.KEY_REUSED}
-    if outcome is Outcome.REFUSED:
+    if possible and outcome is Outcome.REFUSED:
         return [str(code) for code in possible if code not in of_its_own.values()]
-    return [str(of_its_own.get(outcome, ""))]
+    return [str(of_its_own.get(outcome, "")) if possible else ""]
 
 
 def observe(event: Any, **kwargs: Any) -> None:
     """Receive all signals."""
-    outcome = str(event.outcome)
     is_error = event.status is not None and event.reason in CODES
-    code = event.reason if is_error else ""
-    REQUESTS.add(1, _attributes(outcome, event.method, event.route, code))
-    GUARD.record(event.guard_duration, {OUTCOME: outcome})
+    REQUESTS.add(1, _attributes(event.outcome, event, event.reason if is_error else ""))
+    GUARD.record(event.guard_duration, {OUTCOME: str(event.outcome)})
 
 
-def _attributes(outcome: str, method: str, route: str, code: str) -> dict[str, str]:
-    found = {OUTCOME: outcome, "http.request.method": method, "http.route": route}
-    return found | ({"error.type": code} if code else {})
+def observe_unprotected(request: Any, **kwargs: Any) -> None:
+    """Receive ``unprotected``."""
+    match = request.resolver_match
+    UNPROTECTED.add(1, {"http.route": "" if match is None else match.route})
+
+
+def _attributes(outcome: Outcome, of: Any, code: str) -> dict[str, str]:
+    """Return the attributes of one series.
+
+    :param of: an event, or a source
+    """
+    if of.method == METHOD:
+        where = {"code.function.name": of.view}
+    else:
+        where = {"http.request.method": of.method, "http.route": of.route}
+    return where | {OUTCOME: str(outcome)} | ({"error.type": code} if code else {})

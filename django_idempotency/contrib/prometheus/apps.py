@@ -11,10 +11,11 @@ class PrometheusConfig(AppConfig):
     verbose_name = "Idempotency metrics"
 
     def ready(self) -> None:
-        from ...signals import connect
+        from ...signals import connect, unprotected
         from ..series import before_first_request
         from . import exporting  # noqa: F401  (registers the gauges)
-        from .counting import begin_at_zero, observe
+        from .counting import begin_at_zero, observe, observe_unprotected
 
         connect(observe)
+        unprotected.connect(observe_unprotected)
         before_first_request(begin_at_zero)

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ...signals import Outcome
-from ..series import BUCKETS, CODES, guarded_views
+from ..series import BUCKETS, CODES, sources, views_that_write
 
 
 class Zeros(Collector):
@@ -38,6 +38,11 @@ ERRORS = Counter(
     "Error answers to requests with an idempotency key, and to those that lack one.",
     ["code", "view"],
 )
+UNPROTECTED = Counter(
+    "django_idempotency_unprotected_requests",
+    "Requests whose key nothing looks up: of anonymous callers, or to views without a guard.",
+    ["view"],
+)
 GUARD = Histogram(
     "django_idempotency_guard_duration_seconds",
     "Time that the guard has added to a request.",
@@ -50,11 +55,13 @@ def begin_at_zero() -> None:
     """Let all series of all guarded views exist, in this process."""
     for outcome in Outcome:
         GUARD.labels(str(outcome))
-    for view in guarded_views():
-        for outcome in view.outcomes:
-            REQUESTS.labels(str(outcome), view.method, view.view)
-        for code in view.codes:
-            ERRORS.labels(str(code), view.view)
+    for source in sources():
+        for outcome in source.outcomes:
+            REQUESTS.labels(str(outcome), source.method, source.view)
+        for code in source.codes:
+            ERRORS.labels(str(code), source.view)
+    for name, _ in views_that_write():
+        UNPROTECTED.labels(name)
 
 
 def observe(event: Any, **kwargs: Any) -> None:
@@ -64,3 +71,9 @@ def observe(event: Any, **kwargs: Any) -> None:
     GUARD.labels(outcome).observe(event.guard_duration)
     if event.status is not None and event.reason in CODES:
         ERRORS.labels(event.reason, event.view).inc()
+
+
+def observe_unprotected(request: Any, **kwargs: Any) -> None:
+    """Receive ``unprotected``."""
+    match = request.resolver_match
+    UNPROTECTED.labels("" if match is None else match.view_name).inc()
