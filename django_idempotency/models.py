@@ -43,6 +43,8 @@ class IdempotencyRecord(models.Model):
     fingerprint = ExactCharField(_("fingerprint"), max_length=80)
     method = ExactCharField(_("method"), max_length=16)
     path = ExactCharField(_("path"), max_length=255)
+    # Of the request that has claimed the record. Empty, it takes a byte.
+    request_id = ExactCharField(_("request id"), max_length=64, default="", db_default="")
     expires_at = models.DateTimeField(_("expires"))
     completed_at = models.DateTimeField(_("completed"), null=True)
     response_status = models.PositiveSmallIntegerField(_("status"), null=True)

@@ -56,7 +56,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     paginator = BoundedPaginator
     readonly_fields = (
-        *(*_RECORD, *_STATE, "unresolved"),
+        *(*_RECORD, "request_id", *_STATE, "unresolved"),
         *(*_RESPONSE, "omitted", *_STORED, "effects"),
     )
     search_fields = ("key",)
@@ -127,8 +127,9 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
             "description": None if may else closed,
         }
         state = (*_STATE, "unresolved") if self._may_resolve(request, obj) else _STATE
+        named = ("request_id",) if obj and obj.request_id else ()
         sections = (
-            (None, {"fields": _RECORD}),
+            (None, {"fields": (*_RECORD, *named)}),
             (_("State"), {"fields": state}),
             (_("Response"), response),
         )

@@ -371,6 +371,11 @@ class Policy:
         'How long a claim in the store `"cache"` holds without being renewed.',
         values.duration(timedelta(seconds=1), timedelta(hours=1), "one second to one hour"),
     )
+    request_id: Callable[[Any], Any] | str | None = option(
+        None,
+        "Where the record finds the id that the project has given its request, for people.",
+        values.header_or_function,
+    )
     meta_key: str = field(init=False, repr=False, compare=False)
     carriers: tuple[str, ...] = field(init=False, repr=False, compare=False)
     selection: Selection = field(init=False, repr=False, compare=False)

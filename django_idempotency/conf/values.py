@@ -111,6 +111,12 @@ def function(value: object) -> object:
     return value
 
 
+@kind(f"Name of a header, {_FUNCTION}, or `None`", takes_function=True)
+def header_or_function(value: object) -> object:
+    """A text is a header's name: it never contains a dot, as dotted paths do."""
+    return header(value) if isinstance(value, str) else function(value)
+
+
 @kind(f"{_FUNCTION.capitalize()}, `True`, or `None`", takes_function=True)
 def handler(value: object) -> object:
     """Records name it, so it needs a name that the next process knows."""

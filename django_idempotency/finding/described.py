@@ -44,6 +44,7 @@ def described(
                     "outcome_open": record.outcome_open,
                     "method": record.method,
                     "path": record.path,
+                    "request_id": record.request_id,
                     "status": record.response_status,
                     "omitted": record.response_omitted,
                     "attempt": record.attempt,

@@ -45,6 +45,9 @@ LARGEST_JSON = 1024 * 1024
 LONGEST_PATH = 255
 """Characters of a path that a record keeps."""
 
+LONGEST_REQUEST_ID = 64
+"""Characters of a request's id that a record keeps."""
+
 _LOCAL = frozenset({"localhost", ".localhost", "127.0.0.1", "[::1]", "testserver"})
 """Entries of ``ALLOWED_HOSTS`` for health checks, development and tests, not for clients."""
 
@@ -105,7 +108,20 @@ def claim_of(
         tombstone=policy.tombstone,
         codec=str(policy.codec),
         secret=secret,
+        request_id=""
+        if policy.request_id is None
+        else _request_id(policy.request_id, view_request),
     )
+
+
+def _request_id(source: Callable[[Any], Any] | str, request: Any) -> str:
+    """Return the id of a request, short, and free of characters that a column might refuse: where a
+    header has it, a client may have written it.
+
+    :param source: a header, or a function of the project
+    """
+    found = request.headers.get(source) if isinstance(source, str) else source(request)
+    return "" if found is None else quote(str(found), safe=":/=+@")[:LONGEST_REQUEST_ID]
 
 
 def target_of(request: HttpRequest, policy: Policy, view_request: Any) -> Target:

@@ -69,6 +69,12 @@ class Migration(migrations.Migration):
                     "path",
                     django_idempotency.fields.ExactCharField(max_length=255, verbose_name="path"),
                 ),
+                (
+                    "request_id",
+                    django_idempotency.fields.ExactCharField(
+                        db_default="", default="", max_length=64, verbose_name="request id"
+                    ),
+                ),
                 ("expires_at", models.DateTimeField(verbose_name="expires")),
                 ("completed_at", models.DateTimeField(null=True, verbose_name="completed")),
                 (

@@ -117,6 +117,8 @@ class Claim(NamedTuple):
     """An interruption leaves its outcome unknown: effects lie outside of the database."""
     secret: bytes = b""
     """Secret of the keys that are derived for other systems."""
+    request_id: str = ""
+    """What the project calls the request, for people."""
 
     def __repr__(self) -> str:
         return f"<Claim of {self.method} {self.path}>"  # neither the secret nor the key

@@ -227,10 +227,11 @@ def _as_text(facts: Json) -> str:
     status = facts["status"]
     response = f", status {status}" if status else ""
     omitted = f" ({facts['omitted'].replace('_', ' ')})" if facts["omitted"] else ""
+    request = f", request {facts['request_id']}" if facts["request_id"] else ""
     times = [f"{name} {facts[name]}" for name in ("claimed", "completed", "expires") if facts[name]]
     return (
         f"Record {facts['record']}: {facts['method']} {facts['path']}, {facts['state']}"
         f"{response}{omitted}, attempt {facts['attempt']}\n"
-        f"  key {facts['key_digest']}, scope {facts['scope_digest']}\n"
+        f"  key {facts['key_digest']}, scope {facts['scope_digest']}{request}\n"
         f"  {', '.join(times)}"
     )

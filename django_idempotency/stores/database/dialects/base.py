@@ -150,9 +150,10 @@ class Dialect:
     def claim_values(self, claim: Claim) -> tuple[Any, ...]:
         """Return the parameters of ``{values}``."""
         identity = (claim.scope, claim.key, claim.fingerprint, claim.method, claim.path)
+        names = (claim.request_id, claim.codec)
         expires = self.time(claim.retention)
         times = (self.time(), expires, expires)
-        return (*identity, claim.codec, *times, "open" if claim.outcome_open else "")
+        return (*identity, *names, *times, "open" if claim.outcome_open else "")
 
     # SKIP LOCKED rather than NOWAIT: an error would end the transaction and fill the log.
     lock_sql: Sequence[str] = (f"{READ} FOR UPDATE SKIP LOCKED", f"{READ} FOR UPDATE")

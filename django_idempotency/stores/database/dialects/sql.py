@@ -50,8 +50,9 @@ COMPARED = ("key", "scope", "fingerprint")
 """Columns that must compare exactly."""
 
 _COLUMNS = ", ".join(f"{{{name}}}" for name in COLUMNS)
+_GIVEN = ("scope", "key", "fingerprint", "method", "path", "request_id", "response_codec")
 _INSERTED = {
-    **dict.fromkeys(("scope", "key", "fingerprint", "method", "path", "response_codec"), "%s"),
+    **dict.fromkeys(_GIVEN, "%s"),
     "state": f"'{State.CLAIMED}'",
     "attempt": "1",
     "response_version": str(RESPONSE_VERSION),
