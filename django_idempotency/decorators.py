@@ -91,7 +91,7 @@ def _exempt(view: Any, reason: str) -> Any:
 
 
 def _idempotent(target: Any, options: Options) -> Any:
-    _refuse_misuse(target)
+    refuse_misuse(target)
     if isinstance(target, type):
         return _guard_class(target, options)
     if hasattr(target, "add_decorator"):
@@ -104,7 +104,11 @@ def _idempotent(target: Any, options: Options) -> Any:
     return _guard_function(target, options)
 
 
-def _refuse_misuse(target: Any) -> None:
+def refuse_misuse(target: Any) -> None:
+    """Refuse what cannot be guarded, and a place where a replay would come before checks.
+
+    :raises TypeError: says what to do instead
+    """
     if isinstance(target, type):
         if not issubclass(target, View):
             raise TypeError(f"@idempotent cannot guard {target!r}: it is not a view class")

@@ -21,6 +21,7 @@ INSTALLED_APPS = [
     "rest_framework.authtoken",
     "django_idempotency",
     "django_idempotency.effects",
+    "django_idempotency.forms",
     "tests.shop",
 ]
 BASE_MIDDLEWARE = [

@@ -4,6 +4,8 @@ from typing import Any
 
 from django.core.checks import Tags
 from django.db import connections
+from django.template import TemplateDoesNotExist
+from django.template.loader import get_template
 
 from ..adapters.dispatch import class_of
 from ..compat.frameworks import has_request_block
@@ -19,6 +21,8 @@ from ..contract.endpoints import (
     policies_of_endpoints,
 )
 from ..contract.routes import is_installed, operation_behind
+from ..forms.guarding import is_form
+from ..forms.pages import PROBLEM
 from ..webhooks.receiving import sender_without_secret
 from .configuration import Databases, Messages, check
 from .messages import message
@@ -80,6 +84,18 @@ def check_webhooks(valid: Configuration, databases: Databases) -> Messages:
     names = dict.fromkeys(sender_without_secret(each.callback) for each in endpoints())
     for name in filter(None, names):
         yield message("E052", name=name)
+
+
+@check(Tags.urls)
+def check_pages_of_forms(valid: Configuration, databases: Databases) -> Messages:
+    """Once: a visitor who sends a form twice would get an error of the server."""
+    form = next((each for each in endpoints() if is_form(each.callback)), None)
+    if form is None:
+        return
+    try:
+        get_template(PROBLEM)
+    except TemplateDoesNotExist:
+        yield message("E073", view=form.view)
 
 
 @check(Tags.urls)

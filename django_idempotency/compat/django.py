@@ -1,5 +1,6 @@
-"""Everything this package asks of Django's transactions, connections and responses beyond their
-documented interface. No other module uses these names, except ``request_block`` beside this one.
+"""Everything this package asks of Django's transactions, connections, responses and requests
+beyond their documented interface. No other module uses these names, except ``request_block`` beside
+this one.
 
 They are the same in Django 5.2, 6.0 and 6.1; ``tests/compat/test_django.py`` has a test per name,
 which fails on a Django that lacks one or means something else by it.
@@ -426,3 +427,14 @@ def header_fields(response: Any) -> dict[str, tuple[str, str]]:
     """
     fields: dict[str, tuple[str, str]] = response.headers._store
     return fields
+
+
+# --- Requests ---
+
+
+def keep_out_of_cache(request: Any) -> None:
+    """Have Django's cache middleware and ``cache_page()`` not keep the page that answers a request.
+
+    ``_cache_update_cache``, by which the middleware itself says that a page is to be kept.
+    """
+    request._cache_update_cache = False

@@ -26,7 +26,7 @@ ROOMS = [
     *("operations", "invalidation"),
     # Requests and responses, and the views behind them.
     *("http", "remember", "guard", "functions", "adapters", "drf", "decorators", "middleware"),
-    *("webhooks", "graphql"),
+    *("webhooks", "graphql", "forms"),
     # What is guarded how, and who is told.
     *("contract", "openapi", "metadata", "views", "reconciliation", "finding"),
     # What people use.

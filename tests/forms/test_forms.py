@@ -1,0 +1,210 @@
+"""A form is carried out once: clicks, reloads, the Back button, tabs, logins."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+
+from tests.conftest import in_thread, row_locks
+from tests.shop.models import Order
+from tests.support import checkout
+from tests.support.adapters import MIDDLEWARE
+from tests.support.visitors import Visitor
+from tests.support.waiters import until_somebody_waits
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+each_view = pytest.mark.parametrize("view", checkout.VIEWS)
+
+
+@pytest.fixture(autouse=True)
+def _shop(settings: Any) -> None:
+    settings.ROOT_URLCONF = "tests.support.checkout"
+
+
+@pytest.fixture(params=["decorator", "middleware", "atomic requests"])
+def _around(request: Any, settings: Any, monkeypatch: Any) -> None:
+    if request.param != "decorator":
+        settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, MIDDLEWARE]
+    if request.param == "atomic requests":
+        monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+
+
+everywhere = pytest.mark.usefixtures("_around")
+
+
+@pytest.fixture
+def ada() -> Visitor:
+    return Visitor()
+
+
+def ordered() -> list[str]:
+    return list(Order.objects.order_by("pk").values_list("item", flat=True))
+
+
+def without_blocks_if_async(view: str) -> None:
+    if view.startswith("async") and connection.settings_dict["ATOMIC_REQUESTS"]:
+        pytest.skip("Django has no ATOMIC_REQUESTS for async views")
+
+
+@everywhere
+@each_view
+def test_a_form_that_is_sent_twice_is_carried_out_once(view: str, ada: Visitor) -> None:
+    """I1, I6: a double click, a reload of the answer, a browser that sends again by itself."""
+    without_blocks_if_async(view)
+    page = ada.open(f"/{view}/")
+    first, *others = (ada.send(page, item="vm") for _ in range(3))
+    assert (first.status, ordered()) == (302, ["vm"])
+    for other in others:
+        assert (other.status, other.where) == (302, first.where)
+    assert "Thanks for vm" in ada.open(first.where).html
+    assert ada.client.session.get("bought", ["vm"]) == ["vm"]
+
+
+@everywhere
+@each_view
+def test_an_invalid_form_frees_its_key(view: str, ada: Visitor) -> None:
+    """It is corrected, and sent with the same key; the first page then makes no second order."""
+    without_blocks_if_async(view)
+    page = ada.open(f"/{view}/")
+    corrected = wrong = ada.send(page, item="wrong")
+    assert (wrong.status, wrong.key) == (200, page.key)
+    again = ada.send(page, item="wrong")
+    assert (again.status, "Wrong item." in again.html) == (200, True)
+    corrected = ada.send(wrong, item="vm")
+    assert (corrected.status, ordered()) == (302, ["vm"])
+    back_to_the_first = ada.send(page, item="vm")
+    assert (back_to_the_first.where, ordered()) == (corrected.where, ["vm"])
+
+
+@pytest.mark.parametrize("view", ["function", "async-function"])
+def test_a_refusal_frees_its_key(view: str, ada: Visitor) -> None:
+    """A 400 that was stored would be shown again, and one that was not would be a mismatch."""
+    page = ada.open(f"/{view}/")
+    assert ada.send(page, item="refuse").status == 400
+    assert ada.send(page, item="vm").status == 302
+    assert ordered() == ["vm"]
+
+
+def test_a_raised_refusal_is_not_stored(ada: Visitor) -> None:
+    page = ada.open("/function/")
+    ran = [ada.send(page, item="missing") for _ in range(2)]
+    assert [each.status for each in ran] == [404, 404]
+    assert "Idempotency-Replayed" not in ran[1].response
+
+
+def test_another_item_after_going_back_asks(ada: Visitor) -> None:
+    page = ada.open("/function/")
+    first = ada.send(page, item="vm")
+    other = ada.send(page, item="disk")
+    assert (other.status, ordered()) == (422, ["vm"])
+    assert first.where in other.links
+    assert ("item", "disk") in other.fields
+    assert other.key != page.key
+    assert ada.send(other).status == 302
+    assert ordered() == ["vm", "disk"]
+    ada.send(other)
+    assert ordered() == ["vm", "disk"]
+
+
+def test_two_tabs_are_two_orders(ada: Visitor) -> None:
+    tabs = [ada.open("/function/"), ada.open("/function/")]
+    assert {ada.send(tab, item="vm").status for tab in tabs} == {302}
+    assert ordered() == ["vm", "vm"]
+
+
+def test_two_tabs_with_one_cart_are_one_order(ada: Visitor) -> None:
+    tabs = [ada.open("/cart/7/"), ada.open("/cart/7/")]
+    assert tabs[0].key == tabs[1].key
+    assert len({ada.send(tab, item="vm").where for tab in tabs}) == 1
+    assert ordered() == ["vm"]
+    assert ada.send(ada.open("/cart/8/"), item="vm").status == 302
+    assert ordered() == ["vm", "vm"]
+
+
+def test_another_visitor_s_key_is_another_operation(ada: Visitor) -> None:
+    """I5, I10: whoever knows a key learns and blocks nothing."""
+    grace = Visitor()
+    page, other = ada.open("/cart/7/"), grace.open("/cart/7/")
+    first = ada.send(page, item="vm")
+    assert page.key == other.key
+    assert grace.send(other, item="vm").where != first.where
+    assert ordered() == ["vm", "vm"]
+
+
+def test_a_login_in_the_middle_keeps_the_key(ada: Visitor) -> None:
+    page = ada.open("/function/")
+    first = ada.send(page, item="vm")
+    ada.client.force_login(User.objects.create_user("ada"))
+    ada.client.cookies["csrftoken"] = ada.client.cookies["csrftoken"].value
+    assert ada.send(page, item="vm").where == first.where
+    assert ordered() == ["vm"]
+
+
+def test_after_a_logout_nobody_gets_what_was_stored(ada: Visitor) -> None:
+    """I5. The visitor decides once more, with a new key."""
+    page = ada.open("/function/")
+    ada.send(page, item="vm")
+    ada.client.cookies.pop("sessionid")
+    other = ada.send(page, item="vm")
+    assert (other.status, ordered()) == (403, ["vm"])
+    assert ada.send(other).status == 302
+    assert ordered() == ["vm", "vm"]
+
+
+def test_a_new_csrf_token_is_no_other_form(ada: Visitor) -> None:
+    page = ada.open("/function/")
+    first = ada.send(page, item="vm")
+    [token] = [value for name, value in ada.open("/function/").fields if name.startswith("csrf")]
+    assert ("csrfmiddlewaretoken", token) not in page.fields
+    assert ada.send(page, item="vm", csrfmiddlewaretoken=token).where == first.where
+
+
+def test_files_count(ada: Visitor) -> None:
+    page = ada.open("/function/")
+    sent = [
+        ada.send(page, item="vm", file=SimpleUploadedFile("a.txt", content)).status
+        for content in (b"one", b"one", b"two")
+    ]
+    assert (sent, ordered()) == ([302, 302, 422], ["vm"])
+
+
+def test_an_update_and_a_deletion(ada: Visitor) -> None:
+    order = Order.objects.create(item="vm")
+    page = ada.open(f"/change/{order.pk}/")
+    assert [ada.send(page, item="disk").status for _ in range(2)] == [302, 302]
+    page = ada.open(f"/cancel/{order.pk}/")
+    assert [ada.send(page).where for _ in range(2)] == ["/orders/"] * 2
+    assert ordered() == []
+
+
+@row_locks
+def test_a_double_click_waits_and_gets_the_first_answer(ada: Visitor, monkeypatch: Any) -> None:
+    page = ada.open("/function/")
+    rivals = []
+
+    def click_again() -> None:
+        monkeypatch.setattr(checkout, "after_write", checkout.nothing)
+        rivals.append(in_thread(lambda: ada.send(page, item="vm")))
+        until_somebody_waits()
+
+    monkeypatch.setattr(checkout, "after_write", click_again)
+    first = ada.send(page, item="vm")
+    second = rivals[0].result()
+    assert (second.status, second.where) == (302, first.where)
+    assert ordered() == ["vm"]
+
+
+def test_a_script_may_send_the_key_as_a_header(ada: Visitor) -> None:
+    """Without the field. A header that a browser adds by itself does not compete with that."""
+    page = ada.open("/function/")
+    token = dict(page.fields)["csrfmiddlewaretoken"]
+    form = {"csrfmiddlewaretoken": token, "item": "vm"}
+    for _ in range(2):
+        ada.client.post("/function/", form, headers={"idempotency-key": '"k"'})
+    assert ordered() == ["vm"]
+    for key in ("a", "b"):
+        ada.client.post("/function/", form | dict(page.fields), headers={"idempotency-key": key})
+    assert ordered() == ["vm", "vm"]
