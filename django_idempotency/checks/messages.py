@@ -205,6 +205,14 @@ MESSAGES = {
         "a key would fail.",
         "List django.contrib.sessions.middleware.SessionMiddleware, above IdempotencyMiddleware.",
     ),
+    "E073": Message(
+        "a form is guarded, and its pages of errors are not found: `django_idempotency.forms` is "
+        "not installed. [HTML forms](how-to/html-forms.md)",
+        "{view} is an idempotent form, and the templates of its pages are not found: a visitor who "
+        "sends it twice could get an error of the server.",
+        'Add "django_idempotency.forms" to INSTALLED_APPS, and let TEMPLATES have an engine of '
+        "Django's with APP_DIRS, or copies of the templates in your own folder.",
+    ),
     "E080": Message(
         "a database router keeps the tables of statistics away from the database where they are "
         "written",

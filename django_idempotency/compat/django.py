@@ -17,6 +17,8 @@ from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper, debug_transaction
 from django.db.models import QuerySet
+from django.forms import BaseForm
+from django.forms.formsets import BaseFormSet
 
 Wrapper = Callable[..., Any]
 """An execute wrapper, as ``connection.execute_wrapper()`` documents it."""
@@ -438,3 +440,13 @@ def keep_out_of_cache(request: Any) -> None:
     ``_cache_update_cache``, by which the middleware itself says that a page is to be kept.
     """
     request._cache_update_cache = False
+
+
+def was_found_invalid(thing: Any) -> bool:
+    """Whether something is a form or a formset with errors. Nothing is validated for that, which
+    could take queries.
+
+    ``_errors``: ``None`` until a form is validated.
+    """
+    is_form = isinstance(thing, BaseForm | BaseFormSet)
+    return is_form and thing._errors is not None and not thing.is_valid()

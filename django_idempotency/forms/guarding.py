@@ -7,12 +7,11 @@ from inspect import iscoroutine
 from typing import Any, ClassVar, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction
-from django.forms import BaseForm
-from django.forms.formsets import BaseFormSet
 from django.views import View
 
 from ..adapters.base import OPTIONS
 from ..adapters.dispatch import class_of
+from ..compat.django import was_found_invalid
 from ..conf.policy import NOT_STORED
 from ..decorators import idempotent, refuse_misuse
 from .keys import FIELD, key_in_form
@@ -139,13 +138,7 @@ def not_done(request: Any, response: Any) -> Any:
 def _shows_errors(response: Any) -> bool:
     """Whether the response of a template shows a form that was found invalid."""
     context = getattr(response, "context_data", None)
-    return isinstance(context, dict) and any(map(_was_invalid, context.values()))
-
-
-def _was_invalid(thing: Any) -> bool:
-    # Nothing is validated here: that may take queries.
-    was_validated = isinstance(thing, BaseForm | BaseFormSet) and thing._errors is not None
-    return was_validated and not thing.is_valid()
+    return isinstance(context, dict) and any(map(was_found_invalid, context.values()))
 
 
 def is_form(view: Any) -> bool:

@@ -42,7 +42,7 @@ def key_in_form(request: Any) -> str | None:
 
 
 def idempotency_key_input(
-    request: HttpRequest, for_: Any = None, *, name: str = "", **more: Any
+    request: HttpRequest, for_: Any = None, *, name: str = "", fresh: bool = False, **more: Any
 ) -> SafeString:
     """Return the hidden field with the key of a form, for template languages without the tag.
 
@@ -53,6 +53,8 @@ def idempotency_key_input(
         same thing are one operation
     :param name: tells apart the forms of one page, or what is done with one thing: letters, digits,
         hyphens and underscores
+    :param fresh: a new key also on a page that answers a guarded POST: its form is for the next
+        operation
     :param more: further values that make up the thing, as ``for_``
     :raises ImproperlyConfigured: if a value has no stable text, or there are no sessions
     """
@@ -64,8 +66,10 @@ def idempotency_key_input(
     scope_id(request)  # or the form that comes back would have no caller
     keep_out_of_cache(request)  # or many pages would have one key
     things = {"for": for_, **more} if for_ is not None or more else {}
-    key = _key_for(things, name) if things else _shown_again(request, name) or _new_key(name)
-    return field_with(key)
+    if things:
+        return field_with(_key_for(things, name))
+    known = "" if fresh else _shown_again(request, name)
+    return field_with(known or _new_key(name))
 
 
 def field_with(key: str) -> SafeString:
@@ -77,7 +81,7 @@ def field_with(key: str) -> SafeString:
 def another_key_input(request: Any) -> SafeString:
     """Return the hidden field with a new key for the form that this request has sent."""
     name = (request.POST.get(FIELD) or "").partition("~")[2]
-    return idempotency_key_input(request, name=name if _NAME(name) else "")
+    return idempotency_key_input(request, name=name if _NAME(name) else "", fresh=True)
 
 
 def _new_key(name: str) -> str:

@@ -254,7 +254,11 @@ def _resent(request: HttpRequest, words: Words) -> Resent | None:
     if len(typed) > MOST or sum(len(name) + len(value) for name, value in typed) > LARGEST:
         return None
     secrets = {name for name, value in typed if name in hidden or _SECRET(name)}
-    key = another_key_input(request) if words.is_new else field_with(state_of(request).adapter.guard.key)
+    key = (
+        another_key_input(request)
+        if words.is_new
+        else field_with(state_of(request).adapter.guard.key)
+    )
     return Resent(
         request.get_full_path(),
         words.button,

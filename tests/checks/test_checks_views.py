@@ -10,6 +10,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.forms import idempotent_form
 from django_idempotency.webhooks import receiving, standard_signature, stripe_signature, webhook
 from tests.support.checking import (
     HERE,
@@ -214,6 +215,32 @@ class TestRequestBlocks:
         monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", False)
         settings.ROOT_URLCONF = URLconf(paying())
         silent("E020")
+
+
+class TestForms:
+    @pytest.mark.parametrize("kind", ["function", "class", "method", "decorated method"])
+    def test_the_pages_of_errors_are_not_found(self, settings, kind):
+        class Form(View):
+            def post(self, request: HttpRequest) -> HttpResponse:
+                return HttpResponse()
+
+        class Method(View):
+            post = idempotent_form(Form.post)
+
+        forms = {
+            "function": lambda: closed(idempotent_form(ordinary)),
+            "class": idempotent_form(Form).as_view,
+            "method": Method.as_view,
+            "decorated method": method_decorator(idempotent_form(), "post")(Form).as_view,
+        }
+        settings.ROOT_URLCONF = URLconf(forms[kind]())
+        silent("E073")
+        settings.INSTALLED_APPS = [each for each in settings.INSTALLED_APPS if "forms" not in each]
+        assert only("E073")
+        settings.TEMPLATES = []
+        assert only("E073")
+        settings.ROOT_URLCONF = URLconf(ordinary)
+        silent("E073")
 
 
 class TestWebhooks:

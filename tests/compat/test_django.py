@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from django import forms
 from django.db import DatabaseError, connections, transaction
 from django.db.models.signals import post_delete
 from django.http import HttpResponse
-from django.test import TestCase
+from django.test import RequestFactory, TestCase
 from django.test.utils import CaptureQueriesContext
+from django.views.decorators.cache import cache_page
 
 import django_idempotency
 from django_idempotency.compat import django as compat
@@ -33,7 +36,7 @@ NAMES = [
     *("_savepoint", "_savepoint_commit", "_savepoint_rollback"),
     *("wrap_database_errors", "inc_thread_sharing", "close_at", "_TestState"),
     *("_set_autocommit", "debug_transaction"),
-    *("_raw_delete", "headers._store"),
+    *("_raw_delete", "headers._store", "_cache_update_cache", "thing._errors"),
 ]
 
 connection: Any = connections["default"]
@@ -449,3 +452,52 @@ def test_header_fields() -> None:
     assert list(other.items()) == list(response.items())
     del response["X-Order"]
     assert other["x-order"] == "7"
+
+
+def test_keep_out_of_cache() -> None:
+    """``_cache_update_cache``: what ``cache_page()`` would keep is not kept."""
+    kept: list[bool] = []
+
+    @cache_page(600, key_prefix=uuid4().hex)
+    def view(request: Any) -> HttpResponse:
+        kept.append(request._cache_update_cache)
+        if len(kept) == 1:
+            compat.keep_out_of_cache(request)
+        return HttpResponse()
+
+    for _ in range(4):
+        view(RequestFactory().get("/kept/"))
+    assert kept == [True, True]
+
+
+class Quantity(forms.Form):
+    number = forms.IntegerField()
+
+    def clean_number(self) -> int:
+        seen.append(self)
+        return int(self.cleaned_data["number"])
+
+
+Quantities = forms.formset_factory(Quantity)
+SENT = {"form-TOTAL_FORMS": "1", "form-INITIAL_FORMS": "0"}
+
+
+@pytest.mark.parametrize(
+    ("form", "is_invalid"),
+    [
+        (Quantity({}), True),
+        (Quantity({"number": "1"}), False),
+        (Quantity(), False),
+        (Quantities(SENT | {"form-0-number": "x"}), True),
+        (Quantities(SENT | {"form-0-number": "1"}), False),
+        (Quantities(), False),
+    ],
+)
+def test_was_found_invalid(form: Any, is_invalid: bool) -> None:
+    """``_errors``: a form that nobody has validated is not validated for this."""
+    form._errors = None  # it may be run again
+    assert not compat.was_found_invalid(form)
+    assert seen == []
+    form.is_valid()
+    assert compat.was_found_invalid(form) is is_invalid
+    assert not compat.was_found_invalid("form")

@@ -22,11 +22,12 @@ from django.views.decorators.csrf import csrf_exempt
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.status import OperationState
 from tests.conftest import Caller, in_thread, row_locks
-from tests.docs.pages import how_to
+from tests.docs.pages import blocks, how_to, text_of
 from tests.shop import models, views
 from tests.shop.models import Order
 from tests.support.adapters import MIDDLEWARE
 from tests.support.senders import SENDERS
+from tests.support.visitors import Visitor
 
 PAGES = Path(__file__).parents[2] / "docs/how-to"
 UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"
@@ -177,6 +178,48 @@ class TestWebhooks:
         assert self.deliver(caller, SENDERS[-1], "/hooks/slack/", **asked).json() == {
             "challenge": "c"
         }
+
+
+class TestHtmlForms:
+    PAGE = "html-forms"
+
+    @pytest.fixture
+    def ada(self, transactional_db: None, settings: Any) -> Visitor:
+        form, own = blocks(text_of(PAGES / "html-forms.md"), "html")
+        wizard = form.replace("{{ form }}", "{{ wizard.management_form }}{{ form }}")
+        texts = {"checkout.html": form, "wizard.html": wizard, "idempotency/base.html": own}
+        texts["base.html"] = "<body>{% block content %}{% endblock %}</body>"
+        [engine] = settings.TEMPLATES
+        loaders = [
+            ("django.template.loaders.locmem.Loader", texts),
+            "django.template.loaders.app_directories.Loader",
+        ]
+        options = engine["OPTIONS"] | {"loaders": loaders}
+        settings.TEMPLATES = [{"BACKEND": engine["BACKEND"], "OPTIONS": options}]
+        return Visitor()
+
+    @pytest.mark.parametrize("url", ["/checkout/", "/class/checkout/"])
+    def test_it_is_carried_out_once_and_may_be_corrected(self, ada: Visitor, url: str) -> None:
+        form = ada.open(url)
+        wrong = ada.send(form, item="")
+        assert (wrong.status, wrong.key) == (200, form.key)
+        sent = [ada.send(page, item="vm").where for page in (wrong, wrong, form)]
+        assert sent == ["/thanks/"] * 3
+        asked = ada.send(form, item="disk")
+        assert (asked.status, asked.links) == (422, ["/thanks/"])
+        assert ada.send(asked).where == "/thanks/"
+        assert [each.item for each in Order.objects.order_by("pk")] == ["vm", "disk"]
+
+    def test_a_wizard_is_carried_out_once(self, ada: Visitor) -> None:
+        first = ada.open("/wizard/")
+        assert first.key == ada.send(first, **{"0-item": ""}).key
+        last = ada.send(first, **{"0-item": "vm"})
+        assert last.key == first.key
+        assert [ada.send(last).where for _ in range(2)] == ["/thanks/"] * 2
+        assert Order.objects.count() == 1
+
+    def test_other_template_languages(self, page: Any) -> None:
+        assert callable(page.KEY_FIELD)
 
 
 class TestStripe:

@@ -65,7 +65,7 @@ def at(url: str) -> Callable[[Any], HttpResponse]:
 
 urlpatterns = [
     path("form/", form()),
-    path("impatient/", form(in_flight="conflict")),
+    path("at-once/", form(in_flight="conflict")),
     path("shows-a-page/", form(page)),
     path("says-thanks/", form(lambda request: HttpResponse("Thanks"))),
     path("elsewhere/", form(at("https://pay.example/1?a=1&b=2"))),
@@ -196,9 +196,7 @@ def test_it_says_so_while_the_first_is_not_finished(
     assert (asked.status, "not finished" in asked.text) == (422, True)
 
 
-def test_developers_are_told_that_an_invalid_form_is_not_done(
-    ada: Visitor, settings: Any
-) -> None:
+def test_developers_are_told_that_an_invalid_form_is_not_done(ada: Visitor, settings: Any) -> None:
     """A page with a form is not kept, because of its CSRF token."""
     form = ada.open("/shows-a-page/")
     ada.send(form, item="vm")
@@ -220,7 +218,7 @@ def test_a_page_that_is_not_kept_is_not_made_again(ada: Visitor) -> None:
 def test_one_that_cannot_wait_asks_again_with_the_same_key(
     ada: Visitor, meanwhile: Callable[[Callable[[Any], Any]], None]
 ) -> None:
-    form = ada.open("/impatient/")
+    form = ada.open("/at-once/")
     rivals = []
     meanwhile(lambda request: rivals.append(in_thread(lambda: ada.send(form, item="vm")).result()))
     ada.send(form, item="vm")
@@ -294,7 +292,7 @@ def test_an_unknown_outcome_is_asked_for_with_the_same_key(
 HOSTILE = {
     "quotes": "\"'><script>alert(1)</script>",
     "lines": "a\r\nb\r\n",
-    "\"><b>": "{{ request }} {% load idempotency %} &lt;",
+    '"><b>': "{{ request }} {% load idempotency %} &lt;",
     "letters": "Ünïcödé \u202e \U0001f600",
     "empty": "",
 }
@@ -387,9 +385,7 @@ def test_it_links_to_pages_of_this_site_only(referrer: str, ada: Visitor) -> Non
 
 def test_without_static_files_the_page_is_shown(ada: Visitor, settings: Any) -> None:
     settings.STORAGES = settings.STORAGES | {
-        "staticfiles": {
-            "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
-        }
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
     }
     asked = ada.send(without(ada.open("/form/"), "idempotency_key"), item="vm")
     assert (asked.status, "stylesheet" in asked.html) == (400, False)

@@ -109,7 +109,11 @@ class Method(View):
     @idempotent_form
     def post(self, request: Any) -> HttpResponse:
         form = OrderForm(request.POST, request.FILES)
-        return order(request, form) if form.is_valid() else TemplateResponse(request, PAGE, {"form": form})
+        return (
+            order(request, form)
+            if form.is_valid()
+            else TemplateResponse(request, PAGE, {"form": form})
+        )
 
     def get(self, request: Any) -> HttpResponse:
         return render(request, PAGE, {"form": OrderForm()})

@@ -1,17 +1,29 @@
-"""What a visitor does with pages: opens them, fills forms in, and sends them, as a browser would."""
+"""What a visitor does with pages: opens them, fills forms in, sends them, as a browser would."""
 
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
 from django.test import Client
 
 
-class Page(HTMLParser):
-    """A page as a visitor sees it.
+@dataclass
+class Form:
+    """A form of a page.
 
-    :ivar fields: names and values of its first form
-    :ivar typed: names of the fields that the visitor fills in
-    :ivar action: where the form goes
+    :ivar action: where it goes
+    :ivar fields: names and values that are hidden
+    :ivar typed: names and kinds of the fields that the visitor fills in
+    """
+
+    action: str | None
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    typed: dict[str, str] = field(default_factory=dict)
+
+
+class Page(HTMLParser):
+    """A page as a visitor sees it, with the form that has a key, or else its last one.
+
     :ivar links: addresses
     """
 
@@ -22,26 +34,26 @@ class Page(HTMLParser):
         sent = response.request
         self.url = f"{sent['PATH_INFO']}?{sent['QUERY_STRING']}".rstrip("?")
         self.html = response.content.decode()
-        self.fields: list[tuple[str, str]] = []
-        self.typed: dict[str, str] = {}
         self.links: list[str] = []
-        self.action: str | None = None
         self.texts: list[str] = []
+        self._forms = [Form(None)]
         self.feed(self.html)
+        keyed = [each for each in self._forms if "idempotency_key" in dict(each.fields)]
+        form = (keyed or self._forms)[-1]
+        self.action, self.fields, self.typed = form.action, form.fields, form.typed
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = dict(attrs)
         if tag == "a":
-            self.links.append(found["href"] or "")
+            self.links.append(found.get("href") or "")
         if tag == "form":
-            assert self.action is None, "two forms"
-            self.action = found.get("action") or self.url
+            self._forms.append(Form(found.get("action") or self.url))
         if tag == "input" and found.get("name"):
             name, kind = str(found["name"]), found.get("type") or "text"
             if kind == "hidden":
-                self.fields.append((name, found.get("value") or ""))
+                self._forms[-1].fields.append((name, found.get("value") or ""))
             else:
-                self.typed[name] = kind
+                self._forms[-1].typed[name] = kind
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data.strip())
@@ -80,4 +92,5 @@ class Visitor:
         for name, value in page.fields:
             fields.setdefault(name, []).append(value)
         assert page.action is not None, page.html
-        return Page(self.client.post(page.action, fields | typed, headers={"referer": f"http://testserver{page.url}"}))
+        headers = {"referer": f"http://testserver{page.url}"}
+        return Page(self.client.post(page.action, fields | typed, headers=headers))

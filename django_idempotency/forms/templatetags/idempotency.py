@@ -16,7 +16,8 @@ def idempotency_key(context: Any, **given: Any) -> SafeString:
     """Write the hidden field with the key of a form, inside its ``<form>``.
 
     ``{% idempotency_key %}`` makes a new key for each page, ``{% idempotency_key for=cart.pk %}``
-    one for each thing, and ``name="..."`` tells apart the forms of one page.
+    one for each thing. ``name="..."`` tells apart the forms of one page, and ``fresh=True`` is for
+    a form that follows one that was carried out.
     """
     request = context.get("request")
     if request is None:
@@ -25,14 +26,14 @@ def idempotency_key(context: Any, **given: Any) -> SafeString:
             'does, and add "django.template.context_processors.request" to the context_processors '
             "of TEMPLATES."
         )
-    name = given.pop("name", "")
+    named = {each: given.pop(each) for each in ("name", "fresh") if each in given}
     if not given:
-        return idempotency_key_input(request, name=name)
+        return idempotency_key_input(request, **named)
     if "for" not in given:
         raise ImproperlyConfigured(
-            f"{{% idempotency_key %}} does not know {', '.join(sorted(given))}: it takes name=, and "
-            "for= with further values beside it."
+            f"{{% idempotency_key %}} does not know {', '.join(sorted(given))}: it takes name=, "
+            "fresh=, and for= with further values beside it."
         )
     thing = given.pop("for")
     # None would be no value at all, and empty text is refused.
-    return idempotency_key_input(request, "" if thing is None else thing, name=name, **given)
+    return idempotency_key_input(request, "" if thing is None else thing, **named, **given)
