@@ -162,6 +162,20 @@ def test_a_new_csrf_token_is_no_other_form(ada: Visitor) -> None:
     assert ada.send(page, item="vm", csrfmiddlewaretoken=token).where == first.where
 
 
+@everywhere
+@pytest.mark.parametrize("view", ["function", "mixin"])
+def test_a_lost_answer_loses_neither_session_nor_message(view: str, ada: Visitor) -> None:
+    """The browser sends the form again by itself, without the cookies of the answer."""
+    page = ada.open(f"/{view}/")
+    before = {name: each.value for name, each in ada.client.cookies.items()}
+    ada.send(page, item="vm")
+    ada.client.cookies.load(before)
+    again = ada.send(page, item="vm")
+    assert ada.open(again.where).html.count("Thanks for vm") == 1
+    assert "Thanks" not in ada.open(again.where).html
+    assert ada.client.session["bought"] == ordered() == ["vm"]
+
+
 def test_files_count(ada: Visitor) -> None:
     page = ada.open("/function/")
     sent = [
