@@ -14,6 +14,7 @@ from ..adapters.dispatch import class_of
 from ..compat.django import was_found_invalid
 from ..conf.policy import NOT_STORED
 from ..decorators import idempotent, refuse_misuse
+from ..http.responses import storage_choices
 from .keys import FIELD, key_in_form
 from .pages import page_of
 
@@ -123,10 +124,11 @@ async def _awaited(request: Any, response: Any) -> Any:
 def _freed(request: Any, response: Any) -> Any:
     """Free the key if an answer says that nothing was done: the visitor corrects the form, and
     sends it again with the same key."""
+    if storage_choices(response).stored is not None:
+        return response  # the view has said what it wants (django_idempotency.remember)
     status = getattr(response, "status_code", 0)
-    if 400 <= status < 500 or _shows_errors(response):
-        return not_done(request, response)
-    return response
+    nothing_done = 400 <= status < 500 or _shows_errors(response)
+    return not_done(request, response) if nothing_done else response
 
 
 def not_done(request: Any, response: Any) -> Any:

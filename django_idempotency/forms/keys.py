@@ -27,7 +27,7 @@ _PURPOSE = b"django_idempotency.form:"
 
 
 def key_in_form(request: Any) -> str | None:
-    """The form's hidden field ``idempotency_key``, or else the ``Idempotency-Key`` header."""
+    """The form's hidden field `idempotency_key`, or else the `Idempotency-Key` header."""
     # Not both: browsers may add a header of their own (Firefox, behind a preference).
     found: str | None = request.POST.get(FIELD)
     if found:

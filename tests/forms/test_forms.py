@@ -6,7 +6,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
+from django.urls import resolve
 
+from django_idempotency.contract.endpoints import Coverage, protection_of
+from django_idempotency.contract.words import terms
 from tests.conftest import in_thread, row_locks
 from tests.shop.models import Order
 from tests.support import checkout
@@ -86,6 +89,13 @@ def test_a_refusal_frees_its_key(view: str, ada: Visitor) -> None:
     assert ada.send(page, item="refuse").status == 400
     assert ada.send(page, item="vm").status == 302
     assert ordered() == ["vm"]
+
+
+def test_a_refusal_that_the_view_wants_to_keep_is_kept(ada: Visitor) -> None:
+    page = ada.open("/function/")
+    again = [ada.send(page, item="kept") for _ in range(2)][1]
+    assert (again.status, again.response["Idempotency-Replayed"]) == (400, "true")
+    assert ada.send(page, item="vm").status == 422
 
 
 def test_a_raised_refusal_is_not_stored(ada: Visitor) -> None:
@@ -222,3 +232,14 @@ def test_a_script_may_send_the_key_as_a_header(ada: Visitor) -> None:
     for key in ("a", "b"):
         ada.client.post("/function/", form | dict(page.fields), headers={"idempotency-key": key})
     assert ordered() == ["vm", "vm"]
+
+
+@pytest.mark.once
+@each_view
+def test_the_contract_says_where_the_key_is(view: str) -> None:
+    protection = protection_of(resolve(f"/{view}/").func, "POST", f"/{view}/")
+    assert protection.coverage is Coverage.GUARDED
+    assert protection.policy is not None
+    said = dict(terms(protection.policy))
+    assert said["Key"].startswith("the form's hidden field `idempotency_key`, or else")
+    assert "known by a session" in said["Keys belong to"]

@@ -13,6 +13,7 @@ from django.utils.decorators import method_decorator
 from django.views.generic import CreateView, DeleteView, FormView, UpdateView, View
 
 from django_idempotency.forms import IdempotentFormMixin, idempotent_form
+from django_idempotency.remember import remember
 from tests.shop.models import Order
 
 PAGE = "forms/checkout.html"
@@ -57,6 +58,8 @@ def function(request: Any) -> HttpResponse:
         return HttpResponseBadRequest("No.")
     if request.POST.get("item") == "missing":
         raise Http404
+    if request.POST.get("item") == "kept":
+        return remember(HttpResponseBadRequest("No, for ever."))
     if form.is_bound and form.is_valid():
         return order(request, form)
     response = render(request, PAGE, {"form": form})
@@ -124,6 +127,20 @@ class MethodDecorated(Ordering, FormView):  # type: ignore[type-arg]
     pass
 
 
+@idempotent_form
+class AsyncClass(View):
+    async def get(self, request: Any) -> HttpResponse:
+        return render(request, PAGE, {"form": OrderForm()})
+
+    async def post(self, request: Any) -> HttpResponse:
+        form = OrderForm(request.POST, request.FILES)
+        if not form.is_valid():
+            return TemplateResponse(request, PAGE, {"form": form})
+        made = await Order.objects.acreate(item=form.cleaned_data["item"])
+        messages.success(request, f"Thanks for {made.item}")
+        return redirect("order", made.pk)
+
+
 class Change(Ordering, IdempotentFormMixin, UpdateView):  # type: ignore[type-arg]
     model = Order
 
@@ -156,6 +173,7 @@ VIEWS = {
     "class": Decorated.as_view(),
     "method": Method.as_view(),
     "method-decorated": MethodDecorated.as_view(),
+    "async-class": AsyncClass.as_view(),
 }
 """Every kind of view that orders an item."""
 
