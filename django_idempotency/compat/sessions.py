@@ -5,6 +5,8 @@ No other module uses these names; ``tests/compat/test_sessions.py`` has a test p
 from functools import partial
 from typing import Any
 
+from django.contrib.messages.storage.cookie import CookieStorage
+from django.contrib.messages.storage.fallback import FallbackStorage
 from django.contrib.messages.storage.session import SessionStorage
 from django.contrib.sessions.backends import cached_db, db
 from django.contrib.sessions.backends.base import UpdateError
@@ -66,6 +68,24 @@ def put_messages_into_session(request: Any, response: Any) -> None:
     storage = getattr(request, "_messages", None)
     if isinstance(storage, SessionStorage):
         storage.update(response)
+
+
+def count_messages(request: Any) -> int:
+    """Return how many messages wait for the next page (``_queued_messages``)."""
+    storage = getattr(request, "_messages", None)
+    return 0 if storage is None else len(storage._queued_messages)
+
+
+def new_messages(request: Any, before: int) -> list[Any]:
+    """Return the messages that will be kept in cookies, at least in part.
+
+    :param before: how many waited at first; nobody waits any more if a page has shown them
+    """
+    storage: Any = getattr(request, "_messages", None)
+    if not isinstance(storage, (CookieStorage, FallbackStorage)):
+        return []
+    queued: list[Any] = vars(storage)["_queued_messages"]
+    return queued if storage.used else queued[before:]
 
 
 def forget_loaded_messages(request: Any) -> None:

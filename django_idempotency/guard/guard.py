@@ -216,12 +216,13 @@ class Guard:
             return None  # start() will find out
         if found is None:
             return None
-        if policy.save_session:
-            SessionKeeper(self._request).reload(drops_changes=True)
-        answer = self._replay(found.response, Owner(claim.scope, claim.key))
+        owner = Owner(claim.scope, claim.key)
+        answer = self._replay(found.response, owner)
         if isinstance(answer, Problem):
             reason, cause = str(answer.code), answer.cause
             report(self._subject, Outcome.REFUSED, answer.status, reason=reason, cause=cause)
+        elif policy.save_session:
+            SessionKeeper(self._request, owner).replay(answer)
         return answer
 
     def _claim(
@@ -267,10 +268,11 @@ class Guard:
     def _keep_session(self, operation: Operation, answer: Answer | None) -> None:
         """Have the session kept with the response, and read again if another attempt has saved it
         since a middleware has read it."""
-        self._session = SessionKeeper(self._request)
-        if answer is not None or operation.recovered or operation.waited:
-            is_replay = answer is not None and not isinstance(answer, Problem)
-            self._session.reload(drops_changes=is_replay)
+        self._session = SessionKeeper(self._request, operation.owner)
+        if isinstance(answer, HttpResponse):
+            self._session.replay(answer)
+        elif answer is not None or operation.recovered or operation.waited:
+            self._session.reload()
 
     def _answer_for(self, begun: Obstacle | Replay | Answered, owner: Owner) -> Answer:
         """Return the answer where the view does not run."""

@@ -52,13 +52,16 @@ REASON = "reason_phrase"
 DATA = "idempotency_data"
 """The data that a response of Django REST framework was rendered from, if its body differs."""
 
+MESSAGES = "idempotency_messages"
+"""The messages that the view has left for the next page, if they are kept in cookies."""
+
 _STRUCTURED = {
     f"{name}{suffix}"
     for name in ("_csp_config", "_csp_update", "_csp_replace", "_csp_exempt")
     for suffix in ("", "_ro")
-} | {"_csp_ro_config", "_csp_ro_update", DATA}
-"""Attributes that are more than a flag: ``DATA``, and the marks that Django's and django-csp's
-decorators leave for a view's policy."""
+} | {"_csp_ro_config", "_csp_ro_update", DATA, MESSAGES}
+"""Attributes that are more than a flag: ``DATA``, ``MESSAGES``, and the marks that Django's and
+django-csp's decorators leave for a view's policy."""
 
 _OWN = {"closed", "exception", "_is_rendered", "_has_been_logged"}
 """Flags that Django and Django REST framework keep about one object, not about the answer."""

@@ -15,6 +15,7 @@ from django.http.response import HttpResponseBase
 
 from ..compat.sessions import (
     contents,
+    count_messages,
     database_of,
     drop_cached_copy,
     forget_loaded,
@@ -22,6 +23,8 @@ from ..compat.sessions import (
     put_messages_into_session,
     save_row,
 )
+from ..protocol.codecs import Owner
+from .messages import keep_messages, repeat_messages
 
 SCOPE_ID = "_idempotency_scope"
 """Key in a session: the scope of its visitor's keys."""
@@ -66,10 +69,13 @@ class SessionKeeper:
     """Keeps the session and the messages of one guarded request with its response.
 
     :param request: Django's
+    :param owner: of the record
     """
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, owner: Owner) -> None:
         self._request = request
+        self._owner = owner
+        self._messages_before = count_messages(request)
         self._first_key = getattr(getattr(request, "session", None), "session_key", None)
         self._saved: tuple[str | None, bytes] | None = None
 
@@ -77,7 +83,7 @@ class SessionKeeper:
     def _session(self) -> Any:
         return getattr(self._request, "session", None)
 
-    def reload(self, drops_changes: bool) -> None:
+    def reload(self, drops_changes: bool = False) -> None:
         """Forget what was loaded before another attempt has saved the session.
 
         :param drops_changes: also if something has changed it since, which cannot be told from what
@@ -97,10 +103,15 @@ class SessionKeeper:
             forget_loaded(session, self._first_key)
             forget_loaded_messages(self._request)
 
+    def replay(self, response: HttpResponseBase) -> None:
+        """A stored response is the answer."""
+        self.reload(drops_changes=True)
+        repeat_messages(self._request, response, self._owner)
+
     def take_messages(self, response: HttpResponseBase) -> None:
-        """Put messages where they are kept, if that is in the session."""
-        if self._session is not None:
-            put_messages_into_session(self._request, response)
+        """Put messages where they are stored: into the session, or onto the response."""
+        put_messages_into_session(self._request, response)
+        keep_messages(self._request, response, self._owner, self._messages_before)
 
     def save(self, using: str | None) -> None:
         """Save the session right before the response is stored, if that is one commit, or the view

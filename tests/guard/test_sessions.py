@@ -13,8 +13,17 @@ from django_idempotency.models import IdempotencyRecord
 from tests.conftest import in_thread, row_locks
 from tests.shop.models import Order
 from tests.support import carts
-from tests.support.adapters import MIDDLEWARE, usual_and_whole
-from tests.support.carts import SAID, Visitor, after_commit, before_store
+from tests.support.adapters import usual_and_whole
+from tests.support.carts import (
+    SAID,
+    SESSIONS,
+    Visitor,
+    after_commit,
+    before_store,
+    close_shop,
+    open_shop,
+    use,
+)
 from tests.support.counting import counted
 from tests.support.interruptions import Crash, crash
 from tests.support.waiters import until_somebody_waits
@@ -22,9 +31,6 @@ from tests.support.waiters import until_somebody_waits
 pytestmark = [pytest.mark.urls(carts.__name__)]
 
 ENGINES = ["db", "cached_db"]
-KINDS = list(carts.KINDS)
-SESSIONS = "django.contrib.sessions.backends"
-MESSAGES = "django.contrib.messages.storage"
 
 
 @pytest.fixture(params=ENGINES)
@@ -53,14 +59,9 @@ def where(request: Any, monkeypatch: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def shop(settings: Any, transactional_db: None) -> Iterator[None]:
-    settings.SESSION_ENGINE = f"{SESSIONS}.db"
-    settings.MESSAGE_STORAGE = f"{MESSAGES}.session.SessionStorage"
-    settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, "tests.support.carts.Dying", MIDDLEWARE]
-    settings.IDEMPOTENCY = {name.upper(): value for name, value in carts.POLICY.items()}
+    open_shop(settings, "session")
     yield
-    before_store.clear()
-    after_commit.clear()
-    cache.clear()
+    close_shop()
 
 
 @pytest.fixture
@@ -68,11 +69,6 @@ def visitor() -> Visitor:
     visitor = Visitor()
     visitor.page(add="vm")
     return visitor
-
-
-def use(settings: Any, **policy: Any) -> None:
-    policy = carts.POLICY | policy
-    settings.IDEMPOTENCY = {name.upper(): value for name, value in policy.items()}
 
 
 class TestKilledWorkers:

@@ -1,12 +1,15 @@
 """A shop whose carts and messages are in visitors' sessions, and workers that die at a moment."""
 
 from collections.abc import Callable
+from copy import copy
+from hashlib import sha256
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.test import Client
@@ -20,9 +23,17 @@ from rest_framework.views import APIView
 from django_idempotency.decorators import idempotent
 from django_idempotency.http.session import scope_id
 from tests.shop.models import Order
+from tests.support.adapters import MIDDLEWARE
 from tests.support.interruptions import Crash
 
 POLICY: dict[str, Any] = {"scope": "session", "save_session": True}
+SESSIONS = "django.contrib.sessions.backends"
+_MESSAGES = "django.contrib.messages.storage"
+STORAGES = {
+    "session": f"{_MESSAGES}.session.SessionStorage",
+    "cookie": f"{_MESSAGES}.cookie.CookieStorage",
+    "fallback": f"{_MESSAGES}.fallback.FallbackStorage",
+}
 SAID = "Thanks for <vm>"
 
 before_store: list[Callable[[], None]] = []
@@ -44,6 +55,8 @@ class Dying:
     def __call__(self, request: Any) -> Any:
         if "HTTP_X_LOADS" in request.META:
             request.session.get("cart")
+        if "HTTP_X_SAYS" in request.META:
+            messages.info(request, request.META["HTTP_X_SAYS"])
         if "HTTP_X_CHANGES" in request.META:
             request.session["visited"] = True
         response = self._get_response(request)
@@ -61,9 +74,11 @@ def shop(request: HttpRequest) -> HttpResponse:
         request.session["cart"] = [*request.session.get("cart", []), request.GET["add"]]
     said = [str(each) for each in messages.get_messages(request)]
     safe = [hasattr(each.message, "__html__") for each in messages.get_messages(request)]
+    tags = [each.tags for each in messages.get_messages(request)]
     cart = request.session.get("cart", [])
     user = request.user.get_username()  # type: ignore[union-attr]
-    return JsonResponse({"cart": cart, "said": said, "safe": safe, "user": user})
+    seen = {"said": said, "safe": safe, "tags": tags}
+    return JsonResponse({"cart": cart, "user": user, **seen})
 
 
 def order(request: Any) -> str:
@@ -75,6 +90,13 @@ def order(request: Any) -> str:
         login(request, User.objects.get_or_create(username="ada")[0])
     if "flush" in asked:
         request.session.flush()
+    if "level" in asked:
+        messages.set_level(request, messages.DEBUG)
+    for number in range(60 if "many" in asked else 0):
+        tags = sha256(bytes([number])).hexdigest()  # a cookie's contents are compressed
+        messages.info(request, f"many {number}", extra_tags=tags)
+    if "huge" in asked:
+        messages.info(request, "x" * 20_000)
     if "silent" not in asked:
         messages.success(request, SAID)
         if "safe" in asked:
@@ -131,6 +153,24 @@ urlpatterns = [
 ]
 
 
+def open_shop(settings: Any, storage: str) -> None:
+    """:param storage: of messages"""
+    settings.SESSION_ENGINE = f"{SESSIONS}.db"
+    settings.MESSAGE_STORAGE = STORAGES[storage]
+    settings.MIDDLEWARE = [*settings.BASE_MIDDLEWARE, f"{__name__}.Dying", MIDDLEWARE]
+    use(settings)
+
+
+def use(settings: Any, **policy: Any) -> None:
+    settings.IDEMPOTENCY = {name.upper(): value for name, value in (POLICY | policy).items()}
+
+
+def close_shop() -> None:
+    before_store.clear()
+    after_commit.clear()
+    cache.clear()
+
+
 class Visitor:
     """A browser: keeps cookies, unless the response was lost."""
 
@@ -146,6 +186,18 @@ class Visitor:
             query_params={"outcome": outcome},
             headers=({"idempotency-key": key} if key else {}) | headers,
         )
+
+    def drop(self, path: str, key: str = "k", **arguments: str) -> None:
+        """Post, and the answer is lost on its way: the browser has none of its cookies."""
+        before = copy(self.client.cookies)
+        self.post(path, key, **arguments)
+        self.client.cookies = before
+
+    def same_browser(self) -> "Visitor":
+        """Another request of the same browser, at the same time."""
+        other = Visitor()
+        other.client.cookies = copy(self.client.cookies)
+        return other
 
     def lose(self, path: str, key: str = "k", **arguments: str) -> None:
         """Post, and the worker dies after the commit: no byte of the answer arrives."""
