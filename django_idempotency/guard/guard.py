@@ -369,7 +369,8 @@ class Guard:
                 operation.before_storing = self._session.save
             status = self._store(operation, response)
             if self._session is not None:
-                self._session.end(is_stored=status is not Status.NOT_STORED)
+                is_stored = status in {Status.STORED, Status.WITHOUT_RESPONSE}
+                self._session.end(is_stored, response)
         except BaseException as error:
             operation.fail(error)
             operation.abandon(error)

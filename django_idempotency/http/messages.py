@@ -26,8 +26,8 @@ MAX_SIZE = 16 * 1024
 """How much is stored of one response's messages, in characters."""
 
 
-def keep_messages(request: Any, response: HttpResponseBase, owner: Owner, before: int) -> None:
-    """Note the view's messages on the response, to be stored with it, and give a receipt for them.
+def keep_messages(request: Any, response: HttpResponseBase, before: int) -> None:
+    """Note the view's messages on the response, to be stored with it.
 
     :param before: how many messages waited before the view ran
     """
@@ -42,7 +42,6 @@ def keep_messages(request: Any, response: HttpResponseBase, owner: Owner, before
             kept.append(plain)
     if kept:
         setattr(response, MESSAGES, kept)
-        _give_receipt(request, response, owner)
 
 
 def repeat_messages(request: Any, response: HttpResponseBase, owner: Owner) -> None:
@@ -55,7 +54,7 @@ def repeat_messages(request: Any, response: HttpResponseBase, owner: Owner) -> N
     for number, text, is_safe, tags in kept:
         storage.add(number, mark_safe(text) if is_safe else text, extra_tags=tags)  # noqa: S308
     storage.level = level
-    _give_receipt(request, response, owner)
+    give_receipt(request, response, owner)
 
 
 def _digest(owner: Owner) -> str:
@@ -68,7 +67,8 @@ def _receipts(request: Any) -> list[str]:
     return [each for each in said if each.isalnum() and each.isascii()][:MAX_RECEIPTS]
 
 
-def _give_receipt(request: Any, response: HttpResponseBase, owner: Owner) -> None:
+def give_receipt(request: Any, response: HttpResponseBase, owner: Owner) -> None:
+    """Send a receipt with a response for the messages that go with it, once they are stored."""
     own = _digest(owner)
     known = [own, *(each for each in _receipts(request) if each != own)]
     # As CookieStorage sets its own cookie: browsers keep both or neither.

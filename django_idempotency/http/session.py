@@ -24,7 +24,8 @@ from ..compat.sessions import (
     save_row,
 )
 from ..protocol.codecs import Owner
-from .messages import keep_messages, repeat_messages
+from .messages import give_receipt, keep_messages, repeat_messages
+from .responses import MESSAGES
 
 SCOPE_ID = "_idempotency_scope"
 """Key in a session: the scope of its visitor's keys."""
@@ -111,7 +112,7 @@ class SessionKeeper:
     def take_messages(self, response: HttpResponseBase) -> None:
         """Put messages where they are stored: into the session, or onto the response."""
         put_messages_into_session(self._request, response)
-        keep_messages(self._request, response, self._owner, self._messages_before)
+        keep_messages(self._request, response, self._messages_before)
 
     def save(self, using: str | None) -> None:
         """Save the session right before the response is stored, if that is one commit, or the view
@@ -146,13 +147,15 @@ class SessionKeeper:
             session.delete(self._first_key)
         drop_cached_copy(session)
 
-    def end(self, is_stored: bool) -> None:
+    def end(self, is_stored: bool, response: HttpResponseBase | None = None) -> None:
         """The attempt has ended; ``SessionMiddleware`` comes next, and sets the cookie.
 
         What was saved is not saved a second time: by then another request may have changed it.
 
         :param is_stored: with the response; else what was saved is undone
         """
+        if is_stored and response is not None and hasattr(response, MESSAGES):
+            give_receipt(self._request, response, self._owner)
         session, saved = self._session, self._saved if is_stored else None
         is_undone = not is_stored and database_of(session) is not None
         if session is None or (

@@ -160,7 +160,7 @@ class Operation(ABC):
     undoes = False
     """Whether what an attempt did is undone if it is not stored, but for refusals."""
     waited = False
-    """It has waited for an earlier attempt."""
+    """It has waited for another attempt, which may have freed the key."""
     before_storing: Callable[[str | None], None] | None = None
     """Called right before the response is stored, with the alias of the database whose transaction
     stores it, if one is open. What it raises, the view has raised."""

@@ -10,6 +10,7 @@ from django_idempotency.http.messages import RECEIPT
 from django_idempotency.models import IdempotencyRecord
 from tests.conftest import in_thread, row_locks
 from tests.support import carts
+from tests.support.adapters import usual_and_whole
 from tests.support.carts import (
     SAID,
     STORAGES,
@@ -33,7 +34,9 @@ def storage(request: Any, settings: Any, transactional_db: None) -> Iterator[str
 
 
 @pytest.fixture(
-    params=["/function/", "/decorated-class/", "/decorated-async/", "/rest/", "/decorated-rest/"]
+    params=usual_and_whole(
+        ["/function/", "/decorated-async/", "/decorated-rest/"], ["/decorated-class/", "/rest/"]
+    )
 )
 def where(request: Any) -> str:
     return str(request.param)
@@ -97,6 +100,16 @@ class TestSeenOnce:
         assert visitor.post(where, outcome=outcome).status_code == int(outcome)
         assert seen(visitor) == [[SAID], []]
 
+    def test_a_page_that_asks_for_more_says_something_else(
+        self, visitor: Visitor, where: str
+    ) -> None:
+        """Its messages are no messages of the operation, for which nothing was done."""
+        assert visitor.post(where, outcome="invalid").status_code == 200
+        assert seen(visitor) == [[SAID], []]
+        visitor.drop(where)
+        visitor.post(where)
+        assert seen(visitor) == [[SAID], []]
+
     def test_two_operations(self, visitor: Visitor, where: str) -> None:
         visitor.post(where, key="k-1")
         visitor.drop(where, key="k-2")
@@ -140,12 +153,13 @@ class TestKept:
         assert visitor.page()["tags"] == ["success", "big info"]
 
     def test_a_message_from_before_the_view_is_not_the_views(
-        self, visitor: Visitor, where: str
+        self, visitor: Visitor, where: str, storage: str
     ) -> None:
         visitor.drop(where, x_says="hello")
         visitor.post(where, x_says="hello again")
         said = visitor.page()["said"]
         assert (said.count(SAID), said.count("hello again")) == (1, 1)
+        assert ("hello" in said) is (storage == "session")
 
     def test_many_messages(self, visitor: Visitor, where: str, storage: str) -> None:
         """More than a cookie holds; the fallback puts the rest into the session."""
@@ -219,4 +233,5 @@ def test_a_storage_of_the_projects_own(visitor: Visitor, settings: Any, storage:
 def test_without_their_middleware(visitor: Visitor, settings: Any, storage: str) -> None:
     visitor.drop("/function/")
     settings.MIDDLEWARE = [each for each in settings.MIDDLEWARE if "messages" not in each]
+    visitor = visitor.same_browser()
     assert visitor.post("/function/")["Idempotency-Replayed"] == "true"

@@ -2,6 +2,7 @@
 duplicate: an order is made and the cart is empty, or neither."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.support.carts import (
     SESSIONS,
     Visitor,
     after_commit,
+    before_guard,
     before_store,
     close_shop,
     open_shop,
@@ -139,6 +141,23 @@ class TestOutcomes:
         page = visitor.page()
         assert (page["cart"], page["said"], Order.objects.count()) == (["vm"], [], 0)
 
+    def test_also_if_it_is_stored(self, visitor: Visitor, settings: Any) -> None:
+        """Django saves no session with it, so the view's other writes are alone, as without."""
+        use(settings, not_stored={429})
+        assert visitor.post("/function/", outcome="500").status_code == 500
+        page = visitor.page()
+        assert (page["cart"], page["said"], Order.objects.count()) == (["vm"], [], 1)
+
+    def test_a_login_whose_404_is_not_stored(self, visitor: Visitor, settings: Any) -> None:
+        """With DEBUG Django makes the page behind a decorator's end; what was written is undone,
+        and the session is saved all the same."""
+        settings.DEBUG = True
+        settings.MIDDLEWARE = settings.BASE_MIDDLEWARE
+        visitor = visitor.same_browser()
+        answer = visitor.post("/decorated-function/", outcome="login 404")
+        assert answer.status_code == 404
+        assert visitor.page()["cart"] == []
+
     def test_a_success_that_is_not_stored_is_undone(
         self, visitor: Visitor, engine: str, settings: Any
     ) -> None:
@@ -235,6 +254,57 @@ class TestDuplicates:
             assert rivals[0].result()["Idempotency-Replayed"] == "true"
             page = visitor.page()
             assert (page["cart"], page["said"], Order.objects.count()) == ([], [SAID], 1)
+
+    @row_locks
+    def test_one_that_waits_for_a_refusal_knows_what_that_has_saved(
+        self, visitor: Visitor, settings: Any
+    ) -> None:
+        use(settings, in_flight="wait")
+        rivals = []
+
+        def duplicate() -> None:
+            call = partial(visitor.post, "/function/", outcome="saved 403", x_loads="1")
+            rivals.append(in_thread(call))
+            until_somebody_waits()
+
+        before_store.append(duplicate)
+        assert visitor.post("/function/", outcome="saved 403").status_code == 403
+        assert rivals[0].result().status_code == 403
+        assert Order.objects.count() == 1
+
+    @row_locks
+    def test_one_that_waits_for_a_page_that_asks_for_more_does_so_too(
+        self, visitor: Visitor, settings: Any
+    ) -> None:
+        """The key was free again."""
+        use(settings, in_flight="wait")
+        rivals = []
+
+        def duplicate() -> None:
+            call = partial(visitor.post, "/function/", outcome="saved invalid", x_loads="1")
+            rivals.append(in_thread(call))
+            until_somebody_waits()
+
+        before_store.append(duplicate)
+        assert visitor.post("/function/", outcome="saved invalid").status_code == 200
+        assert rivals[0].result().status_code == 200
+        assert Order.objects.count() == 1
+
+    def test_so_does_one_that_runs_after_it(self, visitor: Visitor, where: str) -> None:
+        """It came before the first one had ended."""
+        before_guard.append(lambda: visitor.post(where, outcome="403"))
+        assert visitor.post(where, outcome="403", x_loads="1").status_code == 403
+        assert Order.objects.count() == 1
+
+    @pytest.mark.parametrize("headers", [{"x_loads": "1"}, {"x_changes": "1"}], ids=str)
+    def test_one_that_finds_the_answer_does_not_write_the_old_cart_back(
+        self, visitor: Visitor, where: str, headers: Any, settings: Any
+    ) -> None:
+        settings.SESSION_SAVE_EVERY_REQUEST = True
+        before_guard.append(lambda: visitor.lose(where))
+        assert visitor.post(where, **headers)["Idempotency-Replayed"] == "true"
+        page = visitor.page()
+        assert (page["cart"], page["said"], Order.objects.count()) == ([], [SAID], 1)
 
     @row_locks
     @pytest.mark.parametrize("headers", [{}, {"x_loads": "1"}, {"x_changes": "1"}], ids=str)

@@ -37,8 +37,9 @@ STORAGES = {
 SAID = "Thanks for <vm>"
 
 before_store: list[Callable[[], None]] = []
-"""Called by the view when it has done its work, and by :class:`Dying` behind the guard."""
+"""Called by the view when it has done its work, and by :class:`Dying` around the guard."""
 after_commit: list[Callable[[], None]] = []
+before_guard: list[Callable[[], None]] = []
 
 
 def call_once(hooks: list[Callable[[], None]]) -> None:
@@ -59,6 +60,8 @@ class Dying:
             messages.info(request, request.META["HTTP_X_SAYS"])
         if "HTTP_X_CHANGES" in request.META:
             request.session["visited"] = True
+        if request.method == "POST":
+            call_once(before_guard)
         response = self._get_response(request)
         if request.method == "POST":
             call_once(after_commit)
@@ -90,6 +93,17 @@ def order(request: Any) -> str:
         login(request, User.objects.get_or_create(username="ada")[0])
     if "flush" in asked:
         request.session.flush()
+    say(request, asked)
+    if "saved" in asked:
+        request.session.save()
+    call_once(before_store)
+    if "404" in asked:
+        raise Http404
+    return asked
+
+
+def say(request: Any, asked: str) -> None:
+    """Leave messages for the next page."""
     if "level" in asked:
         messages.set_level(request, messages.DEBUG)
     for number in range(60 if "many" in asked else 0):
@@ -101,13 +115,12 @@ def order(request: Any) -> str:
         messages.success(request, SAID)
         if "safe" in asked:
             messages.info(request, mark_safe("<b>safe</b>"), extra_tags="big")
-    call_once(before_store)
-    if "404" in asked:
-        raise Http404
-    return asked
 
 
-def answer(asked: str) -> HttpResponse:
+def answer(request: Any, asked: str) -> HttpResponse:
+    if "invalid" in asked:
+        page: HttpResponse = request.idempotency.not_done(HttpResponse("mend this"))
+        return page
     for status in (400, 403, 409, 500, 503):
         if str(status) in asked:
             return HttpResponse("no", status=status)
@@ -115,12 +128,12 @@ def answer(asked: str) -> HttpResponse:
 
 
 def function(request: HttpRequest) -> HttpResponse:
-    return answer(order(request))
+    return answer(request, order(request))
 
 
 class Checkout(View):
     def post(self, request: HttpRequest) -> HttpResponse:
-        return answer(order(request))
+        return answer(request, order(request))
 
 
 class RestCheckout(APIView):
@@ -128,12 +141,12 @@ class RestCheckout(APIView):
     permission_classes: Any = ()
 
     def post(self, request: Any) -> Response:
-        made = answer(order(request._request))
+        made = answer(request._request, order(request._request))
         return Response("", made.status_code, headers=dict(made.items()))
 
 
 async def async_function(request: HttpRequest) -> HttpResponse:
-    return answer(await sync_to_async(order)(request))
+    return answer(request, await sync_to_async(order)(request))
 
 
 KINDS = {
@@ -166,8 +179,8 @@ def use(settings: Any, **policy: Any) -> None:
 
 
 def close_shop() -> None:
-    before_store.clear()
-    after_commit.clear()
+    for hooks in (before_guard, before_store, after_commit):
+        hooks.clear()
     cache.clear()
 
 
