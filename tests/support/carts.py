@@ -141,8 +141,12 @@ class RestCheckout(APIView):
     permission_classes: Any = ()
 
     def post(self, request: Any) -> Response:
-        made = answer(request._request, order(request._request))
-        return Response("", made.status_code, headers=dict(made.items()))
+        asked = order(request._request)
+        made = answer(request._request, asked)
+        response = Response("", made.status_code, headers=dict(made.items()))
+        if "invalid" in asked:
+            request._request.idempotency.not_done(response)
+        return response
 
 
 async def async_function(request: HttpRequest) -> HttpResponse:
