@@ -64,12 +64,15 @@ def answer(request: Any) -> HttpResponse:
     assert request.user.is_authenticated
     status, body = buy(data, getattr(request, "idempotency", None))
     response = JsonResponse(body, status=status)
+    if data.get("not done"):
+        request.idempotency.not_done(response)
     return do_not_remember(response) if data.get("forget") else response
 
 
 def rest_answer(request: Any) -> Response:
     status, body = buy(request.data, getattr(request, "idempotency", None))
-    return Response(body, status=status)
+    response = Response(body, status=status)
+    return request.idempotency.not_done(response) if request.data.get("not done") else response
 
 
 @csrf_exempt

@@ -170,6 +170,33 @@ class StoreContract(ABC):
         with ThreadPoolExecutor(6) as pool:
             assert list(pool.map(closing(request), range(6))) == [Replay(CREATED)] * 6
 
+    # Withdrawn
+
+    def test_a_withdrawn_claim_leaves_the_key_to_any_request(self) -> None:
+        assert self.begin().withdraw(keeps_writes=True)
+        other = self.begin(fingerprint="1:b")
+        assert (other.attempt, other.recovered) == (1, False)
+        assert other.finish(CREATED)
+        assert self.answer(fingerprint="1:b") == Replay(CREATED)
+
+    @many_writers
+    def test_who_was_replaced_withdraws_nothing(self) -> None:
+        """I12."""
+        dead = self.dying(a_claim())
+        successor = self.begin()
+        assert not withdrawn(dead)
+        assert successor.finish(CREATED)
+        assert not withdrawn(dead)
+        assert self.answer() == Replay(CREATED)
+
+    @many_writers
+    def test_nor_does_it_withdraw_the_record_of_a_later_request(self) -> None:
+        dead = self.dying(a_claim())
+        assert self.begin().withdraw(keeps_writes=True)
+        later = self.begin()
+        assert not withdrawn(dead)
+        assert later.finish(CREATED)
+
     # Takeovers and fencing
 
     def test_a_dead_attempt_is_taken_over(self) -> None:
@@ -303,6 +330,14 @@ def stores(operation: Operation, response: StoredResponse) -> bool:
     """Let an attempt finish; return whether its response is remembered."""
     try:
         return operation.finish(response)
+    except LostRecord:
+        return False
+
+
+def withdrawn(operation: Operation) -> bool:
+    """Let an attempt withdraw its record; return whether that is gone by it."""
+    try:
+        return operation.withdraw(keeps_writes=True)
     except LostRecord:
         return False
 
