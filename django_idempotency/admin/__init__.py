@@ -2,6 +2,7 @@
 
 from django.apps import apps
 
+from . import clients  # noqa: F401  (registers a page)
 from .records import IdempotencyRecordAdmin
 
 if apps.is_installed("django_idempotency.effects"):

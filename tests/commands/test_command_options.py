@@ -11,6 +11,7 @@ from django.db import connection
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep
 
 COMMANDS: dict[str, list[str]] = {
+    "idempotency_clients": [],
     "purge_idempotency_records": [],
     "reencrypt_idempotency_records": [],
     "run_idempotent_work": [],
@@ -26,6 +27,7 @@ NUMBERS = [
     ("reencrypt_idempotency_records", ["--batch-size={}"], "--batch-size"),
     ("run_idempotent_work", ["--limit={}"], "--limit"),
     ("idempotency_records", ["key", "--limit={}"], "--limit"),
+    ("idempotency_clients", ["--records={}"], "--records"),
     ("resolve_idempotency_record", ["list", "--limit={}"], "--limit"),
     ("resolve_idempotency_record", ["rerun", "--", "{}"], "RECORD"),
     ("resolve_idempotency_record", ["refuse", "--", "{}"], "RECORD"),

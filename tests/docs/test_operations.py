@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand
 
 from django_idempotency.checks.messages import MESSAGES
 from django_idempotency.management.commands import (
+    idempotency_clients,
     idempotency_records,
     purge_idempotency_records,
     run_idempotent_work,
@@ -48,6 +49,7 @@ class TestOperations:
             (purge_idempotency_records, "Purge"),
             (run_idempotent_work, "Work in the background"),
             (idempotency_records, "Finding records"),
+            (idempotency_clients, "Clients that do it wrong"),
         ],
     )
     def test_the_options_of_commands(self, command: Any, title: str) -> None:
@@ -60,6 +62,13 @@ class TestOperations:
         }
         listed = {row[0].strip("`"): row[1] for row in rows(section(self.PAGE, title))[2:]}
         assert set(listed) == set(options)
-        for name in {"--batch-size", "--limit", "--older-than", "--poll"} & set(options):
+        for name in {
+            "--batch-size",
+            "--limit",
+            "--older-than",
+            "--poll",
+            "--records",
+            "--within",
+        } & set(options):
             if options[name] is not None:
                 assert listed[name] == f"`{options[name]}`"

@@ -47,7 +47,7 @@ def statistics(model_admin: Any, request: HttpRequest) -> HttpResponse:
             shown = _figures()
     except DatabaseError:
         shown = {"is_missing": True}
-    css = Media(css={"all": ("django_idempotency/statistics.css",)})
+    css = Media(css={"all": ("django_idempotency/pages.css",)})
     context = {"title": _("Statistics"), "media": model_admin.media + css, **shown}
     return page(model_admin, request, "statistics", context)
 

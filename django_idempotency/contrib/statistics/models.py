@@ -22,6 +22,10 @@ RECENT = 30
 """Days that the admin shows, today included."""
 
 
+_CALLERS = 100
+"""Callers, each with a view, that a list names."""
+
+
 class Served(NamedTuple):
     """Replays of the whole project, from all stores."""
 
@@ -146,6 +150,18 @@ class ReusedKeys(models.Model):
     def rows(cls, using: str | None = None) -> "models.QuerySet[ReusedKeys]":
         """Return all rows of one database; by default, of that of the statistics."""
         return cls._base_manager.using(using or IdempotencyStatistics.alias())
+
+    @classmethod
+    def by_caller(cls) -> list[tuple[str, list[str], int]]:
+        """Return the callers with most reused keys of the last 30 days: the digest of each (empty
+        for those who were not told apart), the views, and how often."""
+        first = today_now() - (RECENT - 1) * DAY
+        rows = cls.rows().filter(start__gte=first).values_list("scope", "view")
+        found: dict[str, tuple[list[str], int]] = {}
+        for scope, view, times in rows.annotate(sum=Sum("times")).order_by("-sum")[:_CALLERS]:
+            views, before = found.get(scope, ([], 0))
+            found[scope] = [*views, view], before + times
+        return [(scope, views, times) for scope, (views, times) in found.items()]
 
     @classmethod
     def outdated(cls) -> "models.QuerySet[ReusedKeys]":
