@@ -54,12 +54,14 @@ def _walk(
         return
     here, namespaces = _joined(above, resolver), (*outer, resolver.namespace)
     for pattern in patterns:
+        view: Any = getattr(pattern, "callback", None)
+        if not isinstance(pattern, URLResolver) and not callable(view):
+            continue
         # As Django joins them, which leaves out what the root's own pattern is.
         joined = route + str(pattern.pattern).removeprefix("^" if route else "")
         if isinstance(pattern, URLResolver):
             yield from _walk(pattern, here, namespaces, joined)
-        elif callable(getattr(pattern, "callback", None)):
-            view = pattern.callback
+        else:
             match = ResolverMatch(view, (), {}, pattern.name, namespaces=list(namespaces))
             path, example = (f"/{each.removeprefix('/')}" for each in _joined(here, pattern))
             yield Route(path, example, match.view_name, joined, view)

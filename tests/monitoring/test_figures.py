@@ -7,19 +7,23 @@ from typing import Any
 import pytest
 from django.db import connection, connections, transaction
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from django_idempotency.admin import overview
 from django_idempotency.contrib import figures as module
 from django_idempotency.contrib.figures import MEANINGS, Figures
 from django_idempotency.effects.models import IdempotencyEffect
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.stores.breaker import breaker_of
+from django_idempotency.stores.database import statistics
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop import views
 from tests.support.admin import remember
 from tests.support.counting import counted
 from tests.support.effects import down, order
 from tests.support.holding import an_operation, interrupt
+from tests.support.large_table import fill, plan, reads_all
 from tests.support.outage import no_table
 from tests.support.story import PATH
 
@@ -129,6 +133,24 @@ class TestCost:
             read()
         assert count.statements <= 10
 
+    @row_locks
+    def test_no_statement_reads_the_whole_table(self, monkeypatch: Any) -> None:
+        """20,000 records, which are many for these bounds, and the planner knows it."""
+        for where, name, value in (
+            (module, "WIDTH", 1000),
+            (overview, "WIDTH", 1000),  # for who reads the plans
+            (module, "COUNTED", 200),
+            (statistics, "COUNTED", 200),
+        ):
+            monkeypatch.setattr(where, name, value)
+        fill(20_000)
+        with CaptureQueriesContext(connection) as queries:
+            assert read()["expired_records default"] == 201
+        asked = [query["sql"] for query in queries if is_about_records(query["sql"])]
+        assert len(asked) >= 4
+        for sql in asked:
+            assert [access for access in plan(sql) if reads_all(access)] == [], sql
+
     def test_scrapes_that_follow_ask_nothing(self) -> None:
         here = Figures()
         first = here.current()
@@ -155,6 +177,10 @@ class TestCost:
             return connections["default"].connection is not None
 
         assert in_thread(is_open).result() is False
+
+
+def is_about_records(sql: str) -> bool:
+    return sql.startswith(("SELECT", "WITH")) and IdempotencyRecord._meta.db_table in sql
 
 
 def number_of(figures: Figures, name: str) -> float:
