@@ -129,5 +129,5 @@ class TestTables:
                 assert caller.post("/decorated-rest/").status_code == 503
             [line] = [each for each in caplog.records if "migrate" in each.message]
             assert line.levelname == "ERROR"
-            assert line.message.startswith('Database "default" lacks the table of the records, or')
+            assert line.message.startswith('Database "default": the table of the records is')
             assert caller.post("/decorated-rest/", key="another").status_code == 201
