@@ -306,7 +306,12 @@ class TestOutage:
         fragile_redis.pause()
         failed = threading.Event()
         known = breaker_of('Redis (cache "redis")')
-        monkeypatch.setattr(known, "failed", lambda error: failed.set())
+
+        def fail(cause: str) -> Outage:
+            failed.set()
+            return Outage(cause)
+
+        monkeypatch.setattr(known, "failed", fail)
         finishing = in_thread(lambda: first.finish(CREATED))
         assert failed.wait(30)
         fragile_redis.resume()
