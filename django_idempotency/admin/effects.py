@@ -28,6 +28,7 @@ from django.utils.translation import ngettext, ngettext_lazy
 from ..conf.settings import configuration
 from ..effects import rows
 from ..effects.models import EffectState, IdempotencyEffect
+from ..finding.search import query_of
 from ..models import IdempotencyRecord
 from ..stores.database.transactions import write_transaction
 from . import presentation, times
@@ -209,7 +210,9 @@ class IdempotencyEffectAdmin(ReadOnlyAdmin):
     )
     readonly_fields = fields
     search_fields = ("key",)
-    search_help_text = _("A whole key, as the log shows it; also of an effect that has ended.")
+    search_help_text = _(
+        "A whole key, or a line of the log that has it; also of an effect that has ended."
+    )
 
     def has_resolve_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(f"{_APP}.resolve_idempotencyeffect")
@@ -229,7 +232,7 @@ class IdempotencyEffectAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         if search_term:
-            key = _uuid(search_term.strip())
+            key = _uuid(query_of(search_term).effect or search_term.strip())
             queryset = queryset.filter(pk=key) if key else queryset.none()
         return queryset, False
 

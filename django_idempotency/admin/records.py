@@ -1,9 +1,11 @@
 """The list of records and the page of one."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db import transaction
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Length
@@ -17,7 +19,7 @@ from django.utils.translation import ngettext
 from ..conf.settings import configuration
 from ..models import IdempotencyRecord
 from ..protocol.codecs import Owner, Unreadable, decode
-from ..protocol.keys import short_digest
+from ..protocol.keys import named, short_digest, short_scope
 from ..protocol.record import StoredResponse
 from ..stores.database.dialects import StoreTime
 from ..stores.database.step_log import StepLog
@@ -186,9 +188,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     key_digest = field(
         _("digest of the key"), lambda self, record: presentation.code(short_digest(record.key))
     )
-    scope_digest = field(
-        _("digest of the scope"), lambda self, record: presentation.code(record.scope[:12])
-    )
+    scope_digest = field(_("digest of the scope"), lambda self, record: self._scope(record))
     created = field(_("created"), lambda self, record: times.full(record.created_at))
     completed = field(_("completed"), lambda self, record: times.full(record.completed_at))
     expires = field(_("expires"), lambda self, record: times.full(record.expires_at))
@@ -201,6 +201,14 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
         _("headers"), lambda self, record: presentation.headers(self._response(record))
     )
     stored_body = field(_("body"), lambda self, record: presentation.body(self._response(record)))
+
+    def _scope(self, record: Any) -> Any:
+        """Return the digest of the scope, and a link to all records that have it."""
+        digest = short_scope(record.scope)
+        address = reverse(f"{self.admin_site.name}:django_idempotency_idempotencyrecord_changelist")
+        query = urlencode({SEARCH_VAR: named("", digest)})
+        code, words = presentation.code(digest), _("All records of this scope")
+        return format_html('{} &nbsp;<a href="{}?{}">{}</a>', code, address, query, words)
 
     def _size(self, record: Any) -> int | None:
         """Return the length of the body, without reading it; for the page of one record."""

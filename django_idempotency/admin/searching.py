@@ -76,13 +76,17 @@ class Search:
         elif self.caller is not None:
             yield _("No record belongs to this user, in any of the ways above.")
         else:
-            yield _("No record is like this.")
+            yield _("No record matches. It may have expired and been purged.")
         yield _(
             "Search for the key, for its digest or a line of the log, for a path such as /orders/, "
             "for user:NAME or for status:422. Words may be combined."
         )
 
     def _read(self, request: HttpRequest, using: str) -> None:
+        line = query_of(self.text)
+        if line != NOTHING and not (line.key or line.digest):  # a line of the log has words, too
+            self.query = resolved(using, line)
+            return
         words = dict(_WORD.findall(self.text))
         rest = _WORD.sub(" ", self.text).strip()
         path = _PATH.fullmatch(rest)

@@ -170,6 +170,17 @@ class TestList:
         for guess in ("arguments__startswith", "name"):
             assert client.get(reverse(LIST), {guess: "a"}).status_code != 200
 
+    def test_what_an_effect_lacks_is_a_dash(self, client: Client) -> None:
+        (failed,) = fail("failed")
+        (pending,) = stage(later, "pending")
+        for address in (
+            reverse(LIST),
+            *(reverse(CHANGE_EFFECT, args=[key]) for key in (failed, pending)),
+        ):
+            page = client.get(address).content.decode()
+            assert "None<" not in page
+            assert re.search(r">-<|</span> -<", page)
+
     def test_an_effect_leads_to_its_record(self, client: Client) -> None:
         record = remember("k-1")
         stage(later, "one", record=record.pk)

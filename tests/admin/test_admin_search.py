@@ -3,6 +3,7 @@
 import re
 from html import unescape
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib import admin
@@ -10,8 +11,10 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
+from django.utils import timezone
 
 from django_idempotency.admin import listing, overview
+from django_idempotency.effects.models import IdempotencyEffect
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.keys import key_digest, short_digest
 from django_idempotency.protocol.record import State
@@ -22,6 +25,8 @@ urlpatterns = [path("admin/", admin.site.urls)]
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
+EFFECTS = "admin:idempotency_effects_idempotencyeffect_changelist"
+RECORD = "admin:django_idempotency_idempotencyrecord_change"
 SCOPE = "ab" * 32
 
 
@@ -74,6 +79,32 @@ class TestWords:
         assert listed(admin_client, q=text) == []
         assert len(said(admin_client, q=text)) == 1
 
+    def test_a_line_of_the_log_is_taken_as_a_whole(self, admin_client):
+        line = f"Key {short_digest('paid')}, scope -: executed, user:nobody status:none"
+        assert listed(admin_client, q=line) == ["paid"]
+
+    def test_lines_about_a_record_or_an_effect_lead_to_it(self, admin_client):
+        record = IdempotencyRecord.objects.get(key="paid")
+        effect = IdempotencyEffect.objects.create(
+            key=uuid4(), record_id=record.pk, name="mail", arguments="[]", staged_at=timezone.now()
+        )
+        assert listed(admin_client, q=f"Record {record.pk}: not resumed") == ["paid"]
+        assert listed(admin_client, q=f"Effect mail {effect.key}: failed") == ["paid"]
+        assert listed(admin_client, q=f"Effect mail {uuid4()}: failed") == []
+        assert listed(admin_client, q="Record 12345678: not resumed") == []
+        lines = {"q": f"ERROR Effect mail {effect.key}: failed"}
+        response = admin_client.get(reverse(EFFECTS), lines)
+        assert [each.pk for each in response.context["cl"].result_list] == [effect.key]
+
+    def test_a_record_leads_to_all_of_its_scope(self, admin_client):
+        record = remember("later", scope=SCOPE)
+        shown = admin_client.get(reverse(RECORD, args=[record.pk])).content.decode()
+        link = re.search(r'href="([^"]*)">All records of this scope', shown)
+        assert link
+        response = admin_client.get(unescape(link[1]))
+        found = [each.key for each in response.context["cl"].result_list]
+        assert found == ["later", "refused"]
+
     def test_a_key_that_looks_like_a_digest_is_a_key(self, admin_client):
         remember(short_digest("paid"))
         assert listed(admin_client, q=short_digest("paid")) == [short_digest("paid")]
@@ -120,6 +151,19 @@ class TestEmptyStates:
         first, second = said(admin_client, q="two")
         assert "It may have expired" in first
         assert "digest" in second
+
+    @pytest.mark.parametrize(
+        ("query", "words"),
+        [
+            ({}, "No effect waits"),
+            ({"q": "one"}, "No effect has this key"),
+            ({"state": "failed"}, "Clear"),
+        ],
+    )
+    def test_a_list_of_effects_without_any(self, admin_client, query, words):
+        content = admin_client.get(reverse(EFFECTS), query).content.decode()
+        assert words in content
+        assert "Action:" not in content
 
     def test_filters_that_let_nothing_through(self, admin_client):
         remember("one")
