@@ -63,7 +63,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     )
     search_fields = ("key",)
     search_help_text = _(
-        "A key, a digest or a line of the log, a path, user:NAME, status:422; or several of them."
+        "A key, a digest or line of the log, a path, user:NAME, status:422, request:ID; or several."
     )
 
     def has_evict_permission(self, request: HttpRequest) -> bool:
@@ -129,9 +129,9 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
             "description": None if may else closed,
         }
         state = (*_STATE, "unresolved") if self._may_resolve(request, obj) else _STATE
-        named = ("request_id",) if obj and obj.request_id else ()
+        request_id = ("request_id",) if obj and obj.request_id else ()
         sections = (
-            (None, {"fields": (*_RECORD, *named)}),
+            (None, {"fields": (*_RECORD, *request_id)}),
             (_("State"), {"fields": state}),
             (_("Response"), response),
         )

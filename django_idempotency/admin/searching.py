@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from ..finding.callers import Caller, caller_of, user_named
 from ..finding.search import NOTHING, Query, narrow, query_of, resolved
 
-_WORD = re.compile(r'(?:^|\s)(user|status):("[^"]*"|\S+)(?=\s|$)')
+_WORD = re.compile(r'(?:^|\s)(user|status|request):("[^"]*"|\S+)(?=\s|$)')
 _PATH = re.compile(r"(?:([A-Z]+) +)?(?:https?://[^/\s]+)?(/[^?#\s]*)(?:[?#]\S*)?")
 _STATUS = re.compile(r"([1-5])(\d\d|xx)", re.IGNORECASE)
 
@@ -79,7 +79,7 @@ class Search:
             yield _("No record matches. It may have expired and been purged.")
         yield _(
             "Search for the key, for its digest or a line of the log, for a path such as /orders/, "
-            "for user:NAME or for status:422. Words may be combined."
+            "for user:NAME, status:422 or request:ID. Words may be combined."
         )
 
     def _read(self, request: HttpRequest, using: str) -> None:
@@ -99,6 +99,8 @@ class Search:
                 self.mistakes.append(_("No key, no digest and no line of the log."))
         if "status" in words:
             self._read_status(words["status"])
+        if "request" in words:
+            self.lookups["request_id"] = words["request"].strip('"')
         if "user" in words:
             self._read_user(request, words["user"].strip('"'))
 

@@ -40,7 +40,7 @@ def said(client: Any, **query: str) -> list[str]:
 class TestWords:
     @pytest.fixture(autouse=True)
     def records(self):
-        remember("paid", path="/orders/1/payments/", response_status=201)
+        remember("paid", path="/orders/1/payments/", response_status=201, request_id="7f1c")
         remember("refused", path="/orders/", response_status=422, scope=SCOPE)
         remember("changed", path="/orders/1/", method="PUT", response_status=409)
         remember("running", path="/carts/", response_status=None, state=State.CLAIMED)
@@ -69,6 +69,8 @@ class TestWords:
             ("paid status:422", set()),
             ('"/orders/"', set()),
             ("/nowhere/", set()),
+            ("request:7f1c", {"paid"}),
+            ("request:7f", set()),
         ],
     )
     def test_what_they_find(self, admin_client, text, keys):

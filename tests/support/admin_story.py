@@ -51,7 +51,7 @@ def tell(hostile: bool = False) -> IdempotencyRecord:
     if hostile:
         record(LONG_KEY, 1_800, path=LONG_PATH[:255])
     record("2c5ea4c0-4067-11e9-8bad-9b1deb4d3b7d", 325, response_status=422)
-    shown = record(SHOWN, 94, took=41.4, attempt=2)
+    shown = record(SHOWN, 94, took=41.4, attempt=2, request_id="7f1c9a52")
     _stage(shown, now)
     record("cart-77-checkout", 42, path="/carts/77/checkout/", state=State.CLAIMED, **UNFINISHED)
     return record("cart-78-pay", 3, path="/carts/78/checkout/", state=State.CLAIMED, **UNFINISHED)

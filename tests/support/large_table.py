@@ -26,6 +26,7 @@ PAGES: list[dict[str, Any]] = [
     {"q": "user:caller"},
     {"q": "user:caller 0123456789ab", "state": "completed"},
     {"q": "PUT /orders/ status:422"},
+    {"q": "request:7f1c"},
     {"q": "/nowhere/", "age": "older-day"},
     {"q": "status:5xx", "state": "interrupted"},
     {"p": 2},
