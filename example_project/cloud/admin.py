@@ -1,6 +1,16 @@
 from django.contrib import admin
 
-from .models import ApiKey, App, Cvm, LedgerEntry, Order, Ticket, Transaction, VirtualMachine
+from .models import (
+    ApiKey,
+    App,
+    Cvm,
+    LedgerEntry,
+    Order,
+    Purchase,
+    Ticket,
+    Transaction,
+    VirtualMachine,
+)
 
 
 @admin.register(ApiKey, LedgerEntry, Order, Ticket, Transaction, VirtualMachine)
@@ -18,3 +28,8 @@ class AppAdmin(OwnedAdmin):
 class CvmAdmin(admin.ModelAdmin):
     list_display = ["uuid", "app", "source"]
     list_filter = ["app"]
+
+
+@admin.register(Purchase)
+class PurchaseAdmin(admin.ModelAdmin):
+    list_display = ["items", "email", "created_at"]

@@ -4,7 +4,7 @@ from django.core.mail import EmailMessage
 
 from django_idempotency.effects import current_effect, effect
 
-from .models import Order
+from .models import Order, Purchase
 
 SENDER = "billing@cloud.example"
 
@@ -18,5 +18,18 @@ def send_receipt(order_id: int) -> None:
         f"You have ordered {order}.",
         SENDER,
         [order.account.email or f"{order.account}@customers.example"],
+        headers={"Message-ID": f"<{current_effect().key}@cloud.example>"},
+    ).send()
+
+
+@effect
+def send_confirmation(purchase_id: int) -> None:
+    """Mail a visitor what he has ordered."""
+    purchase = Purchase.objects.get(pk=purchase_id)
+    EmailMessage(
+        f"Purchase {purchase.pk}",
+        f"You have ordered {purchase}.",
+        SENDER,
+        [purchase.email],
         headers={"Message-ID": f"<{current_effect().key}@cloud.example>"},
     ).send()

@@ -49,6 +49,18 @@ class Order(Owned):
         return f"{self.quantity} x {self.item}"
 
 
+class Purchase(models.Model):
+    """An order of a visitor, who needs no account."""
+
+    number = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    email = models.EmailField()
+    items = models.CharField(max_length=500)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.items
+
+
 class VirtualMachine(Owned):
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     order = models.ForeignKey(Order, models.PROTECT, null=True, blank=True)

@@ -8,7 +8,9 @@ from django_idempotency.views import RetryGuideView
 from .views.compute import CarefulMachines, Machines
 from .views.cvms import Apps, Cvms
 from .views.economy import Entry, adjust, ledger
+from .views.hooks import reseller
 from .views.public import PublicMachines
+from .views.shop import add, checkout, express, purchase, shop
 from .views.tickets import tickets
 from .views.transactions import OneTransaction, Transactions
 from .views.vps import Orders, VirtualMachines
@@ -31,6 +33,12 @@ urlpatterns = [
     path("v1/transactions", Transactions.as_view()),
     path("v1/transactions/<transaction_id>", OneTransaction.as_view()),
     path("tickets", tickets),
+    path("hooks/reseller", reseller),
+    path("shop/", shop, name="shop"),
+    path("shop/cart", add, name="add"),
+    path("shop/checkout", checkout, name="checkout"),
+    path("shop/express", express, name="express"),
+    path("shop/orders/<uuid:number>", purchase, name="purchase"),
     path("", include(router.urls)),
 ]
 

@@ -14,6 +14,7 @@ from .report import Report
 from .server import PROJECT, Example
 from .stage import Stage
 from .story import CHAPTERS
+from .visiting import CHAPTERS as VISITING
 from .waiting import CHAPTERS as ASYNC_CHAPTERS
 
 FOLDER = PROJECT.parent / ".demo"
@@ -53,7 +54,7 @@ def _tell(example: Example) -> Report:
     alice, bob = example.accounts(f"alice-{run}", f"bob-{run}")
     stage = Stage(example, report, alice, bob)
     print(f"The example runs on {example.url}", flush=True)
-    for chapter in ASYNC_CHAPTERS if example.asgi else (*CHAPTERS, *FOLLOWING):
+    for chapter in ASYNC_CHAPTERS if example.asgi else (*CHAPTERS, *FOLLOWING, *VISITING):
         _tell_chapter(chapter, stage)
     return report
 

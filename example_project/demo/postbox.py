@@ -28,10 +28,10 @@ class Postbox:
     def __exit__(self, *error: object) -> None:
         self._down.unlink()
 
-    def mails(self, order: int) -> list[str]:
-        """Return the Message-IDs of the receipts that were sent for an order."""
+    def mails(self, order: int | str, kind: str = "Receipt") -> list[str]:
+        """Return the Message-IDs of the mails of a kind that were sent for an order."""
         found = (each.read_text().splitlines() for each in self._mails.glob("*.txt"))
-        return [message_id for subject, message_id in found if subject == f"Receipt {order}"]
+        return [message_id for subject, message_id in found if subject == f"{kind} {order}"]
 
     def deliver(self, subject: str, message_id: str) -> None:
         """The server's end."""

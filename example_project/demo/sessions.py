@@ -1,4 +1,4 @@
-"""Logging in with name and password, as a browser does."""
+"""Cookies, and logging in with name and password, as a browser does."""
 
 from http.cookies import SimpleCookie
 
@@ -13,19 +13,21 @@ def log_in(address: Address, name: str, password: str) -> Client:
 
     :raises RuntimeError: if the server refuses
     """
-    visitor = _with_cookies(address, Client(address).get(LOGIN))
+    somebody = Client(address)
+    visitor = with_cookies(somebody, somebody.get(LOGIN))
     answer = visitor.post(LOGIN, {"username": name, "password": password})
     if answer.status != 302:
         raise RuntimeError(f"The login of {name} was answered with {answer.status}.")
-    return _with_cookies(address, answer)
+    return with_cookies(visitor, answer)
 
 
-def _with_cookies(address: Address, answer: Answer) -> Client:
-    cookies = SimpleCookie()
+def with_cookies(client: Client, answer: Answer) -> Client:
+    """Return a client that sends forms, with the cookies that an answer has set, too."""
+    cookies = SimpleCookie(client.headers.get("Cookie", ""))
     for line in answer.headers.get_all("Set-Cookie", []):
         cookies.load(line)
     return Client(
-        address,
+        client.address,
         {
             "Content-Type": FORM,
             "Cookie": "; ".join(f"{name}={morsel.value}" for name, morsel in cookies.items()),

@@ -68,7 +68,13 @@ def compared(answer: Answer, first: Answer, marker: str = MARKER) -> str:
 
 
 def at_once(
-    number: int, client: Client, path: str, data: object, key: str, *, sent: Callable[[], object]
+    number: int,
+    client: Client,
+    path: str,
+    data: object,
+    key: str | None,
+    *,
+    sent: Callable[[], object],
 ) -> list[Answer]:
     """Send one request many times over as many connections, then wait for all answers.
 

@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "rest_framework.authtoken",
     "django_idempotency",
     "django_idempotency.effects",
+    "django_idempotency.forms",
     "cloud",
 ]
 MIDDLEWARE = [
@@ -99,8 +100,8 @@ LOGGING = {
     "loggers": {"django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False}},
 }
 
-# Every write that carries a key is guarded: there are no pages for browsers. Each contract's policy
-# stands on its views.
+# Every write that carries a key is guarded. Each contract's policy stands on its views, and so does
+# that of the pages for browsers, whose keys are in forms.
 IDEMPOTENCY = {
     "PATHS": [""],
     "EXEMPT_PATHS": {
@@ -113,6 +114,11 @@ CLOUD_PROVISIONER = os.environ.get("EXAMPLE_PROVISIONER", "cloud.provisioning.pl
 
 # The payment gateway; `python -m gateway 8001` serves one.
 CLOUD_GATEWAY = os.environ.get("EXAMPLE_GATEWAY", "http://127.0.0.1:8001")
+
+# What the reseller signs his events with. During a rotation there are two, with a comma between.
+CLOUD_RESELLER_SECRETS = os.environ.get(
+    "EXAMPLE_RESELLER_SECRETS", "whsec_cHVibGljLCBzbyBvbmx5IGZvciB0cnlpbmc="
+).split(",")
 
 # Where receipts go: printed, unless said otherwise.
 EMAIL_BACKEND = os.environ.get(
