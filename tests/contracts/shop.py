@@ -1,21 +1,16 @@
 """The running example with two accounts, on a database of the kind the tests use."""
 
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
-
-from django.db import connection
 
 from example_project.demo.client import Client
 from example_project.demo.provisioning import Hold, Refusal
 from example_project.demo.server import Account
 from example_project.demo.story import EXPIRE
-from tests.support.example import WarmExample
+from tests.support.example import Unblock, WarmExample, new_database
 
-SCHEMES = {"postgresql": "postgresql", "mysql": "mariadb"}
 KEPT = (
     "from django_idempotency.models import IdempotencyRecord;"
     "record = IdempotencyRecord.objects.get(key={!r});"
@@ -26,8 +21,6 @@ RECORDS = "django_idempotency_idempotencyrecord"
 RENAME = (
     "from django.db import connection;connection.cursor().execute('ALTER TABLE {} RENAME TO {}')"
 )
-
-Unblock = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -87,35 +80,3 @@ class Shop:
 def open_shop(folder: Path, unblock: Unblock) -> Iterator[Shop]:
     with new_database(unblock) as url, WarmExample(folder, url) as example:
         yield Shop(example, *example.accounts("alice", "bob"))
-
-
-@contextmanager
-def new_database(unblock: Unblock) -> Iterator[str | None]:
-    """Make a database next to the tests' own; give its URL, or ``None`` for a SQLite file.
-
-    :param unblock: allows access to databases, for as long as its result is entered
-    """
-    if connection.vendor == "sqlite":
-        yield None
-        return
-    name = f"example_{uuid.uuid4().hex[:12]}"
-    with unblock():
-        execute(f"CREATE DATABASE {name}")
-        if connection.vendor == "postgresql":  # as for the tests' own
-            execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    try:
-        yield url_of(name)
-    finally:
-        with unblock():
-            execute(f"DROP DATABASE {name}")
-
-
-def execute(statement: str) -> None:
-    with connection._nodb_cursor() as cursor:
-        cursor.execute(statement)
-
-
-def url_of(name: str) -> str:
-    server = connection.settings_dict
-    login = f"{quote(server['USER'])}:{quote(server['PASSWORD'])}"
-    return f"{SCHEMES[connection.vendor]}://{login}@{server['HOST']}:{server['PORT']}/{name}"

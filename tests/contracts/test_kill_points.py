@@ -20,8 +20,7 @@ import pytest
 from example_project.demo.client import Answer, Client
 from example_project.demo.rehearsal import Crash
 from example_project.demo.server import PROJECT
-from tests.contracts.shop import new_database
-from tests.support.example import WarmExample
+from tests.support.example import WarmExample, new_database
 
 pytestmark = pytest.mark.processes
 

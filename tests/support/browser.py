@@ -27,16 +27,24 @@ def missing(what: str) -> Any:
 
 
 @contextmanager
-def browser_page(**context: Any) -> Iterator[Any]:
+def browser_page(*, keeps_pages: bool = False, **context: Any) -> Iterator[Any]:
     """A page of a browser that ends before the test does: while Playwright's event loop runs,
-    Django refuses to use the database in this thread."""
+    Django refuses to use the database in this thread.
+
+    :param keeps_pages: as they were when the user left them, for the Back button. Playwright
+        switches that off
+    """
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         missing("playwright")
     chromium = shutil.which("chromium") or missing("chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=ARGUMENTS,
+            ignore_default_args=["--disable-back-forward-cache"] if keeps_pages else [],
+        )
         page = browser.new_context(locale="en-US", **context).new_page()
         page.set_default_timeout(15_000)
         yield page

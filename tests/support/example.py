@@ -3,11 +3,19 @@
 import json
 import subprocess
 import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from urllib.parse import quote
+
+from django.db import connection
 
 from example_project.demo.server import PROJECT, Example
 from tests.support.server import COPIES
 
+SCHEMES = {"postgresql": "postgresql", "mysql": "mariadb"}
+Unblock = Callable[[], AbstractContextManager[object]]
 CONSOLE = Path(__file__).with_name("console.py")
 
 
@@ -42,3 +50,35 @@ class WarmExample(Example):
         if self._console is not None:
             self._console.communicate()
             self._console = None
+
+
+@contextmanager
+def new_database(unblock: Unblock) -> Iterator[str | None]:
+    """Make a database next to the tests' own; give its URL, or ``None`` for a SQLite file.
+
+    :param unblock: allows access to databases, for as long as its result is entered
+    """
+    if connection.vendor == "sqlite":
+        yield None
+        return
+    name = f"example_{uuid.uuid4().hex[:12]}"
+    with unblock():
+        execute(f"CREATE DATABASE {name}")
+        if connection.vendor == "postgresql":  # as for the tests' own
+            execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    try:
+        yield url_of(name)
+    finally:
+        with unblock():
+            execute(f"DROP DATABASE {name}")
+
+
+def execute(statement: str) -> None:
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(statement)
+
+
+def url_of(name: str) -> str:
+    server = connection.settings_dict
+    login = f"{quote(server['USER'])}:{quote(server['PASSWORD'])}"
+    return f"{SCHEMES[connection.vendor]}://{login}@{server['HOST']}:{server['PORT']}/{name}"
