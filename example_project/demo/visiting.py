@@ -31,8 +31,8 @@ def webhook(stage: Stage) -> None:
     strange = _deliver(stage, message, event, "whsec_c3RyYW5nZQ==")
     stage.check("Strangers place no orders", "sign with another secret", 401, strange.status)
     answers = [_deliver(stage, message, event, secret) for _ in range(3)]
-    statuses = {answer.status for answer in answers}
-    stage.check("The sender is content", "deliver the event three times", {201}, statuses)
+    statuses = ", ".join(str(answer.status) for answer in answers)
+    stage.check("The sender is content", "deliver the event three times", "201, 201, 201", statuses)
     orders = client.get(ORDERS).json[before:]
     stage.check("An event is handled once", "count the new orders", 1, len(orders))
     mails = [mail for order in orders for mail in postbox.mails(order["id"])]
@@ -65,9 +65,12 @@ def double_click(stage: Stage) -> None:
 
         first, second = at_once(2, visitor, CHECKOUT, form, None, sent=both_are_sent)
     place = first.headers["Location"]
-    answers = {(each.status, each.headers["Location"]) for each in (first, second)}
+    places = {each.headers["Location"] for each in (first, second)}
     stage.check(
-        "Both clicks get one answer", "send the form twice at once", {(302, place)}, answers
+        "Both clicks get one answer",
+        "send the form twice at once",
+        "302, 302, 1 place",
+        f"{first.status}, {second.status}, {len(places)} place",
     )
     _check_order(stage, email)
     page = visitor.get(place).body.decode()
@@ -75,7 +78,8 @@ def double_click(stage: Stage) -> None:
     cart = visitor.get(SHOP).body.decode()
     stage.check("The cart is empty", "look at the shop", True, "Your cart is empty" in cart)
     again = visitor.post(CHECKOUT, form)
-    stage.check("A reload changes nothing", "send it again", place, again.headers["Location"])
+    seen = "same" if again.headers["Location"] == place else "another"
+    stage.check("A reload changes nothing", "send it again, compare the place", "same", seen)
     _check_order(stage, email)
     page = visitor.get(place).body.decode()
     stage.check("Nobody is thanked twice", "look at the order", False, THANKS in page)
