@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from example_project.demo.following import DUE
 from example_project.demo.postbox import BEFORE, Postbox
 from example_project.demo.provisioning import Hold
 from example_project.demo.rehearsal import Crash
-from tests.support.browser import browser_page
+from tests.support.browser import chromium, page_in
 from tests.support.example import WarmExample, new_database
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
@@ -109,13 +110,21 @@ def press(page: Any, **options: Any) -> None:
     page.get_by_role("button", name="Order").click(**options)
 
 
+@pytest.fixture(scope="module")
+def browsers(example: WarmExample) -> Iterator[Callable[[bool], Any]]:
+    """One that keeps pages, and one that does not; both end before the example does."""
+    with chromium() as start:
+        yield cache(start)
+
+
 @pytest.fixture
-def visit(example: WarmExample) -> Callable[..., Any]:
+def visit(example: WarmExample, browsers: Callable[[bool], Any]) -> Callable[..., Any]:
     @contextmanager
-    def open_browser(**options: Any) -> Iterator[Visitor]:
-        with browser_page(**options) as page:
-            page.add_init_script(SEEN)
-            yield Visitor(example, page)
+    def open_browser(keeps_pages: bool = False) -> Iterator[Visitor]:
+        page = page_in(browsers(keeps_pages))
+        page.add_init_script(SEEN)
+        yield Visitor(example, page)
+        page.context.close()
 
     return open_browser
 

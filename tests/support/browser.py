@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,28 +27,47 @@ def missing(what: str) -> Any:
 
 
 @contextmanager
-def browser_page(*, keeps_pages: bool = False, **context: Any) -> Iterator[Any]:
-    """A page of a browser that ends before the test does: while Playwright's event loop runs,
-    Django refuses to use the database in this thread.
-
-    :param keeps_pages: as they were when the user left them, for the Back button. Playwright
-        switches that off
-    """
+def chromium() -> Iterator[Callable[..., Any]]:
+    """Yield a function that starts browsers, which end with the block. In it, Django refuses to use
+    the database in this thread, because Playwright's event loop runs."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         missing("playwright")
-    chromium = shutil.which("chromium") or missing("chromium")
+    path = shutil.which("chromium") or missing("chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=ARGUMENTS,
-            ignore_default_args=["--disable-back-forward-cache"] if keeps_pages else [],
-        )
-        page = browser.new_context(locale="en-US", **context).new_page()
-        page.set_default_timeout(15_000)
-        yield page
-        browser.close()
+
+        def start(keeps_pages: bool = False) -> Any:
+            """
+            :param keeps_pages: as they were when the user left them, for the Back button.
+                Playwright switches that off
+            """
+            left_out = ["--disable-back-forward-cache"] if keeps_pages else []
+            browsers.append(
+                playwright.chromium.launch(
+                    executable_path=path, args=ARGUMENTS, ignore_default_args=left_out
+                )
+            )
+            return browsers[-1]
+
+        browsers: list[Any] = []
+        yield start
+        for browser in browsers:
+            browser.close()
+
+
+def page_in(browser: Any, **context: Any) -> Any:
+    """Return a page of a new visitor."""
+    page = browser.new_context(locale="en-US", **context).new_page()
+    page.set_default_timeout(15_000)
+    return page
+
+
+@contextmanager
+def browser_page(**context: Any) -> Iterator[Any]:
+    """A page of a browser that ends before the test does."""
+    with chromium() as start:
+        yield page_in(start(), **context)
 
 
 def log_in(page: Any, address: str, name: str) -> None:
