@@ -108,6 +108,7 @@ IDEMPOTENCY = {
     "PATHS": [""],
     "EXEMPT_PATHS": {
         r"^/login$": "a login makes a session, which is for one client only",
+        r"^/shop/cart$": "who adds a thing twice sees it twice",
     },
 }
 

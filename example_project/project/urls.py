@@ -1,4 +1,4 @@
-"""All routes of the example: five contracts, a plain Django view and the admin."""
+"""All routes of the example: five contracts, a plain view, a webhook, a shop and the admin."""
 
 from django.apps import apps
 from django.contrib import admin

@@ -11,7 +11,7 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from django_idempotency.forms import idempotent_form
 
@@ -31,6 +31,7 @@ class ExpressForm(CheckoutForm):
     item = forms.ChoiceField(choices=list(ITEMS.items()))
 
 
+@require_safe
 def shop(request: HttpRequest) -> HttpResponse:
     return render(request, "cloud/shop.html", {"items": ITEMS, "cart": request.session.get(CART)})
 
@@ -79,6 +80,7 @@ def _shown(request: Any, template: str, context: dict[str, Any]) -> HttpResponse
     return request.idempotency.not_done(response) if request.method == "POST" else response
 
 
+@require_safe
 def purchase(request: HttpRequest, number: UUID) -> HttpResponse:
     found = get_object_or_404(Purchase, number=number)
     return render(request, "cloud/purchase.html", {"purchase": found})
