@@ -15,6 +15,7 @@ from ..compat.django import was_found_invalid
 from ..conf.policy import NOT_STORED
 from ..decorators import idempotent, refuse_misuse
 from ..http.responses import storage_choices
+from ..operations.errors import StepError
 from .keys import FIELD, key_in_form
 from .pages import page_of
 
@@ -128,7 +129,18 @@ def _freed(request: Any, response: Any) -> Any:
         return response  # the view has said what it wants (django_idempotency.remember)
     status = getattr(response, "status_code", 0)
     nothing_done = 400 <= status < 500 or _shows_errors(response)
-    return not_done(request, response) if nothing_done else response
+    if not nothing_done or _may_have_done_steps(request):
+        return response
+    try:
+        return not_done(request, response)
+    except StepError:  # it is done, and the next try skips it
+        return response
+
+
+def _may_have_done_steps(request: Any) -> bool:
+    """Whether an earlier attempt may have done a step, which stays done (``atomic=False``)."""
+    operation = getattr(request, "idempotency", None)
+    return bool(operation) and operation.recovered and operation.transaction_on is None
 
 
 def not_done(request: Any, response: Any) -> Any:

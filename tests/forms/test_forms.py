@@ -1,5 +1,6 @@
 """A form is carried out once: clicks, reloads, the Back button, tabs, logins."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.conftest import in_thread, row_locks
 from tests.shop.models import Order
 from tests.support import checkout
 from tests.support.adapters import MIDDLEWARE
+from tests.support.interruptions import Crash
 from tests.support.visitors import Visitor
 from tests.support.waiters import until_somebody_waits
 
@@ -96,6 +98,25 @@ def test_a_refusal_that_the_view_wants_to_keep_is_kept(ada: Visitor) -> None:
     again = [ada.send(page, item="kept") for _ in range(2)][1]
     assert (again.status, again.response["Idempotency-Replayed"]) == (400, "true")
     assert ada.send(page, item="vm").status == 422
+
+
+def test_a_refusal_after_a_step_keeps_the_key_of_the_step(ada: Visitor, monkeypatch: Any) -> None:
+    """What is done is not done again (I11)."""
+
+    def die() -> None:
+        raise Crash
+
+    page = ada.open("/function/")
+    page.action = "/stepped/"
+    assert [ada.send(page, item="vm").status for _ in range(2)] == [400, 400]
+    assert ada.send(page, item="disk").status == 422
+    other = ada.open("/function/")
+    other.action = "/stepped/"
+    with monkeypatch.context() as patch, suppress(Crash):
+        patch.setattr(checkout, "after_write", die)
+        ada.send(other, item="cd")
+    assert [ada.send(other, item="cd").status for _ in range(2)] == [400, 400]
+    assert ordered() == ["vm", "cd"]
 
 
 def test_a_raised_refusal_is_not_stored(ada: Visitor) -> None:
@@ -226,12 +247,34 @@ def test_a_script_may_send_the_key_as_a_header(ada: Visitor) -> None:
     page = ada.open("/function/")
     token = dict(page.fields)["csrfmiddlewaretoken"]
     form = {"csrfmiddlewaretoken": token, "item": "vm"}
-    for _ in range(2):
-        ada.client.post("/function/", form, headers={"idempotency-key": '"k"'})
+    for field in ({}, {"idempotency_key": ""}):
+        ada.client.post("/function/", form | field, headers={"idempotency-key": '"k"'})
     assert ordered() == ["vm"]
     for key in ("a", "b"):
         ada.client.post("/function/", form | dict(page.fields), headers={"idempotency-key": key})
     assert ordered() == ["vm", "vm"]
+
+
+def test_settings_for_the_clients_of_an_api_do_not_apply(ada: Visitor, settings: Any) -> None:
+    settings.IDEMPOTENCY = {
+        "ANONYMOUS": "share",
+        "ERRORS": "drf",
+        "FINGERPRINT": "none",
+        "HEADER": "X-Key",
+        "KEY_FORMAT": "uuid",
+        "KEY_PATTERN": "[a-z]+",
+        "METHODS": ["DELETE"],
+        "NOT_STORED": [],
+        "RECHECK": "authentication",
+        "SCOPE": "token",
+    }
+    page = ada.open("/function/")
+    assert ada.send(page, item="refuse").status == 400
+    assert [ada.send(page, item="vm").status for _ in range(2)] == [302, 302]
+    assert ada.send(page, item="disk").status == 422
+    ada.client.cookies.pop("sessionid")
+    assert ada.send(page, item="vm").status == 403
+    assert ordered() == ["vm"]
 
 
 @pytest.mark.once

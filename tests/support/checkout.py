@@ -160,6 +160,20 @@ def cart(request: Any, pk: int) -> HttpResponse:
     return request.idempotency.not_done(response) if request.method == "POST" else response
 
 
+@idempotent_form(atomic=False, on_interrupted="run")
+def stepped(request: Any) -> HttpResponse:
+    """A step of it is done when it finds that the rest cannot be. Later it finds that at once."""
+
+    def pay() -> None:
+        Order.objects.create(item=request.POST["item"])
+
+    if request.idempotency.attempt > 1:
+        return HttpResponseBadRequest("No.")
+    request.idempotency.step("pay", pay)
+    after_write()
+    return HttpResponseBadRequest("No.")
+
+
 def show(request: HttpRequest, pk: int) -> HttpResponse:
     said = ", ".join(str(each) for each in messages.get_messages(request))
     return HttpResponse(f"{get_object_or_404(Order, pk=pk)} {said}")
@@ -182,6 +196,7 @@ urlpatterns = [
     path("change/<int:pk>/", Change.as_view()),
     path("cancel/<int:pk>/", Cancel.as_view()),
     path("cart/<int:pk>/", cart),
+    path("stepped/", stepped),
     path("orders/<int:pk>/", show, name="order"),
     path("orders/", function, name="orders"),
 ]
