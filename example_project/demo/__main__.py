@@ -72,6 +72,7 @@ def _stay(example: Example) -> None:
     """Leave the server to the audience, until Ctrl-C."""
     name = f"admin-{uuid.uuid4().hex[:6]}"
     (admin,) = example.accounts(name, admin=True)
+    print(f"\nFor the charts in the admin: {example.manage('sample_traffic').strip()}")
     print(f"\nStill running: {example.url}/admin/  user {name}, password {admin['password']}")
     print("Ctrl-C stops it.", flush=True)
     try:

@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "django_idempotency",
     "django_idempotency.effects",
     "django_idempotency.forms",
+    "django_idempotency.contrib.statistics",
     "cloud",
 ]
 MIDDLEWARE = [

@@ -9,16 +9,19 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, reverse
 from django.utils import timezone
 
 from django_idempotency.finding.clients import Finding, Kind, findings
 from django_idempotency.models import IdempotencyRecord
-from tests.conftest import Caller
+from tests.conftest import Caller, row_locks
 from tests.support import statistics
 from tests.support.admin import remember, staff
 from tests.support.counting import counted
+from tests.support.large_table import fill, plan, reads_all
 
 PAGE = "admin:django_idempotency_idempotencyrecord_clients"
 PATH = "/decorated-rest/"
@@ -82,6 +85,17 @@ class TestNewKeys:
         with counted() as count:
             found(newest=4)
         assert count.statements == 1
+
+
+@row_locks
+def test_it_reads_no_large_table_as_a_whole() -> None:
+    fill(20_000)
+    with CaptureQueriesContext(connection) as queries:
+        found(newest=500)
+    [sql] = [query["sql"] for query in queries]
+    accesses = plan(sql)
+    assert accesses
+    assert [access for access in accesses if reads_all(access)] == []
 
 
 class TestReusedKeys:

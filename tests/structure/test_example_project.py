@@ -86,3 +86,23 @@ def test_the_demo_holds_and_leaves_nothing_behind(tmp_path, options):
     port = int(re.search(r"http://127\.0\.0\.1:(\d+)", done.stdout)[1])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_newcomer_finds_charts_in_the_admin(tmp_path):
+    example = Example(tmp_path)
+    example.manage("migrate", "--verbosity", "0")
+    assert example.manage("sample_traffic") == (
+        "Sent 33 requests. The history of thirty days before is invented."
+    )
+    told = example.manage("idempotency_clients")
+    for sentence in ("under a new key", "a key again with another request", "Counts its keys"):
+        assert sentence in told
+    counted = example.manage(
+        "shell",
+        "--verbosity",
+        "0",
+        "-c",
+        "from django_idempotency.contrib.statistics import reading\n"
+        "print(len(reading.worst_views()), all(sum(n) for _, n in reading.last_days().bars))",
+    )
+    assert counted == "3 True"

@@ -66,7 +66,9 @@ class Counter(Background):
         hour = hour_now()
         with self._changed:
             view = self._told_apart(view)
-            batch = self._waiting.setdefault(location, Batch())
+            batch = self._waiting.get(location)
+            if batch is None:
+                batch = self._waiting[location] = Batch()
             numbers = batch.hours.get((hour, view))
             if numbers is None and batch.size < MOST_WAITING:
                 numbers = batch.hours[hour, view] = nothing()

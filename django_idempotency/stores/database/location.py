@@ -17,12 +17,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ...models import IdempotencyRecord
 
-SERVER = ("HOST", "PORT", "NAME")
-"""Settings in ``DATABASES`` that identify a database."""
-
-TENANT = ("schema_name", "tenant", "include_public_schema")
-"""Attributes that django-tenants and django-tenant-schemas set on a connection."""
-
 
 @dataclass(frozen=True, slots=True)
 class Location:
@@ -113,9 +107,19 @@ def _public() -> str:
     return str(getattr(settings, "PUBLIC_SCHEMA_NAME", "public"))
 
 
+# Written out: a request that is counted asks for both, and a generator is called for each value.
+
+
 def _database_of(settings_dict: Any) -> tuple[str, ...]:
-    return tuple(str(settings_dict[name]) for name in SERVER)
+    """Return what identifies a database in ``DATABASES``."""
+    host, port, name = settings_dict["HOST"], settings_dict["PORT"], settings_dict["NAME"]
+    return str(host), str(port), str(name)
 
 
 def _tenant_of(connection: BaseDatabaseWrapper) -> tuple[Any, ...]:
-    return tuple(getattr(connection, name, None) for name in TENANT)
+    """Return what django-tenants and django-tenant-schemas set on a connection."""
+    return (
+        getattr(connection, "schema_name", None),
+        getattr(connection, "tenant", None),
+        getattr(connection, "include_public_schema", None),
+    )
