@@ -50,6 +50,7 @@ BAD = [
     ("key_max_length", "128"),
     ("scope", "nobody"),
     ("scope", int),
+    ("save_session", "yes"),
     ("anonymous", "allow"),
     ("fingerprint", None),
     ("retention", 86400),
