@@ -7,14 +7,17 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 
 from django_idempotency.contract.endpoints import Coverage, protection_of
 from django_idempotency.contract.words import terms
+from django_idempotency.models import IdempotencyRecord
 from tests.conftest import in_thread, row_locks
 from tests.shop.models import Order
 from tests.support import checkout
 from tests.support.adapters import MIDDLEWARE
+from tests.support.checking import ids
 from tests.support.interruptions import Crash
 from tests.support.visitors import Visitor
 from tests.support.waiters import until_somebody_waits
@@ -276,6 +279,25 @@ def test_settings_for_the_clients_of_an_api_do_not_apply(ada: Visitor, settings:
     ada.client.cookies.pop("sessionid")
     assert ada.send(page, item="vm").status == 403
     assert ordered() == ["vm"]
+
+
+def test_a_duplicate_costs_one_statement_and_the_page_about_other_content_one_more(
+    ada: Visitor,
+) -> None:
+    page = ada.open("/function/")
+    ada.send(page, item="vm")
+    for item, expected in (("vm", 1), ("disk", 2)):
+        with CaptureQueriesContext(connection) as queries:
+            ada.send(page, item=item)
+        about_records = [
+            each for each in queries if IdempotencyRecord._meta.db_table in each["sql"]
+        ]
+        assert len(about_records) == expected
+
+
+@pytest.mark.once
+def test_the_checks_have_nothing_to_say_of_it() -> None:
+    assert ids() == []
 
 
 @pytest.mark.once
