@@ -7,13 +7,14 @@ statement reads more than :data:`~..stores.database.statistics.WIDTH` rows, or c
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
+from threading import Thread
 from time import monotonic
 
 from django.apps import apps
-from django.db import connections, router, transaction
+from django.db import connections, router
 
 from ..checks.caches import stores_in_use
 from ..conf.policy import StoreKind
@@ -38,6 +39,9 @@ logger = logging.getLogger("django_idempotency")
 KEPT = 5.0
 """Seconds for which a process answers with the figures that it has: however often it is scraped,
 the database is not asked more often."""
+
+PATIENCE = 2.0
+"""Seconds that a scrape waits for them. Prometheus waits for ten, by default."""
 
 MEANINGS = {
     "records": "Claimed records, by state: up to 1,000 (200 on MySQL and MariaDB) among the newest "
@@ -68,36 +72,49 @@ class Figure:
     value: float
 
 
-@dataclass
 class Figures:
     """What this process knows. Threads need no lock: each attribute is replaced at once."""
 
-    _known: tuple[Figure, ...] | None = None
-    _due: float = 0.0
-    _failing: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+    def __init__(self) -> None:
+        self._known: tuple[Figure, ...] | None = None
+        self._due = 0.0
+        self._reading = Thread()
+        self._failing: frozenset[tuple[str, str]] = frozenset()
 
     def current(self) -> tuple[Figure, ...]:
         """Return figures that are at most :data:`KEPT` seconds old; never raises.
 
-        While one thread reads new ones, others get those that are known.
+        A thread reads them, on connections of its own. While a server hangs, a scrape waits for
+        :data:`PATIENCE` and goes on without them: the counters are needed then.
         """
         now = monotonic()
         if self._known is None or now >= self._due:
             self._due = now + KEPT
-            self._known = tuple(self._read())
+            try:
+                if not self._reading.is_alive():  # or one waits already
+                    self._reading = Thread(target=self._renew, daemon=True)
+                    self._reading.start()
+                self._reading.join(PATIENCE)
+            except RuntimeError as error:  # no thread is left
+                logger.warning("Figures for gauges cannot be read: %s", error)
+            if self._known is None or self._reading.is_alive():
+                self._known = tuple(_unread())
         return self._known
 
     def forget(self) -> None:
         self._known = None
 
-    def _read(self) -> Iterator[Figure]:
+    def _renew(self) -> None:
+        self._known = self.read()
+
+    def read(self) -> tuple[Figure, ...]:
+        """Read them now, in this thread."""
         try:
             places = list(_places())
         except Exception:
             logger.exception("Figures for gauges cannot be read")
-            return
-        for name, using, read in places:
-            yield from self._tried(name, using, read)
+            return ()
+        return tuple(figure for place in places for figure in self._tried(*place))
 
     def _tried(
         self, name: str, using: str, read: Callable[[str], Iterator[Figure]]
@@ -141,23 +158,22 @@ def _places() -> Iterator[tuple[str, str, Callable[[str], Iterator[Figure]]]]:
         yield "cache", "", lambda using: _cache(str(known.cache))
 
 
+def _unread() -> Iterator[Figure]:
+    """Say of all figures that they could not be read in time."""
+    with suppress(Exception):
+        for name, using, _ in _places():
+            yield Figure("collector_up", {"collector": name, "database": using}, 0)
+
+
 @contextmanager
 def _connected(using: str) -> Iterator[None]:
-    """Leave a connection as it was: a thread of an exporter would keep one for ever."""
-    if not using:
-        yield
-        return
-    connection = connections[using]
-    was_open = connection.connection is not None
+    """Leave a connection as it was: nobody would close that of a thread."""
+    was_open = not using or connections[using].connection is not None
     try:
-        if connection.in_atomic_block:  # an error must not spoil the project's transaction
-            with transaction.atomic(using=using):
-                yield
-        else:
-            yield
+        yield
     finally:
-        if not was_open and not connection.in_atomic_block:
-            connection.close()
+        if not was_open:
+            connections[using].close()
 
 
 def _records(using: str) -> Iterator[Figure]:
@@ -173,14 +189,13 @@ def _records(using: str) -> Iterator[Figure]:
         in_flight = len(locked.intersection(claimed))
         states = {"in_flight": in_flight, "interrupted": len(claimed) - in_flight}
     else:
+        # SQLite, where files say which attempts of non-atomic mode run.
         states = {"claimed": len(claimed)}
-        if not connections[using].in_atomic_block:  # SQLite, with files that say it
-            holds = partial(store.dialect.has_file_lock, connections[using])
-            locked = frozenset(filter(holds, open_ids))
+        holds = partial(store.dialect.has_file_lock, connections[using])
+        locked = frozenset(filter(holds, open_ids))
     for state, count in states.items():
         yield Figure("records", where | {"state": state}, count)
-    if locked is not None:
-        yield Figure("unknown_outcomes", where, len(open_ids - locked))
+    yield Figure("unknown_outcomes", where, len(open_ids - locked))
     older_than = longest_tombstone()  # the purge spares those that are younger
     # In the order of the index, or a planner that expects many of them reads the table instead.
     expired = store.expired(older_than).order_by("purge_at")[: COUNTED + 1].count()

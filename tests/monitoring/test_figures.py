@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -34,9 +35,7 @@ RECORDS = {"collector": "records", "database": "default"}
 
 def read() -> dict[str, float]:
     """Return what a process that knows nothing yet reads, by name and labels."""
-    return {
-        " ".join([each.name, *each.labels.values()]): each.value for each in Figures().current()
-    }
+    return {" ".join([each.name, *each.labels.values()]): each.value for each in Figures().read()}
 
 
 def fail() -> None:
@@ -170,7 +169,7 @@ class TestCost:
         assert number_of(here, "expired_records") == 1
 
     def test_a_thread_keeps_no_connection(self) -> None:
-        """An exporter on its own port has a thread for each scrape."""
+        """Nobody would close it."""
 
         def is_open() -> bool:
             read()
@@ -202,9 +201,38 @@ class TestErrors:
         here.forget()
         assert {each.value for each in here.current() if each.name == "collector_up"} == {1}
 
+    def test_a_server_that_hangs_delays_a_scrape_and_no_more(self, monkeypatch: Any) -> None:
+        """The counters say what happens to requests meanwhile."""
+        answers, asked = Event(), []
+
+        def hang(using: str) -> Iterator[Any]:
+            asked.append(using)
+            answers.wait(60)
+            return iter(())
+
+        monkeypatch.setattr(module, "_records", hang)
+        monkeypatch.setattr(module, "PATIENCE", 0.01)
+        monkeypatch.setattr(module, "KEPT", 0.0)
+        here = Figures()
+        for _ in range(3):
+            assert {each.value for each in here.current()} == {0}
+        assert asked == ["default"], "one thread waits for the server"
+        answers.set()
+        here._reading.join(60)
+        monkeypatch.setattr(module, "PATIENCE", 60)
+        assert number_of(here, "collector_up") == 1
+
+    def test_without_a_thread_nothing_is_known(self, monkeypatch: Any, caplog: Any) -> None:
+        def no_thread(self: Any) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(module.Thread, "start", no_thread)
+        assert {each.name for each in Figures().current()} == {"collector_up"}
+        assert "can't start new thread" in caplog.text
+
     def test_the_projects_transaction_goes_on(self, caplog: Any) -> None:
         with no_table(), transaction.atomic():
-            read()
+            Figures().current()
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         assert "cannot be read" in caplog.text
