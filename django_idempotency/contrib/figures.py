@@ -40,7 +40,7 @@ KEPT = 5.0
 """Seconds for which a process answers with the figures that it has: however often it is scraped,
 the database is not asked more often."""
 
-PATIENCE = 2.0
+LONGEST_WAIT = 2.0
 """Seconds that a scrape waits for them. Prometheus waits for ten, by default."""
 
 MEANINGS = {
@@ -85,7 +85,7 @@ class Figures:
         """Return figures that are at most :data:`KEPT` seconds old; never raises.
 
         A thread reads them, on connections of its own. While a server hangs, a scrape waits for
-        :data:`PATIENCE` and goes on without them: the counters are needed then.
+        :data:`LONGEST_WAIT` and goes on without them: the counters are needed then.
         """
         now = monotonic()
         if self._known is None or now >= self._due:
@@ -94,7 +94,7 @@ class Figures:
                 if not self._reading.is_alive():  # or one waits already
                     self._reading = Thread(target=self._renew, daemon=True)
                     self._reading.start()
-                self._reading.join(PATIENCE)
+                self._reading.join(LONGEST_WAIT)
             except RuntimeError as error:  # no thread is left
                 logger.warning("Figures for gauges cannot be read: %s", error)
             if self._known is None or self._reading.is_alive():

@@ -211,7 +211,7 @@ class TestErrors:
             return iter(())
 
         monkeypatch.setattr(module, "_records", hang)
-        monkeypatch.setattr(module, "PATIENCE", 0.01)
+        monkeypatch.setattr(module, "LONGEST_WAIT", 0.01)
         monkeypatch.setattr(module, "KEPT", 0.0)
         here = Figures()
         for _ in range(3):
@@ -219,7 +219,7 @@ class TestErrors:
         assert asked == ["default"], "one thread waits for the server"
         answers.set()
         here._reading.join(60)
-        monkeypatch.setattr(module, "PATIENCE", 60)
+        monkeypatch.setattr(module, "LONGEST_WAIT", 60)
         assert number_of(here, "collector_up") == 1
 
     def test_without_a_thread_nothing_is_known(self, monkeypatch: Any, caplog: Any) -> None:
