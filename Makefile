@@ -50,7 +50,7 @@ extras: $(VENV)/installed
 # Pictures of the admin for the documentation, made by a test; needs PostgreSQL and Chromium.
 images: $(VENV)/installed
 	IDEMPOTENCY_TEST_DATABASE=postgresql IDEMPOTENCY_TEST_IMAGES=docs/images \
-		$(VENV)/bin/python -m pytest --create-db --quiet -k pictures tests/admin tests/statistics
+		$(VENV)/bin/python -m pytest --create-db --quiet -k pictures tests/admin tests/finding tests/statistics
 
 # What the promise costs, compared with the bare view and with other packages. Needs a quiet
 # machine, wrk, PostgreSQL, MariaDB and Redis; ARGS="--only far,driver" measures parts of it,
