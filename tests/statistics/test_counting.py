@@ -155,6 +155,51 @@ class TestThread:
         counter.flush()
         assert (sum(replays()), counter.waiting) == (5, 0)
 
+    def test_who_waits_for_numbers_that_cannot_be_written_does_not_wait_for_ever(
+        self, counter: Any, caplog: Any, monkeypatch: Any
+    ) -> None:
+        """The thread is writing them when somebody asks for that: at the exit of the process."""
+        from django_idempotency.contrib.statistics import counting
+
+        begun, asked = threading.Event(), threading.Event()
+
+        def fail(batch: Any, using: str) -> None:
+            begun.set()
+            assert asked.wait(60)
+            raise OSError
+
+        monkeypatch.setattr(counting, "write", fail)
+        monkeypatch.setattr(counting, "INTERVAL", 0)
+        counter.count("pay", "replayed")
+        assert begun.wait(60)
+        monkeypatch.setattr(counting, "INTERVAL", 3600)
+        wait_for = counter._changed.wait_for
+
+        def ask(*args: Any) -> bool:
+            asked.set()
+            return bool(wait_for(*args))
+
+        monkeypatch.setattr(counter._changed, "wait_for", ask)
+        counter.flush(60)
+        assert (counter._is_running, counter.waiting) == (False, 1)
+
+    def test_a_column_that_is_missing_disturbs_no_request_either(
+        self, caller: Caller, counter: Any, caplog: Any
+    ) -> None:
+        """The app is newer than its table: migrate has not run."""
+        rename_column = f"ALTER TABLE {TABLE} RENAME COLUMN %s TO %s"
+        with connection.cursor() as cursor:
+            cursor.execute(rename_column % ("not_done", "elsewhere"))
+        try:
+            replay(caller, 2)
+            counter.flush(60)
+            assert (counter._is_running, counter.waiting) == (False, 3)
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute(rename_column % ("elsewhere", "not_done"))
+        counter.flush(60)
+        assert (replays(), counter.waiting) == ([2], 0)
+
     def test_a_long_outage_does_not_fill_the_memory(
         self, counter: Any, caplog: Any, monkeypatch: Any
     ) -> None:

@@ -100,7 +100,7 @@ class Counter(Background):
         :param timeout: in seconds
         """
         with self._changed:
-            self._is_hurried = bool(self._waiting) and self._start()
+            self._is_hurried = bool(self._waiting or self._being_written) and self._start()
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._is_running, timeout)
 
