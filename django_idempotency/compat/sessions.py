@@ -49,11 +49,15 @@ def save_row(session: Any, must_create: bool = False) -> None:
         raise
 
 
-def drop_cached_copy(session: Any) -> None:
-    """Have a session of the engine ``cached_db`` read from its database next time."""
-    if isinstance(session, cached_db.SessionStore) and session.session_key:
+def drop_cached_copy(session: Any, session_key: str | None = None) -> None:
+    """Have a session of the engine ``cached_db`` read from its database next time.
+
+    :param session_key: by default the session's present one
+    """
+    session_key = session_key or session.session_key
+    if isinstance(session, cached_db.SessionStore) and session_key:
         cache: Any = session._cache  # type: ignore[attr-defined]
-        cache.delete(session.cache_key_prefix + session.session_key)
+        cache.delete(session.cache_key_prefix + session_key)
 
 
 def contents(session: Any) -> bytes:

@@ -397,6 +397,8 @@ class Guard:
 
     def _store(self, operation: Operation, response: HttpResponseBase) -> Status:
         if hasattr(response, NOT_DONE):
+            # A logout meanwhile would undo the view's writes, such as a lockout.
+            operation.before_storing = None
             is_free = operation.withdraw(keeps_writes=response.status_code < SERVER_ERROR)
             if is_free and self._counted_as is not None:
                 count_no_more(self._counted_as)

@@ -102,6 +102,8 @@ class SessionKeeper:
         session = self._session
         if session is not None and session.modified:
             forget_loaded(session, self._first_key)
+            # The view may have saved it, and a copy is not undone.
+            drop_cached_copy(session)
             forget_loaded_messages(self._request)
 
     def replay(self, response: HttpResponseBase) -> None:
@@ -123,9 +125,11 @@ class SessionKeeper:
         :raises SessionInterrupted: if the session was deleted meanwhile
         """
         session = self._session
-        if session is None or not session.modified or session.is_empty():
+        if session is None or not session.modified:
             return
         if using is None:
+            if session.is_empty():
+                return
             try:
                 session.save()
             except UpdateError:
@@ -133,6 +137,11 @@ class SessionKeeper:
         elif database_of(session) != using:
             return
         else:
+            if self._first_key and session.session_key != self._first_key:
+                # A login or a logout, whose removal may have been undone with the view's writes.
+                session.delete(self._first_key)
+            if session.is_empty():
+                return
             self._save_row(session)
         self._saved = (session.session_key, contents(session))
 
@@ -144,7 +153,6 @@ class SessionKeeper:
                 raise SessionInterrupted(INTERRUPTED) from error
             # The view has made a session (a login does), whose row was undone with its writes.
             save_row(session, must_create=True)
-            session.delete(self._first_key)
         drop_cached_copy(session)
 
     def end(self, is_stored: bool, response: HttpResponseBase | None = None) -> None:
@@ -158,6 +166,8 @@ class SessionKeeper:
             give_receipt(self._request, response, self._owner)
         session, saved = self._session, self._saved if is_stored else None
         is_undone = not is_stored and database_of(session) is not None
+        if is_undone and session.modified:
+            drop_cached_copy(session, self._first_key)
         if session is None or (
             saved is None and (not is_undone or session.session_key == self._first_key)
         ):

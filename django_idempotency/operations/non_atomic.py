@@ -197,8 +197,6 @@ class NonAtomicOperation(Operation):
         """
         if self._steps is not None and self._steps.are_any_stored():
             raise StepError(STEPS_ARE_DONE)
-        if self.before_storing is not None:
-            self.before_storing(None)
         return self._record_lock.withdraw()
 
     def finish(

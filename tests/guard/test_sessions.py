@@ -208,6 +208,39 @@ class TestOutcomes:
         visitor.post(where, key="k-2")
         assert visitor.page()["said"] == [SAID]
 
+    @pytest.mark.parametrize("outcome", ["saved 404", "login 404"])
+    def test_one_that_the_view_has_made_stays_although_its_writes_are_undone(
+        self, engine: str, outcome: str, settings: Any
+    ) -> None:
+        settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
+        use(settings, scope=lambda request: "one")
+        visitor = Visitor()
+        assert visitor.post("/function/", outcome=outcome).status_code == 404
+        assert visitor.page()["said"] == [SAID]
+
+    @pytest.mark.parametrize("outcome", ["flush 404", "flush 404 silent", "login 404"])
+    def test_one_that_the_view_has_ended_does_not_come_back(
+        self, visitor: Visitor, engine: str, outcome: str, settings: Any
+    ) -> None:
+        """Its key may be known to others: a raised 404 undoes the view's writes, not a logout."""
+        settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
+        visitor.page()
+        before = visitor.client.cookies["sessionid"].value
+        assert visitor.post("/function/", outcome=outcome).status_code == 404
+        assert not Session.objects.filter(pk=before).exists()
+        visitor.client.cookies["sessionid"] = before
+        assert visitor.page()["cart"] == []
+
+    def test_one_that_ends_meanwhile_does_not_undo_what_was_not_done(
+        self, visitor: Visitor, engine: str, settings: Any
+    ) -> None:
+        """Such as a count of wrong passwords: nobody gets rid of it by a logout in time (I2)."""
+        settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
+        visitor.page()
+        before_store.append(lambda: in_thread_if_it_can(Session.objects.all().delete))
+        assert visitor.post("/function/", outcome="invalid").status_code == 400
+        assert Order.objects.count() == 1
+
     def test_a_session_that_ends_meanwhile(self, visitor: Visitor, where: str, engine: str) -> None:
         """Its user has logged out in another tab."""
         before_store.append(lambda: in_thread_if_it_can(Session.objects.all().delete))
@@ -383,6 +416,18 @@ class TestCachedCopies:
         page = visitor.page()
         assert (page["cart"], page["said"]) == ([], [SAID])
 
+    @pytest.mark.parametrize("outcome", ["saved 500", "saved failure", "saved 302"])
+    def test_what_the_view_has_saved_is_undone_there_too(
+        self, visitor: Visitor, where: str, outcome: str, settings: Any
+    ) -> None:
+        if "302" in outcome:
+            if "decorated" in where:
+                return  # its decorator says what is stored
+            use(settings, not_stored={302})
+        visitor.page()
+        visitor.post(where, outcome=outcome)
+        assert (visitor.page()["cart"], Order.objects.count()) == (["vm"], 0)
+
     def test_or_the_end_of_the_request_does(self, visitor: Visitor, where: str) -> None:
         copies = {_name(each): each.get_decoded() for each in Session.objects.all()}
         after_commit.append(lambda: cache.set_many(copies))
@@ -436,6 +481,39 @@ class TestNonAtomic:
         assert visitor.post("/function/")["Idempotency-Replayed"] == "true"
         page = visitor.page()
         assert (page["cart"], page["said"], Order.objects.count()) == ([], [SAID], 1)
+
+    @pytest.mark.parametrize("outcome", ["saved 404", "login 404"])
+    def test_one_that_the_view_has_made_stays_although_its_writes_are_undone(
+        self, engine: str, outcome: str, settings: Any
+    ) -> None:
+        settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
+        use(settings, scope=lambda request: "one")
+        visitor = Visitor()
+        assert visitor.post("/function/", outcome=outcome).status_code == 404
+        assert visitor.page()["said"] == [SAID]
+
+    @pytest.mark.parametrize("outcome", ["flush 404", "flush 404 silent", "login 404"])
+    def test_one_that_the_view_has_ended_does_not_come_back(
+        self, visitor: Visitor, engine: str, outcome: str, settings: Any
+    ) -> None:
+        """Its key may be known to others: a raised 404 undoes the view's writes, not a logout."""
+        settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
+        visitor.page()
+        before = visitor.client.cookies["sessionid"].value
+        assert visitor.post("/function/", outcome=outcome).status_code == 404
+        assert not Session.objects.filter(pk=before).exists()
+        visitor.client.cookies["sessionid"] = before
+        assert visitor.page()["cart"] == []
+
+    def test_one_that_ends_meanwhile_does_not_undo_what_was_not_done(
+        self, visitor: Visitor, engine: str, settings: Any
+    ) -> None:
+        """Such as a count of wrong passwords: nobody gets rid of it by a logout in time (I2)."""
+        settings.SESSION_ENGINE = f"{SESSIONS}.{engine}"
+        visitor.page()
+        before_store.append(lambda: in_thread_if_it_can(Session.objects.all().delete))
+        assert visitor.post("/function/", outcome="invalid").status_code == 400
+        assert Order.objects.count() == 1
 
     def test_a_session_that_ends_meanwhile(self, visitor: Visitor) -> None:
         """There is an order, which no rollback undoes, so its response is stored."""

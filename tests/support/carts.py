@@ -99,6 +99,8 @@ def order(request: Any) -> str:
     call_once(before_store)
     if "404" in asked:
         raise Http404
+    if "failure" in asked:
+        raise RuntimeError
     return asked
 
 
