@@ -15,8 +15,6 @@ ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
 USE_TZ = True
 TIME_ZONE = "UTC"  # of the times in the admin, and in logs
-# So that a message is saved in the commit of the answer that it belongs to.
-MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 STATIC_URL = "static/"
 LOGIN_URL = "login"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
