@@ -330,9 +330,9 @@ def test_during_the_store_and_commit_the_response_is_kept(
     set_up(settings, middleware)
     complete = DatabaseStore.complete
 
-    def slowly(*args: Any) -> Any:
+    def slowly(*args: Any, **named: Any) -> Any:
         gate.wait()
-        return complete(*args)
+        return complete(*args, **named)
 
     monkeypatch.setattr(DatabaseStore, "complete", slowly)
 

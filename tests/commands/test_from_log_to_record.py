@@ -76,9 +76,11 @@ class Journey:
 
 LOGGER = "django_idempotency"
 
+LEAVE_A_RECORD = [each for each in Outcome if each is not Outcome.NOT_DONE]
+
 
 @few_adapters
-@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("outcome", LEAVE_A_RECORD)
 def test_from_the_line_of_each_outcome_to_the_record(
     adapter: str,
     outcome: Outcome,

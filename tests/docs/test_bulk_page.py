@@ -1,4 +1,4 @@
-"""The page about bulk endpoints: what it says of each item, of failures and of crashes."""
+"""``how-to/bulk.md``: what it says of each item, of failures and of crashes."""
 
 import json
 import sys

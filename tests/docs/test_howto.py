@@ -98,6 +98,8 @@ TESTED_ELSEWHERE = {
     "drf": "tests/docs/test_guarded_pages.py",
     "plain-django": "tests/docs/test_guarded_pages.py",
     "payment-gateways": "tests/docs/test_gateway_page.py",
+    "bulk": "tests/docs/test_bulk_page.py",
+    "graphql": "tests/docs/test_guarded_pages.py",
 }
 
 

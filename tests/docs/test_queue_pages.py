@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from types import ModuleType
 from typing import Any
+from weakref import WeakSet
 
 import celery._state as celery_state
 import pytest
@@ -47,6 +48,7 @@ def run(monkeypatch: Any, settings: Any) -> Callable[..., Any]:
     monkeypatch.setattr(declaring, "_known", dict(declaring._known))
     finalizers = set(celery_state._on_app_finalizers)
     monkeypatch.setattr(celery_state, "_on_app_finalizers", finalizers)
+    monkeypatch.setattr(celery_state, "_apps", WeakSet())  # those of other tests get no tasks
 
     def run_page(name: str, first: int = 0) -> Any:
         page: Any = ModuleType("page_of_docs")

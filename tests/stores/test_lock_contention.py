@@ -120,10 +120,10 @@ class Nervous(DatabaseStore):
             raise OperationalError("the server is gone")
         return super().lock(record_id, *wait)
 
-    def complete(self, *arguments: Any) -> bool:
+    def complete(self, *arguments: Any, **named: Any) -> bool:
         if "store" in self.losing:
             raise OperationalError("the server is gone")
-        return "remember" not in self.losing and super().complete(*arguments)
+        return "remember" not in self.losing and super().complete(*arguments, **named)
 
 
 def test_a_claim_that_loses_every_race_is_unavailable() -> None:
