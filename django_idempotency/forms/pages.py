@@ -13,7 +13,7 @@ from django.http.request import UnreadablePostError
 from django.shortcuts import render
 from django.templatetags.static import static
 from django.utils.functional import Promise
-from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.http import escape_leading_slashes, url_has_allowed_host_and_scheme
 from django.utils.translation import gettext_lazy as _
 
 from ..guard.factory import record_of
@@ -22,6 +22,7 @@ from ..http.body import CSRF_FIELD
 from ..http.claim import claim_of
 from ..http.principal import scope_of
 from ..http.responses import deserialize
+from ..http.session import scope_id
 from ..protocol.codecs import Owner, Unreadable
 from ..protocol.problems import Code, Problem
 from ..protocol.record import Omitted, Replay, decide
@@ -37,7 +38,8 @@ MOST = 5000
 """Fields that a page takes up."""
 
 _SECRET = re.compile(
-    r"pass_?(word|wd|phrase|code)|secret|cvc|cvv|card_?(num|no)|(^|[_\W])(pin|otp|totp|card)([_\W]|$)",
+    r"pass_?(word|wd|phrase|code)|pwd|secret|cvc|cvv|csc|card_?(num|no)|(credit|debit)_?card"
+    r"|security_?code|(^|[_\W])(pin|otp|totp|card|cc|iban|ssn)([_\W]|num|no|$)",
     re.IGNORECASE,
 ).search
 """Names of fields that the visitor types again, because a page must not show what is in them."""
@@ -76,8 +78,9 @@ _NO_SESSION = Words(
         "Your session has ended. Nothing was carried out. If you see this page again, allow this "
         "site to set cookies."
     ),
+    # With the same key: the new session has a scope now, so a reload of this page, or the second
+    # click of a double click, carries the form out, too.
     _SEND,
-    is_new=True,
 )
 _UNAVAILABLE = Words(
     _("The form cannot be taken at the moment"),
@@ -251,22 +254,29 @@ def _resent(request: HttpRequest, words: Words) -> Resent | None:
         if name not in {CSRF_FIELD, FIELD}
         for value in values
     ]
-    if len(typed) > MOST or sum(len(name) + len(value) for name, value in typed) > LARGEST:
+    texts = [text for pair in typed for text in pair] + [name for name, _ in files]
+    if len(typed) > MOST or sum(map(len, texts)) > LARGEST or not all(map(_can_be_sent, texts)):
         return None
     secrets = {name for name, value in typed if name in hidden or _SECRET(name)}
-    key = (
-        another_key_input(request)
-        if words.is_new
-        else field_with(state_of(request).adapter.guard.key)
-    )
+    if words.is_new:
+        key = another_key_input(request)
+    else:
+        key = field_with(state_of(request).adapter.guard.key)
+        if words is _NO_SESSION:
+            scope_id(request)
     return Resent(
-        request.get_full_path(),
+        escape_leading_slashes(request.get_full_path()),  # //example.com/ would be another site
         words.button,
         key,
         [each for each in typed if each[0] not in secrets],
         [name for name, value in typed if name in secrets],
         [(name, len(several) > 1) for name, several in files],
     )
+
+
+def _can_be_sent(text: str) -> bool:
+    """Whether it has no halves of characters, which some encodings of forms can bring in."""
+    return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def _first(request: Any) -> First | None:

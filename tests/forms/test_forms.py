@@ -168,6 +168,14 @@ def test_another_visitor_s_key_is_another_operation(ada: Visitor) -> None:
     assert ordered() == ["vm", "vm"]
 
 
+@pytest.mark.parametrize("view", checkout.VIEWS)
+def test_each_visit_is_a_new_order(view: str, ada: Visitor) -> None:
+    """Also the second one, which has a session already, in an async view, too."""
+    for _ in range(2):
+        assert ada.send(ada.open(f"/{view}/"), item="vm").status == 302
+    assert ordered() == ["vm", "vm"]
+
+
 def test_a_login_in_the_middle_keeps_the_key(ada: Visitor) -> None:
     page = ada.open("/function/")
     first = ada.send(page, item="vm")
@@ -178,7 +186,7 @@ def test_a_login_in_the_middle_keeps_the_key(ada: Visitor) -> None:
 
 
 def test_after_a_logout_nobody_gets_what_was_stored(ada: Visitor) -> None:
-    """I5. The visitor decides once more, with a new key."""
+    """I5. The visitor decides once more."""
     page = ada.open("/function/")
     ada.send(page, item="vm")
     ada.client.cookies.pop("sessionid")

@@ -65,6 +65,7 @@ def at(url: str) -> Callable[[Any], HttpResponse]:
 
 urlpatterns = [
     path("form/", form()),
+    path("/evil.example/form/", form()),
     path("at-once/", form(in_flight="conflict")),
     path("shows-a-page/", form(page)),
     path("says-thanks/", form(lambda request: HttpResponse("Thanks"))),
@@ -246,6 +247,9 @@ def test_a_session_that_has_ended_is_begun_anew(ada: Visitor) -> None:
     sound(asked)
     assert (asked.status, ordered()) == (403, [])
     assert ada.send(asked).where.startswith("/thanks/")
+    # A reload of the page, or the second click of a double click.
+    assert ada.send(form, item="vm").where.startswith("/thanks/")
+    assert ordered() == ["vm"]
 
 
 def test_a_form_that_is_too_large_is_not_taken_up(ada: Visitor) -> None:
@@ -322,13 +326,43 @@ def test_the_query_string_stays(ada: Visitor) -> None:
     assert resent(ada, "/form/?next=%22%3E/a&b=1").action == "/form/?next=%22%3E/a&b=1"
 
 
+def test_it_is_sent_to_this_site(ada: Visitor) -> None:
+    """I5. ``//evil.example/`` is a path in a request, and another site in a page."""
+    fields = dict(without(ada.open("/form/"), "idempotency_key").fields)
+    path = "//evil.example/form/"
+    asked = Page(ada.client.post("/form/", fields | {"item": "vm"}, PATH_INFO=path))
+    assert (asked.status, asked.action) == (400, "/%2Fevil.example/form/")
+    asked.response = ada.client.post("/form/", dict(asked.fields), PATH_INFO=path)
+    assert (asked.response.status_code, ordered()) == (302, ["vm"])
+
+
+def test_half_a_character_is_no_error_of_the_server(ada: Visitor) -> None:
+    """Some encodings bring in what no page can hold."""
+    form = ada.open("/form/")
+    ada.send(form, item="vm")
+    fields = [*form.fields, ("item", "\\ud800")]
+    head = 'Content-Disposition: form-data; name="'
+    parts = [f'--edge\r\n{head}{name}"\r\n\r\n{value}\r\n' for name, value in fields]
+    kind = "multipart/form-data; boundary=edge; charset=unicode_escape"
+    body = "".join([*parts, "--edge--\r\n"])
+    asked = Page(ada.client.generic("POST", "/form/", body, content_type=kind))
+    sound(asked)
+    assert (asked.status, asked.action) == (422, None)
+
+
 def test_files_and_secrets_are_asked_for(ada: Visitor) -> None:
     """A page cannot send a file, and must not show a password."""
     typed = {
         "password1": "hunter2",
         "card_number": "4111 1111",
         "form-0-pin": "1234",
+        "user_pwd": "hunter2",
+        "CreditCardNo": "4111 1111",
+        "cc-num": "4111 1111",
+        "securityCode": "1234",
         "nickname": "ace",
+        "passport": "Utopia",
+        "spinning": "fast",
         "shipping": "Main St",
         "file": SimpleUploadedFile("a.txt", b"text"),
         "many": [SimpleUploadedFile("b.txt", b"1"), SimpleUploadedFile("c.txt", b"2")],
@@ -336,9 +370,11 @@ def test_files_and_secrets_are_asked_for(ada: Visitor) -> None:
     asked = resent(ada, "/secret/", **typed)
     sound(asked)
     assert not re.search("hunter2|4111|1234|ace", asked.html.replace("replace", ""))
-    secrets = dict.fromkeys(["password1", "card_number", "form-0-pin", "nickname"], "password")
+    names = ["password1", "card_number", "form-0-pin", "user_pwd", "CreditCardNo", "cc-num"]
+    secrets = dict.fromkeys([*names, "securityCode", "nickname"], "password")
     assert asked.typed == secrets | {"file": "file", "many": "file"}
-    assert ("shipping", "Main St") in asked.fields
+    for shown in (("shipping", "Main St"), ("passport", "Utopia"), ("spinning", "fast")):
+        assert shown in asked.fields
     assert 'enctype="multipart/form-data"' in asked.html
     assert asked.html.count(" multiple") == 1
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django import forms
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
@@ -75,7 +76,7 @@ async def async_function(request: Any) -> HttpResponse:
         made = await Order.objects.acreate(item=form.cleaned_data["item"])
         messages.success(request, f"Thanks for {made.item}")
         return redirect("order", made.pk)
-    response = render(request, PAGE, {"form": form})
+    response = await sync_to_async(render)(request, PAGE, {"form": form})
     return request.idempotency.not_done(response) if request.method == "POST" else response
 
 
@@ -130,7 +131,7 @@ class MethodDecorated(Ordering, FormView):  # type: ignore[type-arg]
 @idempotent_form
 class AsyncClass(View):
     async def get(self, request: Any) -> HttpResponse:
-        return render(request, PAGE, {"form": OrderForm()})
+        return await sync_to_async(render)(request, PAGE, {"form": OrderForm()})
 
     async def post(self, request: Any) -> HttpResponse:
         form = OrderForm(request.POST, request.FILES)
