@@ -7,11 +7,12 @@ from urllib.parse import urlencode
 
 import pytest
 import strawberry
+from asgiref.sync import async_to_sync
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest, JsonResponse
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from graphene_django.views import GraphQLView as GrapheneView
@@ -110,6 +111,25 @@ def post(client: Client) -> Callable[..., Any]:
 
 def is_replay(response: Any) -> bool:
     return "Idempotency-Replayed" in response
+
+
+@pytest.mark.parametrize("library", ["strawberry", "async-strawberry"])
+def test_under_asgi(library: str, client: Client) -> None:
+    asgi = AsyncClient()
+    asgi.cookies = client.cookies
+
+    def post(document: str, key: str) -> Any:
+        body, headers = json.dumps({"query": document}), {"idempotency-key": key}
+        send = async_to_sync(asgi.post)
+        return send(f"/{library}/", body, "application/json", headers=headers)
+
+    assert [is_replay(post(BUY, "k")) for _ in range(2)] == [False, True]
+    assert post(QUERY, "k").json() == {"data": {"orders": 1}}
+    failed = post('mutation { a: buy(item: "vm") { id } b: buy(item: "nothing") { id } }', "k-2")
+    assert (failed.json()["data"], Order.objects.count()) == (None, 1)
+    assert post(BUY, "not a key\x7f").status_code == 400
+    assert not is_replay(post("mutation {", "k-3"))
+    assert post(BUY, "k-3").json()["data"]["buy"]
 
 
 def test_a_batch_is_done_whole_or_not_at_all(post: Any) -> None:
