@@ -139,7 +139,7 @@ def _freed(request: Any, response: Any) -> Any:
 
 def _may_have_done_steps(request: Any) -> bool:
     """Whether an earlier attempt may have done a step, which stays done (``atomic=False``)."""
-    operation = getattr(request, "idempotency", None)
+    operation: Any = getattr(request, "idempotency", None)
     return bool(operation) and operation.recovered and operation.transaction_on is None
 
 
