@@ -19,7 +19,13 @@ AGAIN = 1.0
 
 
 class Renewable(Protocol):
-    """A lease."""
+    """A lease.
+
+    :ivar named: how lines of the log name its operation
+    """
+
+    @property
+    def named(self) -> str: ...
 
     def renew(self) -> float | None:
         """Prolong it; return in how many seconds to do so again, or ``None`` if it is lost."""
@@ -67,7 +73,7 @@ class Renewer(Background):
         try:
             return lease.renew()
         except Exception:  # the other leases must not end for it
-            logger.exception("A lease could not be renewed")
+            logger.exception("%s: its lease could not be renewed", lease.named)
             return AGAIN
 
     def _next(self) -> Renewable | None:
@@ -186,6 +192,10 @@ class Lease:
         return self._length / RENEWALS if is_ours else None
 
     @property
+    def named(self) -> str:
+        return self._store.named
+
+    @property
     def _length(self) -> float:
         return self._store.lease.total_seconds()
 
@@ -218,11 +228,15 @@ class _Release:
     is_open: bool | None
     until: float
 
+    @property
+    def named(self) -> str:
+        return self.store.named
+
     def renew(self) -> float | None:
         try:
             self.store.release(self.record, self.holder, self.is_open)
         except Outage as error:
             if not isinstance(error, Unusable) and monotonic() + POLL <= self.until:
                 return POLL
-            logger.info("A record could not be released; its lease lapses by itself")
+            logger.info("%s: it could not be released; its lease lapses by itself", self.named)
         return None

@@ -19,6 +19,7 @@ from django_idempotency.operations.non_atomic import (
     run_again,
     still_unknown,
 )
+from django_idempotency.protocol.keys import name_in_logs
 from django_idempotency.protocol.record import Omitted, Replay, StoredResponse
 from django_idempotency.protocol.status import ResolverAnswer
 from django_idempotency.stores import breaker
@@ -384,6 +385,17 @@ class TestOneKeyThatIsNotOurs:
         with pytest.raises(LostRecord):
             first.finish(CREATED)
 
+    def test_a_line_about_a_lease_leads_to_its_operation(self, caplog: Any) -> None:
+        """I10: by digests, as every line about one operation."""
+        caplog.set_level("INFO", "django_idempotency")
+        failing = operation()
+        failing.begin()
+        get_redis_connection("redis").set(name(), "text")
+        failing.finish(None, nothing_done=True)
+        named = name_in_logs(a_claim().key, a_claim().scope)
+        expected = f"{named}: it could not be released; its lease lapses by itself"
+        assert expected in caplog.messages
+
     def test_a_full_memory_is_an_outage_for_what_is_new_only(self, caplog: Any) -> None:
         raw = get_redis_connection("redis")
         running, failing = operation(key="running"), operation(key="failing")
@@ -422,7 +434,7 @@ class TestRenewer:
 
         lease = Scripted(surprise)
         self.renewed(lease, 2)
-        assert "A lease could not be renewed" in caplog.text
+        assert f"{lease.named}: its lease could not be renewed" in caplog.text
 
     @staticmethod
     def renewed(lease: "Scripted", times: int) -> None:
@@ -435,6 +447,8 @@ class TestRenewer:
 
 class Scripted:
     """A lease that is lost at last."""
+
+    named = "Key 6f1ed002ab55, scope 0a1b9c3d4e5f"
 
     def __init__(self, action: Any = lambda: None) -> None:
         self._action = action

@@ -12,6 +12,7 @@ from secrets import randbits
 
 from ...extras import require
 from ...protocol.envelope import Remembered, record_name, seal, unseal
+from ...protocol.keys import name_in_logs
 from ...protocol.record import Claim, Omitted, Snapshot, State, StoredResponse
 from ...protocol.status import OperationStatus, operation_state
 from .backends import RECORD, CacheRecord, HeldRecord, RecordBackend
@@ -49,7 +50,7 @@ class CacheStore:
         self._place = place
         self._secret = secret
         self._backend = backend_of(cache)
-        self._name = ""  # until the claim
+        self._name = self._key = self._scope = ""  # until the claim
 
     def cached(self, claim: Claim) -> Snapshot | None:
         """Return nothing: a claim costs no more than a look."""
@@ -137,6 +138,11 @@ class CacheStore:
         """Remove nothing: the cache removes what has expired."""
         return iter(())
 
+    @property
+    def named(self) -> str:
+        """How lines of the log name the operation."""
+        return name_in_logs(self._key, self._scope)
+
     def _look(self, scope: str, key: str) -> CacheRecord | None:
         self._name = self._name_of(scope, key)
         return self._backend.look(self._name)
@@ -157,6 +163,7 @@ class CacheStore:
         return HeldRecord(self._name, record.id, record.attempt, holder)
 
     def _name_of(self, scope: str, key: str) -> str:
+        self._key, self._scope = key, scope
         return record_name(self._secret, self._place, scope, key, RECORD)
 
     def _seal_context(self, record_id: int) -> str:
