@@ -23,7 +23,7 @@ from django.utils.translation import ngettext
 
 from ..contract.endpoints import longest_tombstone
 from ..models import IdempotencyRecord
-from ..protocol.keys import short_digest
+from ..protocol.keys import short_digest, short_scope
 from ..protocol.record import State
 from ..stores.base import Busy, Outage
 from ..stores.database.step_log import StepLog
@@ -173,7 +173,7 @@ def _remove_one(request: HttpRequest, removal: Removal, record: Any) -> bool:
         with write_transaction(store.using):
             removed = store.remove(record.pk, State(record.state), record.attempt)
             if removed:
-                words = {"key": short_digest(record.key), "scope": record.scope[:8]}
+                words = {"key": short_digest(record.key), "scope": short_scope(record.scope)}
                 log(request, DELETION, removal.logged % words, record)
             return removed
     except (Busy, Outage):
@@ -199,7 +199,7 @@ def purge(model_admin: Any, request: HttpRequest) -> HttpResponse:
         model_admin.message_user(request, text, messages.SUCCESS)
         records = "django_idempotency_idempotencyrecord_changelist"
         return HttpResponseRedirect(reverse(f"{model_admin.admin_site.name}:{records}"))
-    expired = store.expired(older_than)[: COUNTED + 1].count()
+    expired = store.count_expired(older_than, COUNTED)
     lag = store.lag(older_than)
     context = {
         "title": _("Purge expired records"),

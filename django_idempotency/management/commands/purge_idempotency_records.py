@@ -56,7 +56,7 @@ class Command(BatchCommand):
                 f"{self._effects(is_dry_run=True)}"
             )
         removed = self.follow(store.purge(self.size, older_than))
-        left = store.expired(older_than)[: _COUNTED + 1].count()
+        left = store.count_expired(older_than, _COUNTED)
         lag = store.lag(older_than).total_seconds()
         return (
             f'Removed {removed} expired records from database "{self.using}" (batches: '

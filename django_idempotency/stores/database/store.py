@@ -231,6 +231,12 @@ class DatabaseStore:
         # The index on purge_at finds them.
         return self._records().filter(purge_at__lte=moment, expires_at__lte=moment)
 
+    def count_expired(self, older_than: timedelta, limit: int) -> int:
+        """Return how many records expired at least ``older_than`` ago; one more than the limit if
+        there are more."""
+        # In the order of the index, or a planner that expects many of them reads the table instead.
+        return self.expired(older_than).order_by("purge_at")[: limit + 1].count()
+
     def lag(self, older_than: timedelta = NOW) -> timedelta:
         """Return how long an expired record has been left, beyond ``older_than``: the longest of
         those that the next purge would remove first."""
