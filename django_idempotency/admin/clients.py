@@ -16,11 +16,13 @@ from ..models import IdempotencyRecord
 from . import pages
 from .actions import page
 from .presentation import number, table
+from .searching import may_view_users
 
 
 def clients(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """Show what callers do wrong, what it means, and what to tell them."""
-    asked = request.GET.get("user", "").strip()
+    may_ask = may_view_users(request)
+    asked = request.GET.get("user", "").strip() if may_ask else ""
     user = user_named(asked) if asked else None
     names = [] if user is None else [(str(user), caller_of(user).digests)]
     found = findings(IdempotencyRecord.alias(configuration().policy.using), names=names)
@@ -34,6 +36,7 @@ def clients(model_admin: Any, request: HttpRequest) -> HttpResponse:
         "groups": groups,
         "newest": number(NEWEST),
         "within": f"{WITHIN.total_seconds():.0f}",
+        "may_ask": may_ask,
         "asked": asked,
         "is_unknown": bool(asked) and user is None,
         "is_named": any(each.user for each in found),

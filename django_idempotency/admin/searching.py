@@ -18,6 +18,13 @@ _PATH = re.compile(r"(?:([A-Z]+) +)?(?:https?://[^/\s]+)?(/[^?#\s]*)(?:[?#]\S*)?
 _STATUS = re.compile(r"([1-5])(\d\d|xx)", re.IGNORECASE)
 
 
+def may_view_users(request: HttpRequest) -> bool:
+    """Whether whoever asks may learn who exists, and which scopes are whose."""
+    users = get_user_model()._meta
+    permission = f"{users.app_label}.{get_permission_codename('view', users)}"
+    return request.user.has_perm(permission)
+
+
 @dataclass
 class Search:
     """What a text asks for.
@@ -115,9 +122,7 @@ class Search:
             self.lookups |= {"response_status__gte": first, "response_status__lt": first + 100}
 
     def _read_user(self, request: HttpRequest, name: str) -> None:
-        users = get_user_model()._meta
-        permission = f"{users.app_label}.{get_permission_codename('view', users)}"
-        if not request.user.has_perm(permission):
+        if not may_view_users(request):
             self.mistakes.append(_("To search for a user, you need the permission to view users."))
             return
         user = user_named(name)
