@@ -1,7 +1,9 @@
 """Erase records, with everything that is stored of their operations."""
 
 import logging
+from collections.abc import Collection
 from enum import StrEnum
+from typing import Any
 
 from django.apps import apps
 
@@ -45,6 +47,20 @@ def erase(using: str, record: IdempotencyRecord) -> Erasure:
         return Erasure.NO_CACHE
     logger.info("%s: erased by an operator", name_in_logs(record.key, record.scope))
     return Erasure.DONE
+
+
+def erase_reuses(scopes: Collection[str]) -> int:
+    """Erase what the statistics say of callers: how often they have reused keys.
+
+    :param scopes: whole, or the first digits of one
+    :return: the number of rows
+    """
+    app = apps.app_configs.get("django_idempotency_statistics")
+    if app is None:
+        return 0
+    model: Any = app.get_model("ReusedKeys")
+    removed: int = model.of_scopes(scopes).delete()[0]
+    return removed
 
 
 def _has_open_effects(using: str, record_id: int) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, reverse
@@ -17,9 +17,10 @@ from django.utils import timezone
 
 from django_idempotency.finding.clients import Finding, Kind, findings
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.protocol.keys import short_digest
 from tests.conftest import Caller, row_locks
 from tests.support import statistics
-from tests.support.admin import remember, staff
+from tests.support.admin import grant, remember, staff
 from tests.support.counting import counted
 from tests.support.large_table import fill, plan, reads_all
 
@@ -111,6 +112,40 @@ class TestReusedKeys:
             view = "tests.shop.views.DecoratedRestView"
             assert found() == [Finding(Kind.REUSED_KEYS, scope(), 2, (view,))]
 
+    def test_without_their_table_the_others_are_told(self, installed: None, caller: Caller) -> None:
+        """The app is installed, and nobody has migrated yet. The page may be in a block of
+        ATOMIC_REQUESTS, which goes on."""
+        for key in ("first", "second"):
+            caller.post(PATH, {"item": "vm"}, key=key)
+        with transaction.atomic():
+            assert [each.kind for each in found()] == [Kind.NEW_KEYS]
+            assert scope()
+
+    @pytest.mark.parametrize("by", ["--user", "--scope", "log line"])
+    def test_they_are_erased_with_their_caller(
+        self, installed: None, caller: Caller, monkeypatch: Any, by: str
+    ) -> None:
+        with statistics.tables():
+            for counter in statistics.fresh_counter(monkeypatch):
+                caller.post(PATH, {"item": "vm"})
+                caller.post(PATH, {"item": "disk"})
+                counter.count("pay", "mismatch", 0.001, "0123456789ab")
+                counter.flush()
+            of_caller = scope()
+            arguments = {
+                "--user": ["--user", "ada.lovelace"],
+                "--scope": ["--scope", of_caller],
+                "log line": [f"Key {short_digest('k-1')}, scope {of_caller}: mismatch"],
+            }
+            said = StringIO()
+            options: Any = {"erase": True, "no_input": True, "stdout": said}
+            call_command("idempotency_records", *arguments[by], **options)
+            left = {each.scope for each in found()}
+        assert said.getvalue().startswith("1 record erased")
+        # A line is about one operation only.
+        assert left == {"0123456789ab"} | ({of_caller} if by == "log line" else set())
+        assert ("about reused keys: 1 erased" in said.getvalue()) is (by != "log line")
+
     def test_callers_are_bounded(self, installed: None, monkeypatch: Any) -> None:
         """A process tells so many apart in a day; the others count as one."""
         with statistics.tables():
@@ -195,6 +230,23 @@ class TestPage:
     def test_only_those_who_may_see_records_see_it(self, client: Client) -> None:
         client.force_login(staff())
         assert client.get(reverse(PAGE)).status_code == 403
+
+    def test_only_those_who_may_view_users_may_ask_whose_a_scope_is(
+        self, caller: Caller, client: Client
+    ) -> None:
+        for key in ("first", "second"):
+            caller.post(PATH, {"item": "vm"}, key=key)
+        user = staff("view_idempotencyrecord")
+        client.force_login(user)
+        pages = [client.get(reverse(PAGE), {"user": name}) for name in ("ada.lovelace", "nobody")]
+        for page in pages:
+            text = page.content.decode()
+            assert f"<code>{scope()}</code></td>" in text
+            assert 'name="user"' not in text
+            assert "no such user" not in text
+        grant(user, "view_user")
+        text = client.get(reverse(PAGE), {"user": "ada.lovelace"}).content.decode()
+        assert "<strong>ada.lovelace</strong>" in text
 
     def test_it_takes_few_statements(self, admin_client: Client) -> None:
         admin_client.get(reverse(PAGE))

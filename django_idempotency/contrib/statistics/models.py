@@ -1,7 +1,9 @@
 """How requests ended: one row per view and hour, and one per view and day (UTC)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import or_
 from time import time
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ from django.db.models import Q, Sum
 from django.utils.translation import gettext_lazy as _
 
 from ...fields import ExactCharField
+from ...protocol.keys import short_scope
 from .figures import DAY, HOUR, Reuse, Row, day_of
 
 LONGEST_NAME = 200
@@ -162,6 +165,12 @@ class ReusedKeys(models.Model):
             views, before = found.get(scope, ([], 0))
             found[scope] = [*views, view], before + times
         return [(scope, views, times) for scope, (views, times) in found.items()]
+
+    @classmethod
+    def of_scopes(cls, digests: Collection[str]) -> "models.QuerySet[ReusedKeys]":
+        """Return the rows of callers, by digests of their scopes, or the first digits of them."""
+        is_one = [Q(scope__startswith=short_scope(each)) for each in digests]
+        return cls.rows().filter(reduce(or_, is_one)) if is_one else cls.rows().none()
 
     @classmethod
     def outdated(cls) -> "models.QuerySet[ReusedKeys]":

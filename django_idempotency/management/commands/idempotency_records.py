@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -11,7 +11,7 @@ from ...conf.policy import StoreKind
 from ...conf.settings import configuration
 from ...finding.callers import Caller, caller_of, deleted_user, policies_in_use, user_named
 from ...finding.described import Json, described, exported
-from ...finding.erasing import Erasure, erase
+from ...finding.erasing import Erasure, erase, erase_reuses
 from ...finding.search import SHORTEST, Query, find, is_digest, query_of
 from ...models import IdempotencyRecord
 from ...stores.cache.local import is_local
@@ -187,6 +187,7 @@ class Command(MaintenanceCommand):
     def _erase(self, asks: bool) -> str:
         if asks and not self._is_confirmed():
             return "Nothing was erased."
+        reuses = erase_reuses(self._whole_scopes())
         became: Counter[Erasure] = Counter()
         left = []
         for record in self._found():
@@ -198,6 +199,8 @@ class Command(MaintenanceCommand):
         summary = (
             f'{done} {"record" if done == 1 else "records"} erased in database "{self.using}".'
         )
+        if reuses:
+            summary += f" Rows of statistics about reused keys: {reuses} erased."
         notes = [f"Not erased: {sentence}" for sentence in self._left_out()]
         cache = configuration().cache
         if cache is not None and is_local(cache):
@@ -208,6 +211,17 @@ class Command(MaintenanceCommand):
             lines = "\n".join([summary, *notes, *(f"Left: {each}" for each in left)])
             raise CommandError(f"{lines}\nRun the command again for those that are left.")
         return "\n".join([summary, *notes, REMAINS])
+
+    def _whole_scopes(self) -> Collection[str]:
+        """Return the scopes, or the first digits of one, that all records are asked for."""
+        query = self._query
+        if query != Query(scope_digest=query.scope_digest, scopes=query.scopes):
+            return ()
+        if not query.scope_digest:
+            return query.scopes or ()
+        # As of records: both have to match.
+        scopes = [query.scope_digest] if query.scopes is None else query.scopes
+        return [each for each in scopes if each.startswith(query.scope_digest)]
 
     def _is_confirmed(self) -> bool:
         count = sum(1 for _ in self._found())
