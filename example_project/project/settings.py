@@ -96,9 +96,17 @@ METRICS_TOKEN = os.environ.get("EXAMPLE_METRICS_TOKEN", "")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "handlers": {"stderr": {"class": "logging.StreamHandler"}},
-    # Tracebacks, without a line for every refused request.
-    "loggers": {"django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False}},
+    "formatters": {"line": {"format": "{asctime} {levelname} {message}", "style": "{"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler"},
+        "lines": {"class": "logging.StreamHandler", "formatter": "line"},
+    },
+    "loggers": {
+        # Tracebacks, without a line for every refused request.
+        "django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
+        # A line for every outcome but those that are as usual: executed, and replayed.
+        "django_idempotency": {"handlers": ["lines"], "level": "INFO", "propagate": False},
+    },
 }
 
 # Every write that carries a key is guarded. Each contract's policy stands on its views, and so does
