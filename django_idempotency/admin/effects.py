@@ -31,12 +31,14 @@ from ..effects.models import EffectState, IdempotencyEffect
 from ..finding.search import query_of
 from ..models import IdempotencyRecord
 from ..stores.database.transactions import write_transaction
-from . import presentation, times
+from . import presentation, runbooks, times
 from .actions import confirmation, log
 from .read_only import ReadOnlyAdmin, column, field
 
 LIMIT = 10_000
 """Effects that are counted, at most."""
+
+_RUNBOOKS = {EffectState.PENDING: "effects-late", EffectState.FAILED: "effect-failed"}
 SHOWN = 50
 """Effects on the page of a record."""
 
@@ -205,7 +207,7 @@ class IdempotencyEffectAdmin(ReadOnlyAdmin):
     ordering = (F("due_at").asc(nulls_first=True), "pk")
     paginator = BoundedPaginator
     fields = (
-        *("whole_key", "name", "state_now", "tries"),
+        *("whole_key", "name", "state_explained", "tries"),
         *("due", "staged", "finished", "error", "record"),
     )
     readonly_fields = fields
@@ -239,6 +241,10 @@ class IdempotencyEffectAdmin(ReadOnlyAdmin):
     @admin.display(description=_("state"))
     def state_now(self, effect: Any) -> Any:
         return presentation.effect_badge(effect.state)
+
+    @admin.display(description=_("state"))
+    def state_explained(self, effect: Any) -> Any:
+        return runbooks.explained(self.state_now(effect), _RUNBOOKS.get(effect.state))
 
     effect = field(_("effect"), lambda self, effect: presentation.breakable(effect.name))
     tried = column(_("tries"), lambda self, effect: effect.tries)

@@ -20,17 +20,17 @@ from ..conf.settings import configuration
 from ..models import IdempotencyRecord
 from ..protocol.codecs import Owner, Unreadable, decode
 from ..protocol.keys import named, short_digest, short_scope
-from ..protocol.record import StoredResponse
+from ..protocol.record import State, StoredResponse
 from ..stores.database.dialects import StoreTime
 from ..stores.database.step_log import StepLog
 from ..stores.database.store import DatabaseStore
-from . import actions, pages, presentation, resolving, times
+from . import actions, pages, presentation, resolving, runbooks, times
 from .listing import FILTERS, BoundedPaginator, RecordList
 from .read_only import ReadOnlyAdmin, column, field
 from .searching import Search
 
 _RECORD = ("request_line", "whole_key", "key_digest", "scope_digest")
-_STATE = ("state_now", "attempt", "created", "completed", "took", "expires")
+_STATE = ("state_explained", "attempt", "created", "completed", "took", "expires")
 _RESPONSE = ("response_status", "body_size")
 _STORED = ("stored_headers", "stored_body")
 
@@ -173,6 +173,10 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
             record.in_flight = None if locked is None else record.pk in locked
         return presentation.badge(record)
 
+    @admin.display(description=_("state"))
+    def state_explained(self, record: Any) -> Any:
+        return runbooks.explained(self.state_now(record), _runbook_of(record))
+
     short_key = field(_("key"), lambda self, record: presentation.shortened(record.key, 8, 5))
     copy_key = field(
         _("copy"), lambda self, record: presentation.copyable(record.key, _("Copy the key"))
@@ -225,6 +229,15 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
             record.stored = _stored(record) if is_small else None
         response: StoredResponse | None = record.stored
         return response
+
+
+def _runbook_of(record: Any) -> str | None:
+    """Return the runbook of what is the matter with a record, after its state was asked for."""
+    if record.response_omitted:
+        return "response-unavailable"
+    if record.state != State.CLAIMED or record.in_flight:
+        return None
+    return "outcome-unknown" if record.outcome_open else "attempt-recovered"
 
 
 def _took(record: Any) -> str | None:

@@ -36,6 +36,10 @@ PROJECT_SETTINGS = {
         "After this time no further effect begins in the request that has staged it.",
         timedelta(seconds=5),
     ),
+    "DOCUMENTATION": Setting(
+        values.optional(values.url),
+        "Where your people read this documentation: the admin links to its runbooks.",
+    ),
 }
 """Settings that are no policy options: they are the whole project's."""
 
@@ -56,6 +60,7 @@ class Configuration:
     :param cache: alias of the cache that stores use
     :param keyring: keys of encrypted responses
     :param effects_budget: how long a request runs its effects
+    :param documentation: address of the runbooks' site
     :ivar meta_keys: names in ``request.META``; a request without all of them has no key on any path
     :ivar any_required: whether some path requires a key
     """
@@ -68,6 +73,7 @@ class Configuration:
     cache: str | None = None
     policies: Mapping[re.Pattern[str], Policy] = field(default_factory=dict)
     effects_budget: timedelta = timedelta(seconds=5)
+    documentation: str | None = None
     meta_keys: tuple[str, ...] = field(init=False)
     any_required: bool = field(init=False)
 
@@ -185,6 +191,7 @@ def configuration() -> Configuration:
         keyring=project["ENCRYPTION_KEYS"],
         policies=policies,
         effects_budget=project["EFFECTS_BUDGET"],
+        documentation=project.get("DOCUMENTATION"),
     )
 
 

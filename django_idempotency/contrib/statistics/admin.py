@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from ...admin import pages
 from ...admin.actions import page
 from ...admin.presentation import number, table
+from ...admin.runbooks import explained
 from . import charts, reading
 from .figures import LARGEST, LIMITS, OTHER, OUTCOMES, RANGES, UNPROTECTED, WITHOUT_KEY
 from .models import IdempotencyStatistics
@@ -34,6 +35,14 @@ TITLES = {
     UNPROTECTED: _("unprotected"),
 }
 """From the bottom of a bar to its top: what is usual comes first."""
+
+RUNBOOKS = {
+    "recovered": "attempt-recovered",
+    "mismatch": "key-reused",
+    "interrupted": "attempt-recovered",
+    "failed_open": "failed-open",
+}
+"""What to do about outcomes that are not as usual."""
 
 _ROOM = 6
 """Bars from one tick to the next."""
@@ -101,9 +110,16 @@ def _outcomes(name: str, title: Any, period: Period, labelled: Any) -> dict[str,
     return {
         "title": title,
         "chart": drawn if names else None,
-        "legend": [(charts.swatch(each), TITLES[each], number(int(total[each]))) for each in names],
+        "legend": [
+            (charts.swatch(each), TITLES[each], _count(each, total[each])) for each in names
+        ],
         "table": _numbers([TITLES[each] for each in names], labels, columns),
     }
+
+
+def _count(name: str, count: float) -> Any:
+    shown = format_html("<strong>{}</strong>", number(int(count)))
+    return explained(shown, RUNBOOKS.get(name))
 
 
 def _bars(labels: Sequence[str], columns: Iterable[Sequence[float]]) -> list[charts.Bar]:
