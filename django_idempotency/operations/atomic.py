@@ -177,7 +177,13 @@ class AtomicOperation(Operation):
                 self._transaction.watch(self._record.transaction)
                 return begun
             # Another attempt has bumped the token, and is about to run: give way, and look again.
+            is_stuck = self._transaction.claims_on_other_connection
             self._transaction.give_up()
+            if is_stuck:
+                # Until Django's block ends it has the lock, for which the connection that bumps the
+                # token would wait in vain, and the other attempt with it.
+                self._wait = NO_WAIT
+                break
             known = self._record._replace(fresh=False)
         return InFlight()
 
@@ -229,21 +235,25 @@ class AtomicOperation(Operation):
         if not isinstance(begun, Started):
             transaction.give_up()
             if record is None:
-                self._check_that_it_is_locked(record_id, bool(wait))
+                self._check_that_it_is_locked(transaction, record_id, bool(wait))
         return begun
 
-    def _check_that_it_is_locked(self, record_id: int, has_waited: bool) -> None:
+    def _check_that_it_is_locked(
+        self, transaction: AttemptTransaction, record_id: int, has_waited: bool
+    ) -> None:
         """A record that could not be locked is in flight, if it is there and can be seen.
 
+        :param transaction: the one that could not lock it. A separate one sees what is committed,
+            and must not ask for one more connection: all that have one could wait for each other
         :param has_waited: for the lock, and was woken
         :raises Gone: if its attempt has withdrawn it
         :raises ImproperlyConfigured: if this transaction does not see it: it would be in flight for
             ever
         """
-        connection = connections[self._transaction.using]
+        connection = connections[transaction.using]
         dialect = dialect_of(connection)
         # InnoDB's locks see the latest version, but its other reads do not.
-        if self._transaction.claims_on_other_connection and dialect.reads_what_it_locks:
+        if transaction.claims_on_other_connection and dialect.reads_what_it_locks:
             if self._store.exists(record_id):
                 return
             with self._on_claim_connection():

@@ -2,11 +2,13 @@
 
 import json
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.exceptions import PermissionDenied
 from django.db import connection, connections, transaction
+from django.db.models import F
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
@@ -21,6 +23,7 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.stores.database import connections as claim_connections
 from django_idempotency.stores.database import connections as own_connections
 from django_idempotency.stores.database.dialects import dialect_of
+from django_idempotency.stores.database.store import DatabaseStore
 from tests.conftest import Caller, in_thread, row_locks
 from tests.shop.models import Order
 from tests.shop.views import buy
@@ -237,6 +240,54 @@ class TestDjangosBlock:
         waited = rivals[0].result()
         assert (waited.content, waited["Idempotency-Replayed"]) == (first.content, "true")
         assert Order.objects.filter(item="vm").count() == 1
+
+    @row_locks
+    def test_one_that_gives_way_does_not_wait_for_itself(
+        self, url: str, caller: Caller, settings: Any, monkeypatch: Any
+    ) -> None:
+        """A rival has taken the record over between claim and lock. The transaction of Django's
+        block has the lock now, and keeps it to its end."""
+        settings.IDEMPOTENCY = {"IN_FLIGHT": "wait", "WAIT_TIMEOUT": timedelta(seconds=5)}
+        waits, claim, lock = [], DatabaseStore.claim, DatabaseStore.lock
+
+        def claim_then_rival(store: DatabaseStore, *args: Any) -> Any:
+            found = claim(store, *args)
+            monkeypatch.setattr(DatabaseStore, "claim", claim)
+            in_thread(lambda: IdempotencyRecord.objects.update(attempt=F("attempt") + 1)).result()
+            return found
+
+        def note(store: DatabaseStore, record_id: int, wait: timedelta, *args: Any) -> Any:
+            waits.append(bool(wait))
+            return lock(store, record_id, wait, *args)
+
+        monkeypatch.setattr(DatabaseStore, "claim", claim_then_rival)
+        monkeypatch.setattr(
+            DatabaseStore, "lock", lambda *args: note(*args) if args[2:] else lock(*args)
+        )
+        assert caller.post(url, {"item": "vm"}).status_code == 409
+        assert waits == []
+        assert caller.post(url, {"item": "vm"}).status_code == 201
+
+    @row_locks
+    def test_a_key_that_is_freed_meanwhile_takes_one_connection_to_notice(
+        self, url: str, caller: Caller, monkeypatch: Any
+    ) -> None:
+        """All that have one would wait for each other's second."""
+        monkeypatch.setattr(claim_connections, "_pools", {})
+        monkeypatch.setattr(claim_connections, "CLAIM_CONNECTIONS", 1)
+        monkeypatch.setattr(claim_connections, "WAIT", 0.1)
+        claim = DatabaseStore.claim
+
+        def claim_then_free(store: DatabaseStore, *args: Any) -> Any:
+            found = claim(store, *args)
+            monkeypatch.setattr(DatabaseStore, "claim", claim)
+            in_thread(lambda: IdempotencyRecord.objects.all().delete()).result()
+            return found
+
+        assert caller.post(url, {"outcome": "raise 500"}).status_code == 500
+        monkeypatch.setattr(DatabaseStore, "claim", claim_then_free)
+        assert caller.post(url, {"outcome": "raise 500"}).status_code == 409
+        assert caller.post(url, {"item": "vm"}).status_code == 201
 
     def test_a_key_for_another_system_needs_a_claim_that_lasts(
         self, url: str, caller: Caller
