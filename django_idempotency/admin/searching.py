@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from ..finding.callers import Caller, caller_of, user_named
 from ..finding.search import NOTHING, Query, narrow, query_of, resolved
+from ..http.claim import path_as_kept, request_id_as_kept
 
 _WORD = re.compile(r'(?:^|\s)(user|status|request):("[^"]*"|\S+)(?=\s|$)')
 _PATH = re.compile(r"(?:([A-Z]+) +)?(?:https?://[^/\s]+)?(/[^?#\s]*)(?:[?#]\S*)?")
@@ -99,7 +100,9 @@ class Search:
         path = _PATH.fullmatch(rest)
         if path is not None:
             method, start = path.groups()
-            self.lookups |= {"path__startswith": start} | ({"method": method} if method else {})
+            self.lookups |= {"path__startswith": path_as_kept(start)} | (
+                {"method": method} if method else {}
+            )
         elif rest:
             self.query = resolved(using, query_of(rest))
             if self.query == NOTHING:
@@ -107,7 +110,9 @@ class Search:
         if "status" in words:
             self._read_status(words["status"])
         if "request" in words:
-            self.lookups["request_id"] = words["request"].strip('"')
+            given = words["request"].strip('"')
+            # As a log has it, or as a record shows it.
+            self.lookups["request_id__in"] = {given, request_id_as_kept(given)}
         if "user" in words:
             self._read_user(request, words["user"].strip('"'))
 

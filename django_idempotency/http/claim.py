@@ -11,7 +11,7 @@ from functools import lru_cache
 from hashlib import file_digest
 from io import BytesIO
 from typing import IO, Any, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from django.conf import settings
 from django.core.exceptions import (
@@ -121,7 +121,20 @@ def _request_id(source: Callable[[Any], Any] | str, request: Any) -> str:
     :param source: a header, or a function of the project
     """
     found = request.headers.get(source) if isinstance(source, str) else source(request)
-    return "" if found is None else quote(str(found), safe=":/=+@")[:LONGEST_REQUEST_ID]
+    return "" if found is None else request_id_as_kept(str(found))
+
+
+def path_as_kept(text: str) -> str:
+    """Return a path, or its beginning, as records have it.
+
+    :param text: as people have it: with or without percent-encoding
+    """
+    return quote(unquote(text))[:LONGEST_PATH]
+
+
+def request_id_as_kept(text: str) -> str:
+    """Return the id of a request as records have it."""
+    return quote(text, safe=":/=+@")[:LONGEST_REQUEST_ID]
 
 
 def target_of(request: HttpRequest, policy: Policy, view_request: Any) -> Target:

@@ -3,6 +3,7 @@
 import re
 from html import unescape
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -114,6 +115,23 @@ class TestWords:
     def test_filters_narrow_what_is_found(self, admin_client):
         assert set(listed(admin_client, q="/orders/", method="PUT")) == {"changed"}
         assert set(listed(admin_client, q="/carts/", state="completed")) == set()
+
+    @pytest.mark.parametrize(
+        "text", ["/caf\u00e9:close/", "/caf%C3%A9:close/", "/caf%C3%A9%3Aclose/"]
+    )
+    def test_paths_may_be_encoded_or_not(self, admin_client, text):
+        remember("closed", path=quote("/caf\u00e9:close/"))
+        assert listed(admin_client, q=text) == ["closed"]
+        assert listed(admin_client, q=text[:-1] + "d/") == []
+
+    def test_so_may_be_paths_that_are_longer_than_what_is_kept(self, admin_client):
+        remember("long", path=("/" + "a" * 300)[:255])
+        assert listed(admin_client, q="/" + "a" * 300) == ["long"]
+
+    @pytest.mark.parametrize("text", ["|7f1c.1|", "%7C7f1c.1%7C", '"|7f1c.1|"'])
+    def test_so_may_be_ids_of_requests(self, admin_client, text):
+        remember("traced", request_id=quote("|7f1c.1|"))
+        assert listed(admin_client, q=f"request:{text}") == ["traced"]
 
     def test_a_key_is_found_by_its_index(self, admin_client):
         with CaptureQueriesContext(connection) as queries:
