@@ -2,7 +2,9 @@
 
 from itertools import groupby
 from typing import Any
+from urllib.parse import urlencode
 
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.forms import Media
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -13,9 +15,10 @@ from ..conf.settings import configuration
 from ..finding.callers import caller_of, user_named
 from ..finding.clients import ADVICE, NEWEST, WITHIN, Finding, findings
 from ..models import IdempotencyRecord
+from ..protocol.keys import named
 from . import pages
 from .actions import page
-from .presentation import number, table
+from .presentation import breakable, number, table
 from .searching import may_view_users
 
 
@@ -52,13 +55,24 @@ def _table(model_admin: Any, found: list[Finding]) -> Any:
     return table(titles, (_row(model_admin, each) for each in found))
 
 
+def _scope(model_admin: Any, digest: str) -> Any:
+    """Return the digest of a caller, which leads to all of its records."""
+    if not digest:
+        return _("others")
+    address = reverse(
+        f"{model_admin.admin_site.name}:django_idempotency_idempotencyrecord_changelist"
+    )
+    query = urlencode({SEARCH_VAR: named("", digest)})
+    return format_html('<a href="{}?{}"><code>{}</code></a>', address, query, digest)
+
+
 def _row(model_admin: Any, found: Finding) -> Any:
     change = f"{model_admin.admin_site.name}:django_idempotency_idempotencyrecord_change"
     links = ((reverse(change, args=[pk]), pk) for pk in found.records)
     whose = format_html(" <strong>{}</strong>", found.user) if found.user else ""
     return (
-        format_html("<code>{}</code>{}", found.scope or _("others"), whose),
+        format_html("{}{}", _scope(model_admin, found.scope), whose),
         number(found.times),
-        format_html_join(", ", "<code>{}</code>", ((each,) for each in found.where)),
+        format_html_join(", ", "<code>{}</code>", ((breakable(each),) for each in found.where)),
         format_html_join(", ", '<a href="{}">{}</a>', links),
     )

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ...admin import pages
 from ...admin.actions import page
-from ...admin.presentation import number, table
+from ...admin.presentation import breakable, number, table
 from ...admin.runbooks import explained
 from . import charts, reading
 from .figures import LARGEST, LIMITS, OTHER, OUTCOMES, RANGES, UNPROTECTED, WITHOUT_KEY
@@ -157,7 +157,7 @@ def _views() -> SafeString | None:
 def _view(name: str) -> Any:
     if name == OTHER:
         return _("other views")
-    return format_html("<code>{}</code>", name) if name else _("no view")
+    return format_html("<code>{}</code>", breakable(name)) if name else _("no view")
 
 
 def _percent(share: float | None) -> str:
