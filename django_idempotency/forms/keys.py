@@ -23,6 +23,9 @@ HEADER = "Idempotency-Key"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,50}").fullmatch
 
+_THING = "~="
+"""In the keys of things, and in no other key that a page has made."""
+
 _PURPOSE = b"django_idempotency.form:"
 
 
@@ -78,6 +81,11 @@ def field_with(key: str) -> SafeString:
     return format_html('<input type="hidden" name="{}" value="{}" autocomplete="off">', FIELD, key)
 
 
+def is_of_a_thing(key: str) -> bool:
+    """Whether ``for=`` made this key: a second operation of its thing would be a mistake."""
+    return _THING in key
+
+
 def another_key_input(request: Any) -> SafeString:
     """Return the hidden field with a new key for the form that this request has sent."""
     name = (request.POST.get(FIELD) or "").partition("~")[2]
@@ -114,7 +122,7 @@ def _key_for(things: dict[str, Any], name: str) -> str:
             )
         parts += [each, text]
     digest = keyed_digest(_PURPOSE + configuration().secret, tuple(parts)).hex()
-    return f"{digest[:32]}~={name}"
+    return f"{digest[:32]}{_THING}{name}"
 
 
 def _described(thing: Any) -> str:

@@ -27,7 +27,7 @@ from ..protocol.codecs import Owner, Unreadable
 from ..protocol.problems import Code, Problem
 from ..protocol.record import Omitted, Replay, decide
 from ..stores.base import Outage
-from .keys import FIELD, another_key_input, field_with
+from .keys import FIELD, another_key_input, field_with, is_of_a_thing
 
 STYLESHEET = "django_idempotency/forms.css"
 
@@ -81,6 +81,13 @@ _NO_SESSION = Words(
     # With the same key: the new session has a scope now, so a reload of this page, or the second
     # click of a double click, carries the form out, too.
     _SEND,
+)
+_ONCE = Words(
+    _("You have already sent this form"),
+    _(
+        "You sent it before with other content. It can be carried out only once: what you have "
+        "sent now was not carried out."
+    ),
 )
 _UNAVAILABLE = Words(
     _("The form cannot be taken at the moment"),
@@ -202,7 +209,7 @@ class First:
 
 def page_of(problem: Problem, request: Any) -> HttpResponse:
     """Return the page of an error."""
-    words = WORDS[problem.code]
+    words = _words_for(problem, request)
     context: dict[str, Any] = {
         "problem": problem,
         "title": words.title,
@@ -220,6 +227,12 @@ def page_of(problem: Problem, request: Any) -> HttpResponse:
     if problem.retry_after is not None:
         response["Retry-After"] = str(problem.retry_after)
     return response
+
+
+def _words_for(problem: Problem, request: Any) -> Words:
+    if problem.code is Code.KEY_REUSED and is_of_a_thing(state_of(request).adapter.guard.key):
+        return _ONCE  # a new key would be the second operation that `for=` rules out
+    return WORDS[problem.code]
 
 
 def _stylesheet() -> str:

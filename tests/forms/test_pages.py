@@ -9,12 +9,13 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db.models import F
 from django.http import HttpResponse, HttpResponseRedirect
+from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.urls import path
 from django.utils.translation import override
 from django.views.decorators.debug import sensitive_post_parameters
 
-from django_idempotency.forms import idempotent_form
+from django_idempotency.forms import idempotency_key_input, idempotent_form
 from django_idempotency.forms.pages import WORDS
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.protocol.problems import ERRORS, Code
@@ -56,6 +57,16 @@ def form(answer: Callable[[Any], HttpResponse] = thanks, **options: Any) -> Any:
     return view
 
 
+@idempotent_form
+def for_a_cart(request: Any) -> HttpResponse:
+    if request.method != "POST":
+        token = f'<input type="hidden" name="csrfmiddlewaretoken" value="{get_token(request)}">'
+        key = idempotency_key_input(request, 7)
+        return HttpResponse(f'<form method="post">{token}{key}</form>')
+    Order.objects.create(item=request.POST["item"])
+    return thanks(request)
+
+
 def at(url: str) -> Callable[[Any], HttpResponse]:
     def answer(request: Any) -> HttpResponse:
         return HttpResponse(status=303, headers={"Location": url})
@@ -66,6 +77,7 @@ def at(url: str) -> Callable[[Any], HttpResponse]:
 urlpatterns = [
     path("form/", form()),
     path("/evil.example/form/", form()),
+    path("cart/", for_a_cart),
     path("at-once/", form(in_flight="conflict")),
     path("shows-a-page/", form(page)),
     path("says-thanks/", form(lambda request: HttpResponse("Thanks"))),
@@ -164,6 +176,18 @@ def test_other_content_leads_to_the_first_answer_or_to_a_new_operation(ada: Visi
     ada.send(asked)
     assert ada.send(form, item="vm").status == 302
     assert ordered() == ["vm", "disk"]
+
+
+def test_a_thing_with_other_content_is_not_offered_as_a_new_operation(ada: Visitor) -> None:
+    """``for=``: a second order of the same cart is a mistake, and no button makes one."""
+    form = ada.open("/cart/")
+    ada.send(form, item="vm")
+    asked = ada.send(form, item="disk")
+    assert (asked.status, asked.links[0]) == (422, "/thanks/?a=1&b=%3C2%3E")
+    assert "only once" in asked.text
+    assert "<button" not in asked.html
+    assert "more than this page can take up" not in asked.text
+    assert ordered() == ["vm"]
 
 
 @pytest.mark.parametrize(
