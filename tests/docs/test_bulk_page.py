@@ -123,6 +123,12 @@ def test_malformed_items_are_answered_each(post: Any) -> None:
     assert post("/orders/bulk/", "no object").status_code == 400
 
 
+def test_a_longer_list_is_refused_whole(post: Any) -> None:
+    """I20: a client would take items without an answer for done."""
+    answer = post("/orders/bulk/", *({"key": str(n), "item": "A"} for n in range(101)))
+    assert (answer.status_code, items()) == (400, [])
+
+
 def test_keys_of_callers_are_apart(post: Any, client: Client) -> None:
     """I16."""
     post("/orders/bulk/", A)
