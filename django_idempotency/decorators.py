@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from inspect import isfunction
 from types import FunctionType
-from typing import Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
@@ -18,6 +18,9 @@ from .adapters.ninja import guard_api, guard_operations, guard_run, operation_of
 from .conf.options import Options
 from .conf.policy import Policy, PolicyError
 from .guard.request_state import expect_key_in, in_state, state_of
+
+if TYPE_CHECKING:
+    from .options import IdempotentOptions
 
 __all__ = ["PolicyError", "idempotency_exempt", "idempotent"]
 
@@ -46,9 +49,9 @@ Api = TypeVar("Api", bound=DecoratesAll)
 @overload
 def idempotent(target: Target, /) -> Target: ...
 @overload
-def idempotent(target: Api, /, **options: Any) -> Api: ...
+def idempotent(target: Api, /, **options: "Unpack[IdempotentOptions]") -> Api: ...
 @overload
-def idempotent(**options: Any) -> Callable[[Target], Target]: ...
+def idempotent(**options: "Unpack[IdempotentOptions]") -> Callable[[Target], Target]: ...
 def idempotent(target: Any = None, /, **options: Any) -> Any:
     """Make a view safe to retry: one execution and one response per key.
 

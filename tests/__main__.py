@@ -128,6 +128,12 @@ def _tenants() -> str:
     return "" if importlib.util.find_spec("django_tenants") else "no package django_tenants"
 
 
+def _checkers() -> str:
+    needed = ("mypy", "mypy_django_plugin", "basedpyright")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    return f"no package {', '.join(missing)}" if missing else ""
+
+
 DATABASES = ("sqlite", "postgresql", "mariadb")
 PIP = f"{sys.executable} -m pip install"
 GROUP = f"{PIP} --group test"
@@ -147,6 +153,7 @@ NEEDS: dict[str, tuple[Callable[[], str], str]] = {
     "tests with tenants": (_tenants, GROUP),
     "browser tests": (_program("playwright", "chromium"), "apt install chromium; " + GROUP),
     "prometheus": (_program("prometheus_client", "promtool"), "apt install prometheus; " + GROUP),
+    "type checkers": (_checkers, GROUP),
     "model of the protocol": (checker.missing, "apt install gcc spin"),
 }
 

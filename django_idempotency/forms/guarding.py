@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial, wraps
 from inspect import iscoroutine
-from typing import Any, ClassVar, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, cast, overload
 
 from asgiref.sync import iscoroutinefunction
 from django.views import View
@@ -14,10 +14,14 @@ from ..adapters.dispatch import class_of
 from ..compat.django import was_found_invalid
 from ..conf.policy import NOT_STORED
 from ..decorators import idempotent, refuse_misuse
+from ..guard.status import operation_of
 from ..http.responses import storage_choices
 from ..operations.errors import StepError
 from .keys import FIELD, key_in_form
 from .pages import page_of
+
+if TYPE_CHECKING:
+    from ..options import FormOptions, IdempotentOptions, ScopeFunction, ScopeName
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -55,7 +59,9 @@ _POLICY: dict[str, Any] = {
 @overload
 def idempotent_form(target: Target, /) -> Target: ...
 @overload
-def idempotent_form(*, scope: Any = ..., **options: Any) -> Callable[[Target], Target]: ...
+def idempotent_form(
+    *, scope: "ScopeName | ScopeFunction" = ..., **options: "Unpack[FormOptions]"
+) -> Callable[[Target], Target]: ...
 def idempotent_form(target: Any = None, /, *, scope: Any = "session", **options: Any) -> Any:
     """Carry out a form once, however often it is sent.
 
@@ -139,14 +145,13 @@ def _freed(request: Any, response: Any) -> Any:
 
 def _may_have_done_steps(request: Any) -> bool:
     """Whether an earlier attempt may have done a step, which stays done (``atomic=False``)."""
-    operation: Any = getattr(request, "idempotency", None)
-    return bool(operation) and operation.recovered and operation.transaction_on is None
+    operation = operation_of(request)
+    return bool(operation and operation.recovered and operation.transaction_on is None)
 
 
 def not_done(request: Any, response: Any) -> Any:
     """Free the key of a request, if it has one."""
-    operation = getattr(request, "idempotency", None)
-    return operation.not_done(response) if operation else response
+    return operation_of(request).not_done(response)
 
 
 def _shows_errors(response: Any) -> bool:
@@ -169,7 +174,7 @@ class IdempotentFormMixin:
     :cvar idempotency_options: the decorator's arguments
     """
 
-    idempotency_options: ClassVar[dict[str, Any]] = {}
+    idempotency_options: ClassVar["IdempotentOptions"] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

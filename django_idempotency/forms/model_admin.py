@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
 from .guarding import idempotent_form, not_done
 from .keys import idempotency_key_input, key_in_form
+
+if TYPE_CHECKING:
+    from ..options import IdempotentOptions
 
 TEMPLATE = "admin/django_idempotency/forms/change_form.html"
 
@@ -31,12 +34,13 @@ class IdempotentAdminMixin:
     :cvar idempotency_options: arguments of :func:`idempotent_form`
     """
 
-    idempotency_options: ClassVar[dict[str, Any]] = {}
+    idempotency_options: ClassVar["IdempotentOptions"] = {}
     _idempotent: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        guard = idempotent_form(**_POLICY | cls.idempotency_options)
+        options: Any = {**_POLICY, **cls.idempotency_options}
+        guard = idempotent_form(**options)
         cls._idempotent = staticmethod(guard(_answer))
 
     def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

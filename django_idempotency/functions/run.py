@@ -1,10 +1,10 @@
 """Run a function once per key, through the records, locks and modes of requests (I20)."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
 from time import perf_counter
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
@@ -45,6 +45,9 @@ from .errors import (
     ResultUnavailable,
 )
 from .keys import NO_KEY, NO_TEXT, TWICE, KeyFunction, current_delivery
+
+if TYPE_CHECKING:
+    from ..options import FunctionOptions
 
 OPTIONS = frozenset(
     {
@@ -96,8 +99,30 @@ def current_operation() -> Operation:
     return operation
 
 
+@overload
+def run_once(
+    function: Callable[..., Coroutine[Any, Any, Result]],
+    /,
+    *args: Any,
+    key: str,
+    scope: str,
+    name: str = ...,
+    kwargs: Mapping[str, Any] | None = ...,
+    **options: "Unpack[FunctionOptions]",
+) -> Result: ...
+@overload
 def run_once(
     function: Callable[..., Result],
+    /,
+    *args: Any,
+    key: str,
+    scope: str,
+    name: str = ...,
+    kwargs: Mapping[str, Any] | None = ...,
+    **options: "Unpack[FunctionOptions]",
+) -> Result: ...
+def run_once(
+    function: Callable[..., Any],
     /,
     *args: Any,
     key: str,
@@ -105,7 +130,7 @@ def run_once(
     name: str = "",
     kwargs: Mapping[str, Any] | None = None,
     **options: Any,
-) -> Result:
+) -> Any:
     """Run a function, once per scope and key, and return its result; a second call returns the
     stored one.
 
@@ -131,16 +156,42 @@ def run_once(
     :raises ImproperlyConfigured: inside of ``transaction.atomic()``, which could undo it
     """
     run = Run(function, name or _name_of(function), key, scope, options)
-    return cast(Result, run(args, dict(kwargs or {})))
+    return run(args, dict(kwargs or {}))
 
 
+@overload
+async def arun_once(
+    function: Callable[..., Coroutine[Any, Any, Result]],
+    /,
+    *args: Any,
+    key: str,
+    scope: str,
+    name: str = ...,
+    kwargs: Mapping[str, Any] | None = ...,
+    **options: "Unpack[FunctionOptions]",
+) -> Result: ...
+@overload
+async def arun_once(
+    function: Callable[..., Result],
+    /,
+    *args: Any,
+    key: str,
+    scope: str,
+    name: str = ...,
+    kwargs: Mapping[str, Any] | None = ...,
+    **options: "Unpack[FunctionOptions]",
+) -> Result: ...
 async def arun_once(function: Callable[..., Any], /, *args: Any, **rest: Any) -> Any:
     """The same in async code. It ends in its own time, also if the caller is cancelled."""
     return await on_request_thread(run_once, function, *args, **rest)
 
 
 def idempotent_function(
-    *, scope: str, key: KeyFunction | None = None, name: str = "", **options: Any
+    *,
+    scope: str,
+    key: KeyFunction | None = None,
+    name: str = "",
+    **options: "Unpack[FunctionOptions]",
 ) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
     """Make a function run once per key: a task that is delivered twice, for example.
 

@@ -1,13 +1,13 @@
 """What became of a key, as clients and views are told."""
 
 from enum import StrEnum
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from django.http.response import HttpResponseBase
 
 from ..conf.policy import Policy
 from ..effects.staging import stage_alone
-from ..operations.base import Response
+from ..operations.base import Operation, Response
 from ..threads import on_request_thread
 
 UNPROTECTED = "Idempotency-Unprotected"
@@ -46,7 +46,7 @@ class NoOperation:
         self.reason = reason
         self.is_unprotected = is_unprotected
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> Literal[False]:
         return False
 
     def __repr__(self) -> str:
@@ -65,13 +65,16 @@ class NoOperation:
         """The same for an async view."""
         return await on_request_thread(self.after_commit, effect, *args, **kwargs)
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__") or name in self.__slots__:  # what copies and debuggers ask
-            raise AttributeError(name)
-        raise NotGuarded(
-            f"request.idempotency.{name}: this request has no operation, because {self.reason}. "
-            "Ask `if request.idempotency:` first, or demand a key with @idempotent(required=True)."
-        )
+    if not TYPE_CHECKING:  # a checker objects to what is not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__") or name in self.__slots__:  # what copies and debuggers ask
+                raise AttributeError(name)
+            raise NotGuarded(
+                f"request.idempotency.{name}: this request has no operation, because "
+                f"{self.reason}. Ask `if request.idempotency:` first, or demand a key with "
+                "@idempotent(required=True)."
+            )
 
 
 NO_KEY = NoOperation("it has no key")
@@ -79,6 +82,22 @@ LEFT_ALONE = NoOperation("its view is exempt, or not guarded for this method or 
 ANONYMOUS_CALLER = NoOperation("its caller is anonymous, so the key is ignored", True)
 NO_STORE = NoOperation("the store of keys is out of reach, so the view runs without a record", True)
 NOT_BEGUN = NoOperation("the guard has not begun, or has answered instead of the view")
+NOT_GUARDED = NoOperation("neither the middleware nor @idempotent guards its view")
+
+
+def operation_of(request: Any) -> Operation | NoOperation:
+    """Return ``request.idempotency``, typed, also where nothing guards the view.
+
+    ::
+
+        if operation := operation_of(request):
+            charge(order, idempotency_key=operation.derive_key("charge"))
+
+    :param request: Django's, or Django REST framework's
+    :return: the operation, or what is false and says why there is none
+    """
+    found: Operation | NoOperation = getattr(request, "idempotency", NOT_GUARDED)
+    return found
 
 
 def runs_unprotected(request: Any) -> bool:

@@ -1,7 +1,8 @@
 """What happens under a key: claim, lock, run, store.
 
-The names that projects import from here are those of functions that run once per key. They come
-from another room, which uses this one, so they are looked up when they are asked for.
+The names that projects import from here are those of functions that run once per key, and
+``operation_of()``. They come from other rooms, which use this one, so they are looked up when they
+are asked for.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         ResultUnavailable,
     )
     from ..functions.run import arun_once, current_operation, idempotent_function, run_once
+    from ..guard.status import operation_of
 
 _RUN = ("arun_once", "current_operation", "idempotent_function", "run_once")
 
@@ -34,6 +36,7 @@ __all__ = [
     "arun_once",
     "current_operation",
     "idempotent_function",
+    "operation_of",
     "run_once",
 ]
 
@@ -41,6 +44,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "operation_of":
+        from ..guard import status
+
+        return status.operation_of
     from ..functions import errors, run
 
     return getattr(run if name in _RUN else errors, name)

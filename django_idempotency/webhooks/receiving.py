@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
 from types import FunctionType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
@@ -25,6 +25,9 @@ from ..http.principal import name_of
 from ..protocol.problems import Code, Problem
 from ..threads import on_request_thread
 from .signatures import UNAUTHORIZED, InvalidSignature, Verify, lacks_secret
+
+if TYPE_CHECKING:
+    from ..options import KeyFunction, WebhookOptions
 
 logger = logging.getLogger("django_idempotency")
 
@@ -77,10 +80,10 @@ def webhook(
     name: str,
     *,
     verify: Verify,
-    key: Callable[[Any], Any] | None = None,
+    key: "KeyFunction | None" = None,
     key_header: str | None = None,
     retention: timedelta = RETENTION,
-    **options: Any,
+    **options: "Unpack[WebhookOptions]",
 ) -> Callable[[View], View]:
     """Make a function a receiver of webhooks, which handles each event once.
 
@@ -113,7 +116,8 @@ def webhook(
             raise TypeError("@webhook calls verify and key in a thread: they must not be async.")
     for option in _FIXED.keys() & options:
         raise TypeError(f"@webhook does not take the option {option}: {_FIXED[option]}.")
-    if options.get("resumable") is True:
+    resumable: object = options.get("resumable")
+    if resumable is True:  # what the types forbid
         raise TypeError(
             "@webhook(resumable=True): a receiver cannot run again without its sender, because no "
             "signature is kept. Give resumable a function, with resume_data."

@@ -21,7 +21,7 @@ ROOMS = [
     # Pure: the rules and what may be asked of them.
     *("protocol", "resolving", "extras", "placeholders", "context"),
     # Django's settings and database, and what reaches beyond their documented interfaces.
-    *("threads", "compat", "conf", "signals"),
+    *("threads", "compat", "conf", "options", "signals"),
     *("fields", "migrations", "models", "stores", "effects"),
     *("operations", "invalidation"),
     # Requests and responses, and the views behind them.
@@ -42,7 +42,11 @@ LAZY = {
         "stores.database.dialects",
     ): "a column's type is the database's; dialects name the columns of the models",
     **dict.fromkeys(
-        [("operations", "functions.errors"), ("operations", "functions.run")],
+        [
+            ("operations", "functions.errors"),
+            ("operations", "functions.run"),
+            ("operations", "guard.status"),
+        ],
         "projects import these names from operations",
     ),
 }
