@@ -14,7 +14,13 @@ from tests.support.browser import browser_page, missing
 
 pytestmark = [pytest.mark.once, pytest.mark.browser]
 
-PAGES = ["errors", "settings", "troubleshooting", "decisions/0041-one-outcome-per-request"]
+PAGES = [
+    "errors",
+    "protocol",
+    "settings",
+    "troubleshooting",
+    "decisions/0041-one-outcome-per-request",
+]
 INDEX = """# Documentation
 
 ## Start
@@ -25,6 +31,7 @@ INDEX = """# Documentation
 
 - [`Settings`](settings.md)
 - [Errors](errors.md)
+- [Protocol](protocol.md)
 - [One outcome](decisions/0041-one-outcome-per-request.md)
 """
 
@@ -40,6 +47,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> str:
         page = folder / f"docs/{name}.md"
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text((DOCS / f"{name}.md").read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "docs/images").symlink_to(DOCS / "images")
     (folder / "docs/index.md").write_text(INDEX)
     built = folder / "html"
     command = [sys.executable, "-m", "sphinx", "--quiet", "-c", str(DOCS), str(folder), str(built)]
@@ -78,7 +86,8 @@ def test_the_sidebar_opens_the_section_of_the_page(page: Any, site: str) -> None
     opened = [section.get_attribute("open") is not None for section in sections.all()]
     assert sections.locator("summary").all_text_contents() == ["Start", "Reference"]
     assert opened == [False, True]
-    assert sections.last.locator("a").all_text_contents() == ["Settings", "Errors", "One outcome"]
+    titles = ["Settings", "Errors", "Protocol", "One outcome"]
+    assert sections.last.locator("a").all_text_contents() == titles
 
 
 def test_a_page_describes_itself_by_its_first_paragraph(page: Any, site: str) -> None:
@@ -88,7 +97,7 @@ def test_a_page_describes_itself_by_its_first_paragraph(page: Any, site: str) ->
     assert len(described) <= 160
 
 
-@pytest.mark.parametrize("name", ["index", "errors", "settings", "troubleshooting"])
+@pytest.mark.parametrize("name", ["index", "errors", "protocol", "settings", "troubleshooting"])
 def test_pages_fit_a_phone(page: Any, site: str, name: str) -> None:
     page.goto(f"{site}/docs/{name}.html")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
