@@ -42,7 +42,7 @@ class TestReadme:
         )
         project(tmp_path, "-m", "django", "startproject", "shop", ".")
         with (tmp_path / "shop/settings.py").open("a") as file:
-            file.write(new_settings)
+            file.write('INSTALLED_APPS += ["rest_framework"]\n' + new_settings)
         (tmp_path / "shop/urls.py").write_text(urls)
         project(tmp_path, "manage.py", "migrate", "--verbosity", "0")
         answers = json.loads(project(tmp_path, "-c", SEND, *shlex.split(curl)))

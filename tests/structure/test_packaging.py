@@ -249,12 +249,14 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert about.get_payload().startswith("# ")
 
 
-def test_the_source_distribution_can_be_built_and_nothing_else(built: Path) -> None:
+def test_the_source_distribution_holds_tests_and_documentation_too(built: Path) -> None:
     [sdist] = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert files_of_the_package() | {"setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= names
-    assert not [name for name in names if name.startswith(("example_project", "benchmarks"))]
+    assert {"CHANGELOG.md", "docs/index.md", "tests/conftest.py", "tests/__main__.py"} <= names
+    assert {"example_project/manage.py", "proof/checker.py"} <= names  # the tests use both
+    assert not [name for name in names if name.startswith("benchmarks") or ".sqlite3" in name]
 
 
 def test_it_works_with_plain_django_alone(project: Project) -> None:
