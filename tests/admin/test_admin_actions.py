@@ -137,9 +137,10 @@ class TestEvict:
             "1 record not removed: it has changed or is gone.",
         ]
 
-    def test_nonsense_removes_nothing(self, client):
+    @pytest.mark.parametrize("chosen", ["-1", "9" * 30])
+    def test_nonsense_removes_nothing(self, client, chosen):
         remember("one")
-        data = {"action": "evict", "_selected_action": ["-1"], "confirmed": "yes"}
+        data = {"action": "evict", "_selected_action": [chosen], "confirmed": "yes"}
         client.post(reverse(LIST), data)
         assert keys() == {"one"}
 

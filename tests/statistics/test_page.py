@@ -146,6 +146,27 @@ def test_durations(page: Any, noon: int) -> None:
     ]
 
 
+def test_numbers_are_in_the_readers_language_and_positions_are_not(
+    page: Any, noon: int, settings: Any
+) -> None:
+    """A comma in the position of a bar would be none for a browser."""
+    from django_idempotency.contrib.statistics.figures import count
+
+    settings.LANGUAGE_CODE, settings.USE_THOUSAND_SEPARATOR = "de", True
+    numbers = batch(noon, mismatch=0)
+    for _ in range(1500):
+        count(numbers.hours[noon, "pay"], "executed", 0.0015)
+    write(numbers)
+    text = page().replace("\N{NO-BREAK SPACE}", " ")
+    assert ["mean", "1,5 ms", "1,5 ms"] in next(
+        each for each in Tables(text).found if each[0][0] == "duration"
+    )
+    assert ": executed 1.500</title>" in text
+    positions = re.findall(r' (?:x|y|x1|x2|y1|y2|width|height)="([^"]*)"', text)
+    assert positions
+    assert [each for each in positions if not re.fullmatch(r"\d+(\.\d+)?%?", each)] == []
+
+
 def test_the_views_with_most_conflicts_and_mismatches(page: Any, noon: int) -> None:
     for number in range(12):
         write(batch(noon, f"view-{number}", conflict=number, mismatch=1, executed=3))

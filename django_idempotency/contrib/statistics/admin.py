@@ -7,7 +7,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 from django.forms import Media
 from django.http import HttpRequest, HttpResponse
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import get_current_timezone, get_current_timezone_name
@@ -232,5 +232,5 @@ def _milliseconds(seconds: float) -> str:
 def _time(milliseconds: float) -> str:
     """Return a duration that no line breaks."""
     if milliseconds >= 1000:
-        return f"{milliseconds / 1000:.3g}\N{NO-BREAK SPACE}s"
-    return f"{milliseconds:.3g}\N{NO-BREAK SPACE}ms"
+        return f"{number_format(f'{milliseconds / 1000:.3g}')}\N{NO-BREAK SPACE}s"
+    return f"{number_format(f'{milliseconds:.3g}')}\N{NO-BREAK SPACE}ms"
