@@ -61,9 +61,10 @@ def without_blocks(text: str) -> str:
     return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def section(page: Path, title: str) -> str:
-    """Return what stands under a heading of the second level."""
-    found = re.search(rf"^## {title}$(.*?)(?=^## |\Z)", text_of(page), re.DOTALL | re.MULTILINE)
+def section(page: Path, title: str, level: int = 2) -> str:
+    """Return what stands under a heading, until the next one of its level or above."""
+    pattern = rf"^#{{{level}}} {title}$(.*?)(?=^#{{2,{level}}} |\Z)"
+    found = re.search(pattern, text_of(page), re.DOTALL | re.MULTILINE)
     assert found is not None, f"{name_of(page)} has no section {title!r}"
     return found[1]
 

@@ -15,7 +15,7 @@ from django_idempotency.conf.settings import SETTINGS, Configuration, configurat
 from django_idempotency.decorators import idempotent
 from tests.docs.pages import DOCS, blocks, section, text_of
 from tests.support.golden import expect
-from tests.support.settings_page import default, written
+from tests.support.settings_page import TOPICS, default, written
 
 pytestmark = pytest.mark.once
 
@@ -26,10 +26,13 @@ def test_tables_and_facts_are_those_of_the_declarations() -> None:
     expect(PAGE, written(text_of(PAGE)))
 
 
-def test_every_setting_has_its_section() -> None:
-    headings = re.findall(r"^## (\w+)\n\nDefault: ", text_of(PAGE), re.MULTILINE)
-    assert headings == re.findall(r"^## (\w+)$", text_of(PAGE), re.MULTILINE) == [*SETTINGS]
-    assert re.findall(r"^\| \[`(\w+)`\]", text_of(PAGE), re.MULTILINE) == headings
+def test_every_setting_has_its_section_under_its_topic() -> None:
+    names = [name for topic in TOPICS.values() for name in topic]
+    assert sorted(names) == sorted(SETTINGS)
+    for topic, settings_of_it in TOPICS.items():
+        assert re.findall(r"^### (\w+)$", section(PAGE, topic), re.MULTILINE) == settings_of_it
+    assert re.findall(r"^### (\w+)\n\nDefault: ", text_of(PAGE), re.MULTILINE) == names
+    assert re.findall(r"^\| \[`(\w+)`\]", text_of(PAGE), re.MULTILINE) == names
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -42,7 +45,7 @@ def test_a_default_can_be_given_as_it_is_written(name: str) -> None:
 def test_the_example_configures(name: str, monkeypatch: Any) -> None:
     monkeypatch.setenv("IDEMPOTENCY_SECRET", "a secret of its own")
     monkeypatch.setenv("IDEMPOTENCY_ENCRYPTION_KEYS", f"{'k' * 43}=,{'l' * 43}=")
-    (example,) = blocks(section(PAGE, name), "python")
+    (example,) = blocks(section(PAGE, name, level=3), "python")
     namespace: dict[str, Any] = {
         "timedelta": timedelta,
         "os": os,
