@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from ..finding.callers import Caller, caller_of, user_named
-from ..finding.search import NOTHING, Query, narrow, query_of, resolved
+from ..finding.search import NOTHING, Query, is_about_no_record, narrow, query_of, resolved
 from ..http.claim import path_as_kept, request_id_as_kept
 
 _WORD = re.compile(r'(?:^|\s)(user|status|request):("[^"]*"|\S+)(?=\s|$)')
@@ -91,6 +91,14 @@ class Search:
         )
 
     def _read(self, request: HttpRequest, using: str) -> None:
+        if is_about_no_record(self.text):
+            self.mistakes.append(
+                _(
+                    "This line is about a request without a record: its key was not valid, or its "
+                    "caller was not known. The line says why."
+                )
+            )
+            return
         line = query_of(self.text)
         if line != NOTHING and not (line.key or line.digest):  # a line of the log has words, too
             self.query = resolved(using, line)

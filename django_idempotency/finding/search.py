@@ -97,8 +97,7 @@ def query_of(text: str) -> Query:
     line = _LOG_LINE.search(text)
     if line is not None:
         key, scope = (digits if digits and digits != "-" else "" for digits in line.groups())
-        if key or scope:
-            return Query(key_digest=key, scope_digest=scope)
+        return Query(key_digest=key, scope_digest=scope)
     if (effect := _EFFECT_LINE.search(text)) is not None:
         return Query(effect=effect[1])
     if (number := _RECORD_LINE.search(text)) is not None:
@@ -108,6 +107,11 @@ def query_of(text: str) -> Query:
     except InvalidKey:
         key = text if text.isprintable() else ""  # a database may refuse it
     return Query(key=key, digest=text.lower() if is_digest(text.lower()) else "")
+
+
+def is_about_no_record(text: str) -> bool:
+    """Whether a text is a log line about a request that cannot have a record."""
+    return _LOG_LINE.search(text) is not None and query_of(text) == NOTHING
 
 
 def is_digest(text: str) -> bool:

@@ -86,6 +86,11 @@ class TestWords:
         line = f"Key {short_digest('paid')}, scope -: executed, user:nobody status:none"
         assert listed(admin_client, q=line) == ["paid"]
 
+    def test_a_line_about_no_record_says_so(self, admin_client):
+        line = "Key -, scope -: refused (400) in orders, guard 0.1 ms, idempotency_key_invalid"
+        assert listed(admin_client, q=line) == []
+        assert "without a record: its key was not valid" in said(admin_client, q=line)[0]
+
     def test_lines_about_a_record_or_an_effect_lead_to_it(self, admin_client):
         record = IdempotencyRecord.objects.get(key="paid")
         effect = IdempotencyEffect.objects.create(

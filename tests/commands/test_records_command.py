@@ -124,6 +124,7 @@ class TestPrinting:
         ("arguments", "said"),
         [
             ([], "Give a key"),
+            (["Key -, scope -: refused (400)"], "without a record: its key was not valid"),
             (["--scope", "xyz!"], "no beginning of a digest"),
             (["--scope", "abc"], "no beginning of a digest"),
             (["--export", "--erase", "k"], "--export or --erase"),

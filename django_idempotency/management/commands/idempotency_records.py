@@ -12,7 +12,7 @@ from ...conf.settings import configuration
 from ...finding.callers import Caller, caller_of, deleted_user, policies_in_use, user_named
 from ...finding.described import Json, described, exported
 from ...finding.erasing import Erasure, erase, erase_reuses
-from ...finding.search import SHORTEST, Query, find, is_digest, query_of
+from ...finding.search import SHORTEST, Query, find, is_about_no_record, is_digest, query_of
 from ...models import IdempotencyRecord
 from ...stores.cache.local import is_local
 from ..base import MAX_OPERATIONS, MaintenanceCommand, number
@@ -127,6 +127,11 @@ class Command(MaintenanceCommand):
             raise CommandError(
                 f"--scope: {scope!r} is no beginning of a digest. Give at least {SHORTEST} of the "
                 "hexadecimal digits that the log has."
+            )
+        if is_about_no_record(text):
+            raise CommandError(
+                "This line is about a request without a record: its key was not valid, or its "
+                "caller was not known. The line says why."
             )
         scopes = None if self._caller is None else self._caller.digests
         if not (text or scope or scopes is not None):
