@@ -239,6 +239,14 @@ class TestRaces:
         assert second.begin() == Started()
         assert second.withdraw(keeps_writes=True)
 
+    @pytest.mark.parametrize("changed", [{"attempt": 2}, {"key": "other"}, {"scope": "other"}])
+    def test_only_its_own_record_goes(self, changed: dict[str, Any]) -> None:
+        """I12: the statement itself compares, whatever else has failed before."""
+        operation = an_operation()
+        assert operation.begin() == Started()
+        assert not operation._store.withdraw(operation._record._replace(**changed))
+        assert operation.withdraw(keeps_writes=True)
+
 
 @pytest.mark.once
 class TestStores:
