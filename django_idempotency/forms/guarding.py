@@ -134,7 +134,7 @@ def _freed(request: Any, response: Any) -> Any:
     if storage_choices(response).stored is not None:
         return response  # the view has said what it wants (django_idempotency.remember)
     status = getattr(response, "status_code", 0)
-    nothing_done = 400 <= status < 500 or _shows_errors(response)
+    nothing_done = 400 <= status < 500 or _shows_errors(request, response)
     if not nothing_done or _may_have_done_steps(request):
         return response
     try:
@@ -154,10 +154,13 @@ def not_done(request: Any, response: Any) -> Any:
     return operation_of(request).not_done(response)
 
 
-def _shows_errors(response: Any) -> bool:
-    """Whether the response of a template shows a form that was found invalid."""
+def _shows_errors(request: Any, response: Any) -> bool:
+    """Whether the response of a template shows a form that was sent, and found invalid. One of the
+    query string, such as a search, says nothing about what was done."""
     context = getattr(response, "context_data", None)
-    return isinstance(context, dict) and any(map(was_found_invalid, context.values()))
+    return isinstance(context, dict) and any(
+        was_found_invalid(each) and each.data is not request.GET for each in context.values()
+    )
 
 
 def is_form(view: Any) -> bool:

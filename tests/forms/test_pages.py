@@ -11,6 +11,7 @@ from django.db.models import F
 from django.http import HttpResponse, HttpResponseRedirect
 from django.middleware.csrf import get_token
 from django.shortcuts import render
+from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils.translation import override
 from django.views.decorators.debug import sensitive_post_parameters
@@ -67,6 +68,12 @@ def for_a_cart(request: Any) -> HttpResponse:
     return thanks(request)
 
 
+def thanks_beside_a_search(request: Any) -> HttpResponse:
+    search = checkout.OrderForm(request.GET)
+    assert not search.is_valid()
+    return TemplateResponse(request, PAGE, {"form": search})
+
+
 def at(url: str) -> Callable[[Any], HttpResponse]:
     def answer(request: Any) -> HttpResponse:
         return HttpResponse(status=303, headers={"Location": url})
@@ -80,6 +87,7 @@ urlpatterns = [
     path("cart/", for_a_cart),
     path("at-once/", form(in_flight="conflict")),
     path("shows-a-page/", form(page)),
+    path("searches/", form(thanks_beside_a_search)),
     path("says-thanks/", form(lambda request: HttpResponse("Thanks"))),
     path("elsewhere/", form(at("https://pay.example/1?a=1&b=2"))),
     path("script/", form(at(" javascript:alert(1)"))),
@@ -228,6 +236,13 @@ def test_developers_are_told_that_an_invalid_form_is_not_done(ada: Visitor, sett
     assert "not_done" not in ada.send(form, item="disk").text
     settings.DEBUG = True
     assert "not_done" in ada.send(form, item="disk").text
+
+
+def test_a_search_with_errors_does_not_free_the_key(ada: Visitor) -> None:
+    """I1. It was not sent by the form."""
+    form = ada.open("/searches/")
+    assert [ada.send(form, item="vm").status for _ in range(2)] == [200, 409]
+    assert ordered() == ["vm"]
 
 
 def test_a_page_that_is_not_kept_is_not_made_again(ada: Visitor) -> None:
