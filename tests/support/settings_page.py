@@ -116,10 +116,10 @@ def contents() -> str:
 
 def table(names: list[str]) -> str:
     rows = [
-        f"| [`{name}`](#{name.lower()}) | `{default(name)}` | {SETTINGS[name].meaning} |"
+        f"| [`{name}`](#{name.lower()}) | {SETTINGS[name].meaning} | `{default(name)}` |"
         for name in names
     ]
-    return "\n".join(["| setting | default | meaning |", "| --- | --- | --- |", *rows])
+    return "\n".join(["| setting | meaning | default |", "| --- | --- | --- |", *rows])
 
 
 def facts(name: str) -> str:
