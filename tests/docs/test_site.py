@@ -97,6 +97,17 @@ def test_a_page_describes_itself_by_its_first_paragraph(page: Any, site: str) ->
     assert len(described) <= 160
 
 
+def test_code_has_copy_buttons_and_the_site_loads_nothing_from_elsewhere(
+    page: Any, site: str
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{site}/docs/settings.html")
+    page.locator("button.copybtn").first.wait_for(state="attached")
+    assert asked
+    assert [address for address in asked if not address.startswith((site, "data:"))] == []
+
+
 @pytest.mark.parametrize("name", ["index", "errors", "protocol", "settings", "troubleshooting"])
 def test_pages_fit_a_phone(page: Any, site: str, name: str) -> None:
     page.goto(f"{site}/docs/{name}.html")
