@@ -153,6 +153,7 @@ NEEDS: dict[str, tuple[Callable[[], str], str]] = {
     "tests with tenants": (_tenants, GROUP),
     "browser tests": (_program("playwright", "chromium"), "apt install chromium; " + GROUP),
     "prometheus": (_program("prometheus_client", "promtool"), "apt install prometheus; " + GROUP),
+    "programs of clients": (_program("httpx", "node"), "apt install nodejs; " + GROUP),
     "type checkers": (_checkers, GROUP),
     "model of the protocol": (checker.missing, "apt install gcc spin"),
 }

@@ -14,6 +14,7 @@ from tests.docs.pages import DOCS, PAGES, ROOT, name_of, runnable, section, text
 pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 PYTHON_ELSEWHERE = {
+    "docs/how-to/clients.md": "tests/contract/test_client_programs.py",
     "docs/how-to/mangopay.md": "tests/docs/test_howto.py::TestMangopay",
     "docs/how-to/payment-gateways.md": "tests/docs/test_gateway_page.py",
     "docs/tutorial.md": "tests/docs/test_tutorial.py",
