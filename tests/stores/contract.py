@@ -184,7 +184,7 @@ class StoreContract(ABC):
         """I12."""
         dead = self.dying(a_claim())
         successor = self.begin()
-        assert not withdrawn(dead)
+        assert in_thread(lambda: withdrawn(dead)).result() is False
         assert successor.finish(CREATED)
         assert not withdrawn(dead)
         assert self.answer() == Replay(CREATED)
@@ -194,7 +194,7 @@ class StoreContract(ABC):
         dead = self.dying(a_claim())
         assert self.begin().withdraw(keeps_writes=True)
         later = self.begin()
-        assert not withdrawn(dead)
+        assert in_thread(lambda: withdrawn(dead)).result() is False
         assert later.finish(CREATED)
 
     # Takeovers and fencing
