@@ -58,6 +58,12 @@ class Fingerprint(StrEnum):
     NONE = "none"
 
 
+def key_alone(request: Any) -> str:
+    """A fingerprint that all requests share: whatever else differs, a key stands for one
+    operation."""
+    return ""
+
+
 class CountHost(StrEnum):
     """Whether a request to another host is another request."""
 
@@ -393,6 +399,11 @@ class Policy:
         object.__setattr__(self, "meta_key", meta_key)
         object.__setattr__(self, "carriers", carriers)
         object.__setattr__(self, "selection", selection)
+
+    @property
+    def compares_body(self) -> bool:
+        """Whether another body under the same key is refused."""
+        return self.fingerprint is not Fingerprint.NONE and self.fingerprint is not key_alone
 
     def override(self, **values: object) -> "Policy":
         """Return this policy with some options changed.

@@ -12,6 +12,7 @@ from ..conf.policy import (
     OnInFlight,
     OnOutage,
     Policy,
+    key_alone,
 )
 from ..guard.status import UNPROTECTED, Status
 from ..http.problem_json import problem_of
@@ -93,7 +94,7 @@ def problems_of(policy: Policy) -> list[Problem]:
         Code.TOO_MANY_KEYS: policy.new_keys_per_hour is not None,
         # About the record of the key.
         Code.KEY_EXPIRED: policy.tombstone > timedelta(0),
-        Code.KEY_REUSED: True,
+        Code.KEY_REUSED: policy.fingerprint is not key_alone,
         Code.IN_FLIGHT: True,
         Code.RESPONSE_UNAVAILABLE: True,
         Code.OUTCOME_UNKNOWN: words.may_be_unknown(policy),

@@ -5,7 +5,7 @@ from posixpath import commonpath
 from typing import Any
 
 from ..conf.described import key_source
-from ..conf.policy import Fingerprint, OnInFlight, Policy
+from ..conf.policy import OnInFlight, Policy
 from ..protocol.keys import KeyFormat
 from . import words
 from .endpoints import Coverage, Endpoint
@@ -129,8 +129,7 @@ def replays(policy: Policy) -> str:
 
 
 def another_body(policy: Policy) -> str:
-    compared = policy.fingerprint is not Fingerprint.NONE
-    return str(policy.mismatch_status) if compared else "ignored"
+    return str(policy.mismatch_status) if policy.compares_body else "ignored"
 
 
 def kept(policy: Policy) -> str:

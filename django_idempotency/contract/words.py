@@ -12,6 +12,7 @@ from ..conf.policy import (
     OnOutage,
     Policy,
     Scope,
+    key_alone,
 )
 from ..protocol.keys import KeyFormat
 
@@ -68,6 +69,8 @@ def anonymous(policy: Policy) -> str:
 
 def same_request(policy: Policy) -> str:
     """Say what a retry has in common with the first request."""
+    if policy.fingerprint is key_alone:
+        return "the same key; nothing else is compared"
     if not isinstance(policy.fingerprint, Fingerprint):
         return "the same values of what this API compares"
     fields = ""
@@ -143,7 +146,8 @@ def terms(policy: Policy) -> Iterator[tuple[str, str]]:
         yield "After that", "the key is free; the same request is a new operation."
     yield "A retry has", f"{same_request(policy)}."
     yield "It gets", f"{replay(policy)}."
-    yield "Another request", f"with the same key gets {policy.mismatch_status}."
+    if policy.fingerprint is not key_alone:
+        yield "Another request", f"with the same key gets {policy.mismatch_status}."
     yield "While the first runs", f"a retry {in_flight(policy)}."
     yield "If keys cannot be kept", f"a request with a key {outage(policy)}."
 

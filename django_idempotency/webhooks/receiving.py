@@ -19,6 +19,7 @@ from django.http import (
 from django.views.decorators.csrf import csrf_exempt
 
 from ..adapters.base import error_response
+from ..conf.policy import key_alone
 from ..conf.settings import configuration
 from ..decorators import idempotent
 from ..http.principal import name_of
@@ -127,7 +128,7 @@ def webhook(
         "header": key_header,
         "key_from": None if key is None else _key_from(key, name),
         "scope": _scope_of(name),
-        "fingerprint": _same_event,
+        "fingerprint": key_alone,  # senders change fields between deliveries, and partners paths
         "errors": _error_of,
         "retention": retention,
         **options,
@@ -239,8 +240,3 @@ def _text_of(value: Any) -> str:
             "has no stable text. The scope of its events needs text, a number, or a model's row."
         )
     return text
-
-
-def _same_event(request: Any) -> str:
-    """What senders change between deliveries of one event is not compared, nor is the path."""
-    return ""

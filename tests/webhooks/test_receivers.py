@@ -18,8 +18,11 @@ from django.urls import path, resolve
 
 from django_idempotency.conf.policy import PolicyError
 from django_idempotency.contract.endpoints import Coverage, protection_of
+from django_idempotency.contract.facts import problems_of
+from django_idempotency.contract.tables import another_body
 from django_idempotency.contract.words import terms
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.protocol.problems import Code
 from django_idempotency.webhooks import InvalidSignature, receiving, stripe_signature, webhook
 from tests.conftest import in_thread, row_locks
 from tests.shop.models import Order
@@ -342,6 +345,10 @@ class TestDeclaring:
         said = dict(terms(protection.policy))
         assert said["Key"].startswith("the id of the event, required.")
         assert said["Keys belong to"].startswith("the sender shop stripe.")
+        assert said["A retry has"] == "the same key; nothing else is compared."
+        assert "Another request" not in said
+        assert another_body(protection.policy) == "ignored"
+        assert Code.KEY_REUSED not in {each.code for each in problems_of(protection.policy)}
         policy = protection_of(resolve("/hooks/github/").func, "POST", "/hooks/github/").policy
         assert policy is not None
         assert next(terms(policy))[1].startswith("`X-GitHub-Delivery`, required.")
