@@ -68,8 +68,12 @@ def test_a_report_is_good_if_every_statement_holds(capsys, seen, ok):
     assert ("✗" in report.table()) is (2 in seen)
 
 
+# ``make demo`` is the first one itself.
 @pytest.mark.processes
-@pytest.mark.parametrize("options", [[], ["--asgi"]], ids=["wsgi", "asgi"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param([], id="wsgi", marks=pytest.mark.whole), pytest.param(["--asgi"], id="asgi")],
+)
 def test_the_demo_holds_and_leaves_nothing_behind(tmp_path, options):
     environment = {name: value for name, value in os.environ.items() if name != "EXAMPLE_DATABASE"}
     done = subprocess.run(
