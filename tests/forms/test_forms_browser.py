@@ -335,6 +335,7 @@ def test_workers_die_until_the_browser_gives_up_and_the_visitor_reloads(visit: A
                 page.wait_for_timeout(20)
         assert len(killed) > 1
         assert visitor.orders() == []
+        page.wait_for_url("chrome-error://**")  # its own page, which comes after the failure
         page.reload()
         assert visitor.is_thanked()
         visitor.assert_one_order()
