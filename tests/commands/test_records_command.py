@@ -343,7 +343,7 @@ class TestErasing:
         remember("one")
         monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
         said = records("--erase", "one")
-        assert "1 records and their copies" in said
+        assert "1 record will be erased, with copies" in said
         assert IdempotencyRecord.objects.count() == left
         assert ("Nothing was erased." in said) is bool(left)
 

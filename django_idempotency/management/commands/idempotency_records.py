@@ -160,7 +160,7 @@ class Command(MaintenanceCommand):
             return f'No record found in database "{self.using}". It may have expired.'
         if count == self._limit:
             return f"The newest {count} records. For more, give --limit."
-        return f"{count} {'record' if count == 1 else 'records'}."
+        return f"{_records(count)}."
 
     def _print_json(self, exports: bool, with_secrets: bool) -> None:
         scopes = [] if self._caller is None else self._caller.scopes
@@ -201,9 +201,7 @@ class Command(MaintenanceCommand):
             if outcome is not Erasure.DONE:
                 left.append(f"record {record.pk}: {outcome}")
         done = became[Erasure.DONE]
-        summary = (
-            f'{done} {"record" if done == 1 else "records"} erased in database "{self.using}".'
-        )
+        summary = f'{_records(done)} erased in database "{self.using}".'
         if reuses:
             summary += f" Rows of statistics about reused keys: {reuses} erased."
         notes = [f"Not erased: {sentence}" for sentence in self._left_out()]
@@ -233,13 +231,17 @@ class Command(MaintenanceCommand):
         if not count:
             return True  # and says so
         self.stdout.write(
-            f"{count} records and their copies, steps and effects will be erased. Their responses "
+            f"{_records(count)} will be erased, with copies, steps and effects. Their responses "
             "do not replay any more: a retry of one of these operations runs again."
         )
         try:
             return input("Erase them? Type yes to continue: ") == "yes"
         except EOFError:
             raise CommandError("Nobody answers. Give --no-input to erase without asking.") from None
+
+
+def _records(count: int) -> str:
+    return f"{count} {'record' if count == 1 else 'records'}"
 
 
 def _as_text(facts: Json) -> str:
