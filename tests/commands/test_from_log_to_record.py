@@ -1,4 +1,4 @@
-"""From the log line of each outcome to its record, by one command (issue 21)."""
+"""From the log line of each outcome to its record, by one command."""
 
 import io
 import logging
