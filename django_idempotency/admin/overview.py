@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from django.apps import apps
 from django.db import DatabaseError, connections
 from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..fields import has_open_index
+from ..finding.clients import model_of_statistics
 from ..protocol.record import State
 from ..stores.database.statistics import (
     COUNTED,
@@ -85,9 +85,8 @@ class Overview:
             yield _("In flight"), self._so_far(self.in_flight), "in-flight"
             yield _("Interrupted"), self._so_far(self.interrupted), "interrupted"
         yield _("Completed"), self._completed(), "completed"
-        app = apps.app_configs.get("django_idempotency_statistics")
-        if app is not None:
-            statistics = app.get_model("IdempotencyStatistics")
+        statistics = model_of_statistics("IdempotencyStatistics")
+        if statistics is not None:
             yield _("Replays served"), _replays(statistics), "replays"
 
     def _so_far(self, found: Any) -> str:

@@ -8,6 +8,7 @@ from django.db import connections, router
 
 from ..compat.commands import is_migrate
 from ..conf.settings import Configuration
+from ..finding.clients import STATISTICS
 from .configuration import Databases, Messages, check
 from .databases import incomplete_tables
 from .messages import message
@@ -31,6 +32,6 @@ def check_statistics_tables(valid: Configuration, databases: Databases) -> Messa
 
 def _models() -> tuple[list[Any], str]:
     """Return the models, and the alias of their database; none if the app is not installed."""
-    app = apps.app_configs.get("django_idempotency_statistics")
+    app = apps.app_configs.get(STATISTICS)
     models = [] if app is None else list(app.get_models())
     return models, router.db_for_write(models[0]) if models else ""

@@ -27,6 +27,7 @@ _KEYS = 1000
 _EXAMPLES = 3
 
 STATISTICS = "django_idempotency_statistics"
+"""Label of the optional app ``contrib.statistics``, which imports from here."""
 
 
 class Kind(StrEnum):
@@ -163,6 +164,15 @@ def findings(
     return [replace(each, user=named.get(each.scope, "")) for each in found]
 
 
+def model_of_statistics(name: str) -> Any:
+    """Return a model of the app of statistics; ``None`` if that is not installed.
+
+    :param name: of the model's class
+    """
+    app = apps.app_configs.get(STATISTICS)
+    return None if app is None else app.get_model(name)
+
+
 def _in_records(using: str, newest: int, within: timedelta) -> Iterable[Finding]:
     columns = ("pk", "scope", "key", "fingerprint", "created_at", "method", "path")
     rows = IdempotencyRecord.rows(using).order_by("-pk").values_list(*columns)[:newest]
@@ -193,10 +203,9 @@ def _in_records(using: str, newest: int, within: timedelta) -> Iterable[Finding]
 
 def _in_statistics() -> Iterable[Finding]:
     """Yield callers whose keys were reused: refused requests leave no trace in the records."""
-    app = apps.app_configs.get(STATISTICS)
-    if app is None:
+    model = model_of_statistics("ReusedKeys")
+    if model is None:
         return
-    model: Any = app.get_model("ReusedKeys")
     try:
         # An error leaves the block of ATOMIC_REQUESTS usable.
         with transaction.atomic(model.rows().db):

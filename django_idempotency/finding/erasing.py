@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Collection
 from enum import StrEnum
-from typing import Any
 
 from django.apps import apps
 
@@ -13,6 +12,7 @@ from ..protocol.record import State
 from ..stores.base import Busy, Outage
 from ..stores.database.store import DatabaseStore
 from ..stores.database.transactions import write_transaction
+from .clients import model_of_statistics
 
 logger = logging.getLogger("django_idempotency")
 
@@ -55,10 +55,9 @@ def erase_reuses(scopes: Collection[str]) -> int:
     :param scopes: whole, or the first digits of one
     :return: the number of rows
     """
-    app = apps.app_configs.get("django_idempotency_statistics")
-    if app is None:
+    model = model_of_statistics("ReusedKeys")
+    if model is None:
         return 0
-    model: Any = app.get_model("ReusedKeys")
     removed: int = model.of_scopes(scopes).delete()[0]
     return removed
 

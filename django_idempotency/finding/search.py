@@ -16,10 +16,7 @@ from django.db.models import CharField, Func, Q, QuerySet
 from ..models import IdempotencyRecord
 from ..protocol.keys import InvalidKey, key_digest, parse_key
 from ..stores.database.dialects import dialect_of
-from ..stores.database.statistics import table_statistics
-
-WIDTH = 100_000
-"""Numbers of records that one statement looks through."""
+from ..stores.database.statistics import WIDTH, table_statistics
 
 SHORTEST = 4
 """Digits of a digest that tell records apart."""
@@ -33,8 +30,6 @@ _HEX = "[0-9a-f]"
 _DIGITS = rf"{_HEX}{{{SHORTEST},64}}"
 _DIGEST = re.compile(_DIGITS)
 _LOG_LINE = re.compile(rf"\bKey ({_DIGITS}|-)(?:, scope ({_DIGITS}|-))?(?=\W|$)")
-
-
 _EFFECT_LINE = re.compile(rf"\bEffect \S+ ({_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}})\b")
 _RECORD_LINE = re.compile(r"\bRecord ([0-9]{1,18})\b")
 

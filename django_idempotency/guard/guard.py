@@ -185,10 +185,13 @@ class Guard:
                 else self._claim(view_request, scope, parsed, view)
             )
         if isinstance(answer, Problem):
-            outcome = _OUTCOMES.get(answer.code, Outcome.REFUSED)
-            reason, cause = str(answer.code), answer.cause
-            report(self._subject, outcome, answer.status, reason=reason, cause=cause)
+            self._refused(answer)
         return answer
+
+    def _refused(self, problem: Problem) -> None:
+        outcome = _OUTCOMES.get(problem.code, Outcome.REFUSED)
+        reason, cause = str(problem.code), problem.cause
+        report(self._subject, outcome, problem.status, reason=reason, cause=cause)
 
     def replay_before_checks(
         self, view_request: Any, parsed: Callable[[], Payload | None]
@@ -219,8 +222,7 @@ class Guard:
         owner = Owner(claim.scope, claim.key)
         answer = self._replay(found.response, owner)
         if isinstance(answer, Problem):
-            reason, cause = str(answer.code), answer.cause
-            report(self._subject, Outcome.REFUSED, answer.status, reason=reason, cause=cause)
+            self._refused(answer)
         elif policy.save_session:
             SessionKeeper(self._request, owner).replay(answer)
         return answer

@@ -5,14 +5,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from django_idempotency.stores.breaker import breaker_of
-from tests.conftest import Caller, in_thread, row_locks
-from tests.shop import views
+from tests.conftest import Caller, row_locks
 from tests.support import statistics
 from tests.support.adapters import every_adapter_below_the_middleware
-from tests.support.outage import no_table
-
-PATH, VIEW = "/decorated-rest/", "tests.shop.views.DecoratedRestView"
+from tests.support.story import PATH, VIEW, tell_the_story
 
 
 def told(counter: Any) -> dict[str, dict[str, int]]:
@@ -23,31 +19,9 @@ def told(counter: Any) -> dict[str, dict[str, int]]:
 
 @row_locks
 def test_every_outcome(caller: Caller, counter: Any, settings: Any, monkeypatch: Any) -> None:
-    settings.IDEMPOTENCY = {"OUTAGE": "open"}
-
-    def at_next_write(action: Any) -> None:
-        def once() -> None:
-            monkeypatch.setattr(views, "after_write", views.nothing)
-            action()
-
-        monkeypatch.setattr(views, "after_write", once)
-
-    def fail() -> None:
-        raise views.Broken
-
-    at_next_write(lambda: in_thread(lambda: caller.post(PATH, {"item": "vm"})).result())
-    caller.post(PATH, {"item": "vm"})  # executed, and a conflict while it runs
-    for _ in range(2):
-        caller.post(PATH, {"item": "vm"})
-    for _ in range(3):
-        caller.post(PATH, {"item": "disk"})
-    at_next_write(fail)
-    caller.post(PATH, key="crash")
-    caller.post(PATH, key="crash")
-    caller.post(PATH, key="not, a key")
-    with no_table():
-        caller.post(PATH, key="unprotected")
-    breaker_of.cache_clear()
+    tell_the_story(caller, settings, monkeypatch)
+    for item in ("vm", "disk", "disk"):
+        caller.post(PATH, {"item": item})
     assert told(counter) == {
         VIEW: {
             "executed": 1,
@@ -58,6 +32,7 @@ def test_every_outcome(caller: Caller, counter: Any, settings: Any, monkeypatch:
             "mismatch": 3,
             "refused": 1,
             "failed_open": 1,
+            "not_done": 1,
         }
     }
 

@@ -189,7 +189,7 @@ class TestPace:
         assert rests == [0.05] * 3
 
     def test_more_are_not_counted_than_a_person_needs(self, monkeypatch):
-        monkeypatch.setattr(purge_idempotency_records, "_COUNTED", 2)
+        monkeypatch.setattr(purge_idempotency_records, "COUNTED", 2)
         assert "left: more than 2;" in purge("--batch-size=1", "--time-limit=0")
 
     def test_lag_counts_from_when_records_may_go(self):

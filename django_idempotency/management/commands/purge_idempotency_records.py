@@ -8,11 +8,10 @@ from django.core.management.base import CommandParser
 from ...conf.policy import StoreKind
 from ...conf.settings import configuration
 from ...contract.endpoints import longest_tombstone
+from ...finding.clients import model_of_statistics
+from ...stores.database.statistics import COUNTED
 from ...stores.database.store import DatabaseStore
 from ..base import BatchCommand, duration
-
-# The remaining records are counted up to this number, which is cheap in a table of millions.
-_COUNTED = 10_000
 
 _NOTHING_TO_DO = (
     'Records in cache "{}" expire by themselves: nothing to remove there. Next, the database, '
@@ -56,7 +55,7 @@ class Command(BatchCommand):
                 f"{self._effects(is_dry_run=True)}"
             )
         removed = self.follow(store.purge(self.size, older_than))
-        left = store.count_expired(older_than, _COUNTED)
+        left = store.count_expired(older_than, COUNTED)
         lag = store.lag(older_than).total_seconds()
         return (
             f'Removed {removed} expired records from database "{self.using}" (batches: '
@@ -77,8 +76,7 @@ class Command(BatchCommand):
 
     def _statistics(self) -> str:
         """Remove old statistics, if there is time, and return what was done."""
-        app = apps.app_configs.get("django_idempotency_statistics")
-        model: Any = None if app is None else app.get_model("IdempotencyStatistics")
+        model = model_of_statistics("IdempotencyStatistics")
         if model is None or self.using != model.alias():
             return ""
         batches = () if self.is_over else model.purge(self.size)
@@ -89,4 +87,4 @@ class Command(BatchCommand):
 
 
 def _at_most(count: int) -> str:
-    return f"more than {_COUNTED}" if count > _COUNTED else str(count)
+    return f"more than {COUNTED}" if count > COUNTED else str(count)
